@@ -1,0 +1,10 @@
+//! `mesh-core` decides: what users wrote becomes a validated model, the model becomes tables, and the tables answer
+//! requests. The crate is pure: no socket, task, file, clock or Kubernetes client; time and randomness are passed in.
+//!
+//! ```text
+//! ApiObject --World::apply--> World --translate(world, proxy)--> ResourceSet --compile(set, prev)--> Snapshot --route--> Decision
+//! ```
+
+pub mod diag;
+pub mod model;
+pub mod object;

@@ -1,0 +1,46 @@
+//! Destinations: a port of a service, or a subset of it, and how to speak to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+use crate::object::ObjectRef;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    /// `outbound|9080|v1|reviews.default.svc.cluster.local`, as in Istio's logs and metrics.
+    pub key: Key,
+    /// `reviews.default.svc.cluster.local`
+    pub host: Arc<str>,
+    /// Short name and namespace of the service, for metrics.
+    pub service_name: Arc<str>,
+    pub service_namespace: Arc<str>,
+    pub port: u16,
+    pub subset: Option<Arc<str>>,
+    pub protocol: UpstreamProtocol,
+    pub balancing: Balancing,
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    pub origin: ObjectRef,
+    /// The DestinationRule that shaped it, if any.
+    pub rule: Option<ObjectRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpstreamProtocol {
+    Http1,
+    /// Prior knowledge (h2c).
+    Http2,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balancing {
+    /// Power of two choices.
+    #[default]
+    LeastRequest,
+    RoundRobin,
+    Random,
+}

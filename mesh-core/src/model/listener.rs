@@ -1,0 +1,60 @@
+//! Listeners: an address, and what is served there.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{HostPattern, Key, TlsTermination};
+use crate::object::ObjectRef;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// `0.0.0.0:8080`
+    pub key: Key,
+    /// Where to listen. The unspecified IPv6 address means both families.
+    pub address: SocketAddr,
+    /// Port that the user wrote (`servers[].port.number`): `match.port` and FROM_REQUEST_PORT speak of it. It differs from
+    /// the port of `address` where a Service maps it to a target port.
+    pub port: u16,
+    pub protocol: ListenerProtocol,
+    pub path_normalization: PathNormalization,
+    /// The first Gateway that asked for this listener.
+    pub origin: ObjectRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ListenerProtocol {
+    /// Clear text HTTP/1.1 and, by its preface, HTTP/2.
+    Http {
+        /// Key of the [`RouteSet`](super::RouteSet).
+        routes: Key,
+    },
+    /// TLS: the server is chosen by SNI (exact, longest suffix, `*`).
+    Tls { servers: Vec<TlsServer> },
+}
+
+/// One `servers[]` entry of a Gateway that terminates TLS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TlsServer {
+    /// SNI names that it answers to.
+    pub hosts: Vec<HostPattern>,
+    pub tls: TlsTermination,
+    /// Key of the [`RouteSet`](super::RouteSet).
+    pub routes: Key,
+    pub origin: ObjectRef,
+    /// Index in `spec.servers` of `origin`.
+    pub server_index: u32,
+}
+
+/// How a request's path is made canonical before anything looks at it (MeshConfig `pathNormalization.normalization`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathNormalization {
+    None,
+    /// RFC 3986 dot segments, unreserved characters decoded, `\` becomes `/`.
+    #[default]
+    Base,
+    /// And `//` becomes `/`.
+    MergeSlashes,
+    /// And `%2f`, `%5c` are decoded first.
+    DecodeAndMergeSlashes,
+}

@@ -1,0 +1,63 @@
+//! What a request must be for a rule to match. A proxy that does not know a predicate refuses the resource.
+
+use serde::{Deserialize, Serialize};
+
+/// All conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predicate {
+    pub path: PathMatch,
+    pub method: Option<StringMatch>,
+    pub scheme: Option<StringMatch>,
+    /// Compared with the authority as sent, port included, case-sensitive.
+    pub authority: Option<StringMatch>,
+    pub headers: Vec<HeaderMatch>,
+    pub query: Vec<QueryMatch>,
+}
+
+/// On the normalised path without query.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum PathMatch {
+    #[default]
+    Any,
+    Exact {
+        value: String,
+        ignore_case: bool,
+    },
+    /// A prefix of the string, not of segments: `/foo` also matches `/foobar`.
+    Prefix {
+        value: String,
+        ignore_case: bool,
+    },
+    /// RE2 syntax; the whole path must match.
+    Regex(String),
+}
+
+/// Case-sensitive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum StringMatch {
+    Exact(String),
+    Prefix(String),
+    /// RE2 syntax; the whole value must match.
+    Regex(String),
+    /// The value is there, possibly empty.
+    Present,
+}
+
+/// Repeated header lines are tested one by one; one that matches is enough.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeaderMatch {
+    /// Lower case. `:method`, `:path`, `:authority` and `host` (the authority) work too.
+    pub name: String,
+    pub value: StringMatch,
+    /// `withoutHeaders`: the condition holds if no line matches. A header that is missing counts as the empty string
+    /// here, except for [`StringMatch::Present`].
+    pub invert: bool,
+}
+
+/// The first value of the key counts; neither key nor value is decoded. A key without `=` has the empty value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryMatch {
+    pub name: String,
+    pub value: StringMatch,
+}

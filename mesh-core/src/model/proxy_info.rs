@@ -1,0 +1,27 @@
+//! Who asks for configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// A gateway at the edge: it serves the Gateways whose selector fits its labels.
+    Edge,
+    Sidecar,
+}
+
+/// What `translate` must know of the proxy that it works for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyInfo {
+    pub id: String,
+    pub role: Role,
+    pub namespace: String,
+    /// Labels of the proxy's pod; `spec.selector` of a Gateway is compared with them.
+    pub labels: BTreeMap<String, String>,
+    pub service_account: String,
+    /// `region/zone/subzone`, empty when unknown.
+    pub locality: String,
+    /// The proxy's own addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+}

@@ -1,0 +1,78 @@
+//! Route sets: virtual hosts and their rules in the order in which they are tried.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, HeaderOps, Key, Predicate};
+use crate::object::ObjectRef;
+
+/// The routes of one listener (HTTP) or one TLS server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteSet {
+    /// `http.8080` or `https.443.<server>.<gateway>.<namespace>`
+    pub key: Key,
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
+    pub origin: ObjectRef,
+}
+
+/// The rules of one host. No host pattern stands in two virtual hosts of a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VirtualHost {
+    pub host: HostPattern,
+    /// `httpsRedirect`: every request is answered 301 to https, whatever the rules say.
+    pub https_redirect: bool,
+    /// First match wins.
+    pub rules: Vec<Rule>,
+    /// The Gateway server that opened this host.
+    pub origin: ObjectRef,
+}
+
+/// `*`, `*.suffix` or an exact name, lower case. The port of an authority is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HostPattern {
+    Exact(Arc<str>),
+    /// `*.example.com` is kept as `.example.com`; it matches `a.b.example.com`, not `example.com`.
+    Suffix(Arc<str>),
+    Any,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Exact(host) => f.write_str(host),
+            HostPattern::Suffix(suffix) => write!(f, "*{suffix}"),
+            HostPattern::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// One alternative of a user's rule: a rule with three `match` entries becomes three of these that share their action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    pub source: RuleSource,
+    /// Route name for the access log (`<route>.<match>`), if the user gave one.
+    pub name: Option<Arc<str>>,
+    /// All of it must hold.
+    pub predicate: Predicate,
+    pub action: Arc<Action>,
+    /// Header operations of the rule (not of a single destination).
+    pub headers: Arc<HeaderOps>,
+}
+
+/// Where in the user's object the rule stands; shown as `namespace/name[http]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RuleSource {
+    pub object: ObjectRef,
+    /// Index in `spec.http`.
+    pub http: u32,
+    /// Index in `spec.http[].match`; none for a rule without match.
+    pub r#match: Option<u32>,
+}
+
+impl fmt::Display for RuleSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}[{}]", self.object.namespace, self.object.name, self.http)
+    }
+}
