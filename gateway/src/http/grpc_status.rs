@@ -1,0 +1,62 @@
+//! gRPC over HTTP as far as a proxy must know it: content type, status, timeout.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+/// `application/grpc` or `application/grpc+…`, not `application/grpc-web`.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return false };
+    match value.as_bytes().strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+')),
+        None => false,
+    }
+}
+
+/// The gRPC status of a local reply (ENVOY.md section 3 "Mapping").
+#[must_use]
+pub fn from_http(status: u16) -> u16 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// `300m`, `5S`; none if it is not a valid `grpc-timeout`.
+#[must_use]
+pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let mut number = 0u64;
+    for digit in digits {
+        number = number * 10 + u64::from(char::from(*digit).to_digit(10)?);
+    }
+    match unit {
+        b'H' => Some(Duration::from_secs(number * 3600)),
+        b'M' => Some(Duration::from_secs(number * 60)),
+        b'S' => Some(Duration::from_secs(number)),
+        b'm' => Some(Duration::from_millis(number)),
+        b'u' => Some(Duration::from_micros(number)),
+        b'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// As Envoy writes it: milliseconds while they fit in eight digits. At least `1m`: zero would mean no time at all.
+#[must_use]
+pub fn format_timeout(timeout: Duration) -> String {
+    const LIMIT: u128 = 99_999_999;
+    let milliseconds = timeout.as_millis().max(1);
+    if milliseconds <= LIMIT {
+        return format!("{milliseconds}m");
+    }
+    let seconds = u128::from(timeout.as_secs());
+    if seconds <= LIMIT { format!("{seconds}S") } else { format!("{}H", (seconds / 3600).min(LIMIT)) }
+}

@@ -1,0 +1,1 @@
+//! Shared HTTP/2 connections.

@@ -1,0 +1,12 @@
+//! Connections to upstreams: dialling, pools, names. The room decides whether a connection is new or reused and when an
+//! unused one goes; it knows nothing of requests, routes or retries, and never chooses an endpoint.
+
+mod dial;
+mod dns;
+mod h2;
+mod placeholder;
+mod pool;
+
+pub use dial::{ConnectError, Stream};
+pub use dns::Resolver;
+pub use pool::{H1Lease, H2Lease, PoolStats, Pools, Upstream};
