@@ -5,6 +5,7 @@
 //! ApiObject --World::apply--> World --translate(world, proxy)--> ResourceSet --compile(set, prev)--> Snapshot --route--> Decision
 //! ```
 
+pub mod api;
 pub mod diag;
 pub mod model;
 pub mod object;

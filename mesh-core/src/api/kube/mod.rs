@@ -1,0 +1,13 @@
+//! Kubernetes objects, only the fields that routing needs. Other fields are ignored without a word.
+
+mod config_map;
+mod endpoint_slice;
+mod pod;
+mod secret;
+mod service;
+
+pub use config_map::ConfigMap;
+pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, ObjectReference};
+pub use pod::{ContainerPort, Pod};
+pub use secret::Secret;
+pub use service::{IntOrString, Service, ServicePort};

@@ -1,0 +1,32 @@
+//! What users write: one type per kind, with the names of Istio's API, and `parse`, which reads files of them.
+//!
+//! Decides: syntax, types, and what is wrong with one object alone. Must not know: other objects, proxies, meaning.
+
+mod bytes;
+mod destination_rule;
+mod duration;
+mod gateway;
+pub mod kube;
+mod mesh_config;
+mod meta;
+mod object;
+mod parse;
+mod positions;
+mod service_entry;
+mod string_match;
+mod virtual_service;
+mod workload_entry;
+
+pub use bytes::Bytes;
+pub use destination_rule::*;
+pub use duration::Duration;
+pub use gateway::*;
+pub use mesh_config::*;
+pub use meta::Meta;
+pub use object::{ApiObject, Spec};
+pub use parse::{Parsed, parse};
+pub use positions::Positions;
+pub use service_entry::*;
+pub use string_match::{HttpBody, Percent, Protocol, StringMatch};
+pub use virtual_service::*;
+pub use workload_entry::WorkloadEntry;
