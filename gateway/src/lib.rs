@@ -2,4 +2,6 @@
 //! by the tables of `mesh-core`; this crate never looks at users' objects on the data path.
 
 pub mod http;
+pub mod listen;
+pub mod tls;
 pub mod upstream;

@@ -1,0 +1,60 @@
+//! Listeners: sockets that follow the snapshot, and what happens to a connection until its bytes are requests: accept,
+//! TLS handshake, finding out HTTP/2 or HTTP/1. What is done with the requests is the handler's business.
+
+mod buffered;
+mod connection;
+mod replay;
+mod workers;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use mesh_core::model::Key;
+use pingora_core::protocols::Stream;
+use tokio::sync::watch;
+
+pub use buffered::BufferedTcp;
+pub use connection::Connection;
+pub use workers::Workers;
+
+/// What is known of a client's connection when it is handed to the handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Unique in this process.
+    pub id: u64,
+    /// IPv4 addresses are written as such also on dual-stack listeners.
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// Key of the listener.
+    pub listener: Key,
+    /// Port that the user wrote for the listener; that of `local` may differ.
+    pub listener_port: u16,
+    pub tls: Option<TlsInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// Lower case, without a trailing dot.
+    pub sni: Option<Arc<str>>,
+    /// `h2` or `http/1.1`, if negotiated.
+    pub alpn: Option<&'static str>,
+    /// `TLSv1.2`, `TLSv1.3`
+    pub version: &'static str,
+    pub cipher: &'static str,
+}
+
+pub type ConnectionFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the listeners call for an established, decrypted connection. Each worker has its own handler, made on its thread.
+pub trait ConnectionHandler: Send + Sync + 'static {
+    /// The connection is done when the future is. `stream.selected_alpn_proto()` is `Some(ALPN::H2)` if the client
+    /// speaks HTTP/2, whether negotiated or by its preface (whose bytes will be read again). `drain` turns true when the
+    /// listener closes or the process ends: finish what runs, then close.
+    fn handle(
+        self: Arc<Self>,
+        stream: Stream,
+        info: Arc<ConnectionInfo>,
+        drain: watch::Receiver<bool>,
+    ) -> ConnectionFuture;
+}
