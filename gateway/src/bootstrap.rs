@@ -1,0 +1,235 @@
+//! Command line and environment: what the user typed becomes [`RunOptions`] or [`CheckOptions`]. Knows flags and their
+//! defaults, not what is done with them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit codes, as in `sysexits.h` and as `istioctl analyze` uses them.
+pub mod exit {
+    pub const OK: u8 = 0;
+    pub const FAILURE: u8 = 1;
+    pub const USAGE: u8 = 64;
+    pub const BAD_DATA: u8 = 65;
+    pub const FOUND_PROBLEMS: u8 = 79;
+}
+
+/// An ingress gateway that reads Istio's API.
+#[derive(Debug, Parser)]
+#[command(name = "meshgate", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve traffic as the given objects say.
+    Run(RunArgs),
+    /// Read the given objects and say what is wrong with them.
+    Check(CheckArgs),
+}
+
+/// Which gateway this is.
+#[derive(Clone, Debug, Args)]
+pub struct IdentityArgs {
+    /// Namespace of the gateway: its TLS secrets are looked up here.
+    #[arg(long, value_name = "NS", default_value = "istio-system")]
+    pub namespace: String,
+    /// Labels of the gateway: it serves the Gateways whose selector they satisfy.
+    #[arg(long, value_name = "K=V,...", default_value = "istio=ingressgateway", value_parser = parse_labels)]
+    pub labels: Labels,
+}
+
+/// `k=v,k=v`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("config").required(true).multiple(false).args(["files", "to"]))]
+pub struct RunArgs {
+    /// Files or directories with objects in YAML or JSON, watched for changes; `-` reads standard input once.
+    #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., action = clap::ArgAction::Append)]
+    pub files: Vec<PathBuf>,
+    /// Without any file: send every request to this server. `:3000` is port 3000 of this machine.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
+    pub to: Option<Target>,
+    /// With --to: serve only this host.
+    #[arg(long, value_name = "HOST", requires = "to")]
+    pub from: Option<String>,
+    /// With --to: where to listen.
+    #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_listen)]
+    pub http: SocketAddr,
+    /// Where the admin pages listen; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15000", value_parser = parse_listen)]
+    pub admin: SocketAddr,
+    /// Where readiness and metrics listen; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:15021", value_parser = parse_listen)]
+    pub status: SocketAddr,
+    /// Threads that serve traffic [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// After the signal to stop: how long requests in flight may still take.
+    #[arg(long, value_name = "N", default_value_t = 45)]
+    pub drain_seconds: u64,
+    /// error, warn, info, debug, trace, or a filter such as `gateway::store=debug,info`.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG")]
+    pub log: String,
+    /// Access log, whatever MeshConfig says [default: as `accessLogFile` and `accessLogEncoding` of the MeshConfig, else off]
+    #[arg(long, value_name = "ENCODING")]
+    pub access_log: Option<AccessLogArg>,
+    /// Where the access log goes; `-` is standard output.
+    #[arg(long, value_name = "PATH")]
+    pub access_log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogArg {
+    Text,
+    Json,
+    Off,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Files or directories with objects in YAML or JSON; `-` is standard input.
+    #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., required = true, action = clap::ArgAction::Append)]
+    pub files: Vec<PathBuf>,
+    /// How to print what was found.
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+    pub output: OutputFormat,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+/// Server of `--to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub host: String,
+    pub port: u16,
+}
+
+impl RunArgs {
+    /// As many as cores, unless said otherwise.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+/// Reads the command line. `Err` is the exit code of a process that has nothing more to do (usage error, help, version);
+/// the text is printed already.
+pub fn parse<I>(arguments: I) -> Result<Cli, u8>
+where
+    I: IntoIterator,
+    I::Item: Into<std::ffi::OsString> + Clone,
+{
+    Cli::try_parse_from(arguments).map_err(|error| {
+        let _ = error.print();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::OK,
+            _ => exit::USAGE,
+        }
+    })
+}
+
+/// What `--to` means as objects: a Gateway, a VirtualService and a ServiceEntry, as a user would write them.
+#[must_use]
+pub fn quick_objects(to: &Target, from: Option<&str>, listen: SocketAddr) -> String {
+    let host = from.unwrap_or("*");
+    let port = listen.port();
+    let bind = if listen.ip().is_unspecified() { String::new() } else { format!("    bind: \"{}\"\n", listen.ip()) };
+    let (resolution, service) = match to.host.parse::<std::net::IpAddr>() {
+        Ok(_) => ("STATIC", "upstream.meshgate.internal".to_owned()),
+        Err(_) => ("DNS", "upstream.meshgate.internal".to_owned()),
+    };
+    format!(
+        r#"apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{ name: quick, namespace: default }}
+spec:
+  servers:
+  - port: {{ number: {port}, name: http, protocol: HTTP }}
+{bind}    hosts: ["{host}"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: quick, namespace: default }}
+spec:
+  hosts: ["{host}"]
+  gateways: [quick]
+  http:
+  - route:
+    - destination: {{ host: {service}, port: {{ number: {target_port} }} }}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: quick, namespace: default }}
+spec:
+  hosts: [{service}]
+  location: MESH_EXTERNAL
+  resolution: {resolution}
+  ports:
+  - {{ number: {target_port}, name: http, protocol: HTTP }}
+  endpoints:
+  - address: "{target_host}"
+"#,
+        target_port = to.port,
+        target_host = to.host,
+    )
+}
+
+fn parse_labels(text: &str) -> Result<Labels, String> {
+    let mut labels = BTreeMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not KEY=VALUE"))?;
+        if key.is_empty() {
+            return Err(format!("`{pair}` has an empty key"));
+        }
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(Labels(labels))
+}
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    let wrong = || format!("`{text}` is not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if !host.chars().all(valid) {
+        return Err(wrong());
+    }
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    Ok(Target { host: host.to_owned(), port })
+}
+
+/// `HOST:PORT` with a literal address; `:PORT` means every address, `localhost` the loopback.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let text = match text.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => text.replace("localhost:", "127.0.0.1:"),
+    };
+    text.parse().map_err(|_| format!("`{text}` is not an address and a port, such as 127.0.0.1:8080"))
+}
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

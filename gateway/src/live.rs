@@ -1,0 +1,42 @@
+//! The cells that readers use: the tables with the live state of their clusters, and the certificates. Readers load a
+//! cell once per request; only `store` writes.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_core::lb::{Balancer, EndpointSet};
+use mesh_core::model::Destination;
+use mesh_core::snapshot::Snapshot;
+
+use crate::tls::certs::CertificateTable;
+
+/// One generation of the tables and the clusters that its indices mean. A request keeps one through its retries.
+pub struct Live {
+    pub snapshot: Arc<Snapshot>,
+    /// Same order as `snapshot.clusters`.
+    pub clusters: Vec<Arc<LiveCluster>>,
+}
+
+impl Live {
+    /// The cluster of a split; none if the index is not of this generation.
+    #[must_use]
+    pub fn cluster(&self, index: u32) -> Option<&Arc<LiveCluster>> {
+        self.clusters.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// A cluster's state that survives swaps.
+pub struct LiveCluster {
+    pub destination: Arc<Destination>,
+    /// Changes without a new generation.
+    pub endpoints: Arc<ArcSwap<EndpointSet>>,
+    pub balancer: Arc<Balancer>,
+    /// Unique per key for the life of the process: pools are keyed by it.
+    pub id: u64,
+}
+
+/// Everything that changes while the gateway runs.
+pub struct Cells {
+    pub live: ArcSwap<Live>,
+    pub certificates: ArcSwap<CertificateTable>,
+}

@@ -1,0 +1,111 @@
+//! Response flags: Envoy's short words for why an answer is what it is. A set of bits, so that setting one costs nothing.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+
+/// Set of response flags. Printed as `URX,UF`, or `-` when empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResponseFlags(u32);
+
+macro_rules! flags {
+    ($($name:ident = $bit:literal, $text:literal;)*) => {
+        impl ResponseFlags {
+            $(#[doc = $text] pub const $name: ResponseFlags = ResponseFlags(1 << $bit);)*
+        }
+        /// In the order in which they are printed: causes of the gateway's own doing first.
+        const NAMES: &[(ResponseFlags, &str)] = &[$((ResponseFlags::$name, stringify!($name))),*];
+    };
+}
+
+flags! {
+    DI = 0, "Delay injected.";
+    FI = 1, "Abort injected.";
+    RL = 2, "Rate limited (429).";
+    UAEX = 3, "Denied by external authorization (403).";
+    RLSE = 4, "The rate limit service failed.";
+    URX = 5, "Retries are used up, or none was allowed.";
+    NR = 6, "No route (404).";
+    NC = 7, "The cluster of the route does not exist (503).";
+    UH = 8, "No healthy upstream (503).";
+    UF = 9, "The upstream connection could not be made (503).";
+    UO = 10, "Circuit breaker overflow (503).";
+    UT = 11, "Upstream request timeout (504).";
+    UC = 12, "The upstream closed the connection (503).";
+    UR = 13, "The upstream reset the stream (503).";
+    UPE = 14, "Upstream protocol error (502).";
+    UMSDR = 15, "The upstream reached its maximum stream duration.";
+    DF = 16, "DNS resolution of the upstream failed.";
+    DC = 17, "The client went away.";
+    DPE = 18, "Protocol error of the client.";
+    DT = 19, "The whole request took too long.";
+    SI = 20, "The stream was idle for too long.";
+    IH = 21, "A header that must be strict was not.";
+    OM = 22, "The overload manager ended the request.";
+    LH = 23, "Local service failed its health check.";
+    LR = 24, "The stream was reset locally.";
+    NFCF = 25, "The filter configuration is missing.";
+    RFCF = 26, "The response came from the cache filter.";
+}
+
+impl ResponseFlags {
+    pub const NONE: ResponseFlags = ResponseFlags(0);
+
+    pub fn insert(&mut self, other: ResponseFlags) {
+        self.0 |= other.0;
+    }
+
+    #[must_use]
+    pub fn contains(self, other: ResponseFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl BitOr for ResponseFlags {
+    type Output = ResponseFlags;
+    fn bitor(self, other: ResponseFlags) -> ResponseFlags {
+        ResponseFlags(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for ResponseFlags {
+    fn bitor_assign(&mut self, other: ResponseFlags) {
+        self.insert(other);
+    }
+}
+
+impl fmt::Display for ResponseFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("-");
+        }
+        let mut separator = "";
+        for (flag, name) in NAMES {
+            if self.contains(*flag) {
+                f.write_str(separator)?;
+                f.write_str(name)?;
+                separator = ",";
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ResponseFlags;
+
+    #[test]
+    fn printed_as_envoy_does() {
+        assert_eq!(ResponseFlags::NONE.to_string(), "-");
+        assert_eq!((ResponseFlags::UF | ResponseFlags::URX).to_string(), "URX,UF");
+        assert_eq!(ResponseFlags::DPE.to_string(), "DPE");
+        let mut flags = ResponseFlags::default();
+        flags |= ResponseFlags::UC;
+        assert!(flags.contains(ResponseFlags::UC) && !flags.contains(ResponseFlags::UH));
+    }
+}
