@@ -1,7 +1,10 @@
 //! `gateway` moves bytes: listeners, TLS, the HTTP engine and upstream connections. What to do with a request is decided
 //! by the tables of `mesh-core`; this crate never looks at users' objects on the data path.
 
+pub mod bootstrap;
 pub mod http;
 pub mod listen;
+pub mod live;
+pub mod observe;
 pub mod tls;
 pub mod upstream;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use mesh_core::lb::{Balancer, EndpointSet};
 use mesh_core::model::Destination;
-use mesh_core::snapshot::Snapshot;
+
+pub use stand_in::{Balancer, EndpointSet, EndpointState, Snapshot};
 
 use crate::tls::certs::CertificateTable;
 
@@ -39,4 +39,17 @@ pub struct LiveCluster {
 pub struct Cells {
     pub live: ArcSwap<Live>,
     pub certificates: ArcSwap<CertificateTable>,
+}
+
+/// Stands in for the types of `mesh_core::{snapshot, lb}` until they are here.
+mod stand_in {
+    pub struct Snapshot {
+        pub generation: u64,
+    }
+    pub struct EndpointSet {}
+    pub struct Balancer {}
+    pub struct EndpointState {
+        pub endpoint: mesh_core::model::Endpoint,
+        pub address: std::net::SocketAddr,
+    }
 }

@@ -5,10 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mesh_core::lb::EndpointState;
-
 use super::ResponseFlags;
-use crate::live::LiveCluster;
+use crate::live::{EndpointState, LiveCluster};
 
 /// Strings that are unknown are empty; they are printed as `-`.
 #[derive(Clone)]

@@ -1,0 +1,3 @@
+//! The edge gateway's binary.
+
+fn main() {}
