@@ -19,4 +19,8 @@ codes! {
     FIELD_NOT_BUILT = "MESH0005", Warning, "the field is read, but has no effect yet";
     FIELD_MISSING = "MESH0006", Error, "a required field is missing";
     DUPLICATE_OBJECT = "MESH0007", Warning, "the same object is given twice; the later one counts";
+    CERTIFICATE_UNUSABLE = "MESH0301", Error, "a certificate or its key cannot be used";
+    CERTIFICATE_TIME = "MESH0302", Warning, "a certificate is expired, expires soon, or is not valid yet";
+    CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";
+    LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
 }
