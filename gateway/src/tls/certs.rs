@@ -1,11 +1,20 @@
 //! Certificates that are being served: one immutable table, replaced as a whole when a secret or a file changes. Entries
-//! that did not change keep their parsed key; one that became bad keeps the last good one.
+//! that did not change keep their parsed key; one that became bad keeps the last good one. The table is made away from
+//! the workers; a handshake only reads it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use mesh_core::model::CertificateSource;
+use mesh_core::diag::{self, Diagnostic};
+use mesh_core::model::{CertificateSource, ListenerProtocol, ResourceSet, Secret, TlsServer};
+use mesh_core::object::ObjectRef;
 use rustls::sign::CertifiedKey;
+
+use super::certificate::{self, Pem};
+
+pub use super::certificate::{Certificate, CertificateInfo};
 
 /// What can be served, by where it comes from.
 #[derive(Clone, Default)]
@@ -13,29 +22,31 @@ pub struct CertificateTable {
     entries: HashMap<CertificateSource, Arc<Certificate>>,
 }
 
-/// One certificate chain with its key, ready to sign.
-pub struct Certificate {
-    pub(super) key: Arc<CertifiedKey>,
-    pub info: CertificateInfo,
-}
-
-/// What dumps say of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct CertificateInfo {
-    pub subject: String,
-    pub issuer: String,
-    /// Names and addresses that it is valid for.
-    pub san: Vec<String>,
-    /// Hexadecimal.
-    pub serial: String,
-    /// Seconds since 1970.
-    pub not_before: i64,
-    pub not_after: i64,
-    /// `ECDSA`, `RSA`, `Ed25519`
-    pub key_type: &'static str,
-}
-
 impl CertificateTable {
+    /// The certificates of every secret of the set and of every file that its listeners name. A bad one is left out, or
+    /// stays as it was in `previous`, with a diagnostic; the others are not touched by it.
+    pub async fn build(set: &ResourceSet, previous: &Self, now: SystemTime) -> (Self, Vec<Diagnostic>) {
+        let mut table = Self::default();
+        let mut diagnostics = Vec::new();
+        for secret in set.secrets.values() {
+            let source = CertificateSource::Secret(Arc::clone(&secret.key));
+            let origin = Origin { object: &secret.origin, field: String::new(), what: format!("secret {}", secret.key) };
+            table.add(source, previous, pem_of(secret), &origin, now, &mut diagnostics);
+        }
+        for (source, server) in sources(set) {
+            let CertificateSource::Files { certificate, private_key } = source else { continue };
+            let origin = Origin {
+                object: &server.origin,
+                field: format!("spec.servers[{}].tls", server.server_index),
+                what: format!("certificate {certificate}"),
+            };
+            let pem = read(certificate, private_key).await;
+            table.add(source.clone(), previous, pem, &origin, now, &mut diagnostics);
+        }
+        table.check_hosts(set, &mut diagnostics);
+        (table, diagnostics)
+    }
+
     pub fn get(&self, source: &CertificateSource) -> Option<&Arc<Certificate>> {
         self.entries.get(source)
     }
@@ -44,10 +55,125 @@ impl CertificateTable {
     pub fn iter(&self) -> impl Iterator<Item = (&CertificateSource, &Arc<Certificate>)> {
         self.entries.iter()
     }
-}
 
-impl Certificate {
-    pub fn certified_key(&self) -> &Arc<CertifiedKey> {
-        &self.key
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What a server can answer with, in the order in which it names them. Empty if none of them is usable.
+    pub(super) fn keys(&self, sources: &[CertificateSource]) -> Vec<Arc<CertifiedKey>> {
+        sources
+            .iter()
+            .filter_map(|source| self.entries.get(source))
+            .map(|entry| Arc::clone(entry.certified_key()))
+            .collect()
+    }
+
+    fn add(
+        &mut self,
+        source: CertificateSource,
+        previous: &Self,
+        pem: Result<Pem, String>,
+        origin: &Origin<'_>,
+        now: SystemTime,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let before = previous.entries.get(&source);
+        let entry = match pem.and_then(|pem| certificate::load(&pem, before)) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                diagnostics.push(origin.broken(&error, before.is_some()));
+                before.cloned()
+            }
+        };
+        if let Some(entry) = entry {
+            if let Some(doubt) = entry.info.doubt(now) {
+                diagnostics.push(origin.about(diag::CERTIFICATE_TIME, &doubt));
+            }
+            self.entries.insert(source, entry);
+        }
+    }
+
+    /// Hosts of servers for which no certificate of the server is valid: clients will refuse them.
+    fn check_hosts(&self, set: &ResourceSet, diagnostics: &mut Vec<Diagnostic>) {
+        for server in servers(set) {
+            let entries: Vec<_> =
+                server.tls.certificates.iter().filter_map(|source| self.entries.get(source)).collect();
+            if entries.is_empty() {
+                continue;
+            }
+            for host in &server.hosts {
+                if !entries.iter().any(|entry| entry.info.covers(host)) {
+                    diagnostics.push(
+                        Diagnostic::new(diag::CERTIFICATE_HOST, format!("no certificate is valid for the host {host}"))
+                            .object(&server.origin)
+                            .field(format!("spec.servers[{}].tls", server.server_index))
+                            .help("clients that connect with this name will refuse the certificate"),
+                    );
+                }
+            }
+        }
     }
 }
+
+impl fmt::Debug for CertificateTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.entries.iter()).finish()
+    }
+}
+
+/// What diagnostics about a certificate name.
+struct Origin<'a> {
+    object: &'a ObjectRef,
+    field: String,
+    what: String,
+}
+
+impl Origin<'_> {
+    fn about(&self, code: diag::Code, text: &str) -> Diagnostic {
+        Diagnostic::new(code, format!("{}: {text}", self.what)).object(self.object).field(self.field.clone())
+    }
+
+    fn broken(&self, error: &str, had_good: bool) -> Diagnostic {
+        self.about(diag::CERTIFICATE_UNUSABLE, error).help(if had_good {
+            "the last good certificate stays in use"
+        } else {
+            "connections for servers that have no other certificate are closed"
+        })
+    }
+}
+
+fn pem_of(secret: &Arc<Secret>) -> Result<Pem, String> {
+    Ok(Pem { certificate: secret.certificate_pem.clone().into(), private_key: secret.private_key_pem.clone().into() })
+}
+
+async fn read(certificate: &str, private_key: &str) -> Result<Pem, String> {
+    let one = async |path: &str| tokio::fs::read(path).await.map_err(|error| format!("cannot read {path}: {error}"));
+    Ok(Pem { certificate: one(certificate).await?, private_key: one(private_key).await? })
+}
+
+fn servers(set: &ResourceSet) -> impl Iterator<Item = &TlsServer> {
+    set.listeners.values().flat_map(|listener| match &listener.protocol {
+        ListenerProtocol::Tls { servers } => servers.as_slice(),
+        ListenerProtocol::Http { .. } => &[],
+    })
+}
+
+/// Every source with the first server that names it: files have no object of their own to name.
+fn sources(set: &ResourceSet) -> BTreeMap<&CertificateSource, &TlsServer> {
+    let mut sources = BTreeMap::new();
+    for server in servers(set) {
+        for source in &server.tls.certificates {
+            sources.entry(source).or_insert(server);
+        }
+    }
+    sources
+}
+
+#[cfg(test)]
+#[path = "certs_tests.rs"]
+mod tests;
