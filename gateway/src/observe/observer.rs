@@ -1,14 +1,46 @@
 //! One worker's end of the observation: called once per finished request.
 
-use super::RequestRecord;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One per worker, shared by its connections. Never waits for a reader of metrics or logs.
+use super::series::WorkerCounts;
+use super::{AccessLogCell, RequestRecord};
+
+/// One per worker, shared by its connections. Never waits for a reader of metrics or logs: a reader takes the counters
+/// away by exchanging them for empty ones.
 #[derive(Default)]
-pub struct Observer {}
+pub struct Observer {
+    state: Mutex<State>,
+    access_log: Arc<AccessLogCell>,
+}
+
+#[derive(Default)]
+struct State {
+    counts: WorkerCounts,
+    /// Reused for every line of the access log.
+    line: Vec<u8>,
+}
 
 impl Observer {
+    pub(super) fn new(access_log: Arc<AccessLogCell>) -> Observer {
+        Observer { state: Mutex::default(), access_log }
+    }
+
     /// Counts the request and, if the access log is on, writes its line. Called exactly once per request, at its end.
     pub fn record(&self, record: &RequestRecord<'_>) {
-        let _ = record;
+        let mut state = self.lock();
+        state.counts.count(record);
+        let access_log = self.access_log.load();
+        if let Some(access_log) = &*access_log {
+            access_log.write(record, &mut state.line);
+        }
+    }
+
+    pub(super) fn take(&self) -> WorkerCounts {
+        std::mem::take(&mut self.lock().counts)
+    }
+
+    /// Only the thread of the worker and, for an instant, a reader want it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,296 @@
+//! The metrics registry: Istio's request metrics from the workers' counters, and the gateway's own. Everything in here is
+//! cold: it runs when somebody reads the metrics, or when the configuration changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mesh_core::diag::{Diagnostic, Severity};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use super::Observer;
+use super::series::{BUCKETS, Counts, Histogram as Samples, SeriesLabels, Totals, WorkloadLabels};
+
+/// Who reports: the labels `source_*` of Istio's metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLabels {
+    pub workload: String,
+    pub namespace: String,
+    pub app: String,
+    pub version: String,
+    pub canonical_service: String,
+    pub canonical_revision: String,
+    pub principal: String,
+    pub cluster: String,
+}
+
+impl SourceLabels {
+    /// From the labels of the gateway and what the downward API usually gives its pod.
+    #[must_use]
+    pub fn of_gateway(labels: &BTreeMap<String, String>, namespace: &str, env: impl Fn(&str) -> Option<String>) -> Self {
+        let label = |name: &str| labels.get(name).cloned();
+        let name = label("istio").unwrap_or_else(|| "meshgate".to_owned());
+        let workload = env("ISTIO_META_WORKLOAD_NAME").unwrap_or_else(|| format!("istio-{name}"));
+        let app = label("app").unwrap_or_else(|| workload.clone());
+        let canonical = label("service.istio.io/canonical-name").or_else(|| label("app.kubernetes.io/name"));
+        let revision = label("service.istio.io/canonical-revision").or_else(|| label("version"));
+        Self {
+            namespace: namespace.to_owned(),
+            canonical_service: canonical.unwrap_or_else(|| app.clone()),
+            canonical_revision: revision.unwrap_or_else(|| "latest".to_owned()),
+            version: label("version").unwrap_or_default(),
+            principal: String::new(),
+            cluster: env("ISTIO_META_CLUSTER_ID").unwrap_or_else(|| "Kubernetes".to_owned()),
+            workload,
+            app,
+        }
+    }
+}
+
+/// Reads `gather` what the workers counted.
+pub(super) struct RequestCollector {
+    observers: Vec<Arc<Observer>>,
+    totals: Mutex<Totals>,
+    source: Vec<LabelPair>,
+    descriptions: Vec<Desc>,
+}
+
+const FAMILIES: [(&str, &str, MetricType); 7] = [
+    ("istio_requests_total", "Requests.", MetricType::COUNTER),
+    ("istio_request_duration_milliseconds", "Duration of requests.", MetricType::HISTOGRAM),
+    ("istio_request_bytes", "Bytes of request bodies.", MetricType::HISTOGRAM),
+    ("istio_response_bytes", "Bytes of response bodies.", MetricType::HISTOGRAM),
+    ("istio_request_messages_total", "gRPC messages from clients.", MetricType::COUNTER),
+    ("istio_response_messages_total", "gRPC messages to clients.", MetricType::COUNTER),
+    ("meshgate_bad_requests_total", "Requests that violated the protocol, by details.", MetricType::COUNTER),
+];
+
+impl RequestCollector {
+    pub fn new(observers: Vec<Arc<Observer>>, source: &SourceLabels) -> prometheus::Result<RequestCollector> {
+        let describe = |(name, help, _): &(&str, &str, MetricType)| {
+            Desc::new((*name).to_owned(), (*help).to_owned(), Vec::new(), std::collections::HashMap::new())
+        };
+        let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Self { observers, totals: Mutex::default(), source: source_pairs(source), descriptions })
+    }
+
+    /// Adds up what the workers counted since the last time. Also called now and then without a reader, so that the
+    /// workers' tables stay small.
+    pub fn collect_workers(&self) {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        for observer in &self.observers {
+            totals.add(observer.take());
+        }
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        self.collect_workers();
+        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let labelled: Vec<(Vec<LabelPair>, bool, &Counts)> =
+            totals.series.iter().map(|(labels, counts)| (self.pairs(labels), labels.grpc, counts)).collect();
+        let family = |index: usize, metrics: Vec<Metric>| {
+            let mut family = MetricFamily::default();
+            if let Some((name, help, kind)) = FAMILIES.get(index) {
+                family.set_name((*name).to_owned());
+                family.set_help((*help).to_owned());
+                family.set_field_type(*kind);
+            }
+            family.set_metric(metrics);
+            family
+        };
+        let each = |only_grpc: bool, fill: &dyn Fn(&Counts, &mut Metric)| -> Vec<Metric> {
+            let chosen = labelled.iter().filter(|(_, grpc, _)| *grpc || !only_grpc);
+            chosen.map(|(pairs, _, counts)| metric(pairs.clone(), |metric| fill(counts, metric))).collect()
+        };
+        let bad = totals.bad.iter().map(|(details, count)| {
+            metric(vec![pair("details", details)], |metric| metric.set_counter(counter(*count)))
+        });
+        vec![
+            family(0, each(false, &|counts, metric| metric.set_counter(counter(counts.requests)))),
+            family(1, each(false, &|counts, metric| metric.set_histogram(histogram(&counts.duration_ms)))),
+            family(2, each(false, &|counts, metric| metric.set_histogram(histogram(&counts.request_bytes)))),
+            family(3, each(false, &|counts, metric| metric.set_histogram(histogram(&counts.response_bytes)))),
+            family(4, each(true, &|counts, metric| metric.set_counter(counter(counts.request_messages)))),
+            family(5, each(true, &|counts, metric| metric.set_counter(counter(counts.response_messages)))),
+            family(6, bad.collect()),
+        ]
+    }
+
+    /// In alphabetical order, as the text format wants them to be stable.
+    fn pairs(&self, labels: &SeriesLabels) -> Vec<LabelPair> {
+        let unknown = WorkloadLabels {
+            name: Arc::default(),
+            namespace: labels.service_namespace.clone(),
+            app: Arc::default(),
+            version: Arc::default(),
+            canonical_service: Arc::default(),
+            canonical_revision: Arc::default(),
+            principal: Arc::default(),
+            cluster: Arc::default(),
+        };
+        let workload = labels.workload.as_ref().unwrap_or(&unknown);
+        let mut pairs = self.source.clone();
+        pairs.extend([
+            pair("connection_security_policy", "unknown"),
+            pair("destination_app", &workload.app),
+            pair("destination_canonical_revision", &workload.canonical_revision),
+            pair("destination_canonical_service", &workload.canonical_service),
+            pair("destination_cluster", &workload.cluster),
+            pair("destination_principal", &workload.principal),
+            pair("destination_service", &labels.service),
+            pair("destination_service_name", &labels.service_name),
+            pair("destination_service_namespace", &labels.service_namespace),
+            pair("destination_version", &workload.version),
+            pair("destination_workload", &workload.name),
+            pair("destination_workload_namespace", &workload.namespace),
+            pair("request_protocol", if labels.grpc { "grpc" } else { "http" }),
+            pair("response_code", &labels.status.to_string()),
+            pair("response_flags", &labels.flags.to_string()),
+        ]);
+        if let Some(status) = labels.grpc_status.filter(|_| labels.grpc) {
+            pairs.push(pair("grpc_response_status", &status.to_string()));
+        }
+        pairs.sort_by(|a, b| a.name().cmp(b.name()));
+        pairs
+    }
+}
+
+impl Collector for RequestCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.families()
+    }
+}
+
+fn source_pairs(source: &SourceLabels) -> Vec<LabelPair> {
+    vec![
+        pair("reporter", "source"),
+        pair("source_app", &source.app),
+        pair("source_canonical_revision", &source.canonical_revision),
+        pair("source_canonical_service", &source.canonical_service),
+        pair("source_cluster", &source.cluster),
+        pair("source_principal", &source.principal),
+        pair("source_version", &source.version),
+        pair("source_workload", &source.workload),
+        pair("source_workload_namespace", &source.namespace),
+    ]
+}
+
+/// Istio says `unknown` where there is nothing to say.
+fn pair(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(if value.is_empty() { "unknown".to_owned() } else { value.to_owned() });
+    pair
+}
+
+fn metric(labels: Vec<LabelPair>, fill: impl FnOnce(&mut Metric)) -> Metric {
+    let mut metric = Metric::from_label(labels);
+    fill(&mut metric);
+    metric
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn counter(value: u64) -> Counter {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    counter
+}
+
+fn histogram(samples: &Samples) -> HistogramProto {
+    let mut proto = HistogramProto::default();
+    proto.set_sample_count(samples.count);
+    proto.set_sample_sum(samples.sum);
+    let mut cumulative = 0_u64;
+    let buckets = samples.buckets.iter().zip(BUCKETS).map(|(count, bound)| {
+        cumulative = cumulative.saturating_add(*count);
+        let mut bucket = Bucket::default();
+        bucket.set_cumulative_count(cumulative);
+        bucket.set_upper_bound(bound);
+        bucket
+    });
+    proto.set_bucket(buckets.collect());
+    proto
+}
+
+/// The gateway's own metrics. Connections and handshakes are counted by the listeners; see `admin` for how they get here.
+pub struct OwnMetrics {
+    pub generation: IntGauge,
+    pub objects: IntGaugeVec,
+    pub diagnostics: IntGaugeVec,
+    pub publishes: IntCounter,
+    pub compile_seconds: Histogram,
+    pub listeners: IntGauge,
+}
+
+impl OwnMetrics {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<OwnMetrics> {
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let gauges = |name: &str, help: &str, label: &str| -> prometheus::Result<IntGaugeVec> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        let build = gauges("meshgate_build_info", "Always 1; the label tells the version.", "version")?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // The dashboards of Istio ask for it.
+        let istio = IntGaugeVec::new(Opts::new("istio_build", "Always 1."), &["component", "tag"])?;
+        istio.with_label_values(&["proxy", env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(istio))?;
+        let publishes = IntCounter::new("meshgate_publishes_total", "Generations published.")?;
+        registry.register(Box::new(publishes.clone()))?;
+        let seconds = HistogramOpts::new("meshgate_compile_seconds", "Time from resources to tables.")
+            .buckets(vec![0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]);
+        let compile_seconds = Histogram::with_opts(seconds)?;
+        registry.register(Box::new(compile_seconds.clone()))?;
+        Ok(OwnMetrics {
+            generation: gauge("meshgate_config_generation", "Generation that is served.")?,
+            objects: gauges("meshgate_config_objects", "Objects of the configuration, by kind.", "kind")?,
+            diagnostics: gauges("meshgate_config_diagnostics", "Findings about the configuration.", "severity")?,
+            publishes,
+            compile_seconds,
+            listeners: gauge("meshgate_listeners", "Addresses that are listened on.")?,
+        })
+    }
+
+    /// Counts findings by severity.
+    pub fn set_diagnostics(&self, diagnostics: &[Diagnostic]) {
+        for severity in [Severity::Error, Severity::Warning, Severity::Info] {
+            let count = diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+            self.diagnostics.with_label_values(&[severity.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Counts objects by kind; kinds that are gone count 0.
+    pub fn set_objects<'a>(&self, kinds: impl Iterator<Item = &'a str>) {
+        let mut counts = BTreeMap::<&str, i64>::new();
+        for kind in kinds {
+            let count = counts.entry(kind).or_default();
+            *count = count.saturating_add(1);
+        }
+        self.objects.reset();
+        for (kind, count) in counts {
+            self.objects.with_label_values(&[kind]).set(count);
+        }
+    }
+}
+
+/// Text exposition of everything that is registered.
+pub(super) fn text(registry: &Registry) -> String {
+    let mut out = Vec::new();
+    // Families without any sample are no valid exposition.
+    let families: Vec<MetricFamily> =
+        registry.gather().into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    if let Err(error) = TextEncoder::new().encode(&families, &mut out) {
+        tracing::error!(%error, "cannot write the metrics");
+    }
+    String::from_utf8(out).unwrap_or_default()
+}

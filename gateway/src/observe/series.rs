@@ -1,0 +1,204 @@
+//! Counters of requests, per worker and summed up. A worker finds its counters by numbers that it has at hand; names and
+//! labels are looked at only when somebody reads the metrics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mesh_core::model::{Destination, Workload};
+
+use super::{RequestRecord, ResponseFlags};
+
+/// Upper bounds of all histograms: Envoy's defaults, in milliseconds or bytes.
+pub const BUCKETS: [f64; 19] = [
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
+    300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+];
+
+#[derive(Clone, Debug, Default)]
+pub struct Histogram {
+    /// Not cumulative; what is above the last bound counts only in `count`.
+    pub buckets: [u64; BUCKETS.len()],
+    pub count: u64,
+    pub sum: f64,
+}
+
+impl Histogram {
+    pub fn observe(&mut self, value: f64) {
+        let bucket = self.buckets.iter_mut().zip(BUCKETS).find(|(_, bound)| value <= *bound);
+        if let Some((bucket, _)) = bucket {
+            *bucket = bucket.saturating_add(1);
+        }
+        self.count = self.count.saturating_add(1);
+        self.sum += value;
+    }
+
+    fn add(&mut self, other: &Histogram) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine = mine.saturating_add(theirs);
+        }
+        self.count = self.count.saturating_add(other.count);
+        self.sum += other.sum;
+    }
+}
+
+/// What is counted for one combination of labels.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub requests: u64,
+    pub duration_ms: Histogram,
+    pub request_bytes: Histogram,
+    pub response_bytes: Histogram,
+    pub request_messages: u64,
+    pub response_messages: u64,
+}
+
+impl Counts {
+    #[allow(clippy::cast_precision_loss)]
+    fn count(&mut self, record: &RequestRecord<'_>) {
+        self.requests = self.requests.saturating_add(1);
+        self.duration_ms.observe(record.duration.as_secs_f64() * 1e3);
+        self.request_bytes.observe(record.bytes_received as f64);
+        self.response_bytes.observe(record.bytes_sent as f64);
+        self.request_messages = self.request_messages.saturating_add(record.request_messages);
+        self.response_messages = self.response_messages.saturating_add(record.response_messages);
+    }
+
+    fn add(&mut self, other: &Counts) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.duration_ms.add(&other.duration_ms);
+        self.request_bytes.add(&other.request_bytes);
+        self.response_bytes.add(&other.response_bytes);
+        self.request_messages = self.request_messages.saturating_add(other.request_messages);
+        self.response_messages = self.response_messages.saturating_add(other.response_messages);
+    }
+}
+
+/// How a worker finds its counters. The pointer stays unique because the entry keeps the workload alive.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct WorkerKey {
+    cluster: u64,
+    workload: usize,
+    flags: ResponseFlags,
+    status: u16,
+    grpc: bool,
+    grpc_status: Option<u16>,
+}
+
+struct WorkerSeries {
+    destination: Option<Arc<Destination>>,
+    workload: Option<Arc<Workload>>,
+    counts: Counts,
+}
+
+/// What one worker counted since the last reading.
+#[derive(Default)]
+pub struct WorkerCounts {
+    series: HashMap<WorkerKey, WorkerSeries, foldhash::fast::RandomState>,
+    /// Requests that never became one, by details.
+    bad: HashMap<Box<str>, u64>,
+}
+
+/// More than there are kinds of bad requests; what is beyond counts as `other`.
+const BAD_KINDS: usize = 64;
+
+impl WorkerCounts {
+    pub fn count(&mut self, record: &RequestRecord<'_>) {
+        let workload = record.endpoint.and_then(|endpoint| endpoint.endpoint.workload.as_ref());
+        let key = WorkerKey {
+            cluster: record.cluster.map_or(0, |cluster| cluster.id),
+            workload: workload.map_or(0, |workload| Arc::as_ptr(workload) as usize),
+            flags: record.flags,
+            status: record.status,
+            grpc: record.grpc,
+            grpc_status: record.grpc_status,
+        };
+        let series = self.series.entry(key).or_insert_with(|| WorkerSeries {
+            destination: record.cluster.map(|cluster| cluster.destination.clone()),
+            workload: workload.cloned(),
+            counts: Counts::default(),
+        });
+        series.counts.count(record);
+        if record.flags.contains(ResponseFlags::DPE) {
+            self.count_bad(record.details);
+        }
+    }
+
+    fn count_bad(&mut self, details: &str) {
+        let details = if self.bad.len() < BAD_KINDS || self.bad.contains_key(details) { details } else { "other" };
+        match self.bad.get_mut(details) {
+            Some(count) => *count = count.saturating_add(1),
+            None => drop(self.bad.insert(details.into(), 1)),
+        }
+    }
+}
+
+/// Labels of one series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesLabels {
+    pub service: Arc<str>,
+    pub service_name: Arc<str>,
+    pub service_namespace: Arc<str>,
+    pub workload: Option<WorkloadLabels>,
+    pub status: u16,
+    pub flags: ResponseFlags,
+    pub grpc: bool,
+    pub grpc_status: Option<u16>,
+}
+
+/// [`Workload`] in an order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadLabels {
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    pub app: Arc<str>,
+    pub version: Arc<str>,
+    pub canonical_service: Arc<str>,
+    pub canonical_revision: Arc<str>,
+    pub principal: Arc<str>,
+    pub cluster: Arc<str>,
+}
+
+impl From<&Workload> for WorkloadLabels {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            name: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            app: workload.app.clone(),
+            version: workload.version.clone(),
+            canonical_service: workload.canonical_service.clone(),
+            canonical_revision: workload.canonical_revision.clone(),
+            principal: workload.principal.clone(),
+            cluster: workload.cluster.clone(),
+        }
+    }
+}
+
+/// Sums over all workers since the start of the process.
+#[derive(Default)]
+pub struct Totals {
+    pub series: HashMap<SeriesLabels, Counts>,
+    pub bad: HashMap<Box<str>, u64>,
+}
+
+impl Totals {
+    pub fn add(&mut self, worker: WorkerCounts) {
+        for (key, series) in worker.series {
+            let destination = series.destination.as_deref();
+            let labels = SeriesLabels {
+                service: destination.map(|d| d.host.clone()).unwrap_or_default(),
+                service_name: destination.map(|d| d.service_name.clone()).unwrap_or_default(),
+                service_namespace: destination.map(|d| d.service_namespace.clone()).unwrap_or_default(),
+                workload: series.workload.as_deref().map(WorkloadLabels::from),
+                status: key.status,
+                flags: key.flags,
+                grpc: key.grpc,
+                grpc_status: key.grpc_status,
+            };
+            self.series.entry(labels).or_default().add(&series.counts);
+        }
+        for (details, count) in worker.bad {
+            let total = self.bad.entry(details).or_default();
+            *total = total.saturating_add(count);
+        }
+    }
+}
