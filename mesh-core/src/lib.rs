@@ -6,6 +6,9 @@
 //! ```
 
 pub mod api;
+pub mod compile;
 pub mod diag;
+pub mod lb;
 pub mod model;
 pub mod object;
+pub mod snapshot;

@@ -1,0 +1,151 @@
+//! Actions, prepared once for all the rules that share them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{header_ops, regex};
+use crate::diag::{self, Diagnostic};
+use crate::model::{Action, DestinationRef, Forward, Key, PathRewrite, Rewrite, Rule, RuleSource};
+use crate::snapshot::{
+    CompiledAction, CompiledForward, CompiledHeaderOps, CompiledPathRewrite, CompiledRewrite, CompiledSplit,
+    SubstitutionPart,
+};
+
+type Prepared = (Arc<CompiledAction>, Arc<CompiledHeaderOps>);
+
+/// The actions of one virtual host, and the destinations that they name.
+#[derive(Default)]
+pub(super) struct Actions {
+    /// By the addresses of the model's action and header operations, which live as long as this does.
+    prepared: HashMap<(usize, usize), Prepared>,
+    by_key: HashMap<Key, u32>,
+    slots: Vec<Option<Key>>,
+}
+
+impl Actions {
+    pub(super) fn slots(self) -> Vec<Option<Key>> {
+        self.slots
+    }
+
+    pub(super) fn prepare(&mut self, rule: &Rule, diagnostics: &mut Vec<Diagnostic>) -> Prepared {
+        let address = (Arc::as_ptr(&rule.action) as usize, Arc::as_ptr(&rule.headers) as usize);
+        if let Some(prepared) = self.prepared.get(&address) {
+            return prepared.clone();
+        }
+        let headers = Arc::new(header_ops::rule_only(&rule.headers, &rule.source, diagnostics));
+        let action = match rule.action.as_ref() {
+            Action::Forward(forward) => CompiledAction::Forward(self.forward(forward, rule, &headers, diagnostics)),
+            Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
+            Action::Respond(response) => CompiledAction::Respond(response.clone()),
+        };
+        let prepared = (Arc::new(action), headers);
+        self.prepared.insert(address, prepared.clone());
+        prepared
+    }
+
+    fn forward(
+        &mut self,
+        forward: &Forward,
+        rule: &Rule,
+        headers: &Arc<CompiledHeaderOps>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> CompiledForward {
+        let total: u64 = forward.splits.iter().map(|split| u64::from(split.weight)).sum();
+        // Beyond 32 bits the weights lose their lowest bits.
+        let shift = (u64::BITS - total.leading_zeros()).saturating_sub(u32::BITS);
+        let alone = forward.splits.len() == 1;
+        let splits: Box<[CompiledSplit]> = forward
+            .splits
+            .iter()
+            .enumerate()
+            .map(|(index, split)| {
+                let (key, slot) = self.destination(&split.destination);
+                let headers = if split.headers.request.is_empty() && split.headers.response.is_empty() {
+                    headers.clone()
+                } else {
+                    let merged =
+                        header_ops::merged(&rule.headers, &split.headers, alone, &rule.source, index, diagnostics);
+                    Arc::new(merged)
+                };
+                CompiledSplit { key, weight: split.weight >> shift, headers, slot }
+            })
+            .collect();
+        let total_weight = splits.iter().fold(0_u32, |sum, split| sum.saturating_add(split.weight));
+        CompiledForward {
+            rewrite: rewrite(&forward.rewrite, &rule.source, diagnostics),
+            timeout: forward.timeout,
+            retry: forward.retry.clone(),
+            splits,
+            total_weight,
+        }
+    }
+
+    fn destination(&mut self, destination: &DestinationRef) -> (Key, u32) {
+        match destination {
+            DestinationRef::Known(key) => {
+                let slots = &mut self.slots;
+                let slot = *self.by_key.entry(key.clone()).or_insert_with(|| {
+                    slots.push(Some(key.clone()));
+                    slot_number(slots.len() - 1)
+                });
+                (key.clone(), slot)
+            }
+            DestinationRef::Unknown(key) => (key.clone(), u32::MAX),
+        }
+    }
+}
+
+fn slot_number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+fn rewrite(rewrite: &Rewrite, source: &RuleSource, diagnostics: &mut Vec<Diagnostic>) -> CompiledRewrite {
+    let path = match &rewrite.path {
+        None => None,
+        Some(PathRewrite::Prefix(new)) => Some(CompiledPathRewrite::Prefix(new.as_str().into())),
+        Some(PathRewrite::Regex { pattern, substitution }) => match regex::anywhere(pattern) {
+            Ok(regex) => Some(CompiledPathRewrite::Regex {
+                substitution: substitution_parts(substitution),
+                regex: Box::new(regex),
+            }),
+            Err(reason) => {
+                let message = format!("{pattern:?} never matches, the path stays as it is: {reason}");
+                diagnostics.push(
+                    Diagnostic::new(diag::REGEX_REFUSED, message)
+                        .object(&source.object)
+                        .field(format!("spec.http[{}].rewrite.uriRegexRewrite.match", source.http)),
+                );
+                None
+            }
+        },
+    };
+    CompiledRewrite { path, authority: rewrite.authority.as_deref().map(Into::into) }
+}
+
+/// `\1` is a group, `\\` a backslash.
+fn substitution_parts(text: &str) -> Box<[SubstitutionPart]> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        let escaped = if char == '\\' { chars.peek().copied() } else { None };
+        match escaped {
+            Some(digit) if digit.is_ascii_digit() => {
+                chars.next();
+                if !literal.is_empty() {
+                    parts.push(SubstitutionPart::Text(std::mem::take(&mut literal).into()));
+                }
+                parts.push(SubstitutionPart::Group(digit.to_digit(10).unwrap_or(0) as usize));
+            }
+            Some('\\') => {
+                chars.next();
+                literal.push('\\');
+            }
+            _ => literal.push(char),
+        }
+    }
+    if !literal.is_empty() {
+        parts.push(SubstitutionPart::Text(literal.into()));
+    }
+    parts.into()
+}

@@ -1,0 +1,100 @@
+//! What the tables answer, and the prepared form of a rule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{CompiledHeaderOps, CompiledPathRewrite, Condition};
+use crate::model::{DirectResponse, Key, Redirect, RetryPolicy, RuleSource};
+
+/// What is to happen to a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    Forward {
+        rule: &'a CompiledRule,
+        forward: &'a CompiledForward,
+        /// The destination that the weights chose.
+        split: &'a CompiledSplit,
+        /// Index in `Snapshot::clusters` of the snapshot that was asked. None: the destination does not exist, 503 NC.
+        /// It stands here and not in the split, because splits are shared by generations with different indexes.
+        cluster: Option<u32>,
+    },
+    Redirect {
+        rule: &'a CompiledRule,
+        redirect: &'a Redirect,
+    },
+    Respond {
+        rule: &'a CompiledRule,
+        response: &'a DirectResponse,
+    },
+    /// `httpsRedirect`: 301 to [`https_location`](super::https_location).
+    HttpsRedirect,
+    /// No host, or no rule of the host: 404 NR.
+    NoRoute,
+}
+
+/// A rule, prepared.
+#[derive(Debug)]
+pub struct CompiledRule {
+    pub source: RuleSource,
+    /// For the access log.
+    pub name: Option<Arc<str>>,
+    /// Operations of the rule alone: for redirects, direct responses and answers that the proxy makes itself before a
+    /// destination is chosen. Those of a split hold these already.
+    pub headers: Arc<CompiledHeaderOps>,
+    pub action: Arc<CompiledAction>,
+    pub(crate) path: PathKind,
+    /// All but the path.
+    pub(crate) conditions: Box<[Condition]>,
+}
+
+/// What remains of the path condition once the index has answered it.
+#[derive(Clone, Debug)]
+pub(crate) enum PathKind {
+    Any,
+    Exact,
+    /// Length of the prefix in bytes.
+    Prefix(usize),
+    Regex,
+}
+
+#[derive(Debug)]
+pub enum CompiledAction {
+    Forward(CompiledForward),
+    Redirect(Redirect),
+    Respond(DirectResponse),
+}
+
+#[derive(Debug)]
+pub struct CompiledForward {
+    pub rewrite: CompiledRewrite,
+    /// Whole request, retries included.
+    pub timeout: Option<Duration>,
+    pub retry: RetryPolicy,
+    pub(crate) splits: Box<[CompiledSplit]>,
+    /// Sum of the weights.
+    pub(crate) total_weight: u32,
+}
+
+impl CompiledForward {
+    pub fn splits(&self) -> &[CompiledSplit] {
+        &self.splits
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct CompiledRewrite {
+    pub path: Option<CompiledPathRewrite>,
+    /// New authority.
+    pub authority: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub struct CompiledSplit {
+    /// Name of the destination, for logs; also of one that does not exist.
+    pub key: Key,
+    pub weight: u32,
+    /// The rule's operations and the destination's, merged in the order that Istio defines.
+    pub headers: Arc<CompiledHeaderOps>,
+    /// Which of the virtual host's destinations.
+    pub(crate) slot: u32,
+}

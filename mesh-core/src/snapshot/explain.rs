@@ -1,0 +1,141 @@
+//! Why a request goes where it goes, told by the tables that serve it.
+
+use serde::Serialize;
+
+use super::{CompiledAction, CompiledProtocol, HostTable, Request, Snapshot};
+use crate::object::ObjectRef;
+
+/// The answer to "what would happen to this request?".
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Explanation {
+    pub generation: u64,
+    pub listener: String,
+    /// For TLS: the Gateway server that the name chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Key of the route set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes: Option<String>,
+    /// The virtual host, `*.example.com`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Rules in order, up to and including the winner.
+    pub rules: Vec<ExplainedRule>,
+    /// `forward`, `redirect`, `respond`, `https redirect`, `no route`, `no host`, `no server`, `no listener`
+    pub outcome: &'static str,
+    /// The winner as `namespace/name[http]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The path that goes upstream, where a rewrite changes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten_authority: Option<String>,
+    /// Of a redirect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Of a redirect or direct response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<ExplainedDestination>,
+}
+
+/// One rule that was considered.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedRule {
+    /// `namespace/name[http]`
+    pub rule: String,
+    pub object: ObjectRef,
+    pub http: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#match: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub matched: bool,
+    /// The first condition that did not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// A share of a rule's requests.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedDestination {
+    pub cluster: String,
+    pub weight: u32,
+    /// False: 503 NC.
+    pub known: bool,
+}
+
+impl Snapshot {
+    /// What would happen to this request at this listener (and, for TLS, with this server name).
+    pub fn explain(&self, listener: &str, sni: Option<&str>, request: &Request<'_>) -> Explanation {
+        let mut explanation =
+            Explanation { generation: self.generation, listener: listener.to_owned(), ..Explanation::default() };
+        let Some(compiled) = self.listeners.get(listener) else {
+            explanation.outcome = "no listener";
+            return explanation;
+        };
+        let table = match &compiled.protocol {
+            CompiledProtocol::Http(table) => table,
+            CompiledProtocol::Tls(servers) => match servers.server(sni) {
+                Some(server) => {
+                    explanation.server = Some(format!("{}[{}]", server.server.origin, server.server.server_index));
+                    &server.routes
+                }
+                None => {
+                    explanation.outcome = "no server";
+                    return explanation;
+                }
+            },
+        };
+        table.explain(&mut explanation, request, compiled.listener.port);
+        explanation
+    }
+}
+
+impl HostTable {
+    fn explain(&self, explanation: &mut Explanation, request: &Request<'_>, listener_port: u16) {
+        explanation.routes = Some(self.model.key.to_string());
+        let Some(entry) = self.entry(request.authority) else {
+            explanation.outcome = "no host";
+            return;
+        };
+        explanation.host = Some(entry.model.host.to_string());
+        if entry.model.https_redirect {
+            explanation.outcome = "https redirect";
+            explanation.status = Some(301);
+            explanation.location = Some(super::https_location(request));
+            return;
+        }
+        explanation.outcome = "no route";
+        let winner = entry.table.consider(request, &mut explanation.rules);
+        let Some(rule) = winner.filter(|_| request.method != "CONNECT") else { return };
+        explanation.rule = Some(rule.source.to_string());
+        match rule.action.as_ref() {
+            CompiledAction::Forward(forward) => {
+                explanation.outcome = "forward";
+                explanation.rewritten_path = rule.rewritten_path(forward, request.path);
+                explanation.rewritten_authority = forward.rewrite.authority.as_deref().map(str::to_owned);
+                explanation.destinations = forward
+                    .splits()
+                    .iter()
+                    .map(|split| ExplainedDestination {
+                        cluster: split.key.to_string(),
+                        weight: split.weight,
+                        known: entry.clusters.get(split.slot as usize).copied().flatten().is_some(),
+                    })
+                    .collect();
+            }
+            CompiledAction::Redirect(redirect) => {
+                explanation.outcome = "redirect";
+                explanation.status = Some(redirect.status);
+                explanation.location = Some(rule.location(redirect, request, listener_port));
+            }
+            CompiledAction::Respond(response) => {
+                explanation.outcome = "respond";
+                explanation.status = Some(response.status);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The read path: immutable tables that answer requests. They are made by [`compile`](crate::compile) and shared by all
+//! workers. A match neither allocates nor locks. This room knows nothing of the users' API.
+
+mod condition;
+mod decision;
+mod explain;
+mod header_ops;
+mod host_table;
+mod listener_table;
+mod pattern;
+mod request;
+mod rewrite;
+mod route_table;
+mod split;
+mod template;
+mod time;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(crate) use condition::{Condition, HeaderKey, TextMatch};
+pub(crate) use decision::PathKind;
+pub use decision::{CompiledAction, CompiledForward, CompiledRewrite, CompiledRule, CompiledSplit, Decision};
+pub use explain::{ExplainedDestination, ExplainedRule, Explanation};
+pub use header_ops::{CompiledHeaderOp, CompiledHeaderOps};
+pub(crate) use header_ops::{Pass, Side, Value};
+pub(crate) use host_table::HostEntry;
+pub use host_table::HostTable;
+pub use listener_table::{CompiledListener, CompiledProtocol, CompiledTlsServer, TlsTable};
+pub(crate) use pattern::Pattern;
+pub use request::Request;
+pub use rewrite::{CompiledPathRewrite, SubstitutionPart, https_location};
+pub(crate) use route_table::RouteTable;
+pub use template::FormatContext;
+pub(crate) use template::{Command, Part, Template};
+
+use crate::model::{Destination, Key};
+
+/// All tables of one generation.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub generation: u64,
+    pub listeners: HashMap<Key, Arc<CompiledListener>>,
+    /// By index; ordered by key.
+    pub clusters: Vec<Arc<Destination>>,
+}
+
+impl Snapshot {
+    /// Index of a destination in `clusters`.
+    pub fn cluster_index(&self, key: &str) -> Option<u32> {
+        let at = self.clusters.binary_search_by(|cluster| cluster.key.as_ref().cmp(key)).ok()?;
+        u32::try_from(at).ok()
+    }
+}
