@@ -3,5 +3,6 @@
 pub mod authority;
 pub mod forwarded;
 pub mod grpc_status;
+pub mod h1;
 pub mod hop_by_hop;
 pub mod path;
