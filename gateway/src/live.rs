@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use mesh_core::lb::{Balancer, EndpointSet};
 use mesh_core::model::Destination;
-
-pub use stand_in::{Balancer, EndpointSet, EndpointState, Snapshot};
+use mesh_core::snapshot::Snapshot;
 
 use crate::tls::certs::CertificateTable;
 
 /// One generation of the tables and the clusters that its indices mean. A request keeps one through its retries.
+#[derive(Default)]
 pub struct Live {
     pub snapshot: Arc<Snapshot>,
     /// Same order as `snapshot.clusters`.
@@ -31,25 +32,13 @@ pub struct LiveCluster {
     /// Changes without a new generation.
     pub endpoints: Arc<ArcSwap<EndpointSet>>,
     pub balancer: Arc<Balancer>,
-    /// Unique per key for the life of the process: pools are keyed by it.
+    /// For pools: the same as long as connections may be shared, that is for one key and protocol; never reused.
     pub id: u64,
 }
 
 /// Everything that changes while the gateway runs.
+#[derive(Default)]
 pub struct Cells {
     pub live: ArcSwap<Live>,
     pub certificates: ArcSwap<CertificateTable>,
-}
-
-/// Stands in for the types of `mesh_core::{snapshot, lb}` until they are here.
-mod stand_in {
-    pub struct Snapshot {
-        pub generation: u64,
-    }
-    pub struct EndpointSet {}
-    pub struct Balancer {}
-    pub struct EndpointState {
-        pub endpoint: mesh_core::model::Endpoint,
-        pub address: std::net::SocketAddr,
-    }
 }

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mesh_core::lb::EndpointState;
+
 use super::ResponseFlags;
-use crate::live::{EndpointState, LiveCluster};
+use crate::live::LiveCluster;
 
 /// Strings that are unknown are empty; they are printed as `-`.
 #[derive(Clone)]
