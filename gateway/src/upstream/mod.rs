@@ -4,9 +4,10 @@
 mod dial;
 mod dns;
 mod h2;
+mod host;
 mod placeholder;
 mod pool;
 
 pub use dial::{ConnectError, Stream};
 pub use dns::Resolver;
-pub use pool::{H1Lease, H2Lease, PoolStats, Pools, Upstream};
+pub use pool::{H1Lease, H2Lease, PoolLimits, PoolStats, Pools, Upstream};

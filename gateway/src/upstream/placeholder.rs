@@ -22,3 +22,13 @@ pub struct EndpointState {
     pub endpoint: Endpoint,
     pub address: SocketAddr,
 }
+
+impl<S> ClientCodec<S> {
+    pub fn reusable(&self) -> bool {
+        true
+    }
+
+    pub fn poll_idle_closed(&mut self, _cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        std::task::Poll::Pending
+    }
+}

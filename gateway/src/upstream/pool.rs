@@ -1,15 +1,54 @@
-//! The pool of one worker.
+//! The pools of one worker: by cluster and endpoint, HTTP/1 connections last in first out, HTTP/2 connections shared.
+//! Locks are never held over an await and only this worker's tasks take them (and admin, for a moment).
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use mesh_core::model::{Destination, UpstreamProtocol};
 
+use super::dial::{self, ConnectError, Stream};
+use super::h2;
+use super::host::{Attempt, Host, Idle, Lent, Next};
 use super::placeholder::{ClientCodec, EndpointState, LiveCluster};
-use super::{ConnectError, Stream};
+
+/// How often unused connections are looked at. Also the grain of idle timeouts.
+const SWEEP: Duration = Duration::from_secs(1);
+/// In a pool that is almost full, connections of quiet endpoints make room for those of busy ones.
+const CROWDED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bounds on unused HTTP/1 connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    pub idle_per_endpoint: usize,
+    pub idle_total: usize,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self { idle_per_endpoint: 512, idle_total: 4096 }
+    }
+}
 
 /// All connections to upstreams of one worker.
-pub struct Pools {}
+pub struct Pools {
+    clusters: Mutex<Clusters>,
+    limits: PoolLimits,
+    idle_total: AtomicUsize,
+    start: Instant,
+    /// Milliseconds from `start` to the last sweep: close enough for idle timeouts, and no clock is read per request.
+    clock: AtomicU64,
+}
+
+type Clusters = HashMap<u64, ClusterPool, RandomState>;
+
+struct ClusterPool {
+    hosts: HashMap<SocketAddr, Arc<Host>, RandomState>,
+}
 
 /// A connection for one request.
 pub enum Upstream {
@@ -23,6 +62,15 @@ pub struct H1Lease {
     /// It served a request before: it may turn out to be dead although the endpoint is well.
     pub reused: bool,
     pub local: Option<SocketAddr>,
+    lent: Lent,
+}
+
+impl H1Lease {
+    /// For upgrades: the connection leaves the pool for good. Keep the second part while it is in use, it counts as active.
+    #[must_use]
+    pub fn into_codec(self) -> (ClientCodec<Stream>, impl Send + Sync + 'static) {
+        (self.codec, self.lent)
+    }
 }
 
 /// A place for one stream on an HTTP/2 connection. Keep it until the stream is over: it counts as one until it is dropped.
@@ -31,24 +79,40 @@ pub struct H2Lease {
     pub send: ::h2::client::SendRequest<Bytes>,
     pub reused: bool,
     pub local: Option<SocketAddr>,
+    _place: h2::Place,
 }
 
-/// For admin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// For admin: one endpoint's part of one worker's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolStats {
+    /// [`LiveCluster::id`]
     pub cluster: u64,
     pub address: SocketAddr,
+    /// Since the endpoint was first used.
     pub connects: u64,
     pub connect_failures: u64,
-    /// Connections in use.
-    pub active: u64,
-    pub idle: u64,
+    /// Connections in use now.
+    pub active: usize,
+    pub idle: usize,
+    /// HTTP/2 streams now.
+    pub streams: usize,
 }
 
 impl Pools {
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {})
+        Self::with_limits(PoolLimits::default())
+    }
+
+    #[must_use]
+    pub fn with_limits(limits: PoolLimits) -> Arc<Self> {
+        Arc::new(Self {
+            clusters: Mutex::default(),
+            limits,
+            idle_total: AtomicUsize::new(0),
+            start: Instant::now(),
+            clock: AtomicU64::new(0),
+        })
     }
 
     /// An idle connection, else a new one. Must run on the worker's runtime.
@@ -57,17 +121,109 @@ impl Pools {
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
     ) -> Result<Upstream, ConnectError> {
-        let _ = (cluster, endpoint);
-        Err(ConnectError::Timeout)
+        let host = self.host(cluster.id, endpoint.address);
+        match cluster.destination.protocol {
+            UpstreamProtocol::Http1 => self.acquire_h1(host, &cluster.destination).await.map(Upstream::H1),
+            UpstreamProtocol::Http2 => self.acquire_h2(host, &cluster.destination).await.map(Upstream::H2),
+        }
     }
 
     /// Gives a connection back whose exchange is over; one that cannot be used again is closed.
     pub fn release(&self, lease: H1Lease) {
-        drop(lease);
+        let H1Lease { codec, local, lent, .. } = lease;
+        if codec.reusable() {
+            let idle = Idle { codec, local, since: self.now() };
+            lent.host().put_idle(idle, self.limits.idle_per_endpoint, self.limits.idle_total, &self.idle_total);
+        }
     }
 
     #[must_use]
     pub fn stats(&self) -> Vec<PoolStats> {
-        Vec::new()
+        let clusters = self.clusters();
+        let hosts = clusters.iter().flat_map(|(id, cluster)| cluster.hosts.values().map(|host| (*id, host)));
+        hosts
+            .map(|(cluster, host)| {
+                let (active, idle, streams) = host.usage();
+                PoolStats {
+                    cluster,
+                    address: host.address,
+                    connects: host.counters.connects.load(Ordering::Relaxed),
+                    connect_failures: host.counters.failures.load(Ordering::Relaxed),
+                    active,
+                    idle,
+                    streams,
+                }
+            })
+            .collect()
+    }
+
+    async fn acquire_h1(&self, host: Arc<Host>, destination: &Destination) -> Result<H1Lease, ConnectError> {
+        if let Some(idle) = host.take_idle(&self.idle_total) {
+            return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
+        }
+        // Before the attempt: the sweep must not forget a host that somebody connects to.
+        let lent = Lent::new(&host);
+        match dial::connect(host.address, destination.connect_timeout).await {
+            Ok(stream) => {
+                host.counters.connects.fetch_add(1, Ordering::Relaxed);
+                let local = stream.local_addr().ok();
+                Ok(H1Lease { codec: ClientCodec::new(stream), reused: false, local, lent })
+            }
+            Err(error) => {
+                host.counters.failures.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    async fn acquire_h2(&self, host: Arc<Host>, destination: &Destination) -> Result<H2Lease, ConnectError> {
+        loop {
+            let mut attempt = match host.next_stream(self.now()) {
+                Next::Stream(handle) => {
+                    let h2::Handle { send, place, local, reused } = handle;
+                    return Ok(H2Lease { send, reused, local, _place: place });
+                }
+                Next::Wait(attempt) => attempt,
+                Next::Connect(outcome, attempt) => {
+                    let (host, limit, now) = (Arc::clone(&host), destination.connect_timeout, self.now());
+                    // A task of its own: the others who wait must not lose it when this request is given up.
+                    tokio::spawn(async move { outcome.send(connect_shared(&host, limit, now).await) });
+                    attempt
+                }
+            };
+            finished(&mut attempt).await?;
+        }
+    }
+
+    fn host(&self, cluster: u64, address: SocketAddr) -> Arc<Host> {
+        let mut clusters = self.clusters();
+        let pool = clusters.entry(cluster).or_insert_with(|| ClusterPool { hosts: HashMap::default() });
+        Arc::clone(pool.hosts.entry(address).or_insert_with(|| Host::new(address)))
+    }
+
+    fn clusters(&self) -> MutexGuard<'_, Clusters> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.clock.load(Ordering::Relaxed))
+    }
+}
+
+async fn connect_shared(host: &Host, limit: Duration, now: Instant) -> Option<Result<(), ConnectError>> {
+    let (shared, outcome) = match h2::connect(host.address, limit, now).await {
+        Ok(shared) => (Some(shared), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let counter = if outcome.is_ok() { &host.counters.connects } else { &host.counters.failures };
+    counter.fetch_add(1, Ordering::Relaxed);
+    host.connected(shared);
+    Some(outcome)
+}
+
+async fn finished(attempt: &mut Attempt) -> Result<(), ConnectError> {
+    match attempt.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+        Err(_) => Err(ConnectError::Other("Connection attempt was given up".into())),
     }
 }

@@ -1,0 +1,189 @@
+//! The connections of one worker to one endpoint of one cluster.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::dial::{ConnectError, Stream};
+use super::h2::{Handle, Shared};
+use super::placeholder::ClientCodec;
+
+/// The outcome of a shared connection attempt, once there is one.
+pub(super) type Attempt = watch::Receiver<Option<Result<(), ConnectError>>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub connects: AtomicU64,
+    pub failures: AtomicU64,
+    /// HTTP/1 connections that are lent.
+    pub lent: AtomicUsize,
+}
+
+/// An HTTP/1 connection in use, for the counters.
+pub(super) struct Lent(Arc<Host>);
+
+impl Lent {
+    pub(super) fn new(host: &Arc<Host>) -> Self {
+        host.counters.lent.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(host))
+    }
+
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.counters.lent.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An unused HTTP/1 connection.
+pub(super) struct Idle {
+    pub codec: ClientCodec<Stream>,
+    pub local: Option<SocketAddr>,
+    pub since: Instant,
+}
+
+impl Idle {
+    /// The peer closed it, or sent something nobody asked for. Costs a system call only if the runtime has seen an event.
+    fn is_dead(&mut self) -> bool {
+        self.codec.poll_idle_closed(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+}
+
+pub(super) struct Host {
+    pub address: SocketAddr,
+    pub counters: Counters,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The endpoint is gone: nothing is kept any more.
+    closed: bool,
+    /// Youngest at the back.
+    idle: VecDeque<Idle>,
+    shared: Vec<Shared>,
+    attempt: Option<Attempt>,
+}
+
+/// Where a request for an HTTP/2 stream stands.
+pub(super) enum Next {
+    Stream(Handle),
+    /// Somebody connects already.
+    Wait(Attempt),
+    /// The caller must connect and tell the others.
+    Connect(watch::Sender<Option<Result<(), ConnectError>>>, Attempt),
+}
+
+impl Host {
+    pub(super) fn new(address: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { address, counters: Counters::default(), state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing can fail half-way while the lock is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The youngest idle connection that still lives; dead ones are closed on the way. `idle_total` counts down.
+    pub(super) fn take_idle(&self, idle_total: &AtomicUsize) -> Option<Idle> {
+        loop {
+            let mut idle = self.state().idle.pop_back()?;
+            idle_total.fetch_sub(1, Ordering::Relaxed);
+            if !idle.is_dead() {
+                return Some(idle);
+            }
+        }
+    }
+
+    /// Keeps a connection. What is too much for the endpoint is closed, the oldest first.
+    pub(super) fn put_idle(&self, idle: Idle, per_endpoint: usize, total: usize, idle_total: &AtomicUsize) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let full = state.idle.len() >= per_endpoint || idle_total.load(Ordering::Relaxed) >= total;
+        let evicted = if full { state.idle.pop_front() } else { None };
+        // With nothing of its own to give up for it, an endpoint gets no place in a full pool.
+        if !full || evicted.is_some() {
+            state.idle.push_back(idle);
+        }
+        if !full {
+            idle_total.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(state);
+        drop(evicted);
+    }
+
+    pub(super) fn next_stream(&self, now: Instant) -> Next {
+        let mut state = self.state();
+        state.shared.retain_mut(Shared::is_open);
+        if let Some(handle) = state.shared.iter_mut().find_map(|shared| shared.handle(now)) {
+            return Next::Stream(handle);
+        }
+        match &state.attempt {
+            // A sender that is gone without a word died with its runtime.
+            Some(attempt) if attempt.has_changed().is_ok() => Next::Wait(attempt.clone()),
+            _ => {
+                let (sender, receiver) = watch::channel(None);
+                state.attempt = Some(receiver.clone());
+                Next::Connect(sender, receiver)
+            }
+        }
+    }
+
+    /// The attempt is over. The caller's stream comes first, the others find the rest.
+    pub(super) fn connected(&self, shared: Option<Shared>) {
+        let mut state = self.state();
+        state.attempt = None;
+        if let Some(shared) = shared {
+            state.shared.push(shared);
+        }
+    }
+
+    /// Closes what is dead or unused for too long.
+    pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration, idle_total: &AtomicUsize) {
+        let mut state = self.state();
+        let before = state.idle.len();
+        state
+            .idle
+            .retain_mut(|idle| now.saturating_duration_since(idle.since) < idle_timeout && !idle.is_dead());
+        idle_total.fetch_sub(before.saturating_sub(state.idle.len()), Ordering::Relaxed);
+        state.shared.retain_mut(|shared| shared.is_open() && !shared.is_idle(now, idle_timeout));
+    }
+
+    /// The endpoint is gone: unused connections close now, the others when they are given back.
+    pub(super) fn close(&self, idle_total: &AtomicUsize) {
+        let mut state = self.state();
+        state.closed = true;
+        idle_total.fetch_sub(state.idle.len(), Ordering::Relaxed);
+        state.idle.clear();
+        state.shared.clear();
+    }
+
+    /// Nothing is open, lent or on its way.
+    pub(super) fn is_unused(&self) -> bool {
+        let state = self.state();
+        state.idle.is_empty()
+            && state.shared.is_empty()
+            && state.attempt.is_none()
+            && self.counters.lent.load(Ordering::Relaxed) == 0
+    }
+
+    /// Connections in use and idle, and HTTP/2 streams.
+    pub(super) fn usage(&self) -> (usize, usize, usize) {
+        let state = self.state();
+        let busy = state.shared.iter().filter(|shared| shared.streams() > 0).count();
+        let streams = state.shared.iter().map(Shared::streams).sum();
+        let active = self.counters.lent.load(Ordering::Relaxed) + busy;
+        (active, state.idle.len() + state.shared.len() - busy, streams)
+    }
+}
