@@ -79,10 +79,8 @@ pub(super) async fn connect(address: SocketAddr, limit: Duration) -> Result<Stre
     let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
     // Requests are written in one piece; waiting for more would only delay the last segment.
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }

@@ -153,9 +153,7 @@ impl Host {
     pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration, idle_total: &AtomicUsize) {
         let mut state = self.state();
         let before = state.idle.len();
-        state
-            .idle
-            .retain_mut(|idle| now.saturating_duration_since(idle.since) < idle_timeout && !idle.is_dead());
+        state.idle.retain_mut(|idle| now.saturating_duration_since(idle.since) < idle_timeout && !idle.is_dead());
         idle_total.fetch_sub(before.saturating_sub(state.idle.len()), Ordering::Relaxed);
         state.shared.retain_mut(|shared| shared.is_open() && !shared.is_idle(now, idle_timeout));
     }
