@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::TlsInfo;
 use super::buffered::BufferedTcp;
 use super::replay::Replay;
 use crate::tls::names;
@@ -92,8 +93,19 @@ impl Connection {
         Box::new(self)
     }
 
-    /// Version and cipher suite, as access logs write them.
-    pub(super) fn tls_parameters(&self) -> Option<(&'static str, &'static str)> {
+    /// What the handshake of a client's connection agreed on.
+    pub(super) fn tls_info(&self, sni: Option<Arc<str>>) -> TlsInfo {
+        let (version, cipher) = self.tls_parameters().unwrap_or(("-", "-"));
+        let alpn = match self.alpn {
+            Some(ALPN::H2) => Some("h2"),
+            Some(ALPN::H1) => Some("http/1.1"),
+            _ => None,
+        };
+        TlsInfo { sni, alpn, version, cipher }
+    }
+
+    /// Version and cipher suite.
+    fn tls_parameters(&self) -> Option<(&'static str, &'static str)> {
         let (version, suite) = match &self.transport {
             Transport::Plain(_) => return None,
             Transport::Server(stream) => {

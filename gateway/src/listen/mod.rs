@@ -1,14 +1,21 @@
 //! Listeners: sockets that follow the snapshot, and what happens to a connection until its bytes are requests: accept,
 //! TLS handshake, finding out HTTP/2 or HTTP/1. What is done with the requests is the handler's business.
 
+mod accept;
 mod buffered;
 mod connection;
+mod counters;
+mod handshake;
+mod reconcile;
 mod replay;
+mod sniff;
+mod socket;
 mod workers;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_core::model::Key;
 use pingora_core::protocols::Stream;
@@ -16,7 +23,33 @@ use tokio::sync::watch;
 
 pub use buffered::BufferedTcp;
 pub use connection::Connection;
+pub use counters::ListenerCounts;
+pub use reconcile::{ListenError, ListenerManager, ListenerState, ListenerStatus};
 pub use workers::Workers;
+
+/// Limits of what happens before a handler has the connection.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// Of all listeners together; further ones are closed as soon as they are accepted.
+    pub max_connections: usize,
+    /// From the connection to the end of its TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long it is waited for the first bytes of a client that did not say what it speaks; then it counts as HTTP/1.
+    pub sniff_timeout: Duration,
+    /// Connections that wait to be accepted, per worker. The kernel has its own limit (`net.core.somaxconn`).
+    pub backlog: u32,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 65_536,
+            handshake_timeout: Duration::from_secs(15),
+            sniff_timeout: Duration::from_secs(30),
+            backlog: 4096,
+        }
+    }
+}
 
 /// What is known of a client's connection when it is handed to the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,9 +12,6 @@ struct Unread {
 }
 
 impl Replay {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
 
     /// `bytes` come before what is still unread.
     pub fn push_front(&mut self, bytes: &[u8]) {

@@ -41,8 +41,14 @@ impl ServerConfigs {
         Ok(Self { tls12: template(&[&TLS12])?, tls13: template(&[&TLS13])?, both: template(&[&TLS13, &TLS12])? })
     }
 
-    /// The configuration for one handshake. None if no certificate of the server is usable.
-    pub fn for_handshake(&self, tls: &TlsTermination, certificates: &CertificateTable) -> Option<ServerConfig> {
+    /// The configuration for one handshake, with the protocols that the client offers. None if no certificate of the
+    /// server is usable.
+    pub fn for_handshake<'a>(
+        &self,
+        tls: &TlsTermination,
+        certificates: &CertificateTable,
+        offered: Option<impl Iterator<Item = &'a [u8]>>,
+    ) -> Option<ServerConfig> {
         let keys = certificates.keys(&tls.certificates);
         if keys.is_empty() {
             return None;
@@ -54,13 +60,13 @@ impl ServerConfigs {
         }
         .clone();
         config.cert_resolver = Arc::new(Choice(keys));
+        // A client that offers none of ours is not refused: its first bytes show what it speaks.
+        let ours = &config.alpn_protocols;
+        let common = offered.is_some_and(|mut offered| offered.any(|offer| ours.iter().any(|our| our == offer)));
+        if !common {
+            config.alpn_protocols.clear();
+        }
         Some(config)
-    }
-
-    /// Drops the protocols on offer, so that a client that knows none of them is not refused: it is seen by its first
-    /// bytes what it speaks.
-    pub fn without_alpn(config: &mut ServerConfig) {
-        config.alpn_protocols.clear();
     }
 }
 

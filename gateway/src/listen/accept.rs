@@ -1,0 +1,257 @@
+//! Accepting: one task per listener and worker takes connections from its own socket and sees each through until the
+//! handler has it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mesh_core::model::Key;
+use mesh_core::snapshot::{CompiledListener, CompiledProtocol};
+use pingora_core::protocols::Ssl;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use super::counters::Counters;
+use super::handshake::{self, Refusal};
+use crate::live::Cells;
+use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, sniff};
+use crate::tls::server::ServerConfigs;
+
+/// Longest pause after an error that is not the connection's own.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// What all listeners of the process share.
+pub(super) struct Shared {
+    pub cells: Arc<Cells>,
+    pub configs: ServerConfigs,
+    pub options: ListenOptions,
+    /// Connections of all listeners.
+    pub open: AtomicUsize,
+    /// Told when `open` falls to zero.
+    pub idle: Notify,
+    pub next_id: AtomicU64,
+}
+
+/// One listener, from its opening until its last connection has ended.
+pub(super) struct Listening {
+    pub key: Key,
+    /// As configured; its port may be 0.
+    pub wanted: SocketAddr,
+    /// As bound.
+    pub local: SocketAddr,
+    /// As of the newest snapshot that has this listener: for connections that waited while it was removed.
+    pub last: ArcSwap<CompiledListener>,
+    pub counters: Counters,
+    /// Ends the accepting.
+    pub close: watch::Sender<bool>,
+    /// One per worker, so that looking at it does not touch memory of another core.
+    pub drains: Vec<watch::Sender<bool>>,
+}
+
+impl Listening {
+    pub fn drain(&self) {
+        for drain in &self.drains {
+            drain.send_replace(true);
+        }
+    }
+
+    pub fn close(&self) {
+        self.close.send_replace(true);
+    }
+}
+
+/// Counts one connection for as long as it lives.
+struct Counted {
+    shared: Arc<Shared>,
+    listening: Arc<Listening>,
+}
+
+impl Counted {
+    /// None if there are too many.
+    fn new(shared: &Arc<Shared>, listening: &Arc<Listening>) -> Option<Self> {
+        if shared.open.fetch_add(1, Ordering::AcqRel) >= shared.options.max_connections {
+            shared.leave();
+            return None;
+        }
+        listening.counters.open.fetch_add(1, Ordering::Relaxed);
+        Some(Self { shared: Arc::clone(shared), listening: Arc::clone(listening) })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.listening.counters.open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.leave();
+    }
+}
+
+impl Shared {
+    fn leave(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+/// One worker's share of a listener.
+pub(super) struct Acceptor {
+    pub shared: Arc<Shared>,
+    pub listening: Arc<Listening>,
+    pub handler: Arc<dyn ConnectionHandler>,
+    pub drain: watch::Receiver<bool>,
+}
+
+impl Acceptor {
+    /// Accepts until the listener closes, then what still waits in the socket's queue, then closes the socket.
+    pub async fn run(self, socket: std::net::TcpListener) {
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(listener = %self.listening.key, %error, "a socket cannot be watched");
+                return;
+            }
+        };
+        let mut close = self.listening.close.subscribe();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = close.wait_for(|close| *close) => break,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((io, peer)) => {
+                    pause = FIRST_PAUSE;
+                    self.start(io, peer);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.pause(&error, &mut pause, &mut close).await;
+                }
+            }
+        }
+        self.take_waiting(socket);
+    }
+
+    /// Out of descriptors or memory: accepting at once again would only burn time that open connections need.
+    async fn pause(&self, error: &io::Error, pause: &mut Duration, close: &mut watch::Receiver<bool>) {
+        self.listening.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(listener = %self.listening.key, %error, ?pause, "accept failed; pausing");
+        let _ = tokio::time::timeout(*pause, close.wait_for(|close| *close)).await;
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Clients whose connection the kernel has made already shall not see a reset. Asks the socket itself: the runtime
+    /// may not have heard of the newest ones.
+    fn take_waiting(&self, socket: TcpListener) {
+        let Ok(socket) = socket.into_std() else { return };
+        while let Ok((io, peer)) = socket.accept() {
+            if io.set_nonblocking(true).is_ok()
+                && let Ok(io) = TcpStream::from_std(io)
+            {
+                self.start(io, peer);
+            }
+        }
+    }
+
+    fn start(&self, io: TcpStream, peer: SocketAddr) {
+        self.listening.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let Some(counted) = Counted::new(&self.shared, &self.listening) else {
+            self.listening.counters.over_limit.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let handler = Arc::clone(&self.handler);
+        let mut drain = self.drain.clone();
+        tokio::spawn(async move {
+            let Counted { shared, listening } = &counted;
+            // Boxed, as it is larger than what follows and over soon.
+            let established = Box::pin(establish(io, peer, shared, listening, &mut drain)).await;
+            if let Some((connection, info)) = established {
+                handler.handle(connection.into_stream(), Arc::new(info), drain).await;
+            }
+        });
+    }
+}
+
+/// Errors that say that a connection was gone before it was accepted, accept(2).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}
+
+async fn establish(
+    io: TcpStream,
+    peer: SocketAddr,
+    shared: &Shared,
+    listening: &Listening,
+    drain: &mut watch::Receiver<bool>,
+) -> Option<(Connection, ConnectionInfo)> {
+    let local = local_address(&io, listening);
+    let compiled = current(shared, listening);
+    let io = BufferedTcp::new(io);
+    let (mut connection, tls) = match &compiled.protocol {
+        CompiledProtocol::Http(_) => (Connection::buffered(io), None),
+        CompiledProtocol::Tls(table) => match handshake::terminate(io, table, shared).await {
+            Ok((connection, tls)) => (connection, Some(tls)),
+            Err(refusal) => {
+                refused(listening, peer, refusal);
+                return None;
+            }
+        },
+    };
+    let listener_port = compiled.listener.port;
+    drop(compiled);
+    if connection.selected_alpn_proto().is_none()
+        && !sniff::sniff(&mut connection, shared.options.sniff_timeout, drain).await.ok()?
+    {
+        return None;
+    }
+    let info = ConnectionInfo {
+        id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+        peer: canonical(peer),
+        local,
+        listener: Arc::clone(&listening.key),
+        listener_port,
+        tls,
+    };
+    Some((connection, info))
+}
+
+/// From the snapshot of this moment; a listener that is no longer in it serves its last clients as it was.
+fn current(shared: &Shared, listening: &Listening) -> Arc<CompiledListener> {
+    let live = shared.cells.live.load();
+    match live.snapshot.listeners.get(&listening.key) {
+        Some(compiled) => Arc::clone(compiled),
+        None => listening.last.load_full(),
+    }
+}
+
+fn refused(listening: &Listening, peer: SocketAddr, refusal: Refusal) {
+    listening.counters.refused(refusal);
+    tracing::debug!(listener = %listening.key, %peer, ?refusal, "no TLS connection");
+}
+
+/// A socket that is bound to one address has it on all its connections; asking the kernel is for the others.
+fn local_address(io: &TcpStream, listening: &Listening) -> SocketAddr {
+    if listening.local.ip().is_unspecified() {
+        io.local_addr().map_or(listening.local, canonical)
+    } else {
+        listening.local
+    }
+}
+
+/// Dual-stack sockets show IPv4 clients as `::ffff:192.0.2.1`.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

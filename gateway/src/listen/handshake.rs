@@ -1,0 +1,137 @@
+//! A client's TLS handshake: which server it asks for, with which certificate that server answers, and how those are
+//! turned away that cannot be served. Every failure concerns one connection and is counted at its listener.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::snapshot::TlsTable;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::accept::Shared;
+
+use super::{BufferedTcp, Connection, TlsInfo};
+
+/// Record type of a handshake, the first byte of every TLS connection.
+const HANDSHAKE: u8 = 22;
+/// Alert descriptions, RFC 8446 section 6.
+const INTERNAL_ERROR: u8 = 80;
+const UNRECOGNIZED_NAME: u8 = 112;
+/// How long the client may take to read an alert.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The client left before it said anything.
+    Left,
+    Timeout,
+    /// Clear text on a TLS port.
+    NotTls,
+    /// No server of the listener has this name.
+    UnknownName,
+    /// The server has no usable certificate.
+    NoCertificate,
+    /// Whatever else TLS found wrong.
+    Failed,
+}
+
+pub(super) async fn terminate(
+    io: BufferedTcp,
+    table: &TlsTable,
+    shared: &Shared,
+) -> Result<(Connection, TlsInfo), Refusal> {
+    let handshake = handshake(io, table, shared);
+    tokio::time::timeout(shared.options.handshake_timeout, handshake).await.unwrap_or(Err(Refusal::Timeout))
+}
+
+async fn handshake(
+    mut io: BufferedTcp,
+    table: &TlsTable,
+    shared: &Shared,
+) -> Result<(Connection, TlsInfo), Refusal> {
+    peek(&mut io).await?;
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), io);
+    let start = match (&mut acceptor).await {
+        Ok(start) => start,
+        Err(_) => {
+            if let Some(io) = acceptor.take_io() {
+                close(io).await;
+            }
+            return Err(Refusal::Failed);
+        }
+    };
+    let (sni, config) = {
+        let hello = start.client_hello();
+        let sni: Option<Arc<str>> = hello.server_name().map(canonical);
+        match table.server(sni.as_deref()) {
+            None => (sni, Err((Refusal::UnknownName, UNRECOGNIZED_NAME))),
+            Some(server) => {
+                let certificates = shared.cells.certificates.load();
+                let config = shared.configs.for_handshake(&server.server.tls, &certificates, hello.alpn());
+                (sni, config.ok_or((Refusal::NoCertificate, INTERNAL_ERROR)))
+            }
+        }
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err((refusal, alert)) => {
+            send_alert(start.io, alert).await;
+            return Err(refusal);
+        }
+    };
+    match start.into_stream(Arc::new(config)).into_fallible().await {
+        Ok(stream) => {
+            let connection = Connection::tls_server(stream);
+            let info = connection.tls_info(sni);
+            Ok((connection, info))
+        }
+        Err((_, io)) => {
+            close(io).await;
+            Err(Refusal::Failed)
+        }
+    }
+}
+
+/// Looks at the first bytes without consuming them: clear text gets no alert, which it could not read.
+async fn peek(io: &mut BufferedTcp) -> Result<(), Refusal> {
+    // A ClientHello with a post-quantum share is larger than an Ethernet frame; mostly all of it is here at once.
+    let mut buffer = [0; 2048];
+    let count = io.read(&mut buffer).await.map_err(|_| Refusal::Left)?;
+    match buffer.first() {
+        _ if count == 0 => Err(Refusal::Left),
+        Some(&HANDSHAKE) => {
+            io.unread(buffer.get(..count).unwrap_or_default());
+            Ok(())
+        }
+        _ => Err(Refusal::NotTls),
+    }
+}
+
+/// Lower case and without the dot that some clients put at the end of a name.
+fn canonical(name: &str) -> Arc<str> {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+}
+
+/// A fatal alert in clear, which is right as long as no key was agreed.
+async fn send_alert(mut io: BufferedTcp, description: u8) {
+    const ALERT: u8 = 21;
+    const FATAL: u8 = 2;
+    if io.write_all(&[ALERT, 3, 3, 0, 2, FATAL, description]).await.is_ok() {
+        close(io).await;
+    }
+}
+
+/// Sends what waits, then FIN, and reads until the client has closed: closing with unread bytes would reset the
+/// connection and could take the alert with it.
+async fn close(mut io: BufferedTcp) {
+    let drained = async {
+        io.shutdown().await?;
+        let mut buffer = [0; 512];
+        while io.read(&mut buffer).await? != 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
