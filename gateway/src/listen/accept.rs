@@ -16,8 +16,8 @@ use tokio::sync::{Notify, watch};
 
 use super::counters::Counters;
 use super::handshake::{self, Refusal};
-use crate::live::Cells;
 use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, sniff};
+use crate::live::Cells;
 use crate::tls::server::ServerConfigs;
 
 /// Longest pause after an error that is not the connection's own.

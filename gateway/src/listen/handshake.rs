@@ -47,11 +47,7 @@ pub(super) async fn terminate(
     tokio::time::timeout(shared.options.handshake_timeout, handshake).await.unwrap_or(Err(Refusal::Timeout))
 }
 
-async fn handshake(
-    mut io: BufferedTcp,
-    table: &TlsTable,
-    shared: &Shared,
-) -> Result<(Connection, TlsInfo), Refusal> {
+async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Result<(Connection, TlsInfo), Refusal> {
     peek(&mut io).await?;
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), io);
     let start = match (&mut acceptor).await {

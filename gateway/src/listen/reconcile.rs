@@ -269,12 +269,7 @@ impl Entry {
 }
 
 fn failed(listener: &Listener, error: io::Error) -> ListenError {
-    ListenError {
-        key: Arc::clone(&listener.key),
-        address: listener.address,
-        origin: listener.origin.clone(),
-        error,
-    }
+    ListenError { key: Arc::clone(&listener.key), address: listener.address, origin: listener.origin.clone(), error }
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ struct Unread {
 }
 
 impl Replay {
-
     /// `bytes` come before what is still unread.
     pub fn push_front(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {

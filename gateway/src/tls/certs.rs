@@ -30,7 +30,8 @@ impl CertificateTable {
         let mut diagnostics = Vec::new();
         for secret in set.secrets.values() {
             let source = CertificateSource::Secret(Arc::clone(&secret.key));
-            let origin = Origin { object: &secret.origin, field: String::new(), what: format!("secret {}", secret.key) };
+            let origin =
+                Origin { object: &secret.origin, field: String::new(), what: format!("secret {}", secret.key) };
             table.add(source, previous, pem_of(secret), &origin, now, &mut diagnostics);
         }
         for (source, server) in sources(set) {
