@@ -155,8 +155,11 @@ fn escape(path: &[u8], at: usize) -> Result<u8, PathError> {
 
 /// RFC 3986 section 6.2.2.2: only unreserved characters mean the same encoded and decoded.
 fn stays_encoded(byte: u8, mode: PathNormalization) -> bool {
-    let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    !unreserved && !(mode == PathNormalization::DecodeAndMergeSlashes && matches!(byte, b'/' | b'\\'))
+    match byte {
+        b'-' | b'.' | b'_' | b'~' => false,
+        b'/' | b'\\' => mode != PathNormalization::DecodeAndMergeSlashes,
+        _ => !byte.is_ascii_alphanumeric(),
+    }
 }
 
 /// Decodes, encodes and resolves dot segments (RFC 3986 section 5.2.4) in one pass. `path` passed the scan.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::dial::{ConnectError, Stream};
 use super::h2::{Handle, Shared};
-use super::placeholder::ClientCodec;
+use crate::http::h1::ClientCodec;
 
 /// The outcome of a shared connection attempt, once there is one.
 pub(super) type Attempt = watch::Receiver<Option<Result<(), ConnectError>>>;
@@ -46,7 +46,7 @@ impl Drop for Lent {
 
 /// An unused HTTP/1 connection.
 pub(super) struct Idle {
-    pub codec: ClientCodec<Stream>,
+    pub codec: Box<ClientCodec<Stream>>,
     pub local: Option<SocketAddr>,
     pub since: Instant,
 }
@@ -165,15 +165,6 @@ impl Host {
         idle_total.fetch_sub(state.idle.len(), Ordering::Relaxed);
         state.idle.clear();
         state.shared.clear();
-    }
-
-    /// Nothing is open, lent or on its way.
-    pub(super) fn is_unused(&self) -> bool {
-        let state = self.state();
-        state.idle.is_empty()
-            && state.shared.is_empty()
-            && state.attempt.is_none()
-            && self.counters.lent.load(Ordering::Relaxed) == 0
     }
 
     /// Connections in use and idle, and HTTP/2 streams.

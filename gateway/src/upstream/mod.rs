@@ -5,8 +5,8 @@ mod dial;
 mod dns;
 mod h2;
 mod host;
-mod placeholder;
 mod pool;
+mod sweep;
 
 pub use dial::{ConnectError, Stream};
 pub use dns::Resolver;

@@ -9,17 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use mesh_core::model::{Destination, UpstreamProtocol};
+use mesh_core::lb::{EndpointSet, EndpointState};
+use mesh_core::model::UpstreamProtocol;
 
 use super::dial::{self, ConnectError, Stream};
 use super::h2;
 use super::host::{Attempt, Host, Idle, Lent, Next};
-use super::placeholder::{ClientCodec, EndpointState, LiveCluster};
-
-/// How often unused connections are looked at. Also the grain of idle timeouts.
-const SWEEP: Duration = Duration::from_secs(1);
-/// In a pool that is almost full, connections of quiet endpoints make room for those of busy ones.
-const CROWDED_PATIENCE: Duration = Duration::from_secs(5);
+use crate::http::h1::{self, ClientCodec};
+use crate::live::LiveCluster;
 
 /// Bounds on unused HTTP/1 connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +34,23 @@ impl Default for PoolLimits {
 /// All connections to upstreams of one worker.
 pub struct Pools {
     clusters: Mutex<Clusters>,
-    limits: PoolLimits,
-    idle_total: AtomicUsize,
-    start: Instant,
+    pub(super) limits: PoolLimits,
+    h1: h1::Limits,
+    pub(super) idle_total: AtomicUsize,
+    pub(super) start: Instant,
     /// Milliseconds from `start` to the last sweep: close enough for idle timeouts, and no clock is read per request.
-    clock: AtomicU64,
+    pub(super) clock: AtomicU64,
 }
 
-type Clusters = HashMap<u64, ClusterPool, RandomState>;
+pub(super) type Clusters = HashMap<u64, ClusterPool, RandomState>;
 
-struct ClusterPool {
-    hosts: HashMap<SocketAddr, Arc<Host>, RandomState>,
+#[derive(Default)]
+pub(super) struct ClusterPool {
+    pub hosts: HashMap<SocketAddr, Arc<Host>, RandomState>,
+    /// The endpoints that `hosts` were last compared with.
+    pub compared: Option<Arc<EndpointSet>>,
+    /// Where the cluster stood in the tables.
+    pub position: usize,
 }
 
 /// A connection for one request.
@@ -58,7 +61,7 @@ pub enum Upstream {
 
 /// An HTTP/1 connection, for one request. Dropped without [`Pools::release`], it is closed.
 pub struct H1Lease {
-    pub codec: ClientCodec<Stream>,
+    pub codec: Box<ClientCodec<Stream>>,
     /// It served a request before: it may turn out to be dead although the endpoint is well.
     pub reused: bool,
     pub local: Option<SocketAddr>,
@@ -69,7 +72,7 @@ impl H1Lease {
     /// For upgrades: the connection leaves the pool for good. Keep the second part while it is in use, it counts as active.
     #[must_use]
     pub fn into_codec(self) -> (ClientCodec<Stream>, impl Send + Sync + 'static) {
-        (self.codec, self.lent)
+        (*self.codec, self.lent)
     }
 }
 
@@ -109,6 +112,7 @@ impl Pools {
         Arc::new(Self {
             clusters: Mutex::default(),
             limits,
+            h1: h1::Limits::default(),
             idle_total: AtomicUsize::new(0),
             start: Instant::now(),
             clock: AtomicU64::new(0),
@@ -121,17 +125,19 @@ impl Pools {
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
     ) -> Result<Upstream, ConnectError> {
+        let limit = cluster.destination.connect_timeout;
         let host = self.host(cluster.id, endpoint.address);
         match cluster.destination.protocol {
-            UpstreamProtocol::Http1 => self.acquire_h1(host, &cluster.destination).await.map(Upstream::H1),
-            UpstreamProtocol::Http2 => self.acquire_h2(host, &cluster.destination).await.map(Upstream::H2),
+            UpstreamProtocol::Http1 => self.acquire_h1(host, limit).await.map(Upstream::H1),
+            UpstreamProtocol::Http2 => self.acquire_h2(host, limit).await.map(Upstream::H2),
         }
     }
 
     /// Gives a connection back whose exchange is over; one that cannot be used again is closed.
     pub fn release(&self, lease: H1Lease) {
-        let H1Lease { codec, local, lent, .. } = lease;
+        let H1Lease { mut codec, local, lent, .. } = lease;
         if codec.reusable() {
+            codec.release_buffers();
             let idle = Idle { codec, local, since: self.now() };
             lent.host().put_idle(idle, self.limits.idle_per_endpoint, self.limits.idle_total, &self.idle_total);
         }
@@ -157,17 +163,16 @@ impl Pools {
             .collect()
     }
 
-    async fn acquire_h1(&self, host: Arc<Host>, destination: &Destination) -> Result<H1Lease, ConnectError> {
+    async fn acquire_h1(&self, host: Arc<Host>, limit: Duration) -> Result<H1Lease, ConnectError> {
         if let Some(idle) = host.take_idle(&self.idle_total) {
             return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
         }
-        // Before the attempt: the sweep must not forget a host that somebody connects to.
-        let lent = Lent::new(&host);
-        match dial::connect(host.address, destination.connect_timeout).await {
+        match dial::connect(host.address, limit).await {
             Ok(stream) => {
                 host.counters.connects.fetch_add(1, Ordering::Relaxed);
                 let local = stream.local_addr().ok();
-                Ok(H1Lease { codec: ClientCodec::new(stream), reused: false, local, lent })
+                let codec = Box::new(ClientCodec::new(stream, self.h1));
+                Ok(H1Lease { codec, reused: false, local, lent: Lent::new(&host) })
             }
             Err(error) => {
                 host.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +181,7 @@ impl Pools {
         }
     }
 
-    async fn acquire_h2(&self, host: Arc<Host>, destination: &Destination) -> Result<H2Lease, ConnectError> {
+    async fn acquire_h2(&self, host: Arc<Host>, limit: Duration) -> Result<H2Lease, ConnectError> {
         loop {
             let mut attempt = match host.next_stream(self.now()) {
                 Next::Stream(handle) => {
@@ -185,7 +190,7 @@ impl Pools {
                 }
                 Next::Wait(attempt) => attempt,
                 Next::Connect(outcome, attempt) => {
-                    let (host, limit, now) = (Arc::clone(&host), destination.connect_timeout, self.now());
+                    let (host, now) = (Arc::clone(&host), self.now());
                     // A task of its own: the others who wait must not lose it when this request is given up.
                     tokio::spawn(async move { outcome.send(connect_shared(&host, limit, now).await) });
                     attempt
@@ -197,11 +202,17 @@ impl Pools {
 
     fn host(&self, cluster: u64, address: SocketAddr) -> Arc<Host> {
         let mut clusters = self.clusters();
-        let pool = clusters.entry(cluster).or_insert_with(|| ClusterPool { hosts: HashMap::default() });
-        Arc::clone(pool.hosts.entry(address).or_insert_with(|| Host::new(address)))
+        let pool = clusters.entry(cluster).or_default();
+        let compared = &mut pool.compared;
+        let host = pool.hosts.entry(address).or_insert_with(|| {
+            // The sweep must look at it.
+            *compared = None;
+            Host::new(address)
+        });
+        Arc::clone(host)
     }
 
-    fn clusters(&self) -> MutexGuard<'_, Clusters> {
+    pub(super) fn clusters(&self) -> MutexGuard<'_, Clusters> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,3 +238,7 @@ async fn finished(attempt: &mut Attempt) -> Result<(), ConnectError> {
         Err(_) => Err(ConnectError::Other("Connection attempt was given up".into())),
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
