@@ -1,1 +1,310 @@
-fn main() {}
+//! `cargo xtask arch`: the walls of the house. Reads the sources and fails on an import that a wall forbids, a file that is
+//! too long, or a folder at the top level that does not belong there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Nothing below `room` may mention one of `forbidden`.
+struct Wall {
+    room: &'static str,
+    forbidden: &'static [&'static str],
+    why: &'static str,
+}
+
+const WALLS: &[Wall] = &[
+    Wall {
+        room: "mesh-core/src",
+        forbidden: &[
+            "kube::",
+            "k8s_openapi",
+            "pingora",
+            "tonic",
+            "tokio",
+            "std::fs",
+            "std::net::Tcp",
+            "std::net::Udp",
+            "std::thread",
+            "std::env",
+            "SystemTime::now",
+            "Instant::now",
+            "gateway::",
+            "controller::",
+        ],
+        why: "mesh-core is pure: no sockets, tasks, files, clock, kube, pingora",
+    },
+    Wall { room: "mesh-core/src/object.rs", forbidden: &["crate::"], why: "object is a leaf" },
+    Wall {
+        room: "mesh-core/src/diag",
+        forbidden: &[
+            "crate::api",
+            "crate::world",
+            "crate::translate",
+            "crate::model",
+            "crate::compile",
+            "crate::snapshot",
+            "crate::lb",
+        ],
+        why: "diag is a leaf",
+    },
+    Wall {
+        room: "mesh-core/src/api",
+        forbidden: &[
+            "crate::world",
+            "crate::translate",
+            "crate::model",
+            "crate::compile",
+            "crate::snapshot",
+            "crate::lb",
+        ],
+        why: "api is syntax only",
+    },
+    Wall {
+        room: "mesh-core/src/world",
+        forbidden: &["crate::translate", "crate::compile", "crate::snapshot", "crate::lb"],
+        why: "world holds objects; meaning is given by translate",
+    },
+    Wall {
+        room: "mesh-core/src/translate",
+        forbidden: &["crate::compile", "crate::snapshot", "crate::lb"],
+        why: "translate ends at the model",
+    },
+    Wall {
+        room: "mesh-core/src/model",
+        forbidden: &[
+            "crate::api",
+            "crate::world",
+            "crate::translate",
+            "crate::compile",
+            "crate::snapshot",
+            "crate::lb",
+        ],
+        why: "the model does not know the users' API nor the tables",
+    },
+    Wall {
+        room: "mesh-core/src/compile",
+        forbidden: &["crate::api", "crate::world", "crate::translate"],
+        why: "compile reads the model only",
+    },
+    Wall {
+        room: "mesh-core/src/snapshot",
+        forbidden: &["crate::api", "crate::world", "crate::translate"],
+        why: "the read path knows the model only",
+    },
+    Wall {
+        room: "mesh-core/src/lb",
+        forbidden: &["crate::api", "crate::world", "crate::translate", "crate::compile"],
+        why: "lb picks endpoints, nothing else",
+    },
+    Wall {
+        room: "gateway/src",
+        forbidden: &["kube::", "k8s_openapi", "controller::"],
+        why: "the gateway knows neither Kubernetes nor the controller",
+    },
+    Wall {
+        room: "gateway/src/http",
+        forbidden: &[
+            "crate::app",
+            "crate::bootstrap",
+            "crate::source",
+            "crate::store",
+            "crate::admin",
+            "crate::listen::manager",
+            "mesh_core::api",
+            "mesh_core::world",
+            "mesh_core::translate",
+        ],
+        why: "the engine serves tables; it does not know where they come from",
+    },
+    Wall {
+        room: "gateway/src/upstream",
+        forbidden: &[
+            "crate::app",
+            "crate::bootstrap",
+            "crate::source",
+            "crate::store",
+            "crate::admin",
+            "mesh_core::api",
+            "mesh_core::world",
+            "mesh_core::translate",
+        ],
+        why: "pools know destinations and endpoints only",
+    },
+    Wall {
+        room: "gateway/src/listen",
+        forbidden: &[
+            "crate::app",
+            "crate::bootstrap",
+            "crate::source",
+            "crate::store",
+            "crate::admin",
+            "crate::upstream",
+            "mesh_core::api",
+            "mesh_core::world",
+            "mesh_core::translate",
+        ],
+        why: "listeners accept; what is served is the engine's",
+    },
+    Wall {
+        room: "gateway/src/observe",
+        forbidden: &[
+            "crate::app",
+            "crate::bootstrap",
+            "crate::source",
+            "crate::store",
+            "crate::http",
+            "mesh_core::api",
+            "mesh_core::world",
+        ],
+        why: "observe records what it is told",
+    },
+];
+
+/// Only the files that know every room may import these.
+const APP_ONLY: &[&str] = &["crate::app", "crate::bootstrap"];
+const APP_FILES: &[&str] =
+    &["gateway/src/app.rs", "gateway/src/bootstrap.rs", "gateway/src/lib.rs", "gateway/src/bin/meshgate.rs"];
+
+const TOP_LEVEL: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "LICENSE",
+    "README.md",
+    "gateway",
+    "mesh-core",
+    "controller",
+    "deploy",
+    "benches",
+    "tests",
+    "rustfmt.toml",
+    "clippy.toml",
+    "deny.toml",
+    "target",
+];
+
+/// Source files stay under this; tests in `*_tests.rs` and `tests/` may be longer.
+const MAX_LINES: usize = 640;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("arch") => arch(),
+        _ => {
+            eprintln!("usage: cargo xtask arch");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn arch() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut findings = BTreeSet::new();
+    top_level(&root, &mut findings);
+    for file in ["mesh-core", "gateway", "controller", "tests/src", "benches"]
+        .iter()
+        .flat_map(|room| rust_files(&root.join(room)))
+    {
+        let name = file.strip_prefix(&root).unwrap_or(&file).to_string_lossy().replace('\\', "/");
+        match std::fs::read_to_string(&file) {
+            Ok(text) => check_file(&name, &text, &mut findings),
+            Err(error) => {
+                findings.insert(format!("{name}: {error}"));
+            }
+        }
+    }
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    if findings.is_empty() {
+        println!("arch: all walls stand");
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("arch: {} findings", findings.len());
+        ExitCode::FAILURE
+    }
+}
+
+fn top_level(root: &Path, findings: &mut BTreeSet<String>) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str()) {
+            findings.insert(format!("{name}: does not belong at the top level"));
+        }
+    }
+}
+
+fn check_file(name: &str, text: &str, findings: &mut BTreeSet<String>) {
+    let is_test = name.ends_with("_tests.rs") || name.contains("/tests/") || name.contains("/testing/");
+    let lines = text.lines().count();
+    if !is_test && lines > MAX_LINES {
+        findings.insert(format!("{name}: {lines} lines; a room may be missing (at most {MAX_LINES})"));
+    }
+    if is_test {
+        return;
+    }
+    let code: Vec<(usize, &str)> = text
+        .lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .collect();
+    for wall in WALLS.iter().filter(|wall| name.starts_with(wall.room)) {
+        for word in wall.forbidden {
+            for (number, _) in code.iter().filter(|(_, line)| mentions(line, word)) {
+                findings.insert(format!("{name}:{}: mentions `{word}`; {}", number + 1, wall.why));
+            }
+        }
+    }
+    if name.starts_with("gateway/src") && !APP_FILES.contains(&name) {
+        for word in APP_ONLY {
+            for (number, _) in code.iter().filter(|(_, line)| mentions(line, word)) {
+                findings.insert(format!("{name}:{}: mentions `{word}`; nothing imports the app", number + 1));
+            }
+        }
+    }
+}
+
+/// `word` stands in `line` and is not the tail of a longer name.
+fn mentions(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+            && (word.ends_with(':')
+                || !line[at + word.len()..].chars().next().is_some_and(|c| c.is_alphanumeric() || c == '_'))
+    })
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = std::fs::read_dir(dir) else { return files };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target" && name != "fuzz") {
+                files.extend(rust_files(&path));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forbidden_import_is_found() {
+        let mut findings = BTreeSet::new();
+        check_file("mesh-core/src/model/x.rs", "use crate::api::Gateway;\nuse tokio::net::TcpStream;\n", &mut findings);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+    }
+
+    #[test]
+    fn comments_tests_and_longer_names_are_not() {
+        let mut findings = BTreeSet::new();
+        check_file("mesh-core/src/model/x.rs", "// tokio\nuse mykube::x;\nstruct api;\n", &mut findings);
+        check_file("mesh-core/src/api/gateway_tests.rs", "use std::fs;", &mut findings);
+        assert!(findings.is_empty(), "{findings:?}");
+    }
+}
