@@ -44,6 +44,7 @@ fn targets() {
 
 #[test]
 fn quick_objects_are_what_a_user_would_write() {
-    let text = quick_objects(&parse_target(":3000").unwrap(), Some("a.example"), parse_listen("127.0.0.1:8081").unwrap());
+    let text =
+        quick_objects(&parse_target(":3000").unwrap(), Some("a.example"), parse_listen("127.0.0.1:8081").unwrap());
     insta::assert_snapshot!(text);
 }

@@ -1,8 +1,30 @@
-//! HTTP: the engine and the pure rules it applies.
+//! HTTP: the engine, the codecs, and the pure rules it applies.
+//!
+//! ```text
+//! h1_connection, h2_connection -> engine -> respond | forward -> h1_stream, h2_stream
+//! ```
 
 pub mod authority;
+mod engine;
+mod exchange;
+mod failure;
+mod forward;
 pub mod forwarded;
+mod grpc;
 pub mod grpc_status;
 pub mod h1;
+mod h1_connection;
+mod h1_stream;
+mod h2_connection;
+mod h2_stream;
 pub mod hop_by_hop;
+mod message;
 pub mod path;
+mod pump;
+mod respond;
+mod settings;
+mod tunnel;
+mod upstream_request;
+
+pub use engine::Engine;
+pub use settings::Settings;

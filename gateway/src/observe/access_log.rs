@@ -208,4 +208,3 @@ impl Output {
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
-

@@ -78,7 +78,10 @@ pub enum Operator {
     UpstreamHost,
     UpstreamCluster,
     UpstreamLocalAddress,
-    Address { local: bool, part: AddressPart },
+    Address {
+        local: bool,
+        part: AddressPart,
+    },
     RequestedServerName,
     RouteName,
     GrpcStatus,
@@ -130,9 +133,10 @@ impl LogFormat {
                 });
                 (json_of(pairs, &mut problems), problems)
             }
-            Err(error) => {
-                (LogFormat::default_json(), vec![format!("accessLogFormat is not a JSON object ({error}); the default is used")])
-            }
+            Err(error) => (
+                LogFormat::default_json(),
+                vec![format!("accessLogFormat is not a JSON object ({error}); the default is used")],
+            ),
         }
     }
 
@@ -368,8 +372,13 @@ fn plain_operator(name: &str) -> Option<Operator> {
         "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => Operator::GrpcStatus,
         "HOSTNAME" => Operator::Hostname,
         "MESHGATE_GENERATION" => Operator::Generation,
-        "CONNECTION_TERMINATION_DETAILS" | "FILTER_STATE" | "DYNAMIC_METADATA" | "METADATA" | "TRAILER"
-        | "DOWNSTREAM_PEER_URI_SAN" | "VIRTUAL_CLUSTER_NAME" => Operator::Nothing,
+        "CONNECTION_TERMINATION_DETAILS"
+        | "FILTER_STATE"
+        | "DYNAMIC_METADATA"
+        | "METADATA"
+        | "TRAILER"
+        | "DOWNSTREAM_PEER_URI_SAN"
+        | "VIRTUAL_CLUSTER_NAME" => Operator::Nothing,
         _ => return None,
     })
 }

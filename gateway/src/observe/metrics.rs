@@ -28,7 +28,11 @@ pub struct SourceLabels {
 impl SourceLabels {
     /// From the labels of the gateway and what the downward API usually gives its pod.
     #[must_use]
-    pub fn of_gateway(labels: &BTreeMap<String, String>, namespace: &str, env: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn of_gateway(
+        labels: &BTreeMap<String, String>,
+        namespace: &str,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Self {
         let label = |name: &str| labels.get(name).cloned();
         let name = label("istio").unwrap_or_else(|| "meshgate".to_owned());
         let workload = env("ISTIO_META_WORKLOAD_NAME").unwrap_or_else(|| format!("istio-{name}"));

@@ -1,0 +1,227 @@
+//! The engine: the life of a request, from its head to its record. Two connection loops (`h1_connection`,
+//! `h2_connection`) read heads and call [`Engine::run`]; everything after that is the same for both.
+//!
+//! head -> snapshot -> route -> respond, or pick -> connect -> forward (retried within the same snapshot) -> record
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderValue, Method, StatusCode};
+use mesh_core::snapshot::{CompiledHeaderOps, CompiledProtocol, Decision, HostTable, https_location};
+
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::watch;
+
+use super::authority;
+use super::exchange::{Exchange, Peer, Protocol, Scheme};
+use super::failure::Failure;
+use super::message::Downstream;
+use super::path;
+use super::{forwarded, grpc_status, hop_by_hop};
+use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo};
+use crate::live::{Cells, Live};
+use crate::observe::Observer;
+use crate::upstream::Pools;
+
+use super::settings::Settings;
+use super::tunnel::Tunnel;
+
+/// One per worker.
+pub struct Engine {
+    pub(super) cells: Arc<Cells>,
+    pub(super) pools: Arc<Pools>,
+    pub(super) observer: Arc<Observer>,
+    pub(super) settings: Arc<Settings>,
+}
+
+/// What the connection loop does next.
+pub enum After {
+    /// The answer is complete.
+    Continue,
+    /// The answer is complete, but the connection must end (the request's body was not read, or the client asked for it).
+    Close,
+    /// The answer is cut: the client must see that.
+    Abort,
+    /// 101 was answered: bytes flow both ways from here on.
+    Tunnel(Box<Tunnel>),
+}
+
+/// One client's connection, as Pingora's kind of application: it gets an established stream and a sign to finish.
+struct HttpConnection {
+    engine: Arc<Engine>,
+    info: Arc<ConnectionInfo>,
+}
+
+#[async_trait]
+impl ServerApp for HttpConnection {
+    async fn process_new(self: &Arc<Self>, stream: Stream, drain: &ShutdownWatch) -> Option<Stream> {
+        let drain = drain.clone();
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            self.engine.clone().serve_h2(stream, self.info.clone(), drain).await;
+        } else {
+            self.engine.serve_h1(stream, self.info.clone(), drain).await;
+        }
+        None
+    }
+}
+
+impl ConnectionHandler for Engine {
+    fn handle(
+        self: Arc<Self>,
+        stream: Stream,
+        info: Arc<ConnectionInfo>,
+        drain: watch::Receiver<bool>,
+    ) -> ConnectionFuture {
+        let connection = Arc::new(HttpConnection { engine: self, info });
+        Box::pin(async move {
+            connection.process_new(stream, &drain).await;
+        })
+    }
+}
+
+impl Engine {
+    pub fn new(cells: Arc<Cells>, pools: Arc<Pools>, observer: Arc<Observer>, settings: Arc<Settings>) -> Self {
+        Self { cells, pools, observer, settings }
+    }
+
+    pub(super) fn peer(&self, info: &Arc<ConnectionInfo>) -> Arc<Peer> {
+        Arc::new(Peer {
+            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), None, self.settings.trusted_proxies),
+            info: info.clone(),
+            hostname: self.settings.hostname.clone(),
+        })
+    }
+
+    /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.
+    pub(super) async fn run<D: Downstream>(&self, exchange: &mut Exchange, client: &mut D) -> After {
+        let live = self.cells.live.load_full();
+        exchange.outcome.generation = live.snapshot.generation;
+        match self.accept(exchange, &live) {
+            Ok(decision) => self.act(&live, decision, exchange, client).await,
+            Err(failure) => self.fail(&failure, None, exchange, client).await,
+        }
+    }
+
+    /// Makes the request canonical and trustworthy and asks the tables.
+    fn accept<'l>(&self, exchange: &mut Exchange, live: &'l Live) -> Result<Decision<'l>, Failure> {
+        check_method(exchange)?;
+        let removed = hop_by_hop::clean_request(&mut exchange.head.headers)
+            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+        if let Some(upgrade) = removed.upgrade {
+            accept_upgrade(exchange, &upgrade)?;
+        }
+        let head = &mut exchange.head;
+        authority::parse(head.authority.as_bytes())
+            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+        exchange.https = forwarded::accept(&mut head.headers, &exchange.peer.client).https;
+        exchange.grpc = grpc_status::is_grpc(&head.headers);
+
+        let Some(listener) = live.snapshot.listeners.get(&exchange.peer.info.listener) else {
+            return Err(Failure::NoRoute);
+        };
+        match path::normalize(&head.target, listener.listener.path_normalization) {
+            Ok(std::borrow::Cow::Borrowed(same)) if same.len() == head.target.len() => {}
+            Ok(normal) => head.target = normal.into_owned(),
+            Err(_) => return Err(Failure::BadPath),
+        }
+        let table: &'l HostTable = match &listener.protocol {
+            CompiledProtocol::Http(table) => table,
+            CompiledProtocol::Tls(table) => {
+                let sni = exchange.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+                let server = table.server(sni).ok_or(Failure::NoRoute)?;
+                let authority = &exchange.head.authority;
+                if !server.routes.has_host(authority) && table.servers().any(|other| other.routes.has_host(authority)) {
+                    return Err(Failure::Misdirected);
+                }
+                &server.routes
+            }
+        };
+        Ok(table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1))))
+    }
+
+    async fn act<D: Downstream>(
+        &self,
+        live: &Live,
+        decision: Decision<'_>,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        match decision {
+            Decision::Forward { rule, forward, split, cluster } => {
+                exchange.outcome.route_name = rule.name.clone();
+                exchange.outcome.cluster_name = Some(split.key.clone());
+                let cluster = cluster.and_then(|index| live.cluster(index));
+                let Some(cluster) = cluster else {
+                    return self.fail(&Failure::ClusterNotFound, Some(&split.headers), exchange, client).await;
+                };
+                exchange.outcome.cluster = Some(cluster.clone());
+                self.forward(rule, forward, split, cluster, exchange, client).await
+            }
+            Decision::Redirect { rule, redirect } => {
+                exchange.outcome.route_name = rule.name.clone();
+                let location = rule.location(redirect, &exchange.request(), exchange.peer.info.listener_port);
+                self.redirect(redirect.status, &location, Some(&rule.headers), exchange, client).await
+            }
+            Decision::HttpsRedirect => {
+                let location = https_location(&exchange.request());
+                self.redirect(301, &location, None, exchange, client).await
+            }
+            Decision::Respond { rule, response } => {
+                exchange.outcome.route_name = rule.name.clone();
+                self.respond(response, &rule.headers, exchange, client).await
+            }
+            Decision::NoRoute => self.fail(&Failure::NoRoute, None, exchange, client).await,
+        }
+    }
+
+    async fn redirect<D: Downstream>(
+        &self,
+        status: u16,
+        location: &str,
+        ops: Option<&CompiledHeaderOps>,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        let location = HeaderValue::from_str(location).ok();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
+        self.answer(status, b"", location, ops, exchange, client).await
+    }
+}
+
+/// Methods and targets that are not forwarded whatever the rules say (ENVOY.md section 4, rows 39, 40, 42).
+fn check_method(exchange: &Exchange) -> Result<(), Failure> {
+    let head = &exchange.head;
+    if head.method == Method::CONNECT || head.target == "*" {
+        return Err(Failure::NoRoute);
+    }
+    if head.method == Method::TRACE {
+        return Err(Failure::BadRequest { status: 405, detail: "method_not_allowed" });
+    }
+    if head.protocol != Protocol::Http2 {
+        match head.scheme {
+            Some(Scheme::Https) if exchange.peer.info.tls.is_none() => {
+                return Err(Failure::BadBody { status: 403, detail: "http1.https_url_on_plaintext_connection" });
+            }
+            Some(Scheme::Other) => return Err(Failure::BadBody { status: 400, detail: "http1.codec_error" }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Only WebSocket, only by a GET without body; `h2c` is ignored (RFC 9113 section 3.1 dropped it).
+fn accept_upgrade(exchange: &mut Exchange, upgrade: &HeaderValue) -> Result<(), Failure> {
+    if exchange.head.protocol == Protocol::Http2 || upgrade.as_bytes().eq_ignore_ascii_case(b"h2c") {
+        return Ok(());
+    }
+    if !upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
+        || exchange.head.method != Method::GET
+        || exchange.head.body != super::message::BodySize::Empty
+    {
+        return Err(Failure::UpgradeRefused);
+    }
+    exchange.websocket = Some(upgrade.clone());
+    Ok(())
+}

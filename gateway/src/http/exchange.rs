@@ -1,0 +1,277 @@
+//! One request and what became of it: everything that routing, header operations, logs and metrics look at.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method};
+use mesh_core::lb::EndpointState;
+use mesh_core::snapshot::{FormatContext, Request};
+
+use super::failure::LocalReply;
+use super::forwarded;
+use super::message::BodySize;
+use super::path::split_query;
+use crate::listen::ConnectionInfo;
+use crate::live::LiveCluster;
+use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
+
+/// What all requests of a connection share.
+pub struct Peer {
+    pub info: Arc<ConnectionInfo>,
+    pub client: forwarded::Client,
+    /// `%HOSTNAME%`
+    pub hostname: Arc<str>,
+}
+
+/// How the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// The head of a request as a connection read it.
+#[derive(Debug)]
+pub struct RequestHead {
+    pub method: Method,
+    pub protocol: Protocol,
+    /// Path and query, or `*`; empty for CONNECT.
+    pub target: String,
+    pub authority: String,
+    /// Scheme that the client wrote, where it wrote one.
+    pub scheme: Option<Scheme>,
+    pub headers: HeaderMap,
+    pub body: BodySize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+    Other,
+}
+
+/// A request in flight.
+pub struct Exchange {
+    pub peer: Arc<Peer>,
+    pub started: Instant,
+    /// Wall clock at the start.
+    pub start: SystemTime,
+    pub head: RequestHead,
+    /// The client speaks https, to us or to a trusted proxy.
+    pub https: bool,
+    /// Value of `upgrade`, when it asks for WebSocket.
+    pub websocket: Option<HeaderValue>,
+    pub grpc: bool,
+    pub outcome: Outcome,
+}
+
+/// What became of it. Filled in as it happens, read once at the end.
+pub struct Outcome {
+    pub status: u16,
+    pub flags: ResponseFlags,
+    pub details: Cow<'static, str>,
+    pub transport_failure: Cow<'static, str>,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub service_time: Option<Duration>,
+    pub cluster: Option<Arc<LiveCluster>>,
+    /// Name of the cluster, also when it does not exist.
+    pub cluster_name: Option<Arc<str>>,
+    pub endpoint: Option<Arc<EndpointState>>,
+    pub upstream_local: Option<SocketAddr>,
+    pub route_name: Option<Arc<str>>,
+    pub grpc_status: Option<u16>,
+    pub request_messages: u64,
+    pub response_messages: u64,
+    pub generation: u64,
+    /// Kept only when a log format asks for response headers.
+    pub response_headers: Option<HeaderMap>,
+    /// Path and query for the upstream, when rewritten.
+    pub upstream_target: Option<String>,
+    /// Authority for the upstream, when rewritten.
+    pub upstream_authority: Option<String>,
+}
+
+impl Exchange {
+    pub fn new(peer: Arc<Peer>, head: RequestHead) -> Self {
+        Self {
+            https: peer.info.tls.is_some(),
+            peer,
+            started: Instant::now(),
+            start: SystemTime::now(),
+            head,
+            websocket: None,
+            grpc: false,
+            outcome: Outcome {
+                status: 0,
+                flags: ResponseFlags::NONE,
+                details: Cow::Borrowed("-"),
+                transport_failure: Cow::Borrowed("-"),
+                bytes_received: 0,
+                bytes_sent: 0,
+                service_time: None,
+                cluster: None,
+                cluster_name: None,
+                endpoint: None,
+                upstream_local: None,
+                route_name: None,
+                grpc_status: None,
+                request_messages: 0,
+                response_messages: 0,
+                generation: 0,
+                response_headers: None,
+                upstream_target: None,
+                upstream_authority: None,
+            },
+        }
+    }
+
+    /// What the tables look at.
+    pub fn request(&self) -> Request<'_> {
+        let (path, query) = split_query(&self.head.target);
+        Request {
+            method: self.head.method.as_str(),
+            scheme: self.scheme(),
+            authority: &self.head.authority,
+            path,
+            query,
+            headers: &self.head.headers,
+        }
+    }
+
+    pub fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// Notes an answer of our own.
+    pub fn note(&mut self, reply: &LocalReply) {
+        self.outcome.status = reply.status;
+        self.outcome.flags |= reply.flags;
+        self.outcome.details = reply.details.clone();
+        self.outcome.transport_failure = reply.transport_failure.clone();
+    }
+
+    /// Tells metrics and the access log. Called once.
+    pub fn record(&self, observer: &Observer) {
+        let header = |name: http::HeaderName| text(&self.head.headers, &name);
+        let outcome = &self.outcome;
+        observer.record(&RequestRecord {
+            start: self.start,
+            duration: self.started.elapsed(),
+            method: self.head.method.as_str(),
+            path: &self.head.target,
+            protocol: self.head.protocol.as_str(),
+            status: outcome.status,
+            flags: outcome.flags,
+            details: &outcome.details,
+            upstream_transport_failure: &outcome.transport_failure,
+            bytes_received: outcome.bytes_received,
+            bytes_sent: outcome.bytes_sent,
+            upstream_service_time: outcome.service_time,
+            forwarded_for: header(http::HeaderName::from_static("x-forwarded-for")),
+            user_agent: header(http::header::USER_AGENT),
+            request_id: header(http::HeaderName::from_static("x-request-id")),
+            authority: self.outcome.upstream_authority.as_deref().unwrap_or(&self.head.authority),
+            upstream_host: outcome.endpoint.as_ref().map(|endpoint| endpoint.address),
+            upstream_cluster: outcome.cluster_name.as_deref().unwrap_or(""),
+            upstream_local: outcome.upstream_local,
+            downstream_local: self.peer.info.local,
+            downstream_remote: self.peer.info.peer,
+            sni: self.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+            route_name: outcome.route_name.as_deref(),
+            grpc: self.grpc,
+            grpc_status: outcome.grpc_status,
+            request_messages: outcome.request_messages,
+            response_messages: outcome.response_messages,
+            cluster: outcome.cluster.as_ref(),
+            endpoint: outcome.endpoint.as_ref(),
+            generation: outcome.generation,
+            headers: Some(self),
+        });
+    }
+}
+
+/// A header as text; empty when missing or not text.
+fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+impl RecordHeaders for Exchange {
+    fn request_header(&self, name: &str) -> Option<&str> {
+        FormatContext::request_header(self, name)
+    }
+
+    fn response_header(&self, name: &str) -> Option<&str> {
+        self.outcome.response_headers.as_ref()?.get(name)?.to_str().ok()
+    }
+}
+
+impl FormatContext for Exchange {
+    fn request_header(&self, name: &str) -> Option<&str> {
+        match name {
+            ":method" => Some(self.head.method.as_str()),
+            ":path" => Some(&self.head.target),
+            ":scheme" => Some(self.scheme()),
+            ":authority" | "host" => Some(&self.head.authority),
+            name => self.head.headers.get(name)?.to_str().ok(),
+        }
+    }
+
+    fn response_header(&self, name: &str) -> Option<&str> {
+        RecordHeaders::response_header(self, name)
+    }
+
+    fn response_code(&self) -> Option<u16> {
+        (self.outcome.status != 0).then_some(self.outcome.status)
+    }
+
+    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        Some(self.peer.info.peer)
+    }
+
+    fn downstream_local_address(&self) -> Option<SocketAddr> {
+        Some(self.peer.info.local)
+    }
+
+    fn protocol(&self) -> &str {
+        self.head.protocol.as_str()
+    }
+
+    fn start_time(&self) -> SystemTime {
+        self.start
+    }
+
+    fn hostname(&self) -> &str {
+        &self.peer.hostname
+    }
+
+    fn upstream_host(&self) -> Option<SocketAddr> {
+        self.outcome.endpoint.as_ref().map(|endpoint| endpoint.address)
+    }
+
+    fn upstream_cluster(&self) -> Option<&str> {
+        self.outcome.cluster_name.as_deref()
+    }
+
+    fn route_name(&self) -> Option<&str> {
+        self.outcome.route_name.as_deref()
+    }
+
+    fn requested_server_name(&self) -> Option<&str> {
+        self.peer.info.tls.as_ref()?.sni.as_deref()
+    }
+}

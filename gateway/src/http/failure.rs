@@ -1,0 +1,127 @@
+//! The one table that turns a failure into status, response flag, details and body (ENVOY.md section 3, ISTIO.md 1.2.10).
+
+use std::borrow::Cow;
+
+use crate::observe::ResponseFlags;
+
+/// Why the proxy answers by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No virtual host, or none of its rules matches.
+    NoRoute,
+    /// The authority belongs to another server of this listener (RFC 9110 section 15.5.20).
+    Misdirected,
+    /// The rule names a host, port or subset that does not exist.
+    ClusterNotFound,
+    /// The destination has no endpoint.
+    NoHealthyUpstream,
+    /// No connection could be made; after `tries` tries.
+    ConnectFailed { detail: Cow<'static, str>, tries: u32 },
+    /// As above, for lack of time.
+    ConnectTimeout { tries: u32 },
+    /// The upstream closed or reset the connection before it answered.
+    UpstreamClosed,
+    /// The upstream sent something that is not HTTP.
+    UpstreamProtocol,
+    /// The upstream reset the HTTP/2 stream; refused streams were tried `tries` times.
+    UpstreamReset { refused: bool, tries: u32 },
+    /// The route's time is over.
+    Timeout,
+    /// The client went away; nothing is sent.
+    ClientGone,
+    /// The request's body is malformed.
+    BadBody { status: u16, detail: &'static str },
+    /// The path cannot be made canonical.
+    BadPath,
+    /// A request that is well-formed HTTP and still not to be forwarded.
+    BadRequest { status: u16, detail: &'static str },
+    /// `Upgrade` to something else than `websocket`.
+    UpgradeRefused,
+    /// The gateway is overloaded.
+    Overload,
+}
+
+/// What to send and what to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    pub status: u16,
+    pub body: Cow<'static, str>,
+    pub flags: ResponseFlags,
+    pub details: Cow<'static, str>,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`
+    pub transport_failure: Cow<'static, str>,
+}
+
+const BEFORE_HEADERS: &str = "upstream connect error or disconnect/reset before headers. ";
+
+impl Failure {
+    pub fn reply(&self) -> LocalReply {
+        match self {
+            Failure::NoRoute => reply(404, "", ResponseFlags::NR, "route_not_found"),
+            Failure::Misdirected => reply(421, "", ResponseFlags::NR, "misdirected_request"),
+            Failure::ClusterNotFound => reply(503, "", ResponseFlags::NC, "cluster_not_found"),
+            Failure::NoHealthyUpstream => reply(503, "no healthy upstream", ResponseFlags::UH, "no_healthy_upstream"),
+            Failure::ConnectFailed { detail, tries } => LocalReply {
+                transport_failure: detail.clone(),
+                ..before_headers(
+                    503,
+                    "remote connection failure",
+                    format!("remote_connection_failure|{detail}"),
+                    ResponseFlags::UF,
+                    *tries,
+                )
+            },
+            Failure::ConnectTimeout { tries } => {
+                before_headers(503, "connection timeout", "connection_timeout", ResponseFlags::UF, *tries)
+            }
+            Failure::UpstreamClosed => {
+                before_headers(503, "connection termination", "connection_termination", ResponseFlags::UC, 1)
+            }
+            Failure::UpstreamProtocol => before_headers(502, "protocol error", "protocol_error", ResponseFlags::UPE, 1),
+            Failure::UpstreamReset { refused: true, tries } => before_headers(
+                503,
+                "remote refused stream reset",
+                "remote_refused_stream_reset",
+                ResponseFlags::UR,
+                *tries,
+            ),
+            Failure::UpstreamReset { refused: false, .. } => {
+                before_headers(503, "remote reset", "remote_reset", ResponseFlags::UR, 1)
+            }
+            Failure::Timeout => reply(504, "upstream request timeout", ResponseFlags::UT, "response_timeout"),
+            Failure::ClientGone => reply(0, "", ResponseFlags::DC, "downstream_remote_disconnect"),
+            Failure::BadBody { status, detail } => reply(*status, reason(*status), ResponseFlags::DPE, detail),
+            Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
+            Failure::BadRequest { status, detail } => reply(*status, "", ResponseFlags::NONE, detail),
+            Failure::UpgradeRefused => reply(403, "", ResponseFlags::NONE, "upgrade_failed"),
+            Failure::Overload => reply(503, "", ResponseFlags::OM, "overload"),
+        }
+    }
+}
+
+fn reply(status: u16, body: &'static str, flags: ResponseFlags, details: &'static str) -> LocalReply {
+    LocalReply {
+        status,
+        body: Cow::Borrowed(body),
+        flags,
+        details: Cow::Borrowed(details),
+        transport_failure: Cow::Borrowed("-"),
+    }
+}
+
+/// A failure before the upstream's head: the text says the reason, and that it was retried if it was.
+fn before_headers(status: u16, reason: &str, detail: impl AsRef<str>, flags: ResponseFlags, tries: u32) -> LocalReply {
+    let (prefix, flags) = if tries > 1 { ("retried and the latest ", flags | ResponseFlags::URX) } else { ("", flags) };
+    LocalReply {
+        status,
+        body: Cow::Owned(format!("{BEFORE_HEADERS}{prefix}reset reason: {reason}")),
+        flags,
+        details: Cow::Owned(format!("upstream_reset_before_response_started{{{}}}", detail.as_ref())),
+        transport_failure: Cow::Borrowed("-"),
+    }
+}
+
+/// The reason phrase that Envoy uses as the body of its codec errors.
+pub fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("")
+}

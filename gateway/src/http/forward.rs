@@ -1,0 +1,499 @@
+//! Forwarding: pick an endpoint, connect, send, stream both ways; and try again where nothing was lost by it. The snapshot
+//! stays the same through all tries.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use mesh_core::lb::EndpointState;
+use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
+use smallvec::SmallVec;
+use tokio::time::{Sleep, sleep_until};
+
+use super::engine::{After, Engine};
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::h1_stream::H1Upstream;
+use super::h2_stream::H2Upstream;
+use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Upstream, UpstreamError};
+use super::pump::{Direction, PumpError};
+use super::tunnel::Tunnel;
+use super::{forwarded, grpc_status, hop_by_hop, path, upstream_request};
+use crate::live::LiveCluster;
+use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
+
+/// Back-off between tries: a random time up to this, doubled each time, at most ten times as much (Envoy's default).
+const BACKOFF: Duration = Duration::from_millis(25);
+
+/// A dead idle connection is no failure of the endpoint; but not endlessly.
+const MAX_STALE: u32 = 4;
+
+/// When the route's time is over.
+type Deadline = Option<Pin<Box<Sleep>>>;
+
+/// What a try came to.
+enum Tried {
+    Done(After),
+    /// The connection could not be made: the request was not sent.
+    NotConnected(ConnectError),
+    /// The upstream refused the stream before it looked at it.
+    Refused,
+    /// A connection that was idle turned out to be dead; the request was not processed.
+    Stale,
+    Failed(Failure),
+}
+
+impl Engine {
+    pub(super) async fn forward<D: Downstream>(
+        &self,
+        rule: &CompiledRule,
+        forward: &CompiledForward,
+        split: &CompiledSplit,
+        cluster: &Arc<LiveCluster>,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        rewrite(rule, forward, split, exchange);
+        let timeout = effective_timeout(forward.timeout, exchange);
+        let mut deadline: Deadline = timeout.map(|timeout| Box::pin(sleep_until((exchange.started + timeout).into())));
+        let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
+        let (mut attempt, mut stale) = (1, 0);
+        let failure = loop {
+            let picked =
+                cluster.balancer.pick(&cluster.endpoints.load(), &tried, &mut |below| fastrand::u32(..below.max(1)));
+            let Some(endpoint) = picked else { break Failure::NoHealthyUpstream };
+            self.prepare_try(attempt, timeout, exchange);
+            let result = self.attempt(cluster, &endpoint, split, exchange, client, &mut deadline).await;
+            match result {
+                Tried::Done(after) => return after,
+                Tried::Failed(failure) => break failure,
+                Tried::Stale if stale < MAX_STALE => {
+                    stale += 1;
+                    continue;
+                }
+                Tried::Stale => break Failure::UpstreamClosed,
+                Tried::NotConnected(error) => {
+                    tried.push(endpoint.address);
+                    if !forward.retry.connect_failure || attempt > forward.retry.attempts {
+                        break not_connected(&error, attempt);
+                    }
+                }
+                Tried::Refused => {
+                    tried.push(endpoint.address);
+                    if !forward.retry.refused_stream || attempt > forward.retry.attempts {
+                        break Failure::UpstreamReset { refused: true, tries: attempt };
+                    }
+                }
+            }
+            if back_off(attempt, &mut deadline).await.is_err() {
+                break Failure::Timeout;
+            }
+            attempt += 1;
+        };
+        self.fail(&failure, Some(&split.headers), exchange, client).await
+    }
+
+    /// The headers that differ from try to try.
+    fn prepare_try(&self, attempt: u32, timeout: Option<Duration>, exchange: &mut Exchange) {
+        let original_path = exchange.outcome.upstream_target.is_some().then_some(exchange.head.target.as_str());
+        let original_host = exchange.outcome.upstream_authority.is_some().then_some(exchange.head.authority.as_str());
+        let this = forwarded::Try { attempt, timeout, original_path, original_host };
+        forwarded::forward(&mut exchange.head.headers, &this);
+    }
+
+    async fn attempt<D: Downstream>(
+        &self,
+        cluster: &Arc<LiveCluster>,
+        endpoint: &Arc<EndpointState>,
+        split: &CompiledSplit,
+        exchange: &mut Exchange,
+        client: &mut D,
+        deadline: &mut Deadline,
+    ) -> Tried {
+        exchange.outcome.endpoint = Some(endpoint.clone());
+        let _active = endpoint.enter();
+        let lease = match until(deadline, self.pools.acquire(cluster, endpoint)).await {
+            None => return Tried::Failed(Failure::Timeout),
+            Some(Err(error)) => return Tried::NotConnected(error),
+            Some(Ok(lease)) => lease,
+        };
+        let sent = Instant::now();
+        match lease {
+            Lease::H1(lease) => {
+                exchange.outcome.upstream_local = lease.local;
+                self.attempt_h1(lease, split, exchange, client, deadline, sent).await
+            }
+            Lease::H2(lease) => {
+                exchange.outcome.upstream_local = lease.local;
+                self.attempt_h2(lease, split, exchange, client, deadline, sent).await
+            }
+        }
+    }
+
+    async fn attempt_h1<D: Downstream>(
+        &self,
+        mut lease: H1Lease,
+        split: &CompiledSplit,
+        exchange: &mut Exchange,
+        client: &mut D,
+        deadline: &mut Deadline,
+        sent: Instant,
+    ) -> Tried {
+        let mut upload = new_upload(exchange, client);
+        let mut upstream = H1Upstream::new(&mut lease.codec);
+        upstream_request::send_h1(exchange, &mut upstream);
+        let head = self.await_head(&mut upload, exchange, client, &mut upstream, deadline).await;
+        let tried = match head {
+            Ok(head) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
+                return self.switch(lease, head, split, exchange, client).await;
+            }
+            Ok(head) => self.download(head, split, &mut upload, exchange, client, &mut upstream, deadline, sent).await,
+            Err(failure) => self.before_head(failure, lease.reused, &upload, exchange),
+        };
+        if matches!(tried, Tried::Done(After::Continue | After::Close)) && lease.codec.reusable() && upload.is_done() {
+            self.pools.release(lease);
+        }
+        tried
+    }
+
+    async fn attempt_h2<D: Downstream>(
+        &self,
+        lease: H2Lease,
+        split: &CompiledSplit,
+        exchange: &mut Exchange,
+        client: &mut D,
+        deadline: &mut Deadline,
+        sent: Instant,
+    ) -> Tried {
+        if exchange.websocket.is_some() {
+            // The backend never offered extended CONNECT (RFC 8441).
+            return Tried::Failed(Failure::UpstreamProtocol);
+        }
+        let mut upload = new_upload(exchange, client);
+        let Some(ready) = until(deadline, lease.send.clone().ready()).await else {
+            return Tried::Failed(Failure::Timeout);
+        };
+        let opened = ready.and_then(|mut send| send.send_request(upstream_request::h2(exchange), upload.is_ended()));
+        let (response, body) = match opened {
+            Ok(opened) => opened,
+            Err(_) if lease.reused => return Tried::Stale,
+            Err(_) => return Tried::Failed(Failure::UpstreamClosed),
+        };
+        let mut upstream = H2Upstream::new(response, body, upload.is_ended());
+        let head = self.await_head(&mut upload, exchange, client, &mut upstream, deadline).await;
+        match head {
+            Ok(head) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
+                Tried::Failed(Failure::UpstreamProtocol)
+            }
+            Ok(head) => self.download(head, split, &mut upload, exchange, client, &mut upstream, deadline, sent).await,
+            Err(failure) => self.before_head(failure, lease.reused, &upload, exchange),
+        }
+    }
+
+    /// Sends the request's body while it waits for the answer's head; relays interim answers.
+    async fn await_head<D: Downstream, U: Upstream>(
+        &self,
+        upload: &mut Direction,
+        exchange: &mut Exchange,
+        client: &mut D,
+        upstream: &mut U,
+        deadline: &mut Deadline,
+    ) -> Result<ResponseHead, Early> {
+        loop {
+            let head = poll_fn(|cx| {
+                if !upload.is_done() {
+                    match upload.poll(client, upstream, cx) {
+                        Poll::Ready(Err(PumpError::Read(error))) => return Poll::Ready(Err(Early::Client(error))),
+                        // It may have answered before it stopped reading.
+                        Poll::Ready(Err(PumpError::Write(_))) => upload.stop(),
+                        Poll::Ready(Ok(())) | Poll::Pending => {}
+                    }
+                }
+                if let Poll::Ready(head) = upstream.poll_head(cx) {
+                    return Poll::Ready(head.map_err(Early::Upstream));
+                }
+                if upload.is_ended() && client.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(Early::Client(DownstreamError::Gone)));
+                }
+                match deadline {
+                    Some(timer) => timer.as_mut().poll(cx).map(|()| Err(Early::Timeout)),
+                    None => Poll::Pending,
+                }
+            })
+            .await;
+            exchange.outcome.bytes_received = upload.bytes;
+            let head = head?;
+            if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(head);
+            }
+            client.send_informational(head.status, head.headers);
+            if poll_fn(|cx| client.poll_flush(cx)).await.is_err() {
+                return Err(Early::Client(DownstreamError::Gone));
+            }
+        }
+    }
+
+    /// A try that ended before its answer began.
+    fn before_head(&self, early: Early, reused: bool, upload: &Direction, exchange: &Exchange) -> Tried {
+        // Nothing of the body was taken from the client, so the same request can be sent again.
+        let untouched = upload.bytes == 0 && (upload.is_ended() || exchange.head.body == BodySize::Empty);
+        match early {
+            Early::Client(DownstreamError::Gone) => Tried::Failed(Failure::ClientGone),
+            Early::Client(DownstreamError::Malformed { status, detail }) => {
+                Tried::Failed(Failure::BadBody { status, detail })
+            }
+            Early::Timeout => Tried::Failed(Failure::Timeout),
+            // RFC 9110 section 9.2.2: an idempotent request may be repeated when the connection was closed under it.
+            Early::Upstream(UpstreamError::Closed) if reused && untouched && exchange.head.method.is_idempotent() => {
+                Tried::Stale
+            }
+            Early::Upstream(UpstreamError::Closed) => Tried::Failed(Failure::UpstreamClosed),
+            Early::Upstream(UpstreamError::Protocol) => Tried::Failed(Failure::UpstreamProtocol),
+            Early::Upstream(UpstreamError::Refused) if untouched => Tried::Refused,
+            Early::Upstream(UpstreamError::Refused) => {
+                Tried::Failed(Failure::UpstreamReset { refused: true, tries: 1 })
+            }
+            Early::Upstream(UpstreamError::Reset) => Tried::Failed(Failure::UpstreamReset { refused: false, tries: 1 }),
+        }
+    }
+
+    /// Passes the answer on, while what is left of the request still goes up.
+    #[allow(clippy::too_many_arguments)]
+    async fn download<D: Downstream, U: Upstream>(
+        &self,
+        mut head: ResponseHead,
+        split: &CompiledSplit,
+        upload: &mut Direction,
+        exchange: &mut Exchange,
+        client: &mut D,
+        upstream: &mut U,
+        deadline: &mut Deadline,
+        sent: Instant,
+    ) -> Tried {
+        let service_time = sent.elapsed();
+        exchange.outcome.service_time = Some(service_time);
+        exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
+        hop_by_hop::clean_response(&mut head.headers);
+        finish_head(&mut head, split, service_time, exchange, self.settings.keep_response_headers);
+        if client.send_head(head.status, head.headers, head.body, false).is_err() {
+            return Tried::Done(client_gone(exchange));
+        }
+        let mut download = if head.body == BodySize::Empty { Direction::ended() } else { Direction::default() };
+        if exchange.grpc {
+            download.keep_trailers = true;
+            download.messages = Some(super::grpc::MessageCounter::default());
+        }
+        let end = poll_fn(|cx| {
+            if !upload.is_done() {
+                match upload.poll(client, upstream, cx) {
+                    Poll::Ready(Err(PumpError::Read(_))) => return Poll::Ready(Err(Cut::Client)),
+                    Poll::Ready(Err(PumpError::Write(_))) => upload.stop(),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            match download.poll(upstream, client, cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(PumpError::Read(error))) => return Poll::Ready(Err(Cut::Upstream(error))),
+                Poll::Ready(Err(PumpError::Write(_))) => return Poll::Ready(Err(Cut::Client)),
+                Poll::Pending => {}
+            }
+            match deadline {
+                Some(timer) => timer.as_mut().poll(cx).map(|()| Err(Cut::Timeout)),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        note_end(end, upload, download, client, exchange)
+    }
+
+    /// The upstream agreed to the WebSocket: the head goes to the client, the bytes to a tunnel.
+    async fn switch<D: Downstream>(
+        &self,
+        lease: H1Lease,
+        mut head: ResponseHead,
+        split: &CompiledSplit,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> Tried {
+        hop_by_hop::clean_response(&mut head.headers);
+        head.body = BodySize::Empty;
+        let _ = split.headers.response.apply(&mut head.headers, exchange);
+        forwarded::finish_response(&mut head.headers, std::time::SystemTime::now(), None);
+        head.headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
+        head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
+        exchange.outcome.status = head.status.as_u16();
+        exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
+        if client.send_head(head.status, head.headers, BodySize::Empty, false).is_err()
+            || poll_fn(|cx| client.poll_flush(cx)).await.is_err()
+        {
+            return Tried::Done(client_gone(exchange));
+        }
+        let (codec, open) = lease.into_codec();
+        let (io, leftover) = codec.into_parts();
+        Tried::Done(After::Tunnel(Box::new(Tunnel::new(io, leftover, Box::new(open)))))
+    }
+}
+
+/// Why a try ended before its answer began.
+enum Early {
+    Client(DownstreamError),
+    Upstream(UpstreamError),
+    Timeout,
+}
+
+/// What cut an answer short.
+enum Cut {
+    Client,
+    Upstream(UpstreamError),
+    Timeout,
+}
+
+/// New path, new authority, header operations.
+fn rewrite(rule: &CompiledRule, forward: &CompiledForward, split: &CompiledSplit, exchange: &mut Exchange) {
+    let (request_path, query) = path::split_query(&exchange.head.target);
+    if let Some(mut target) = rule.rewritten_path(forward, request_path) {
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        exchange.outcome.upstream_target = Some(target);
+    }
+    exchange.outcome.upstream_authority = forward.rewrite.authority.as_deref().map(str::to_owned);
+    if !split.headers.request.is_empty() {
+        let mut headers = std::mem::take(&mut exchange.head.headers);
+        if let Some(authority) = split.headers.request.apply(&mut headers, exchange) {
+            exchange.outcome.upstream_authority = Some(authority);
+        }
+        exchange.head.headers = headers;
+    }
+    if let Some(authority) = &exchange.outcome.upstream_authority
+        && let Ok(host) = http::HeaderValue::from_str(authority)
+    {
+        exchange.head.headers.insert(http::header::HOST, host);
+    }
+}
+
+/// The smaller of the route's timeout and what a gRPC client allows.
+fn effective_timeout(route: Option<Duration>, exchange: &Exchange) -> Option<Duration> {
+    if !exchange.grpc {
+        return route;
+    }
+    let asked =
+        exchange.head.headers.get("grpc-timeout").and_then(|value| grpc_status::parse_timeout(value.as_bytes()));
+    match (route, asked) {
+        (Some(route), Some(asked)) => Some(route.min(asked)),
+        (route, asked) => route.or(asked),
+    }
+}
+
+fn new_upload<D: Downstream>(exchange: &Exchange, client: &D) -> Direction {
+    let mut upload = if client.is_done() { Direction::ended() } else { Direction::default() };
+    if exchange.grpc {
+        upload.messages = Some(super::grpc::MessageCounter::default());
+    }
+    upload
+}
+
+/// The future's output, or none when the time is over.
+async fn until<F: Future>(deadline: &mut Deadline, future: F) -> Option<F::Output> {
+    let Some(timer) = deadline else { return Some(future.await) };
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = timer.as_mut() => None,
+    }
+}
+
+async fn back_off(attempt: u32, deadline: &mut Deadline) -> Result<(), ()> {
+    let limit = BACKOFF.saturating_mul(1 << attempt.min(4).saturating_sub(1)).min(BACKOFF * 10);
+    let pause = Duration::from_micros(fastrand::u64(..=u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)));
+    until(deadline, tokio::time::sleep(pause)).await.ok_or(())
+}
+
+fn not_connected(error: &ConnectError, tries: u32) -> Failure {
+    match error.transport_failure() {
+        Some(detail) => Failure::ConnectFailed { detail, tries },
+        None => Failure::ConnectTimeout { tries },
+    }
+}
+
+fn finish_head(
+    head: &mut ResponseHead,
+    split: &CompiledSplit,
+    service_time: Duration,
+    exchange: &mut Exchange,
+    keep: bool,
+) {
+    exchange.outcome.status = head.status.as_u16();
+    if exchange.head.method == Method::HEAD {
+        head.body = BodySize::Empty;
+    }
+    if !split.headers.response.is_empty() {
+        let _ = split.headers.response.apply(&mut head.headers, exchange);
+    }
+    forwarded::finish_response(&mut head.headers, std::time::SystemTime::now(), Some(service_time));
+    if exchange.grpc {
+        exchange.outcome.grpc_status = grpc_code(&head.headers);
+    }
+    if keep {
+        exchange.outcome.response_headers = Some(head.headers.clone());
+    }
+}
+
+fn grpc_code(headers: &http::HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn client_gone(exchange: &mut Exchange) -> After {
+    let reply = Failure::ClientGone.reply();
+    exchange.outcome.flags |= reply.flags;
+    exchange.outcome.details = reply.details;
+    After::Abort
+}
+
+/// Notes how the answer ended, and what that means for the client's connection.
+fn note_end<D: Downstream>(
+    end: Result<(), Cut>,
+    upload: &Direction,
+    download: Direction,
+    client: &mut D,
+    exchange: &mut Exchange,
+) -> Tried {
+    let outcome = &mut exchange.outcome;
+    outcome.bytes_received = upload.bytes;
+    outcome.bytes_sent = download.bytes;
+    outcome.request_messages = upload.messages.as_ref().map_or(0, |counter| counter.messages);
+    outcome.response_messages = download.messages.as_ref().map_or(0, |counter| counter.messages);
+    if let Some(code) = download.trailers.as_ref().and_then(grpc_code) {
+        outcome.grpc_status = Some(code);
+    }
+    let cut = match end {
+        Ok(()) if upload.is_ended() && client.is_done() => return Tried::Done(After::Continue),
+        // The upstream answered without reading the whole request; the client's connection cannot be used again.
+        Ok(()) => return Tried::Done(After::Close),
+        Err(cut) => cut,
+    };
+    client.abort();
+    Tried::Done(match cut {
+        Cut::Client => client_gone(exchange),
+        Cut::Timeout => {
+            outcome.flags |= crate::observe::ResponseFlags::UT;
+            outcome.details = std::borrow::Cow::Borrowed("response_timeout");
+            After::Abort
+        }
+        Cut::Upstream(error) => {
+            let (flag, reason) = match error {
+                UpstreamError::Closed => (crate::observe::ResponseFlags::UC, "connection_termination"),
+                UpstreamError::Protocol => (crate::observe::ResponseFlags::UPE, "protocol_error"),
+                UpstreamError::Reset | UpstreamError::Refused => (crate::observe::ResponseFlags::UR, "remote_reset"),
+            };
+            outcome.flags |= flag;
+            outcome.details = format!("upstream_reset_after_response_started{{{reason}}}").into();
+            After::Abort
+        }
+    })
+}

@@ -1,0 +1,148 @@
+//! Answers that the gateway makes itself: redirects, direct responses, and failures in the words of Envoy
+//! (ENVOY.md section 3).
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use mesh_core::model::DirectResponse;
+use mesh_core::snapshot::CompiledHeaderOps;
+
+use super::engine::{After, Engine};
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::h1::Frame;
+use super::message::{BodySize, Downstream};
+use super::{forwarded, grpc_status};
+
+const TEXT_PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+
+impl Engine {
+    /// Answers a failure. `ops`: the response operations of what matched so far.
+    pub(super) async fn fail<D: Downstream>(
+        &self,
+        failure: &Failure,
+        ops: Option<&CompiledHeaderOps>,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        let reply = failure.reply();
+        exchange.note(&reply);
+        if *failure == Failure::ClientGone {
+            return After::Abort;
+        }
+        let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut extra = None;
+        if *failure == Failure::Overload {
+            extra = Some((HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true")));
+        }
+        let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. } | Failure::Overload)
+            || matches!(failure, Failure::BadRequest { status: 400, .. });
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.extend(extra);
+        self.send_reply(status, reply.body.into_owned().into_bytes(), headers, ops, close, exchange, client).await
+    }
+
+    /// A direct response (VirtualService `directResponse`).
+    pub(super) async fn respond<D: Downstream>(
+        &self,
+        response: &DirectResponse,
+        ops: &CompiledHeaderOps,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Envoy gives 201 and 3xx a Location of the request itself.
+        let location = (status == StatusCode::CREATED || status.is_redirection())
+            .then(|| {
+                let request = format!("{}://{}{}", exchange.scheme(), exchange.head.authority, exchange.head.target);
+                HeaderValue::from_str(&request).ok()
+            })
+            .flatten();
+        let body = response.body.as_deref().unwrap_or_default();
+        self.answer(status, body, location, Some(ops), exchange, client).await
+    }
+
+    /// An answer that the user asked for.
+    pub(super) async fn answer<D: Downstream>(
+        &self,
+        status: StatusCode,
+        body: &[u8],
+        location: Option<HeaderValue>,
+        ops: Option<&CompiledHeaderOps>,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        exchange.outcome.status = status.as_u16();
+        exchange.outcome.details = std::borrow::Cow::Borrowed("direct_response");
+        let mut headers = HeaderMap::with_capacity(8);
+        if let Some(location) = location {
+            headers.insert(LOCATION, location);
+        }
+        self.send_reply(status, body.to_vec(), headers, ops, false, exchange, client).await
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn send_reply<D: Downstream>(
+        &self,
+        mut status: StatusCode,
+        mut body: Vec<u8>,
+        mut headers: HeaderMap,
+        ops: Option<&CompiledHeaderOps>,
+        close: bool,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> After {
+        if exchange.grpc {
+            status = as_grpc(status, &mut body, &mut headers, exchange);
+        } else if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, TEXT_PLAIN);
+        }
+        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        if !bodiless {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        if let Some(ops) = ops {
+            let _ = ops.response.apply(&mut headers, exchange);
+        }
+        forwarded::finish_local_reply(&mut headers, std::time::SystemTime::now());
+        let silent = bodiless || exchange.head.method == Method::HEAD || body.is_empty();
+        let size = match (silent, bodiless || exchange.head.method == Method::HEAD) {
+            (_, true) => BodySize::Empty,
+            (true, false) => BodySize::Known(0),
+            (false, false) => BodySize::Known(body.len() as u64),
+        };
+        // A body that nobody reads cannot stay on the connection.
+        let close = close || !client.is_done();
+        if client.send_head(status, headers, size, close).is_err() {
+            return After::Abort;
+        }
+        if !silent {
+            exchange.outcome.bytes_sent = body.len() as u64;
+            let sent = std::future::poll_fn(|cx| client.poll_ready(cx)).await;
+            if sent.and_then(|()| client.send(Frame::Data(Bytes::from(body)), true)).is_err() {
+                return After::Abort;
+            }
+        }
+        match std::future::poll_fn(|cx| client.poll_flush(cx)).await {
+            Ok(()) if close => After::Close,
+            Ok(()) => After::Continue,
+            Err(_) => After::Abort,
+        }
+    }
+}
+
+/// A gRPC client gets 200 and the status in `grpc-status`, the text in `grpc-message`.
+fn as_grpc(status: StatusCode, body: &mut Vec<u8>, headers: &mut HeaderMap, exchange: &mut Exchange) -> StatusCode {
+    let code = grpc_status::from_http(status.as_u16());
+    exchange.outcome.grpc_status = Some(code);
+    exchange.outcome.status = 200;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(code));
+    if let Ok(message) = HeaderValue::from_bytes(body)
+        && !body.is_empty()
+    {
+        headers.insert(HeaderName::from_static("grpc-message"), message);
+    }
+    body.clear();
+    StatusCode::OK
+}

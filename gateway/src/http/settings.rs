@@ -1,0 +1,49 @@
+//! Limits and habits of the engine. One table, so that every limit has a name, a default and a place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::h1;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits of HTTP/1 heads and chunk framing.
+    pub h1: h1::Limits,
+    /// A head must be complete this long after its first byte.
+    pub head_timeout: Duration,
+    /// An unused client connection is closed after this.
+    pub idle_timeout: Duration,
+    /// Concurrent HTTP/2 streams per connection.
+    pub h2_max_streams: u32,
+    /// Bytes of a decoded HTTP/2 header list (RFC 9113 section 6.5.2).
+    pub h2_max_header_list: u32,
+    /// HTTP/2 flow control windows, bytes.
+    pub h2_stream_window: u32,
+    pub h2_connection_window: u32,
+    /// How long a connection that must end is read, so that the client gets the answer and no reset.
+    pub linger: Duration,
+    /// Proxies in front whose headers are trusted (`numTrustedProxies`).
+    pub trusted_proxies: u32,
+    /// Keep a copy of each answer's headers for the access log (a format asks for them).
+    pub keep_response_headers: bool,
+    /// `%HOSTNAME%`
+    pub hostname: Arc<str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            h1: h1::Limits::default(),
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(3600),
+            h2_max_streams: 1024,
+            h2_max_header_list: 60 * 1024,
+            h2_stream_window: 1 << 20,
+            h2_connection_window: 16 << 20,
+            linger: Duration::from_secs(1),
+            trusted_proxies: 0,
+            keep_response_headers: false,
+            hostname: Arc::from("-"),
+        }
+    }
+}
