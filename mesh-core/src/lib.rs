@@ -12,3 +12,5 @@ pub mod lb;
 pub mod model;
 pub mod object;
 pub mod snapshot;
+pub mod translate;
+pub mod world;

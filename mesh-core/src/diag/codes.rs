@@ -26,4 +26,32 @@ codes! {
     CERTIFICATE_TIME = "MESH0302", Warning, "a certificate is expired, expires soon, or is not valid yet";
     CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";
     LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
+    // Meaning: objects against each other, and against the proxy that is asked for.
+    GATEWAY_UNKNOWN = "MESH0101", Error, "the VirtualService names a Gateway that does not exist";
+    HOST_NOT_IN_GATEWAY = "MESH0102", Warning, "no server of the Gateway serves this host for this VirtualService";
+    DESTINATION_HOST_UNKNOWN = "MESH0103", Error, "the destination's host is no known service";
+    DESTINATION_SUBSET_UNKNOWN = "MESH0104", Error, "no DestinationRule in force defines the destination's subset";
+    DESTINATION_PORT_UNKNOWN = "MESH0105", Error, "the destination's service has no such port";
+    SECRET_MISSING = "MESH0106", Error, "the secret of a TLS server does not exist where the gateway runs";
+    SECRET_WITHOUT_KEYS = "MESH0107", Error, "the secret holds no certificate and key";
+    GATEWAY_NOT_SELECTED = "MESH0108", Info, "the Gateway's selector picks another proxy";
+    SERVER_CONFLICT = "MESH0109", Error, "another server has this port already, with another protocol";
+    TLS_HOST_DUPLICATE = "MESH0110", Error, "another server of this port serves the same TLS host already";
+    RULE_UNREACHABLE = "MESH0111", Warning, "no request can reach the rule";
+    SUBSET_WITHOUT_ENDPOINTS = "MESH0112", Info, "the subset selects no endpoint";
+    RULE_HOST_UNKNOWN = "MESH0113", Warning, "the DestinationRule's host is no known service";
+    REGEX_INVALID = "MESH0114", Error, "the regular expression cannot be used; the rule never matches";
+    SERVER_NOT_BUILT = "MESH0115", Error, "servers of this kind are not served yet";
+    DESTINATION_NOT_BUILT = "MESH0116", Error, "destinations of this kind are not reached yet";
+    SECRET_FORBIDDEN = "MESH0117", Error, "the server may not use a secret of this namespace";
+    SERVER_WITHOUT_CERTIFICATE = "MESH0118", Error, "the TLS server names no certificate";
+    REDIRECT_WITHOUT_EFFECT = "MESH0119", Warning, "httpsRedirect has an effect on plain HTTP servers only";
+    MESH_CONFIG_INVALID = "MESH0120", Error, "the mesh configuration cannot be read; defaults are used";
+    SUBSET_DUPLICATE = "MESH0121", Warning, "the subset is defined more than once; the first one counts";
+    RULE_IGNORED = "MESH0122", Warning, "another DestinationRule for the host counts instead";
+    RULE_INCOMPLETE = "MESH0123", Error, "the rule has no usable action; its requests are answered 500";
+    CONDITION_NOT_BUILT = "MESH0124", Error, "the condition is not understood yet; the rule never matches";
+    HOST_SHARED = "MESH0125", Info, "another VirtualService has rules for the same host; the older one's are tried first";
+    NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
+    DELEGATE_UNKNOWN = "MESH0126", Error, "the delegate does not exist or is not visible; the rule vanishes";
 }

@@ -1,0 +1,117 @@
+//! Which DestinationRule counts for a service, and which of its settings for one port and subset (ISTIO.md 1.3).
+
+use std::time::Duration;
+
+use super::Context;
+use crate::api::{ClientTls, ClientTlsMode, ConnectionPool, H2UpgradePolicy, LoadBalancer, SimpleLoadBalancer};
+use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, TrafficPolicy};
+use crate::model::{Balancing, UpstreamProtocol};
+use crate::world::{Consolidated, Mesh, Service, ServicePort};
+
+/// An unused connection is kept this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+impl<'a> Context<'a> {
+    /// Looked for in the proxy's namespace, then the service's, then the root namespace; nowhere else.
+    pub(super) fn rule_of(&self, service: &Service) -> Option<Consolidated<'a>> {
+        let root = self.world.mesh().root_namespace.as_str();
+        let own = self.proxy.namespace.as_str();
+        // In the root namespace only the third step counts: its rules are everybody's, not the proxy's own.
+        let path = [Some(own).filter(|own| *own != root), Some(&*service.namespace), Some(root)];
+        let tables = &self.world.index().rules;
+        path.into_iter()
+            .flatten()
+            .find_map(|namespace| tables.find(namespace, &service.host, own, &self.proxy.labels))
+    }
+}
+
+/// The blocks that count for one port of one subset.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Policy<'a> {
+    load_balancer: Option<&'a LoadBalancer>,
+    connection_pool: Option<&'a ConnectionPool>,
+    tls: Option<&'a ClientTls>,
+}
+
+impl<'a> Policy<'a> {
+    /// The subset's blocks replace those of the whole rule, block by block. In each of the two, settings of the port replace all
+    /// four blocks.
+    pub fn merge(rule: Option<&'a TrafficPolicy>, subset: Option<&'a TrafficPolicy>, port: u16) -> Policy<'a> {
+        let rule = rule.map(|policy| Policy::of(policy, port)).unwrap_or_default();
+        let subset = subset.map(|policy| Policy::of(policy, port)).unwrap_or_default();
+        Policy {
+            load_balancer: subset.load_balancer.or(rule.load_balancer),
+            connection_pool: subset.connection_pool.or(rule.connection_pool),
+            tls: subset.tls.or(rule.tls),
+        }
+    }
+
+    fn of(policy: &'a TrafficPolicy, port: u16) -> Policy<'a> {
+        let fits = |settings: &&PortTrafficPolicy| settings.port.is_some_and(|own| own.number == u32::from(port));
+        match policy.port_level_settings.iter().find(fits) {
+            Some(settings) => Policy {
+                load_balancer: settings.load_balancer.as_ref(),
+                connection_pool: settings.connection_pool.as_ref(),
+                tls: settings.tls.as_ref(),
+            },
+            None => Policy {
+                load_balancer: policy.load_balancer.as_ref(),
+                connection_pool: policy.connection_pool.as_ref(),
+                tls: policy.tls.as_ref(),
+            },
+        }
+    }
+
+    pub fn balancing(&self) -> Balancing {
+        match self.load_balancer.and_then(|balancer| balancer.simple).unwrap_or_default() {
+            SimpleLoadBalancer::RoundRobin => Balancing::RoundRobin,
+            SimpleLoadBalancer::Random => Balancing::Random,
+            SimpleLoadBalancer::Unspecified
+            | SimpleLoadBalancer::LeastConn
+            | SimpleLoadBalancer::LeastRequest
+            | SimpleLoadBalancer::Passthrough => Balancing::LeastRequest,
+        }
+    }
+
+    /// The mode, if the upstream connection shall be encrypted.
+    pub fn tls_mode(&self) -> Option<ClientTlsMode> {
+        self.tls.map(|tls| tls.mode.unwrap_or_default()).filter(|mode| *mode != ClientTlsMode::Disable)
+    }
+
+    pub fn connect_timeout(&self, mesh: &Mesh) -> Duration {
+        let tcp = self.connection_pool(mesh).and_then(|pool| pool.tcp.as_ref());
+        let own = tcp.and_then(|tcp| tcp.connect_timeout).map(|timeout| timeout.get());
+        own.filter(|timeout| !timeout.is_zero()).unwrap_or(mesh.connect_timeout)
+    }
+
+    pub fn idle_timeout(&self, mesh: &Mesh) -> Duration {
+        let pool = self.connection_pool(mesh);
+        let http = pool.and_then(|pool| pool.http.as_ref()?.idle_timeout);
+        let tcp = pool.and_then(|pool| pool.tcp.as_ref()?.idle_timeout);
+        http.or(tcp).map(|timeout| timeout.get()).filter(|timeout| !timeout.is_zero()).unwrap_or(IDLE_TIMEOUT)
+    }
+
+    /// A declared HTTP/2 port, or an upgrade that the rule, or the mesh for HTTP ports, asks for.
+    pub fn protocol(&self, mesh: &Mesh, port: &ServicePort) -> UpstreamProtocol {
+        let pool = self.connection_pool(mesh);
+        let wish = pool.and_then(|pool| pool.http.as_ref()?.h2_upgrade_policy).unwrap_or_default();
+        let upgrade = match wish {
+            H2UpgradePolicy::Upgrade => true,
+            H2UpgradePolicy::DoNotUpgrade => false,
+            H2UpgradePolicy::Default => {
+                port.protocol.is_http() && mesh.config.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade)
+            }
+        };
+        if upgrade || port.protocol.is_http2() { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 }
+    }
+
+    fn connection_pool<'m>(&self, mesh: &'m Mesh) -> Option<&'m ConnectionPool>
+    where
+        'a: 'm,
+    {
+        match self.connection_pool {
+            Some(pool) => Some(pool),
+            None => mesh.config.default_traffic_policy.as_ref()?.connection_pool.as_ref(),
+        }
+    }
+}

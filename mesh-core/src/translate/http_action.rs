@@ -1,0 +1,191 @@
+//! What a rule does: forward, redirect or answer, with its header operations, timeout and retries. Defaults are filled in
+//! here (ISTIO.md 1.0, 1.2.3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Context;
+use super::http_match::NeverMatches;
+use crate::api::{
+    HeaderOperations, Headers, HttpBody, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, HttpRouteDestination,
+    RedirectPortSelection, VirtualService,
+};
+use crate::diag;
+use crate::model::{
+    Action, DirectResponse, Forward, HeaderOp, HeaderOps, PathRewrite, Redirect, RedirectPath, RedirectPort,
+    RetryPolicy, Rewrite, Split,
+};
+use crate::world::Entry;
+
+/// Tries beyond the first where nobody says otherwise.
+const DEFAULT_RETRIES: u32 = 2;
+
+impl Context<'_> {
+    pub(super) fn effect(
+        &mut self,
+        entry: &Arc<Entry<VirtualService>>,
+        http: &HttpRoute,
+        port: u16,
+    ) -> Result<(Arc<Action>, Arc<HeaderOps>), NeverMatches> {
+        let field = format!("spec.http[{}]", http.index);
+        let headers = self.headers(http.headers.as_ref());
+        let action = if let Some(redirect) = &http.redirect {
+            Action::Redirect(read_redirect(redirect))
+        } else if let Some(answer) = &http.direct_response {
+            let body = match &answer.body {
+                Some(HttpBody::String(text)) => Some(text.clone().into_bytes()),
+                Some(HttpBody::Bytes(bytes)) => Some(bytes.clone()),
+                None => None,
+            };
+            match u16::try_from(answer.status) {
+                Ok(status @ 200..=599) => {
+                    Action::Respond(DirectResponse { status, body: body.filter(|body| !body.is_empty()) })
+                }
+                _ => self.incomplete(entry, &field, format!("status {} cannot be answered", answer.status)),
+            }
+        } else {
+            self.forward(entry, http, &field, port)?
+        };
+        Ok((Arc::new(action), headers))
+    }
+
+    /// Nothing that the user wrote can be done: 500, so that no other rule takes the requests.
+    fn incomplete(&mut self, entry: &Entry<VirtualService>, field: &str, message: String) -> Action {
+        self.findings.report(diag::RULE_INCOMPLETE, entry, field, message, None);
+        Action::Respond(DirectResponse { status: 500, body: None })
+    }
+
+    fn forward(
+        &mut self,
+        entry: &Arc<Entry<VirtualService>>,
+        http: &HttpRoute,
+        field: &str,
+        port: u16,
+    ) -> Result<Action, NeverMatches> {
+        if let Some(regex) = http.rewrite.as_ref().and_then(|rewrite| rewrite.uri_regex_rewrite.as_ref()) {
+            let place = format!("{field}.rewrite.uriRegexRewrite.match");
+            if !self.regex_usable(entry, &place, &regex.r#match) {
+                return Err(NeverMatches);
+            }
+        }
+        let mut splits = Vec::with_capacity(http.route.len());
+        let single = http.route.len() == 1;
+        for (index, route) in http.route.iter().enumerate() {
+            // A single destination gets everything, whatever its weight; among several, no weight is weight 0.
+            let weight = if single { 1 } else { u32::try_from(route.weight.unwrap_or_default()).unwrap_or_default() };
+            if weight > 0 {
+                splits.push(self.split(entry, route, &format!("{field}.route[{index}]"), port, weight));
+            }
+        }
+        if splits.is_empty() {
+            let message = if http.route.is_empty() {
+                "the rule has no route, redirect or directResponse"
+            } else {
+                "the weights of its destinations add up to 0"
+            };
+            return Ok(self.incomplete(entry, field, message.to_owned()));
+        }
+        Ok(Action::Forward(Forward {
+            splits,
+            rewrite: http.rewrite.as_ref().map(read_rewrite).unwrap_or_default(),
+            timeout: http.timeout.map(|timeout| timeout.get()).filter(|timeout| !timeout.is_zero()),
+            retry: self.retries(http.retries.as_ref()),
+        }))
+    }
+
+    fn split(
+        &mut self,
+        entry: &Arc<Entry<VirtualService>>,
+        route: &HttpRouteDestination,
+        field: &str,
+        port: u16,
+        weight: u32,
+    ) -> Split {
+        let destination = self.destination(entry, &route.destination, &format!("{field}.destination"), port);
+        Split { destination, weight, headers: self.headers(route.headers.as_ref()) }
+    }
+
+    /// The rule's policy, else the mesh's, else two tries more where nothing was sent.
+    fn retries(&self, policy: Option<&HttpRetry>) -> RetryPolicy {
+        let Some(policy) = policy.or(self.world.mesh().config.default_http_retry_policy.as_ref()) else {
+            return RetryPolicy { attempts: DEFAULT_RETRIES, connect_failure: true, refused_stream: true };
+        };
+        let attempts = policy.attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or_default();
+        if attempts == 0 {
+            return RetryPolicy::default();
+        }
+        let words = policy.retry_on.as_deref().unwrap_or_default();
+        let words: Vec<&str> = words.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+        // These cover every kind of reset, so also what happens before anything is sent.
+        let wide = words.iter().any(|word| matches!(*word, "5xx" | "gateway-error" | "reset" | "reset-before-request"));
+        let asked = |word| words.is_empty() || wide || words.contains(&word);
+        RetryPolicy {
+            attempts,
+            connect_failure: asked("connect-failure"),
+            refused_stream: asked("refused-stream"),
+        }
+    }
+
+    fn headers(&self, headers: Option<&Headers>) -> Arc<HeaderOps> {
+        let ops = headers.map(|headers| HeaderOps {
+            request: read_operations(headers.request.as_ref(), true),
+            response: read_operations(headers.response.as_ref(), false),
+        });
+        match ops.filter(|ops| !ops.request.is_empty() || !ops.response.is_empty()) {
+            Some(ops) => Arc::new(ops),
+            None => Arc::clone(&self.no_headers),
+        }
+    }
+}
+
+/// An empty value changes nothing. `host` of a request is its authority.
+fn read_operations(operations: Option<&HeaderOperations>, request: bool) -> HeaderOp {
+    let Some(operations) = operations else { return HeaderOp::default() };
+    let pairs = |map: &BTreeMap<String, String>| {
+        let filled = map.iter().filter(|(_, value)| !value.is_empty());
+        filled.map(|(name, value)| (header_name(name, request), value.clone())).collect()
+    };
+    HeaderOp {
+        remove: operations.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        set: pairs(&operations.set),
+        add: pairs(&operations.add),
+    }
+}
+
+fn header_name(name: &str, request: bool) -> String {
+    let name = name.to_ascii_lowercase();
+    if request && name == "host" { ":authority".to_owned() } else { name }
+}
+
+fn read_rewrite(rewrite: &HttpRewrite) -> Rewrite {
+    let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let path = match &rewrite.uri_regex_rewrite {
+        Some(regex) => {
+            Some(PathRewrite::Regex { pattern: regex.r#match.clone(), substitution: regex.rewrite.clone() })
+        }
+        None => filled(&rewrite.uri).map(PathRewrite::Prefix),
+    };
+    Rewrite { path, authority: filled(&rewrite.authority) }
+}
+
+fn read_redirect(redirect: &HttpRedirect) -> Redirect {
+    let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let full = filled(&redirect.uri).map(|uri| {
+        let uri = if uri.starts_with('/') { uri } else { format!("/{uri}") };
+        RedirectPath::Full(uri)
+    });
+    let number = redirect.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    let port = match (redirect.derive_port, number) {
+        (_, Some(number)) => RedirectPort::Number(number),
+        (Some(RedirectPortSelection::ProtocolDefault), None) => RedirectPort::ProtocolDefault,
+        (Some(RedirectPortSelection::RequestPort), None) => RedirectPort::Request,
+        (None, None) => RedirectPort::Keep,
+    };
+    Redirect {
+        status: redirect.redirect_code.and_then(|code| u16::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(301),
+        scheme: filled(&redirect.scheme),
+        authority: filled(&redirect.authority),
+        port,
+        path: full.or_else(|| filled(&redirect.prefix_rewrite).map(RedirectPath::Prefix)),
+    }
+}

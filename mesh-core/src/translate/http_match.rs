@@ -1,0 +1,163 @@
+//! Conditions of a rule: one `HTTPMatchRequest` becomes one predicate. What cannot hold (a regular expression that cannot be
+//! read, a condition that is not built yet) makes the rule never match, rather than match without it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use regex_syntax::ParserBuilder;
+
+use super::Context;
+use crate::api::{HttpMatch, StringMatch, VirtualService};
+use crate::diag;
+use crate::model::{self, HeaderMatch, PathMatch, Predicate, QueryMatch};
+use crate::world::Entry;
+
+/// As deep as an expression may be nested, and as long (Istio's limit).
+const NEST_LIMIT: u32 = 100;
+const LENGTH_LIMIT: usize = 1024;
+
+/// The rule is left out.
+#[derive(Debug)]
+pub(super) struct NeverMatches;
+
+/// Regular expressions that were looked at, with what is wrong with them.
+#[derive(Default)]
+pub(super) struct Patterns(HashMap<String, Option<String>>);
+
+impl Patterns {
+    fn error(&mut self, regex: &str) -> Option<String> {
+        if let Some(known) = self.0.get(regex) {
+            return known.clone();
+        }
+        let error = if regex.len() > LENGTH_LIMIT {
+            Some(format!("it is longer than {LENGTH_LIMIT} bytes"))
+        } else {
+            ParserBuilder::new().nest_limit(NEST_LIMIT).build().parse(regex).err().map(|error| reason(&error))
+        };
+        self.0.insert(regex.to_owned(), error.clone());
+        error
+    }
+}
+
+/// One line: the library draws the expression with a caret.
+fn reason(error: &regex_syntax::Error) -> String {
+    match error {
+        regex_syntax::Error::Parse(error) => error.kind().to_string(),
+        regex_syntax::Error::Translate(error) => error.kind().to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl Context<'_> {
+    pub(super) fn predicate(
+        &mut self,
+        entry: &Entry<VirtualService>,
+        condition: &HttpMatch,
+        field: &str,
+    ) -> Result<Predicate, NeverMatches> {
+        let mut strings = Strings { context: self, entry, field, broken: false };
+        let predicate = Predicate {
+            path: strings.path(condition),
+            method: strings.optional("method", condition.method.as_ref()),
+            scheme: strings.optional("scheme", condition.scheme.as_ref()),
+            authority: strings.optional("authority", condition.authority.as_ref()),
+            headers: strings.headers(condition),
+            query: strings.query(&condition.query_params),
+        };
+        if strings.broken { Err(NeverMatches) } else { Ok(predicate) }
+    }
+
+    /// Whether the expression can be used; says so if not.
+    pub(super) fn regex_usable(&mut self, entry: &Entry<VirtualService>, field: &str, regex: &str) -> bool {
+        let Some(error) = self.patterns.error(regex) else { return true };
+        let message = format!("`{regex}`: {error}");
+        let help = "RE2 syntax is understood, which has no look-around and no back-references".to_owned();
+        self.findings.report(diag::REGEX_INVALID, entry, field, message, Some(help));
+        false
+    }
+}
+
+struct Strings<'c, 'a, 'e> {
+    context: &'c mut Context<'a>,
+    entry: &'e Entry<VirtualService>,
+    field: &'e str,
+    broken: bool,
+}
+
+impl Strings<'_, '_, '_> {
+    fn path(&mut self, condition: &HttpMatch) -> PathMatch {
+        let ignore_case = condition.ignore_uri_case == Some(true);
+        match condition.uri.as_ref() {
+            None | Some(StringMatch::Present) => PathMatch::Any,
+            Some(StringMatch::Exact(value)) => PathMatch::Exact { value: value.clone(), ignore_case },
+            Some(StringMatch::Prefix(value)) => PathMatch::Prefix { value: value.clone(), ignore_case },
+            Some(StringMatch::Regex(regex)) => {
+                self.regex("uri", regex);
+                PathMatch::Regex(regex.clone())
+            }
+        }
+    }
+
+    /// `{}` asks for nothing where the value is always there.
+    fn optional(&mut self, name: &str, value: Option<&StringMatch>) -> Option<model::StringMatch> {
+        match value? {
+            StringMatch::Present => None,
+            value => Some(self.string(name, value)),
+        }
+    }
+
+    fn string(&mut self, name: &str, value: &StringMatch) -> model::StringMatch {
+        match value {
+            StringMatch::Exact(value) => model::StringMatch::Exact(value.clone()),
+            StringMatch::Prefix(value) => model::StringMatch::Prefix(value.clone()),
+            StringMatch::Present => model::StringMatch::Present,
+            StringMatch::Regex(regex) => {
+                self.regex(name, regex);
+                model::StringMatch::Regex(regex.clone())
+            }
+        }
+    }
+
+    fn headers(&mut self, condition: &HttpMatch) -> Vec<HeaderMatch> {
+        let mut all = Vec::with_capacity(condition.headers.len() + condition.without_headers.len());
+        for (name, value) in &condition.headers {
+            self.buildable("headers", name);
+            let value = self.string(&format!("headers.{name}"), value);
+            all.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert: false });
+        }
+        for (name, value) in &condition.without_headers {
+            self.buildable("withoutHeaders", name);
+            // `*` is no regular expression, but here it is an old way to write "not present".
+            let value = match value {
+                StringMatch::Regex(regex) if regex == "*" => model::StringMatch::Present,
+                value => self.string(&format!("withoutHeaders.{name}"), value),
+            };
+            all.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert: true });
+        }
+        all
+    }
+
+    fn query(&mut self, params: &BTreeMap<String, StringMatch>) -> Vec<QueryMatch> {
+        let read = |(name, value): (&String, &StringMatch)| QueryMatch {
+            name: name.clone(),
+            value: self.string(&format!("queryParams.{name}"), value),
+        };
+        params.iter().map(read).collect()
+    }
+
+    fn regex(&mut self, name: &str, regex: &str) {
+        let field = format!("{}.{name}.regex", self.field);
+        if !self.context.regex_usable(self.entry, &field, regex) {
+            self.broken = true;
+        }
+    }
+
+    /// JWT claims are not headers.
+    fn buildable(&mut self, place: &str, name: &str) {
+        if name.starts_with('@') {
+            let message = format!("`{name}` is not understood yet");
+            let field = format!("{}.{place}.{name}", self.field);
+            self.context.findings.report(diag::CONDITION_NOT_BUILT, self.entry, &field, message, None);
+            self.broken = true;
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Destinations: from a host as a rule names it to a key, with the settings and endpoints behind it. Only what some rule
+//! names is emitted; what does not exist is `Unknown` and a diagnostic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Context;
+use super::destination_rule::Policy;
+use crate::api::{self, VirtualService};
+use crate::diag;
+use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, ResourceSet};
+use crate::world::{Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
+
+#[derive(Default)]
+pub(super) struct Destinations {
+    known: BTreeMap<Key, Arc<Destination>>,
+    endpoints: BTreeMap<Key, Arc<Endpoints>>,
+}
+
+impl Destinations {
+    pub fn finish(self, set: &mut ResourceSet) {
+        set.destinations = self.known;
+        set.endpoints = self.endpoints;
+    }
+}
+
+/// `outbound|9080|v1|reviews.default.svc.cluster.local`
+fn key(port: u16, subset: &str, host: &str) -> Key {
+    format!("outbound|{port}|{subset}|{host}").into()
+}
+
+/// A destination as a rule names it, with the place where it does.
+struct Named<'n> {
+    entry: &'n Arc<Entry<VirtualService>>,
+    field: &'n str,
+    host: &'n str,
+    subset: &'n str,
+}
+
+impl<'a> Context<'a> {
+    /// `field` is the destination's place; `listener_port` counts where a service has several ports and none is named.
+    pub(super) fn destination(
+        &mut self,
+        entry: &Arc<Entry<VirtualService>>,
+        destination: &api::Destination,
+        field: &str,
+        listener_port: u16,
+    ) -> DestinationRef {
+        let host = hostname::expand(&destination.host, entry.namespace());
+        let subset = destination.subset.as_deref().unwrap_or_default();
+        let named = Named { entry, field, host: &host, subset };
+        let wanted = destination.port.map(|port| u16::try_from(port.number).unwrap_or_default()).filter(|port| *port != 0);
+        let world = self.world;
+        let registry = &world.index().registry;
+        let Some(service) = registry.find(&host, entry.namespace(), &self.proxy.namespace) else {
+            self.unknown_host(&named, &destination.host);
+            return DestinationRef::Unknown(key(wanted.unwrap_or(listener_port), subset, &host));
+        };
+        let number = match (wanted, service.ports.as_slice()) {
+            (Some(number), _) => number,
+            (None, [only]) => only.number,
+            (None, _) => listener_port,
+        };
+        let key = key(number, subset, &host);
+        if self.destinations.known.contains_key(&key) {
+            return DestinationRef::Known(key);
+        }
+        let Some(port) = service.port(number) else {
+            self.unknown_port(&named, service, wanted, number);
+            return DestinationRef::Unknown(key);
+        };
+        if self.emit(&named, &key, service, port) { DestinationRef::Known(key) } else { DestinationRef::Unknown(key) }
+    }
+
+    /// Whether the destination exists and can be reached as its rule demands.
+    fn emit(&mut self, named: &Named<'_>, key: &Key, service: &'a Arc<Service>, port: &ServicePort) -> bool {
+        let rule = self.rule_of(service);
+        let subset = rule.as_ref().and_then(|rule| rule.subset(named.subset));
+        if !named.subset.is_empty() && subset.is_none() {
+            self.unknown_subset(named, service, rule.as_ref());
+            return false;
+        }
+        let top = rule.as_ref().and_then(|rule| rule.policy);
+        let policy = Policy::merge(top, subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
+        if let (Some(mode), Some(rule)) = (policy.tls_mode(), &rule) {
+            let message = format!(
+                "TLS to a destination (mode {mode:?}) is not built yet; requests to `{}` are answered 503, not sent in clear",
+                service.host
+            );
+            self.findings.report(diag::DESTINATION_NOT_BUILT, rule.first, "spec.trafficPolicy.tls", message, None);
+            return false;
+        }
+        if let Resolution::Original | Resolution::Dynamic = service.resolution {
+            let message = format!(
+                "the ServiceEntry {} of `{}` resolves to what the client asked for, which a gateway does not do yet",
+                service.origin, service.host
+            );
+            let help = "use resolution DNS or STATIC for services that a gateway shall reach".to_owned();
+            let field = format!("{}.host", named.field);
+            self.findings.report(diag::DESTINATION_NOT_BUILT, named.entry, &field, message, Some(help));
+        }
+        let mesh = self.world.mesh();
+        let destination = Destination {
+            key: Arc::clone(key),
+            host: Arc::clone(&service.host),
+            service_name: Arc::clone(&service.name),
+            service_namespace: Arc::clone(&service.namespace),
+            port: port.number,
+            subset: (!named.subset.is_empty()).then(|| named.subset.into()),
+            protocol: policy.protocol(mesh, port),
+            balancing: policy.balancing(),
+            connect_timeout: policy.connect_timeout(mesh),
+            idle_timeout: policy.idle_timeout(mesh),
+            origin: service.origin.clone(),
+            rule: rule.as_ref().map(|rule| rule.first.reference.clone()),
+        };
+        self.destinations.known.insert(Arc::clone(key), Arc::new(destination));
+        self.endpoints(key, service, port, subset.zip(rule.as_ref()));
+        true
+    }
+
+    fn endpoints(
+        &mut self,
+        key: &Key,
+        service: &'a Service,
+        port: &ServicePort,
+        subset: Option<(&api::Subset, &Consolidated<'_>)>,
+    ) {
+        let mut instances = self.world.instances(service, port);
+        if let Some((subset, rule)) = subset {
+            let all = instances.len();
+            instances.retain(|instance| selects(&subset.labels, instance.labels));
+            if instances.is_empty() && all > 0 {
+                self.empty_subset(service, subset, rule, all);
+            }
+        }
+        let endpoints = instances.into_iter().map(|instance| Endpoint {
+            address: instance.address,
+            weight: instance.weight,
+            locality: instance.locality,
+            workload: instance.workload,
+        });
+        let endpoints =
+            Endpoints { key: Arc::clone(key), endpoints: endpoints.collect(), origin: service.origin.clone() };
+        self.destinations.endpoints.insert(Arc::clone(key), Arc::new(endpoints));
+    }
+
+    fn empty_subset(&mut self, service: &Service, subset: &api::Subset, rule: &Consolidated<'_>, all: usize) {
+        let Some((_, entry)) = rule.subsets.iter().find(|(other, _)| std::ptr::eq(*other, subset)) else { return };
+        let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let message = format!(
+            "none of the {all} endpoints of `{}` has the labels {} of subset `{}`; it answers 503",
+            service.host,
+            labels.join(","),
+            subset.name
+        );
+        let field = format!("spec.subsets[{}].labels", subset.index);
+        self.findings.report(diag::SUBSET_WITHOUT_ENDPOINTS, entry, &field, message, None);
+    }
+
+    fn unknown_host(&mut self, named: &Named<'_>, written: &str) {
+        let world = self.world;
+        let registry = &world.index().registry;
+        let in_cluster = format!("{}.svc.{}", named.host, hostname::CLUSTER_DOMAIN);
+        let help = if registry.contains(named.host) {
+            Some("it exists, but is not exported to the gateway's namespace".to_owned())
+        } else if registry.contains(&in_cluster) {
+            Some(format!("names with a dot are taken as they are: write `{in_cluster}`"))
+        } else {
+            self.findings.nearest(named.host, registry.hosts())
+        };
+        let host = named.host;
+        let message = if written == host {
+            format!("no Service or ServiceEntry is called `{host}`; its share of requests is answered 503")
+        } else {
+            format!("`{written}` is `{host}`, and no Service or ServiceEntry is called so; its share is answered 503")
+        };
+        let field = format!("{}.host", named.field);
+        self.findings.report(diag::DESTINATION_HOST_UNKNOWN, named.entry, &field, message, help);
+    }
+
+    fn unknown_port(&mut self, named: &Named<'_>, service: &Service, wanted: Option<u16>, number: u16) {
+        let has: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
+        let has = if has.is_empty() { "no ports".to_owned() } else { format!("ports {}", has.join(", ")) };
+        let (field, message) = match wanted {
+            Some(number) => (
+                format!("{}.port.number", named.field),
+                format!("`{}` has {has}, not {number}; its share of requests is answered 503", named.host),
+            ),
+            None => (
+                format!("{}.host", named.field),
+                format!(
+                    "`{}` has {has} and none is named, so the listener's port {number} is taken, which is none of them: 503",
+                    named.host
+                ),
+            ),
+        };
+        let help = "set `destination.port.number` to one of the service's ports".to_owned();
+        self.findings.report(diag::DESTINATION_PORT_UNKNOWN, named.entry, &field, message, Some(help));
+    }
+
+    fn unknown_subset(&mut self, named: &Named<'_>, service: &Service, rule: Option<&Consolidated<'_>>) {
+        let subset = named.subset;
+        let (message, help) = match rule {
+            Some(rule) => {
+                let names: Vec<&str> = rule.subsets.iter().map(|(subset, _)| subset.name.as_str()).collect();
+                let has = if names.is_empty() { "no subsets".to_owned() } else { format!("subsets {}", names.join(", ")) };
+                let message = format!(
+                    "{} has {has} for `{}`, not `{subset}`; its share of requests is answered 503",
+                    rule.first.reference, service.host
+                );
+                (message, self.findings.nearest(subset, names.into_iter()))
+            }
+            None => {
+                let message = format!(
+                    "no DestinationRule for `{}` is in force, so there is no subset `{subset}`; its share is answered 503",
+                    service.host
+                );
+                (message, Some(self.rule_elsewhere(service)))
+            }
+        };
+        let field = format!("{}.subset", named.field);
+        self.findings.report(diag::DESTINATION_SUBSET_UNKNOWN, named.entry, &field, message, help);
+    }
+
+    fn rule_elsewhere(&self, service: &Service) -> String {
+        let places = format!(
+            "`{}` (the gateway's), `{}` (the service's) and `{}` (the mesh's root)",
+            self.proxy.namespace,
+            service.namespace,
+            self.world.mesh().root_namespace
+        );
+        let same = |host: &str, namespace: &str| hostname::expand(host, namespace) == *service.host;
+        let other = self.world.destination_rules().find(|entry| same(&entry.spec.host, entry.namespace()));
+        match other {
+            Some(entry) => format!("{} is not looked up: only namespaces {places} are, if it is exported", entry.reference),
+            None => format!("define it in a DestinationRule in one of the namespaces {places}"),
+        }
+    }
+}

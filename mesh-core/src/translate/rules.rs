@@ -1,0 +1,150 @@
+//! The rules of one VirtualService at one Gateway and port: which match entries apply there, and where the rules behind a
+//! catch-all end.
+
+use std::sync::Arc;
+
+use super::Context;
+use super::http_match::NeverMatches;
+use crate::api::{HttpMatch, HttpRoute, VirtualService};
+use crate::diag;
+use crate::model::{Action, HeaderOps, PathMatch, Predicate, Rule, RuleSource};
+use crate::world::{Entry, gateway_name, selects};
+
+pub(super) struct Rules<'a> {
+    pub entry: &'a Arc<Entry<VirtualService>>,
+    /// In the order in which they are tried.
+    pub ordinary: Vec<Rule>,
+    /// Tried after the ordinary rules of all VirtualServices of the host.
+    pub catch_all: Option<Rule>,
+    /// A rule was left out because it can never match: the host is still there, to answer 404.
+    pub broken: bool,
+}
+
+impl Rules<'_> {
+    /// Nothing applies here: the VirtualService does not open the host.
+    pub fn is_empty(&self) -> bool {
+        self.ordinary.is_empty() && self.catch_all.is_none() && !self.broken
+    }
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn rules(&mut self, entry: &'a Arc<Entry<VirtualService>>, gateway: &str, port: u16) -> Rules<'a> {
+        let mut rules = Rules { entry, ordinary: Vec::new(), catch_all: None, broken: false };
+        let mut everywhere = false;
+        for http in &entry.spec.http {
+            if rules.catch_all.is_some() {
+                if everywhere {
+                    self.unreachable(&rules, &format!("spec.http[{}]", http.index));
+                }
+                continue;
+            }
+            everywhere = self.rule(&mut rules, http, gateway, port);
+        }
+        rules
+    }
+
+    /// One Rule per match entry; they share action and headers. Whether it ended in a catch-all that holds at every gateway
+    /// and port.
+    fn rule(&mut self, rules: &mut Rules<'a>, http: &HttpRoute, gateway: &str, port: u16) -> bool {
+        let entry = rules.entry;
+        let mut effect: Option<Result<(Arc<Action>, Arc<HeaderOps>), NeverMatches>> = None;
+        let mut everywhere = false;
+        let without = [None];
+        let matches: Vec<Option<&HttpMatch>> = http.r#match.iter().map(Some).collect();
+        let matches = if matches.is_empty() { without.as_slice() } else { matches.as_slice() };
+        for (index, condition) in matches.iter().enumerate() {
+            let field = format!("spec.http[{}].match[{index}]", http.index);
+            if rules.catch_all.is_some() {
+                if everywhere {
+                    self.unreachable(rules, &field);
+                }
+                continue;
+            }
+            if condition.is_some_and(|condition| !self.applies(condition, entry, gateway, port)) {
+                continue;
+            }
+            let predicate = match condition.map(|condition| self.predicate(entry, condition, &field)) {
+                None => Predicate::default(),
+                Some(Ok(predicate)) => predicate,
+                Some(Err(NeverMatches)) => {
+                    rules.broken = true;
+                    continue;
+                }
+            };
+            let Ok((action, headers)) = effect.get_or_insert_with(|| self.effect(entry, http, port)) else {
+                rules.broken = true;
+                continue;
+            };
+            let rule = Rule {
+                source: RuleSource {
+                    object: entry.reference.clone(),
+                    http: u32::try_from(http.index).unwrap_or(u32::MAX),
+                    r#match: condition.and_then(|_| u32::try_from(index).ok()),
+                },
+                name: name(http, *condition),
+                predicate,
+                action: Arc::clone(action),
+                headers: Arc::clone(headers),
+            };
+            if is_catch_all(&rule.predicate) {
+                everywhere = condition.is_none_or(unfiltered);
+                rules.catch_all = Some(rule);
+            } else {
+                rules.ordinary.push(rule);
+            }
+        }
+        everywhere
+    }
+
+    /// `match.gateways`, `port`, `sourceLabels`, `sourceNamespace` are settled here. With `gateways` set, the source
+    /// conditions are not looked at (ISTIO.md 1.2.2).
+    fn applies(&self, condition: &HttpMatch, entry: &Entry<VirtualService>, gateway: &str, port: u16) -> bool {
+        if condition.port.is_some_and(|wanted| wanted != 0 && wanted != u32::from(port)) {
+            return false;
+        }
+        if !condition.gateways.is_empty() {
+            return condition.gateways.iter().any(|name| gateway_name(name, entry.namespace()) == gateway);
+        }
+        let namespace = condition.source_namespace.as_deref().unwrap_or_default();
+        selects(&condition.source_labels, &self.proxy.labels)
+            && (namespace.is_empty() || namespace == self.proxy.namespace)
+    }
+
+    fn unreachable(&mut self, rules: &Rules<'_>, field: &str) {
+        let Some(winner) = &rules.catch_all else { return };
+        let message = format!("spec.http[{}] answers every request before this one", winner.source.http);
+        let help = "move it before that rule, or remove it".to_owned();
+        self.findings.report(diag::RULE_UNREACHABLE, rules.entry, field, message, Some(help));
+    }
+}
+
+fn unfiltered(condition: &HttpMatch) -> bool {
+    condition.gateways.is_empty()
+        && condition.port.is_none()
+        && condition.source_labels.is_empty()
+        && condition.source_namespace.is_none()
+}
+
+/// `<route>.<match>`
+fn name(http: &HttpRoute, condition: Option<&HttpMatch>) -> Option<Arc<str>> {
+    let route = http.name.as_deref().unwrap_or_default();
+    match condition.and_then(|condition| condition.name.as_deref()).filter(|name| !name.is_empty()) {
+        Some(name) => Some(format!("{route}.{name}").into()),
+        None => (!route.is_empty()).then(|| route.into()),
+    }
+}
+
+/// Every path, and no other condition.
+fn is_catch_all(predicate: &Predicate) -> bool {
+    let path = match &predicate.path {
+        PathMatch::Any => true,
+        PathMatch::Prefix { value, .. } => value == "/",
+        PathMatch::Regex(regex) => regex == ".*",
+        PathMatch::Exact { .. } => false,
+    };
+    path && predicate.method.is_none()
+        && predicate.scheme.is_none()
+        && predicate.authority.is_none()
+        && predicate.headers.is_empty()
+        && predicate.query.is_empty()
+}

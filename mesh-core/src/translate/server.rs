@@ -1,0 +1,106 @@
+//! One `servers[]` entry of a Gateway: what kind it is and which hosts it opens.
+
+use std::sync::Arc;
+
+use crate::api::{Gateway, Protocol, Server, ServerTlsMode};
+use crate::model::HostPattern;
+use crate::world::{Entry, hostname};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Clear text HTTP of any version.
+    Http,
+    /// HTTP in TLS that ends here.
+    Https,
+    /// TLS that is not served yet, and why. Its names stay taken, and closed.
+    ClosedTls(&'static str),
+    /// Clear text that is not HTTP.
+    Tcp,
+    /// A TLS protocol without `tls`.
+    WithoutTls,
+}
+
+impl Kind {
+    pub fn of(server: &Server) -> Kind {
+        let protocol = server.port.protocol;
+        if protocol.is_http() {
+            return Kind::Http;
+        }
+        let Some(tls) = &server.tls else {
+            return if protocol.is_tls() { Kind::WithoutTls } else { Kind::Tcp };
+        };
+        match (protocol, tls.mode.unwrap_or_default()) {
+            (_, ServerTlsMode::Passthrough) => Kind::ClosedTls("TLS mode PASSTHROUGH"),
+            (_, ServerTlsMode::AutoPassthrough) => Kind::ClosedTls("TLS mode AUTO_PASSTHROUGH"),
+            (_, ServerTlsMode::IstioMutual) => Kind::ClosedTls("TLS mode ISTIO_MUTUAL"),
+            (_, ServerTlsMode::Mutual) => Kind::ClosedTls("TLS mode MUTUAL"),
+            (_, ServerTlsMode::OptionalMutual) => Kind::ClosedTls("TLS mode OPTIONAL_MUTUAL"),
+            (Protocol::Https, ServerTlsMode::Simple) => Kind::Https,
+            (_, ServerTlsMode::Simple) => Kind::ClosedTls("TLS termination of other protocols than HTTPS"),
+        }
+    }
+
+    pub fn is_tls(self) -> bool {
+        matches!(self, Kind::Https | Kind::ClosedTls(_))
+    }
+}
+
+/// `host`, `ns/host`, `./host` or `*/host` of a server.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ServerHost {
+    pub pattern: HostPattern,
+    /// The only namespace whose VirtualServices may use it.
+    pub namespace: Option<Arc<str>>,
+}
+
+impl ServerHost {
+    fn read(text: &str, gateway_namespace: &Arc<str>) -> ServerHost {
+        let (namespace, host) = match text.split_once('/') {
+            None | Some(("*", _)) => (None, text.split_once('/').map_or(text, |(_, host)| host)),
+            Some((".", host)) => (Some(Arc::clone(gateway_namespace)), host),
+            Some((namespace, host)) => (Some(namespace.into()), host),
+        };
+        ServerHost { pattern: hostname::pattern(host), namespace }
+    }
+
+    pub fn admits(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
+}
+
+/// A server with its Gateway.
+#[derive(Clone, Debug)]
+pub(super) struct Slot<'a> {
+    pub gateway: &'a Arc<Entry<Gateway>>,
+    pub server: &'a Server,
+    pub kind: Kind,
+    pub hosts: Vec<ServerHost>,
+}
+
+impl<'a> Slot<'a> {
+    pub fn new(gateway: &'a Arc<Entry<Gateway>>, server: &'a Server) -> Slot<'a> {
+        let hosts = server.hosts.iter().map(|host| ServerHost::read(host, gateway.namespace())).collect();
+        Slot { gateway, server, kind: Kind::of(server), hosts }
+    }
+
+    /// `spec.servers[1].port`
+    pub fn field(&self, below: &str) -> String {
+        format!("spec.servers[{}]{below}", self.server.index)
+    }
+
+    /// `default/shop, server 1 (https)`, for messages.
+    pub fn title(&self) -> String {
+        let reference = &self.gateway.reference;
+        format!("Gateway {}/{}, server {}", reference.namespace, reference.name, self.server.index)
+    }
+
+    /// `namespace/name` of the Gateway.
+    pub fn gateway_name(&self) -> String {
+        format!("{}/{}", self.gateway.reference.namespace, self.gateway.reference.name)
+    }
+
+    /// The port that the user wrote.
+    pub fn number(&self) -> u16 {
+        u16::try_from(self.server.port.number).unwrap_or_default()
+    }
+}

@@ -1,0 +1,133 @@
+//! TLS of a server: where its certificate comes from, and whether it may take it from there.
+
+use std::sync::Arc;
+
+use super::Context;
+use super::server::{Kind, Slot};
+use crate::api::{ServerTls, TlsProtocol};
+use crate::diag;
+use crate::model::{CertificateSource, Key, Secret, TlsTermination, TlsVersion};
+use crate::world::Entry;
+
+const CERTIFICATE_NAMES: [(&str, &str); 2] = [("tls.crt", "tls.key"), ("cert", "key")];
+
+impl Context<'_> {
+    /// Without certificates the server's names are closed, and only those.
+    pub(super) fn termination(&mut self, slot: &Slot<'_>) -> TlsTermination {
+        let mut termination = TlsTermination {
+            certificates: Vec::new(),
+            min_version: TlsVersion::V1_2,
+            max_version: TlsVersion::V1_3,
+        };
+        let Some(tls) = slot.server.tls.as_ref().filter(|_| slot.kind == Kind::Https) else { return termination };
+        if tls.https_redirect == Some(true) {
+            let message = "httpsRedirect on a server that speaks TLS already changes nothing".to_owned();
+            let help = "set it on the server of the plain HTTP port".to_owned();
+            let field = slot.field(".tls.httpsRedirect");
+            self.findings.report(diag::REDIRECT_WITHOUT_EFFECT, slot.gateway, &field, message, Some(help));
+        }
+        if tls.min_protocol_version == Some(TlsProtocol::V1_3) {
+            termination.min_version = TlsVersion::V1_3;
+        }
+        if matches!(tls.max_protocol_version, Some(TlsProtocol::V1_0 | TlsProtocol::V1_1 | TlsProtocol::V1_2)) {
+            termination.max_version = TlsVersion::V1_2;
+        }
+        termination.certificates = self.certificates(slot, tls);
+        termination
+    }
+
+    fn certificates(&mut self, slot: &Slot<'_>, tls: &ServerTls) -> Vec<CertificateSource> {
+        let files = |certificate: &Option<String>, key: &Option<String>| match (certificate, key) {
+            (Some(certificate), Some(private_key)) => {
+                Some(CertificateSource::Files { certificate: certificate.clone(), private_key: private_key.clone() })
+            }
+            _ => None,
+        };
+        let mut sources = Vec::new();
+        for (index, name) in tls.credential_names.iter().enumerate() {
+            sources.extend(self.credential(slot, name, &format!(".tls.credentialNames[{index}]")));
+        }
+        if let Some(name) = tls.credential_name.as_deref().filter(|name| !name.is_empty() && sources.is_empty()) {
+            sources.extend(self.credential(slot, name, ".tls.credentialName"));
+        }
+        let named = !tls.credential_names.is_empty() || tls.credential_name.as_deref().is_some_and(|name| !name.is_empty());
+        if !named {
+            let listed = tls.tls_certificates.iter().filter_map(|pair| files(&pair.server_certificate, &pair.private_key));
+            sources.extend(listed);
+            sources.extend(files(&tls.server_certificate, &tls.private_key));
+            if sources.is_empty() {
+                let message = "no certificate is named; TLS connections for its hosts are closed".to_owned();
+                let help = "set `credentialName` to a TLS secret in the gateway's namespace".to_owned();
+                let field = slot.field(".tls");
+                self.findings.report(diag::SERVER_WITHOUT_CERTIFICATE, slot.gateway, &field, message, Some(help));
+            }
+        }
+        sources
+    }
+
+    /// A secret by name, in the proxy's namespace. The source is kept if the secret is missing: it may come.
+    fn credential(&mut self, slot: &Slot<'_>, name: &str, field: &str) -> Option<CertificateSource> {
+        let own = &self.proxy.namespace;
+        let gateway_namespace = slot.gateway.namespace();
+        let plain = name.strip_prefix("kubernetes-gateway://").or_else(|| name.strip_prefix("kubernetes://"));
+        let (namespace, name) = match plain.unwrap_or(name).split_once('/') {
+            Some((namespace, name)) => (namespace, name),
+            None => (own.as_str(), plain.unwrap_or(name)),
+        };
+        let field = slot.field(field);
+        if namespace != own && namespace != &**gateway_namespace {
+            let message = format!("the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed");
+            self.findings.report(diag::SECRET_FORBIDDEN, slot.gateway, &field, message, None);
+            return None;
+        }
+        let key: Key = format!("{namespace}/{name}").into();
+        if !self.set.secrets.contains_key(&key) {
+            match self.world.secret(namespace, name) {
+                None => self.secret_missing(slot, &field, namespace, name),
+                Some(entry) => match read(&key, entry) {
+                    Some(secret) => drop(self.set.secrets.insert(Arc::clone(&key), Arc::new(secret))),
+                    None => self.secret_empty(slot, &field, entry),
+                },
+            }
+        }
+        Some(CertificateSource::Secret(key))
+    }
+
+    fn secret_missing(&mut self, slot: &Slot<'_>, field: &str, namespace: &str, name: &str) {
+        let message = format!("secret `{namespace}/{name}` does not exist; TLS connections for its hosts are closed");
+        let elsewhere = self.world.secrets().find(|secret| &*secret.reference.name == name);
+        let help = match elsewhere {
+            Some(secret) => format!(
+                "there is one in namespace `{}`, but it must be in `{namespace}`, where the gateway runs",
+                secret.reference.namespace
+            ),
+            None => {
+                let names = self.world.secrets().filter(|secret| &*secret.reference.namespace == namespace);
+                let nearest = self.findings.nearest(name, names.map(|secret| &*secret.reference.name));
+                nearest.unwrap_or_else(|| format!("create it in namespace `{namespace}`, where the gateway runs"))
+            }
+        };
+        self.findings.report(diag::SECRET_MISSING, slot.gateway, field, message, Some(help));
+    }
+
+    fn secret_empty(&mut self, slot: &Slot<'_>, field: &str, entry: &Entry<crate::api::kube::Secret>) {
+        let has: Vec<&str> = entry.spec.data.keys().map(String::as_str).collect();
+        let has = if has.is_empty() { "nothing".to_owned() } else { has.join(", ") };
+        let message = format!(
+            "secret `{}/{}` has {has}, but not `tls.crt` and `tls.key` (or `cert` and `key`) with PEM text",
+            entry.reference.namespace, entry.reference.name
+        );
+        self.findings.report(diag::SECRET_WITHOUT_KEYS, slot.gateway, field, message, None);
+    }
+}
+
+fn read(key: &Key, entry: &Entry<crate::api::kube::Secret>) -> Option<Secret> {
+    let text = |name: &str| {
+        let bytes = entry.spec.data.get(name)?;
+        let text = std::str::from_utf8(bytes.as_slice()).ok()?;
+        (!text.trim().is_empty()).then(|| text.to_owned())
+    };
+    let pair = CERTIFICATE_NAMES.iter().find_map(|(certificate, key)| Some((text(certificate)?, text(key)?)));
+    let (certificate_pem, private_key_pem) = pair?;
+    Some(Secret { key: Arc::clone(key), certificate_pem, private_key_pem, origin: entry.reference.clone() })
+}

@@ -1,0 +1,298 @@
+//! Where the endpoints of a service's port are. It decides which addresses count (ready ones) and whose labels they
+//! carry; which subset they belong to is `translate`'s affair.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::{Entry, Resolution, Service, ServicePort, Source, TargetPort, World, in_namespace, selects};
+use crate::api::kube::{EndpointSlice, Pod, Service as KubeService};
+use crate::api::{ServiceEntry, WorkloadEntry};
+use crate::model::{EndpointAddress, Workload};
+
+type Labels = BTreeMap<String, String>;
+
+static NO_LABELS: Labels = Labels::new();
+
+/// One endpoint of one port, before subsets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance<'a> {
+    pub address: EndpointAddress,
+    pub weight: u32,
+    /// `region/zone/subzone`, empty when unknown.
+    pub locality: Arc<str>,
+    pub labels: &'a Labels,
+    pub workload: Option<Arc<Workload>>,
+}
+
+impl World {
+    /// All endpoints that may get requests for this port, each address once, in a stable order.
+    pub fn instances<'a>(&'a self, service: &'a Service, port: &ServicePort) -> Vec<Instance<'a>> {
+        let mut found = Found { world: self, instances: Vec::new(), seen: HashSet::new() };
+        if let Resolution::Alias(target) = &service.resolution {
+            found.alias(service, target, port);
+        } else {
+            for source in &service.sources {
+                match source {
+                    Source::Kubernetes(entry) => found.kubernetes(entry, port),
+                    Source::Entry(entry) => found.service_entry(entry, port, &service.host),
+                }
+            }
+        }
+        found.instances
+    }
+
+    /// Number behind a port of a Kubernetes Service: its `targetPort`, of which a name is looked up in the slices, then in
+    /// the pods that the Service selects.
+    pub fn target_port(&self, service: &Entry<KubeService>, port: &crate::api::kube::ServicePort) -> Option<u16> {
+        use crate::api::kube::IntOrString;
+        let name = match &port.target_port {
+            None | Some(IntOrString::Int(0)) => return Some(port.port),
+            Some(IntOrString::Int(number)) => return Some(*number),
+            Some(IntOrString::String(name)) => name,
+        };
+        let slices = self.slices(service);
+        let of_slice = |slice: &Arc<Entry<EndpointSlice>>| slice.spec.ports.iter().find(|p| p.name == port.name)?.port;
+        slices.iter().find_map(of_slice).or_else(|| {
+            let pods = in_namespace(&self.objects().pods, service.namespace());
+            let mut selected = pods.filter(|pod| selects(&service.spec.selector, &pod.meta.labels));
+            selected.find_map(|pod| container_port(&pod.spec, name))
+        })
+    }
+
+    fn slices(&self, service: &Entry<KubeService>) -> &[Arc<Entry<EndpointSlice>>] {
+        let key = (Arc::clone(&service.reference.namespace), Arc::clone(&service.reference.name));
+        self.index().slices.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Who runs in a pod.
+    fn pod_workload(&self, pod: &Entry<Pod>) -> Arc<Workload> {
+        let name = workload_name(&pod.reference.name, &pod.meta.labels);
+        let account = pod.spec.service_account_name.as_deref();
+        self.workload(name, pod.namespace(), &pod.meta.labels, account)
+    }
+
+    fn workload(&self, name: &str, namespace: &Arc<str>, labels: &Labels, account: Option<&str>) -> Arc<Workload> {
+        let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).map(String::as_str);
+        let label = |key: &str| Arc::from(first(&[key]).unwrap_or_default());
+        let canonical = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+        let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+        let principal = account.filter(|account| !account.is_empty()).map_or_else(String::new, |account| {
+            format!("spiffe://{}/ns/{namespace}/sa/{account}", self.mesh().trust_domain)
+        });
+        Arc::new(Workload {
+            name: name.into(),
+            namespace: Arc::clone(namespace),
+            app: label("app"),
+            version: label("version"),
+            canonical_service: first(&canonical).unwrap_or(name).into(),
+            canonical_revision: first(&revision).unwrap_or("latest").into(),
+            principal: principal.into(),
+            cluster: "Kubernetes".into(),
+        })
+    }
+}
+
+/// `reviews-v1` of the pod `reviews-v1-545db77b95-wjqzk`: what made the pod can be told from the labels that its
+/// controller gave it.
+fn workload_name<'a>(pod: &'a str, labels: &'a Labels) -> &'a str {
+    let cut = |name: &'a str| name.rsplit_once('-').map_or(name, |(owner, _)| owner);
+    if let Some(name) = labels.get("service.istio.io/workload-name") {
+        return name;
+    }
+    if let Some(hash) = labels.get("pod-template-hash") {
+        let owner = cut(pod);
+        return owner.strip_suffix(hash.as_str()).and_then(|name| name.strip_suffix('-')).unwrap_or(owner);
+    }
+    for job in ["batch.kubernetes.io/job-name", "job-name"] {
+        if let Some(name) = labels.get(job) {
+            return name;
+        }
+    }
+    let controlled = ["statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "controller-revision-hash"];
+    if controlled.iter().any(|label| labels.contains_key(*label)) { cut(pod) } else { pod }
+}
+
+fn container_port(pod: &Pod, name: &str) -> Option<u16> {
+    pod.ports.iter().find(|port| port.name == name).map(|port| port.container_port)
+}
+
+struct Found<'a> {
+    world: &'a World,
+    instances: Vec<Instance<'a>>,
+    seen: HashSet<EndpointAddress>,
+}
+
+impl<'a> Found<'a> {
+    fn add(&mut self, instance: Instance<'a>) {
+        if self.seen.insert(instance.address.clone()) {
+            self.instances.push(instance);
+        }
+    }
+
+    /// Another service of the registry, or a name to resolve.
+    fn alias(&mut self, service: &Service, target: &Arc<str>, port: &ServicePort) {
+        let registry = &self.world.index().registry;
+        let other = registry.find(target, &service.namespace, &service.namespace);
+        // One step only: aliases of aliases could go in circles.
+        let other = other.filter(|other| !matches!(other.resolution, Resolution::Alias(_)));
+        match other.and_then(|other| Some((other, other.port(port.number)?))) {
+            Some((other, port)) => self.instances.extend(self.world.instances(other, port)),
+            None => self.add(Instance {
+                address: address(target, port.number),
+                weight: 1,
+                locality: "".into(),
+                labels: &NO_LABELS,
+                workload: None,
+            }),
+        }
+    }
+
+    /// EndpointSlices; without any, the pods that the Service selects (in files nobody makes the slices). WorkloadEntries
+    /// that it selects come on top.
+    fn kubernetes(&mut self, service: &'a Arc<Entry<KubeService>>, port: &ServicePort) {
+        let slices = self.world.slices(service);
+        for slice in slices {
+            self.slice(slice, port, service.spec.publish_not_ready_addresses == Some(true));
+        }
+        let selector = &service.spec.selector;
+        if selector.is_empty() {
+            return;
+        }
+        if slices.is_empty() {
+            self.pods(service.namespace(), selector, |pod| match &port.target {
+                TargetPort::Number(number) => Some(*number),
+                TargetPort::Name(name) => container_port(pod, name),
+            });
+        }
+        self.workload_entries(service.namespace(), selector, |entry| match (entry.ports.get(&*port.name), &port.target) {
+            (Some(number), _) => u16::try_from(*number).ok(),
+            (None, TargetPort::Number(number)) => Some(*number),
+            (None, TargetPort::Name(_)) => Some(port.number),
+        });
+    }
+
+    fn slice(&mut self, slice: &'a Entry<EndpointSlice>, port: &ServicePort, unready_too: bool) {
+        let tcp = |name: &Option<String>| name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
+        let wanted = slice.spec.ports.iter().find(|p| p.name == *port.name && tcp(&p.protocol));
+        let Some(number) = wanted.and_then(|port| port.port) else { return };
+        for endpoint in &slice.spec.endpoints {
+            if !unready_too && !endpoint.conditions.is_ready() {
+                continue;
+            }
+            let pod = endpoint.target_ref.as_ref().and_then(|target| {
+                let name: Arc<str> = target.name.as_deref()?.into();
+                let namespace = target.namespace.as_deref().map_or_else(|| Arc::clone(slice.namespace()), Arc::from);
+                (target.kind.as_deref() == Some("Pod")).then(|| self.world.objects().pods.get(&(namespace, name)))?
+            });
+            let workload = pod.map(|pod| self.world.pod_workload(pod));
+            for text in &endpoint.addresses {
+                let Ok(ip) = text.parse::<IpAddr>() else { continue };
+                self.add(Instance {
+                    address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
+                    weight: 1,
+                    locality: pod.map_or_else(|| "".into(), |pod| locality(&pod.meta.labels)),
+                    labels: pod.map_or(&NO_LABELS, |pod| &pod.meta.labels),
+                    workload: workload.clone(),
+                });
+            }
+        }
+    }
+
+    fn pods(&mut self, namespace: &str, selector: &Labels, port: impl Fn(&Pod) -> Option<u16>) {
+        for pod in in_namespace(&self.world.objects().pods, namespace) {
+            let usable = pod.spec.ready && !pod.spec.terminating && selects(selector, &pod.meta.labels);
+            let Some(number) = port(&pod.spec).filter(|_| usable) else { continue };
+            let workload = self.world.pod_workload(pod);
+            let ips = pod.spec.pod_ips.iter().chain(&pod.spec.pod_ip);
+            for ip in ips.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
+                self.add(Instance {
+                    address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
+                    weight: 1,
+                    locality: locality(&pod.meta.labels),
+                    labels: &pod.meta.labels,
+                    workload: Some(Arc::clone(&workload)),
+                });
+            }
+        }
+    }
+
+    fn workload_entries(&mut self, namespace: &str, selector: &Labels, port: impl Fn(&WorkloadEntry) -> Option<u16>) {
+        for entry in in_namespace(&self.world.objects().workload_entries, namespace) {
+            if !selects(selector, &entry.spec.labels) {
+                continue;
+            }
+            if let Some(number) = port(&entry.spec) {
+                self.workload_entry(&entry.spec, &entry.reference.name, namespace, number);
+            }
+        }
+    }
+
+    fn workload_entry(&mut self, entry: &'a WorkloadEntry, name: &str, namespace: &str, port: u16) {
+        if entry.address.is_empty() || entry.address.starts_with("unix:") {
+            return;
+        }
+        let account = entry.service_account.as_deref();
+        let labels = &entry.labels;
+        let name = labels.get("service.istio.io/workload-name").map_or(name, String::as_str);
+        let workload = self.world.workload(name, &namespace.into(), labels, account);
+        self.add(Instance {
+            address: address(&entry.address, port),
+            weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
+            locality: entry.locality.as_deref().map_or_else(|| locality(labels), Arc::from),
+            labels,
+            workload: Some(workload),
+        });
+    }
+
+    fn service_entry(&mut self, entry: &'a Arc<Entry<ServiceEntry>>, port: &ServicePort, host: &str) {
+        let spec = &entry.spec;
+        let Some(own) = spec.ports.iter().find(|own| own.number == u32::from(port.number)) else { return };
+        let default = own.target_port.unwrap_or(own.number);
+        let number = |workload: &WorkloadEntry| {
+            u16::try_from(workload.ports.get(&own.name).copied().unwrap_or(default)).ok().filter(|port| *port != 0)
+        };
+        let Ok(default_number) = u16::try_from(default) else { return };
+        if let Some(selector) = &spec.workload_selector {
+            self.pods(entry.namespace(), &selector.labels, |_| Some(default_number));
+            self.workload_entries(entry.namespace(), &selector.labels, number);
+            return;
+        }
+        let dns = matches!(
+            spec.resolution.unwrap_or_default(),
+            crate::api::Resolution::Dns | crate::api::Resolution::DnsRoundRobin
+        );
+        let usable = |workload: &&WorkloadEntry| dns || workload.address.parse::<IpAddr>().is_ok();
+        for workload in spec.endpoints.iter().filter(usable) {
+            if let Some(port) = number(workload) {
+                self.workload_entry(workload, &entry.reference.name, entry.namespace(), port);
+            }
+        }
+        if dns && spec.endpoints.is_empty() && !host.starts_with('*') {
+            self.add(Instance {
+                address: address(host, default_number),
+                weight: 1,
+                locality: "".into(),
+                labels: &NO_LABELS,
+                workload: None,
+            });
+        }
+    }
+}
+
+/// An IP, or a name that the proxy resolves.
+fn address(text: &str, port: u16) -> EndpointAddress {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => EndpointAddress::Socket(SocketAddr::new(ip, port)),
+        Err(_) => EndpointAddress::Dns { host: text.to_ascii_lowercase().into(), port },
+    }
+}
+
+/// Label `istio-locality`: `region.zone.subzone`, since labels cannot hold a `/`.
+fn locality(labels: &Labels) -> Arc<str> {
+    match labels.get("istio-locality") {
+        Some(text) if text.contains('/') => text.as_str().into(),
+        Some(text) => text.replace('.', "/").into(),
+        None => "".into(),
+    }
+}

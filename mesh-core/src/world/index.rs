@@ -1,0 +1,81 @@
+//! What is looked up by something else than its own name. Built anew after a change of objects: a pass over all of them costs
+//! milliseconds, and nothing can get out of step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::entry::by_age;
+use super::{Entry, Mesh, Objects, Registry, RuleTables, services};
+use crate::api::kube::EndpointSlice;
+use crate::api::{Gateway, VirtualService};
+use crate::diag::Diagnostic;
+
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    pub mesh: Mesh,
+    /// Oldest first.
+    pub gateways: Vec<Arc<Entry<Gateway>>>,
+    /// By `namespace/name` of a Gateway that they name, whether it exists or not; oldest first.
+    pub virtual_services: HashMap<String, Vec<Arc<Entry<VirtualService>>>>,
+    pub registry: Registry,
+    pub rules: RuleTables,
+    /// By namespace and name of the service.
+    pub slices: HashMap<(Arc<str>, Arc<str>), Vec<Arc<Entry<EndpointSlice>>>>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl Index {
+    pub(super) fn build(objects: &Objects) -> Index {
+        let mut diagnostics = Vec::new();
+        let mesh = Mesh::read(objects, &mut diagnostics);
+        Index {
+            gateways: by_age(objects.gateways.values().cloned().collect()),
+            virtual_services: by_gateway(objects),
+            registry: services::registry(objects, &mesh),
+            rules: RuleTables::build(objects, &mesh.config.default_destination_rule_export_to),
+            slices: slices(objects),
+            mesh,
+            diagnostics,
+        }
+    }
+}
+
+fn by_gateway(objects: &Objects) -> HashMap<String, Vec<Arc<Entry<VirtualService>>>> {
+    let mut bound: HashMap<String, Vec<Arc<Entry<VirtualService>>>> = HashMap::new();
+    for entry in by_age(objects.virtual_services.values().cloned().collect()) {
+        let mut names: Vec<String> = Vec::with_capacity(entry.spec.gateways.len());
+        for name in entry.spec.gateways.iter().filter(|name| *name != "mesh") {
+            let name = gateway_name(name, entry.namespace());
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            bound.entry(name).or_default().push(Arc::clone(&entry));
+        }
+    }
+    bound
+}
+
+/// `name` is a Gateway of the VirtualService's namespace, `./name` too; `namespace/name` any. The old form
+/// `name.namespace[.svc.cluster.local]` is understood as well.
+pub fn gateway_name(name: &str, namespace: &str) -> String {
+    if let Some((before, after)) = name.split_once('/') {
+        return if before == "." { format!("{namespace}/{after}") } else { name.to_owned() };
+    }
+    match name.split_once('.') {
+        Some((short, rest)) => format!("{}/{short}", rest.split('.').next().unwrap_or_default()),
+        None => format!("{namespace}/{name}"),
+    }
+}
+
+fn slices(objects: &Objects) -> HashMap<(Arc<str>, Arc<str>), Vec<Arc<Entry<EndpointSlice>>>> {
+    let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+    for entry in objects.endpoint_slices.values() {
+        if let Some(service) = entry.meta.labels.get("kubernetes.io/service-name") {
+            let key = (Arc::clone(entry.namespace()), Arc::from(service.as_str()));
+            slices.entry(key).or_default().push(Arc::clone(entry));
+        }
+    }
+    slices
+}

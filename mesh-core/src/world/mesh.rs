@@ -1,0 +1,73 @@
+//! Settings of the whole mesh: the ConfigMap `istio`, with Istio's defaults (ISTIO.md 1.0) for what it leaves out.
+
+use std::time::Duration;
+
+use super::Objects;
+use crate::api::{MeshConfig, NormalizationType};
+use crate::diag::{self, Diagnostic};
+use crate::model::PathNormalization;
+
+/// Namespaces in which the ConfigMap is looked for, in this order; else any.
+const NAMESPACES: [&str; 2] = ["istio-system", "meshgate-system"];
+
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    pub config: MeshConfig,
+    pub root_namespace: String,
+    pub trust_domain: String,
+    pub connect_timeout: Duration,
+    pub path_normalization: PathNormalization,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Mesh::new(MeshConfig::default())
+    }
+}
+
+impl Mesh {
+    pub fn new(config: MeshConfig) -> Mesh {
+        let text = |value: &Option<String>, default: &str| {
+            value.as_deref().filter(|value| !value.is_empty()).unwrap_or(default).to_owned()
+        };
+        Mesh {
+            root_namespace: text(&config.root_namespace, "istio-system"),
+            trust_domain: text(&config.trust_domain, "cluster.local"),
+            connect_timeout: config.connect_timeout.map_or(Duration::from_secs(10), |duration| duration.get()),
+            path_normalization: normalization(&config),
+            config,
+        }
+    }
+
+    pub(super) fn read(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) -> Mesh {
+        let named = || objects.config_maps.iter().filter(|((_, name), _)| &**name == "istio");
+        let preferred = NAMESPACES.iter().find_map(|namespace| named().find(|((at, _), _)| **at == **namespace));
+        let Some((_, map)) = preferred.or_else(|| named().next()) else { return Mesh::default() };
+        let Some(text) = map.spec.data.get("mesh") else { return Mesh::default() };
+        // An empty text is a document `null`, not a mapping.
+        if text.trim().is_empty() {
+            return Mesh::default();
+        }
+        match serde_saphyr::from_str::<MeshConfig>(text) {
+            Ok(config) => Mesh::new(config),
+            Err(error) => {
+                diagnostics.push(
+                    Diagnostic::new(diag::MESH_CONFIG_INVALID, format!("data.mesh: {error}"))
+                        .object(&map.reference)
+                        .field("data.mesh")
+                        .at(map.position("data.mesh")),
+                );
+                Mesh::default()
+            }
+        }
+    }
+}
+
+fn normalization(config: &MeshConfig) -> PathNormalization {
+    match config.path_normalization.and_then(|path| path.normalization).unwrap_or_default() {
+        NormalizationType::Default | NormalizationType::Base => PathNormalization::Base,
+        NormalizationType::None => PathNormalization::None,
+        NormalizationType::MergeSlashes => PathNormalization::MergeSlashes,
+        NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+    }
+}

@@ -1,0 +1,232 @@
+//! All objects of the users, indexed, with a generation number.
+//!
+//! Decides: which of two objects of one name counts, what is older, which names mean the same service, where a service's
+//! endpoints come from. Must not know: proxies, visibility, routing.
+
+mod endpoints;
+mod entry;
+pub mod hostname;
+mod index;
+mod mesh;
+mod rules;
+mod services;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+pub use endpoints::Instance;
+pub use entry::{Entry, selects};
+pub use index::{Index, gateway_name};
+pub use mesh::Mesh;
+pub use rules::{Consolidated, RuleTables};
+pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort};
+
+use crate::api::kube::{ConfigMap, EndpointSlice, Pod, Secret};
+use crate::api::{
+    ApiObject, DestinationRule, Gateway, ServiceEntry, Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
+};
+use crate::diag::{self, Diagnostic};
+use crate::object::ObjectRef;
+
+/// Objects of one kind by namespace and name.
+pub type Shelf<T> = BTreeMap<(Arc<str>, Arc<str>), Arc<Entry<T>>>;
+
+/// Cheap to clone: objects are shared.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    generation: u64,
+    objects: Objects,
+    index: Index,
+    /// Found while objects were put in.
+    diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Objects {
+    pub gateways: Shelf<Gateway>,
+    pub virtual_services: Shelf<VirtualService>,
+    pub destination_rules: Shelf<DestinationRule>,
+    pub service_entries: Shelf<ServiceEntry>,
+    pub workload_entries: Shelf<WorkloadEntry>,
+    pub services: Shelf<KubeService>,
+    pub endpoint_slices: Shelf<EndpointSlice>,
+    pub secrets: Shelf<Secret>,
+    pub pods: Shelf<Pod>,
+    pub config_maps: Shelf<ConfigMap>,
+}
+
+impl World {
+    /// A world of these objects and no others.
+    pub fn from_objects(objects: Vec<ApiObject>) -> World {
+        let mut world = World::default();
+        world.apply(objects);
+        world
+    }
+
+    /// Adds objects, or replaces those of the same kind, namespace and name. If a name comes twice in `objects`, the later
+    /// one counts.
+    pub fn apply(&mut self, objects: Vec<ApiObject>) {
+        let mut seen: HashSet<ObjectRef> = HashSet::with_capacity(objects.len());
+        self.diagnostics.clear();
+        for object in objects {
+            let reference = object.object_ref();
+            if seen.contains(&reference) {
+                self.duplicate(&reference, &object);
+            }
+            self.objects.put(reference.clone(), object);
+            seen.insert(reference);
+        }
+        self.changed();
+    }
+
+    /// Takes objects out; names that are not there are ignored.
+    pub fn remove(&mut self, names: &[ObjectRef]) {
+        self.diagnostics.clear();
+        for name in names {
+            self.objects.take(name);
+        }
+        self.changed();
+    }
+
+    /// The same world with other objects: for sources that read everything again. The generation goes on.
+    pub fn replace(&mut self, objects: Vec<ApiObject>) {
+        self.objects = Objects::default();
+        self.apply(objects);
+    }
+
+    /// Grows with every change.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Settings of the mesh, defaults filled in.
+    pub fn mesh(&self) -> &Mesh {
+        &self.index.mesh
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What was wrong with the objects among each other, whoever asks.
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().chain(&self.index.diagnostics)
+    }
+
+    pub fn gateway(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<Gateway>>> {
+        self.objects.gateways.get(&(namespace.into(), name.into()))
+    }
+
+    pub fn virtual_service(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<VirtualService>>> {
+        self.objects.virtual_services.get(&(namespace.into(), name.into()))
+    }
+
+    pub fn virtual_services(&self) -> impl Iterator<Item = &Arc<Entry<VirtualService>>> {
+        self.objects.virtual_services.values()
+    }
+
+    pub fn destination_rules(&self) -> impl Iterator<Item = &Arc<Entry<DestinationRule>>> {
+        self.objects.destination_rules.values()
+    }
+
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<Secret>>> {
+        self.objects.secrets.get(&(namespace.into(), name.into()))
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Entry<Secret>>> {
+        self.objects.secrets.values()
+    }
+
+    /// Kubernetes Services of a namespace.
+    pub fn kube_services(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<KubeService>>> {
+        in_namespace(&self.objects.services, namespace)
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    fn changed(&mut self) {
+        self.generation += 1;
+        self.index = Index::build(&self.objects);
+    }
+
+    fn duplicate(&mut self, reference: &ObjectRef, later: &ApiObject) {
+        let earlier = self.objects.position(reference);
+        let place = earlier.map_or_else(|| "it is given twice".to_owned(), |at| format!("it is already given at {at}"));
+        self.diagnostics.push(
+            Diagnostic::new(diag::DUPLICATE_OBJECT, format!("{place}; this one counts"))
+                .object(reference)
+                .at(later.position(""))
+                .help("remove one of them, or give it another name"),
+        );
+    }
+}
+
+/// Objects of one namespace, by name.
+pub(crate) fn in_namespace<'a, T>(shelf: &'a Shelf<T>, namespace: &str) -> impl Iterator<Item = &'a Arc<Entry<T>>> {
+    let namespace: Arc<str> = namespace.into();
+    shelf
+        .range((Arc::clone(&namespace), Arc::from(""))..)
+        .take_while(move |((at, _), _)| *at == namespace)
+        .map(|(_, entry)| entry)
+}
+
+impl Objects {
+    fn put(&mut self, reference: ObjectRef, object: ApiObject) {
+        fn shelve<T>(shelf: &mut Shelf<T>, reference: ObjectRef, parts: (crate::api::Meta, crate::api::Positions), spec: T) {
+            let key = (Arc::clone(&reference.namespace), Arc::clone(&reference.name));
+            shelf.insert(key, Arc::new(Entry { reference, meta: parts.0, spec, positions: parts.1 }));
+        }
+        let parts = (object.meta, object.positions);
+        match object.spec {
+            Spec::Gateway(spec) => shelve(&mut self.gateways, reference, parts, spec),
+            Spec::VirtualService(spec) => shelve(&mut self.virtual_services, reference, parts, spec),
+            Spec::DestinationRule(spec) => shelve(&mut self.destination_rules, reference, parts, spec),
+            Spec::ServiceEntry(spec) => shelve(&mut self.service_entries, reference, parts, spec),
+            Spec::WorkloadEntry(spec) => shelve(&mut self.workload_entries, reference, parts, spec),
+            Spec::Service(spec) => shelve(&mut self.services, reference, parts, spec),
+            Spec::EndpointSlice(spec) => shelve(&mut self.endpoint_slices, reference, parts, spec),
+            Spec::Secret(spec) => shelve(&mut self.secrets, reference, parts, spec),
+            Spec::Pod(spec) => shelve(&mut self.pods, reference, parts, spec),
+            Spec::ConfigMap(spec) => shelve(&mut self.config_maps, reference, parts, spec),
+        }
+    }
+
+    fn take(&mut self, name: &ObjectRef) {
+        let key = (Arc::clone(&name.namespace), Arc::clone(&name.name));
+        match &*name.kind {
+            "Gateway" => drop(self.gateways.remove(&key)),
+            "VirtualService" => drop(self.virtual_services.remove(&key)),
+            "DestinationRule" => drop(self.destination_rules.remove(&key)),
+            "ServiceEntry" => drop(self.service_entries.remove(&key)),
+            "WorkloadEntry" => drop(self.workload_entries.remove(&key)),
+            "Service" => drop(self.services.remove(&key)),
+            "EndpointSlice" => drop(self.endpoint_slices.remove(&key)),
+            "Secret" => drop(self.secrets.remove(&key)),
+            "Pod" => drop(self.pods.remove(&key)),
+            "ConfigMap" => drop(self.config_maps.remove(&key)),
+            _ => {}
+        }
+    }
+
+    fn position(&self, name: &ObjectRef) -> Option<crate::object::Position> {
+        let key = (Arc::clone(&name.namespace), Arc::clone(&name.name));
+        match &*name.kind {
+            "Gateway" => self.gateways.get(&key)?.position(""),
+            "VirtualService" => self.virtual_services.get(&key)?.position(""),
+            "DestinationRule" => self.destination_rules.get(&key)?.position(""),
+            "ServiceEntry" => self.service_entries.get(&key)?.position(""),
+            "WorkloadEntry" => self.workload_entries.get(&key)?.position(""),
+            "Service" => self.services.get(&key)?.position(""),
+            "EndpointSlice" => self.endpoint_slices.get(&key)?.position(""),
+            "Secret" => self.secrets.get(&key)?.position(""),
+            "Pod" => self.pods.get(&key)?.position(""),
+            "ConfigMap" => self.config_maps.get(&key)?.position(""),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod world_tests;

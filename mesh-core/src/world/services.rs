@@ -1,0 +1,326 @@
+//! One registry of everything that can be a destination: Kubernetes Services and ServiceEntries, by host name. It decides
+//! what a service's ports, protocols and kind of resolution are; where its endpoints come from is `endpoints`' affair, and who may
+//! see it is `translate`'s.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::entry::by_age;
+use super::{Entry, Mesh, Objects, hostname};
+use crate::api::kube::{IntOrString, Service as KubeService};
+use crate::api::{Protocol as ApiProtocol, Resolution as ApiResolution, ServiceEntry};
+use crate::model::HostPattern;
+use crate::object::ObjectRef;
+
+/// What a port speaks, as far as its name or `appProtocol` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http,
+    Http2,
+    Grpc,
+    GrpcWeb,
+    Https,
+    Tls,
+    Tcp,
+    /// Found out from the first bytes.
+    Auto,
+}
+
+impl Protocol {
+    /// Speaks HTTP/2 by prior knowledge.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb)
+    }
+
+    pub fn is_http(self) -> bool {
+        self.is_http2() || self == Protocol::Http
+    }
+
+    /// The word before the first `-`, in any case. None: no protocol that we know.
+    fn from_word(word: &str) -> Option<Protocol> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "http" => Protocol::Http,
+            "http2" => Protocol::Http2,
+            "grpc" => Protocol::Grpc,
+            "grpc-web" => Protocol::GrpcWeb,
+            "https" => Protocol::Https,
+            "tls" => Protocol::Tls,
+            "tcp" | "mongo" | "redis" | "mysql" => Protocol::Tcp,
+            _ => return None,
+        })
+    }
+
+    /// `appProtocol` wins over the port's name; without either, well-known ports of protocols in which the server speaks
+    /// first are TCP.
+    pub fn select(app_protocol: Option<&str>, name: &str, port: u16) -> Protocol {
+        if let Some(app) = app_protocol {
+            match app {
+                "kubernetes.io/h2c" => return Protocol::Http2,
+                "kubernetes.io/ws" => return Protocol::Http,
+                "kubernetes.io/wss" => return Protocol::Https,
+                _ => {}
+            }
+            if let Some(protocol) = Protocol::from_word(app) {
+                return protocol;
+            }
+        } else if let Some(protocol) = Protocol::from_name(name) {
+            return protocol;
+        }
+        if matches!(port, 25 | 53 | 3306 | 27017) { Protocol::Tcp } else { Protocol::Auto }
+    }
+
+    fn from_name(name: &str) -> Option<Protocol> {
+        let lower = name.to_ascii_lowercase();
+        if lower == "grpc-web" || lower.starts_with("grpc-web-") {
+            return Some(Protocol::GrpcWeb);
+        }
+        Protocol::from_word(lower.split('-').next().unwrap_or_default())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    Number(u16),
+    /// Name of a container's port; only the endpoints tell its number.
+    Name(Arc<str>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    pub number: u16,
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    pub target: TargetPort,
+}
+
+/// How a service's endpoints are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Addresses are known.
+    Static,
+    /// Names that the proxy resolves.
+    Dns,
+    /// ExternalName: another name for that host, which may be a service of the registry.
+    Alias(Arc<str>),
+    /// The address that the client dialled: means nothing at a gateway.
+    Original,
+    /// The host of the request (`DYNAMIC_DNS`).
+    Dynamic,
+}
+
+/// Namespaces that may see an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportTo {
+    All,
+    /// Names; `.` is already replaced. Empty: nobody (`~`).
+    Namespaces(Vec<Arc<str>>),
+}
+
+impl ExportTo {
+    /// `exportTo` of an object in `namespace`; an empty list takes the mesh's default, and that is `*` if empty too.
+    pub fn read<'a>(list: impl Iterator<Item = &'a str>, default: &[String], namespace: &str) -> ExportTo {
+        let mut words: Vec<&str> = list.map(str::trim).filter(|word| !word.is_empty()).collect();
+        if words.is_empty() {
+            words = default.iter().map(String::as_str).collect();
+        }
+        if words.is_empty() || words.contains(&"*") {
+            return ExportTo::All;
+        }
+        let own = |word: &&str| if *word == "." { namespace.into() } else { (*word).into() };
+        ExportTo::Namespaces(words.iter().filter(|word| **word != "~").map(own).collect())
+    }
+
+    pub fn allows(&self, namespace: &str) -> bool {
+        match self {
+            ExportTo::All => true,
+            ExportTo::Namespaces(list) => list.iter().any(|name| &**name == namespace),
+        }
+    }
+}
+
+/// An object that gives a host ports and endpoints.
+#[derive(Clone, Debug)]
+pub enum Source {
+    Kubernetes(Arc<Entry<KubeService>>),
+    Entry(Arc<Entry<ServiceEntry>>),
+}
+
+/// One host in one namespace, of one or several objects.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Full name, lower case.
+    pub host: Arc<str>,
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    /// TCP ports, in the order written.
+    pub ports: Vec<ServicePort>,
+    pub resolution: Resolution,
+    pub export_to: ExportTo,
+    /// The objects that it was made of; the first one gave it its name.
+    pub sources: Vec<Source>,
+    pub origin: ObjectRef,
+}
+
+impl Service {
+    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+}
+
+/// All services, by host (`*.suffix` of a ServiceEntry as written) and then by namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    hosts: HashMap<Arc<str>, Vec<Arc<Service>>>,
+}
+
+impl Registry {
+    /// In order of precedence: Kubernetes Services first, then ServiceEntries by age. A host that appears again in the same
+    /// namespace adds its ports and endpoints to the first.
+    pub fn build(services: impl Iterator<Item = Service>) -> Registry {
+        let mut registry = Registry::default();
+        for service in services {
+            let same_host = registry.hosts.entry(Arc::clone(&service.host)).or_default();
+            match same_host.iter_mut().find(|other| other.namespace == service.namespace) {
+                Some(first) => Arc::make_mut(first).merge(service),
+                None => same_host.push(Arc::new(service)),
+            }
+        }
+        registry
+    }
+
+    /// The service that `host` means to somebody in `namespace` if `viewer` is the namespace that must see it: the
+    /// namespace's own, else the first visible one.
+    pub fn find(&self, host: &str, namespace: &str, viewer: &str) -> Option<&Arc<Service>> {
+        let all = self.hosts.get(host)?;
+        let visible = |service: &&Arc<Service>| service.export_to.allows(viewer);
+        all.iter()
+            .filter(visible)
+            .find(|service| &*service.namespace == namespace)
+            .or_else(|| all.iter().find(visible))
+    }
+
+    /// Whether anybody has a service of this name.
+    pub fn contains(&self, host: &str) -> bool {
+        self.hosts.contains_key(host)
+    }
+
+    /// Whether the pattern of a DestinationRule can mean any service.
+    pub fn any_matches(&self, host: &str) -> bool {
+        if self.contains(host) {
+            return true;
+        }
+        let pattern = hostname::pattern(host);
+        host.starts_with('*')
+            && self.hosts.keys().any(|known| hostname::covers(&pattern, &HostPattern::Exact(Arc::clone(known))))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.hosts.values().flatten()
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.keys().map(|host| &**host)
+    }
+}
+
+impl Service {
+    fn merge(&mut self, other: Service) {
+        for port in other.ports {
+            if self.port(port.number).is_none() {
+                self.ports.push(port);
+            }
+        }
+        self.sources.extend(other.sources);
+    }
+}
+
+/// Kubernetes Services first, then ServiceEntries by age.
+pub(super) fn registry(objects: &Objects, mesh: &Mesh) -> Registry {
+    let default = &mesh.config.default_service_export_to;
+    let entries = by_age(objects.service_entries.values().cloned().collect());
+    let kubernetes = objects.services.values().map(|entry| kubernetes(entry, default));
+    Registry::build(kubernetes.chain(entries.iter().flat_map(|entry| of_entry(entry, default))))
+}
+
+fn kubernetes(entry: &Arc<Entry<KubeService>>, default_export_to: &[String]) -> Service {
+    let spec = &entry.spec;
+    let reference = &entry.reference;
+    let tcp = |protocol: &Option<String>| protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
+    let ports = spec.ports.iter().filter(|port| tcp(&port.protocol)).map(|port| ServicePort {
+        number: port.port,
+        name: port.name.as_str().into(),
+        protocol: Protocol::select(port.app_protocol.as_deref(), &port.name, port.port),
+        target: match &port.target_port {
+            None | Some(IntOrString::Int(0)) => TargetPort::Number(port.port),
+            Some(IntOrString::Int(number)) => TargetPort::Number(*number),
+            Some(IntOrString::String(name)) => TargetPort::Name(name.as_str().into()),
+        },
+    });
+    let external = spec.external_name.as_deref().filter(|_| spec.kind.as_deref() == Some("ExternalName"));
+    let export_to = entry.meta.annotations.get("networking.istio.io/exportTo").map(String::as_str).unwrap_or_default();
+    Service {
+        host: hostname::service(&reference.name, &reference.namespace).into(),
+        name: Arc::clone(&reference.name),
+        namespace: Arc::clone(&reference.namespace),
+        ports: ports.collect(),
+        resolution: external.map_or(Resolution::Static, |host| {
+            Resolution::Alias(host.trim_end_matches('.').to_ascii_lowercase().into())
+        }),
+        export_to: ExportTo::read(export_to.split(','), default_export_to, &reference.namespace),
+        sources: vec![Source::Kubernetes(Arc::clone(entry))],
+        origin: reference.clone(),
+    }
+}
+
+/// One service per host.
+fn of_entry<'a>(
+    entry: &'a Arc<Entry<ServiceEntry>>,
+    default_export_to: &'a [String],
+) -> impl Iterator<Item = Service> + 'a {
+    let spec = &entry.spec;
+    let reference = &entry.reference;
+    spec.hosts.iter().map(move |host| {
+        let host: Arc<str> = host.to_ascii_lowercase().into();
+        Service {
+            name: Arc::clone(&host),
+            host,
+            namespace: Arc::clone(&reference.namespace),
+            ports: spec.ports.iter().filter_map(entry_port).collect(),
+            resolution: match spec.resolution.unwrap_or_default() {
+                ApiResolution::None => Resolution::Original,
+                ApiResolution::Static => Resolution::Static,
+                ApiResolution::Dns | ApiResolution::DnsRoundRobin => Resolution::Dns,
+                ApiResolution::DynamicDns => Resolution::Dynamic,
+            },
+            export_to: ExportTo::read(
+                spec.export_to.iter().map(String::as_str),
+                default_export_to,
+                &reference.namespace,
+            ),
+            sources: vec![Source::Entry(Arc::clone(entry))],
+            origin: reference.clone(),
+        }
+    })
+}
+
+fn entry_port(port: &crate::api::ServicePort) -> Option<ServicePort> {
+    let number = u16::try_from(port.number).ok()?;
+    let protocol = match port.protocol {
+        Some(ApiProtocol::Udp) => return None,
+        Some(ApiProtocol::Http) => Protocol::Http,
+        Some(ApiProtocol::Http2 | ApiProtocol::Hbone) => Protocol::Http2,
+        Some(ApiProtocol::Grpc) => Protocol::Grpc,
+        Some(ApiProtocol::GrpcWeb) => Protocol::GrpcWeb,
+        Some(ApiProtocol::Https) => Protocol::Https,
+        Some(ApiProtocol::Tls) => Protocol::Tls,
+        Some(ApiProtocol::Tcp | ApiProtocol::Mongo | ApiProtocol::Redis | ApiProtocol::Mysql) => Protocol::Tcp,
+        None => Protocol::select(None, "", number),
+    };
+    let target = port.target_port.and_then(|target| u16::try_from(target).ok()).filter(|target| *target != 0);
+    Some(ServicePort {
+        number,
+        name: port.name.as_str().into(),
+        protocol,
+        target: TargetPort::Number(target.unwrap_or(number)),
+    })
+}
