@@ -19,14 +19,6 @@ codes! {
     FIELD_NOT_BUILT = "MESH0005", Warning, "the field is read, but has no effect yet";
     FIELD_MISSING = "MESH0006", Error, "a required field is missing";
     DUPLICATE_OBJECT = "MESH0007", Warning, "the same object is given twice; the later one counts";
-    REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
-    HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
-    ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";
-    CERTIFICATE_UNUSABLE = "MESH0301", Error, "a certificate or its key cannot be used";
-    CERTIFICATE_TIME = "MESH0302", Warning, "a certificate is expired, expires soon, or is not valid yet";
-    CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";
-    LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
-    // Meaning: objects against each other, and against the proxy that is asked for.
     GATEWAY_UNKNOWN = "MESH0101", Error, "the VirtualService names a Gateway that does not exist";
     HOST_NOT_IN_GATEWAY = "MESH0102", Warning, "no server of the Gateway serves this host for this VirtualService";
     DESTINATION_HOST_UNKNOWN = "MESH0103", Error, "the destination's host is no known service";
@@ -52,6 +44,13 @@ codes! {
     RULE_INCOMPLETE = "MESH0123", Error, "the rule has no usable action; its requests are answered 500";
     CONDITION_NOT_BUILT = "MESH0124", Error, "the condition is not understood yet; the rule never matches";
     HOST_SHARED = "MESH0125", Info, "another VirtualService has rules for the same host; the older one's are tried first";
-    NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
     DELEGATE_UNKNOWN = "MESH0126", Error, "the delegate does not exist or is not visible; the rule vanishes";
+    NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
+    REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
+    HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
+    ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";
+    CERTIFICATE_UNUSABLE = "MESH0301", Error, "a certificate or its key cannot be used";
+    CERTIFICATE_TIME = "MESH0302", Warning, "a certificate is expired, expires soon, or is not valid yet";
+    CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";
+    LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
 }

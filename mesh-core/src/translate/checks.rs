@@ -42,11 +42,14 @@ fn unknown_gateways(context: &mut Context<'_>) {
     }
 }
 
+/// A VirtualService and the index of a host of it.
+type Host<'a> = (&'a ObjectRef, usize);
+
 /// Hosts of a VirtualService that no server of its Gateways opens. Those of a VirtualService that is for the mesh or for another
 /// proxy's Gateway too may be meant for that.
 fn hosts_without_server(context: &mut Context<'_>) {
-    let mut missing: BTreeMap<(&ObjectRef, usize), (&Entry<VirtualService>, Vec<String>)> = BTreeMap::new();
-    let mut met: HashSet<(&ObjectRef, usize)> = HashSet::new();
+    let mut missing: BTreeMap<Host<'_>, (&Entry<VirtualService>, Vec<String>)> = BTreeMap::new();
+    let mut met: HashSet<Host<'_>> = HashSet::new();
     for gateway in context.own_gateways() {
         let name = format!("{}/{}", gateway.reference.namespace, gateway.reference.name);
         let bound = context.bound(&name);
@@ -147,7 +150,8 @@ fn merged_rules(context: &mut Context<'_>, rules: &[&Arc<Entry<DestinationRule>>
     for entry in rules {
         for subset in &entry.spec.subsets {
             if let Some(first) = subsets.get(subset.name.as_str()) {
-                let message = format!("subset `{}` is defined in {} already; that one counts", subset.name, first.reference);
+                let message =
+                    format!("subset `{}` is defined in {} already; that one counts", subset.name, first.reference);
                 let field = format!("spec.subsets[{}].name", subset.index);
                 context.findings.report(diag::SUBSET_DUPLICATE, entry, &field, message, None);
             } else {

@@ -19,9 +19,7 @@ impl<'a> Context<'a> {
         // In the root namespace only the third step counts: its rules are everybody's, not the proxy's own.
         let path = [Some(own).filter(|own| *own != root), Some(&*service.namespace), Some(root)];
         let tables = &self.world.index().rules;
-        path.into_iter()
-            .flatten()
-            .find_map(|namespace| tables.find(namespace, &service.host, own, &self.proxy.labels))
+        path.into_iter().flatten().find_map(|namespace| tables.find(namespace, &service.host, own, &self.proxy.labels))
     }
 }
 

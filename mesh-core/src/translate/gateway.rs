@@ -96,7 +96,8 @@ fn place<'a>(context: &mut Context<'a>, ports: &mut Ports<'a>, names: &mut HashS
 
 fn join<'a>(context: &mut Context<'a>, shared: &mut Shared<'a>, slot: &Slot<'a>) {
     if let Some(first) = shared.slots.first() {
-        let together = (first.kind == Kind::Http && slot.kind == Kind::Http) || (first.kind.is_tls() && slot.kind.is_tls());
+        let together =
+            (first.kind == Kind::Http && slot.kind == Kind::Http) || (first.kind.is_tls() && slot.kind.is_tls());
         if !together {
             let message = format!(
                 "port {} is {} already ({}); this server ({}) is left out",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::http_match::NeverMatches;
+use super::rules::Effect;
 use crate::api::{
     HeaderOperations, Headers, HttpBody, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, HttpRouteDestination,
     RedirectPortSelection, VirtualService,
@@ -26,7 +27,7 @@ impl Context<'_> {
         entry: &Arc<Entry<VirtualService>>,
         http: &HttpRoute,
         port: u16,
-    ) -> Result<(Arc<Action>, Arc<HeaderOps>), NeverMatches> {
+    ) -> Result<Effect, NeverMatches> {
         let field = format!("spec.http[{}]", http.index);
         let headers = self.headers(http.headers.as_ref());
         let action = if let Some(redirect) = &http.redirect {
@@ -119,11 +120,7 @@ impl Context<'_> {
         // These cover every kind of reset, so also what happens before anything is sent.
         let wide = words.iter().any(|word| matches!(*word, "5xx" | "gateway-error" | "reset" | "reset-before-request"));
         let asked = |word| words.is_empty() || wide || words.contains(&word);
-        RetryPolicy {
-            attempts,
-            connect_failure: asked("connect-failure"),
-            refused_stream: asked("refused-stream"),
-        }
+        RetryPolicy { attempts, connect_failure: asked("connect-failure"), refused_stream: asked("refused-stream") }
     }
 
     fn headers(&self, headers: Option<&Headers>) -> Arc<HeaderOps> {
@@ -160,9 +157,7 @@ fn header_name(name: &str, request: bool) -> String {
 fn read_rewrite(rewrite: &HttpRewrite) -> Rewrite {
     let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let path = match &rewrite.uri_regex_rewrite {
-        Some(regex) => {
-            Some(PathRewrite::Regex { pattern: regex.r#match.clone(), substitution: regex.rewrite.clone() })
-        }
+        Some(regex) => Some(PathRewrite::Regex { pattern: regex.r#match.clone(), substitution: regex.rewrite.clone() }),
         None => filled(&rewrite.uri).map(PathRewrite::Prefix),
     };
     Rewrite { path, authority: filled(&rewrite.authority) }
@@ -182,7 +177,11 @@ fn read_redirect(redirect: &HttpRedirect) -> Redirect {
         (None, None) => RedirectPort::Keep,
     };
     Redirect {
-        status: redirect.redirect_code.and_then(|code| u16::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(301),
+        status: redirect
+            .redirect_code
+            .and_then(|code| u16::try_from(code).ok())
+            .filter(|code| *code != 0)
+            .unwrap_or(301),
         scheme: filled(&redirect.scheme),
         authority: filled(&redirect.authority),
         port,

@@ -11,8 +11,8 @@ use crate::diag;
 use crate::model::{self, HeaderMatch, PathMatch, Predicate, QueryMatch};
 use crate::world::Entry;
 
-/// As deep as an expression may be nested, and as long (Istio's limit).
-const NEST_LIMIT: u32 = 100;
+/// As deep as an expression may be nested (as `compile` has it), and as long (Istio's limit).
+const NEST_LIMIT: u32 = 128;
 const LENGTH_LIMIT: usize = 1024;
 
 /// The rule is left out.
@@ -31,7 +31,13 @@ impl Patterns {
         let error = if regex.len() > LENGTH_LIMIT {
             Some(format!("it is longer than {LENGTH_LIMIT} bytes"))
         } else {
-            ParserBuilder::new().nest_limit(NEST_LIMIT).build().parse(regex).err().map(|error| reason(&error))
+            ParserBuilder::new()
+                .utf8(false)
+                .nest_limit(NEST_LIMIT)
+                .build()
+                .parse(regex)
+                .err()
+                .map(|error| reason(&error))
         };
         self.0.insert(regex.to_owned(), error.clone());
         error

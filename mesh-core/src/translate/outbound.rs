@@ -49,7 +49,8 @@ impl<'a> Context<'a> {
         let host = hostname::expand(&destination.host, entry.namespace());
         let subset = destination.subset.as_deref().unwrap_or_default();
         let named = Named { entry, field, host: &host, subset };
-        let wanted = destination.port.map(|port| u16::try_from(port.number).unwrap_or_default()).filter(|port| *port != 0);
+        let wanted =
+            destination.port.map(|port| u16::try_from(port.number).unwrap_or_default()).filter(|port| *port != 0);
         let world = self.world;
         let registry = &world.index().registry;
         let Some(service) = registry.find(&host, entry.namespace(), &self.proxy.namespace) else {
@@ -204,7 +205,8 @@ impl<'a> Context<'a> {
         let (message, help) = match rule {
             Some(rule) => {
                 let names: Vec<&str> = rule.subsets.iter().map(|(subset, _)| subset.name.as_str()).collect();
-                let has = if names.is_empty() { "no subsets".to_owned() } else { format!("subsets {}", names.join(", ")) };
+                let has =
+                    if names.is_empty() { "no subsets".to_owned() } else { format!("subsets {}", names.join(", ")) };
                 let message = format!(
                     "{} has {has} for `{}`, not `{subset}`; its share of requests is answered 503",
                     rule.first.reference, service.host
@@ -233,7 +235,9 @@ impl<'a> Context<'a> {
         let same = |host: &str, namespace: &str| hostname::expand(host, namespace) == *service.host;
         let other = self.world.destination_rules().find(|entry| same(&entry.spec.host, entry.namespace()));
         match other {
-            Some(entry) => format!("{} is not looked up: only namespaces {places} are, if it is exported", entry.reference),
+            Some(entry) => {
+                format!("{} is not looked up: only namespaces {places} are, if it is exported", entry.reference)
+            }
             None => format!("define it in a DestinationRule in one of the namespaces {places}"),
         }
     }

@@ -10,6 +10,9 @@ use crate::diag;
 use crate::model::{Action, HeaderOps, PathMatch, Predicate, Rule, RuleSource};
 use crate::world::{Entry, gateway_name, selects};
 
+/// What the alternatives of a rule share.
+pub(super) type Effect = (Arc<Action>, Arc<HeaderOps>);
+
 pub(super) struct Rules<'a> {
     pub entry: &'a Arc<Entry<VirtualService>>,
     /// In the order in which they are tried.
@@ -47,7 +50,7 @@ impl<'a> Context<'a> {
     /// and port.
     fn rule(&mut self, rules: &mut Rules<'a>, http: &HttpRoute, gateway: &str, port: u16) -> bool {
         let entry = rules.entry;
-        let mut effect: Option<Result<(Arc<Action>, Arc<HeaderOps>), NeverMatches>> = None;
+        let mut effect: Option<Result<Effect, NeverMatches>> = None;
         let mut everywhere = false;
         let without = [None];
         let matches: Vec<Option<&HttpMatch>> = http.r#match.iter().map(Some).collect();

@@ -14,11 +14,8 @@ const CERTIFICATE_NAMES: [(&str, &str); 2] = [("tls.crt", "tls.key"), ("cert", "
 impl Context<'_> {
     /// Without certificates the server's names are closed, and only those.
     pub(super) fn termination(&mut self, slot: &Slot<'_>) -> TlsTermination {
-        let mut termination = TlsTermination {
-            certificates: Vec::new(),
-            min_version: TlsVersion::V1_2,
-            max_version: TlsVersion::V1_3,
-        };
+        let mut termination =
+            TlsTermination { certificates: Vec::new(), min_version: TlsVersion::V1_2, max_version: TlsVersion::V1_3 };
         let Some(tls) = slot.server.tls.as_ref().filter(|_| slot.kind == Kind::Https) else { return termination };
         if tls.https_redirect == Some(true) {
             let message = "httpsRedirect on a server that speaks TLS already changes nothing".to_owned();
@@ -50,9 +47,11 @@ impl Context<'_> {
         if let Some(name) = tls.credential_name.as_deref().filter(|name| !name.is_empty() && sources.is_empty()) {
             sources.extend(self.credential(slot, name, ".tls.credentialName"));
         }
-        let named = !tls.credential_names.is_empty() || tls.credential_name.as_deref().is_some_and(|name| !name.is_empty());
+        let named =
+            !tls.credential_names.is_empty() || tls.credential_name.as_deref().is_some_and(|name| !name.is_empty());
         if !named {
-            let listed = tls.tls_certificates.iter().filter_map(|pair| files(&pair.server_certificate, &pair.private_key));
+            let listed =
+                tls.tls_certificates.iter().filter_map(|pair| files(&pair.server_certificate, &pair.private_key));
             sources.extend(listed);
             sources.extend(files(&tls.server_certificate, &tls.private_key));
             if sources.is_empty() {
@@ -76,7 +75,8 @@ impl Context<'_> {
         };
         let field = slot.field(field);
         if namespace != own && namespace != &**gateway_namespace {
-            let message = format!("the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed");
+            let message =
+                format!("the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed");
             self.findings.report(diag::SECRET_FORBIDDEN, slot.gateway, &field, message, None);
             return None;
         }

@@ -53,7 +53,11 @@ pub(super) fn route_set(context: &mut Context<'_>, key: &Key, slots: &[Slot<'_>]
     }
 }
 
-fn host<'m, 'a>(hosts: &'m mut BTreeMap<HostPattern, Host<'a>>, pattern: HostPattern, slot: &Slot<'_>) -> &'m mut Host<'a> {
+fn host<'m, 'a>(
+    hosts: &'m mut BTreeMap<HostPattern, Host<'a>>,
+    pattern: HostPattern,
+    slot: &Slot<'_>,
+) -> &'m mut Host<'a> {
     let new = || Host { origin: slot.gateway.reference.clone(), redirect: false, lists: Vec::new() };
     hosts.entry(pattern).or_insert_with(new)
 }
@@ -87,7 +91,9 @@ fn finish(context: &mut Context<'_>, pattern: HostPattern, host: Host<'_>) -> Vi
         }
         match (&list.catch_all, last) {
             (Some(rule), None) => last = Some(rule),
-            (Some(rule), Some(winner)) if rule.source != winner.source => shadowed(context, &pattern, list, rule, winner),
+            (Some(rule), Some(winner)) if rule.source != winner.source => {
+                shadowed(context, &pattern, list, rule, winner)
+            }
             _ => {}
         }
         match first {
@@ -105,7 +111,8 @@ fn shadowed(context: &mut Context<'_>, host: &HostPattern, list: &Rules<'_>, rul
         "for host `{host}`, rule {} of VirtualService {}/{} answers every request before this one",
         winner.source.http, winner.source.object.namespace, winner.source.object.name
     );
-    let help = "two VirtualServices of a host cannot both have a rule for everything; the older one's counts".to_owned();
+    let help =
+        "two VirtualServices of a host cannot both have a rule for everything; the older one's counts".to_owned();
     let field = format!("spec.http[{}]", rule.source.http);
     context.findings.report(diag::RULE_UNREACHABLE, list.entry, &field, message, Some(help));
 }

@@ -165,10 +165,12 @@ impl<'a> Found<'a> {
                 TargetPort::Name(name) => container_port(pod, name),
             });
         }
-        self.workload_entries(service.namespace(), selector, |entry| match (entry.ports.get(&*port.name), &port.target) {
-            (Some(number), _) => u16::try_from(*number).ok(),
-            (None, TargetPort::Number(number)) => Some(*number),
-            (None, TargetPort::Name(_)) => Some(port.number),
+        self.workload_entries(service.namespace(), selector, |entry| {
+            match (entry.ports.get(&*port.name), &port.target) {
+                (Some(number), _) => u16::try_from(*number).ok(),
+                (None, TargetPort::Number(number)) => Some(*number),
+                (None, TargetPort::Name(_)) => Some(port.number),
+            }
         });
     }
 

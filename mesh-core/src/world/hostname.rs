@@ -39,7 +39,9 @@ pub fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
         (HostPattern::Any, _) => true,
         (_, HostPattern::Any) => false,
         (HostPattern::Suffix(outer), HostPattern::Suffix(inner)) => inner.ends_with(&**outer),
-        (HostPattern::Suffix(outer), HostPattern::Exact(inner)) => inner.len() > outer.len() && inner.ends_with(&**outer),
+        (HostPattern::Suffix(outer), HostPattern::Exact(inner)) => {
+            inner.len() > outer.len() && inner.ends_with(&**outer)
+        }
         (HostPattern::Exact(_), HostPattern::Suffix(_)) => false,
         (HostPattern::Exact(outer), HostPattern::Exact(inner)) => outer == inner,
     }

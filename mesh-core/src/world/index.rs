@@ -10,17 +10,20 @@ use crate::api::kube::EndpointSlice;
 use crate::api::{Gateway, VirtualService};
 use crate::diag::Diagnostic;
 
+type ByGateway = HashMap<String, Vec<Arc<Entry<VirtualService>>>>;
+type Slices = HashMap<(Arc<str>, Arc<str>), Vec<Arc<Entry<EndpointSlice>>>>;
+
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     pub mesh: Mesh,
     /// Oldest first.
     pub gateways: Vec<Arc<Entry<Gateway>>>,
     /// By `namespace/name` of a Gateway that they name, whether it exists or not; oldest first.
-    pub virtual_services: HashMap<String, Vec<Arc<Entry<VirtualService>>>>,
+    pub virtual_services: ByGateway,
     pub registry: Registry,
     pub rules: RuleTables,
     /// By namespace and name of the service.
-    pub slices: HashMap<(Arc<str>, Arc<str>), Vec<Arc<Entry<EndpointSlice>>>>,
+    pub slices: Slices,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -40,8 +43,8 @@ impl Index {
     }
 }
 
-fn by_gateway(objects: &Objects) -> HashMap<String, Vec<Arc<Entry<VirtualService>>>> {
-    let mut bound: HashMap<String, Vec<Arc<Entry<VirtualService>>>> = HashMap::new();
+fn by_gateway(objects: &Objects) -> ByGateway {
+    let mut bound = ByGateway::new();
     for entry in by_age(objects.virtual_services.values().cloned().collect()) {
         let mut names: Vec<String> = Vec::with_capacity(entry.spec.gateways.len());
         for name in entry.spec.gateways.iter().filter(|name| *name != "mesh") {
@@ -69,8 +72,8 @@ pub fn gateway_name(name: &str, namespace: &str) -> String {
     }
 }
 
-fn slices(objects: &Objects) -> HashMap<(Arc<str>, Arc<str>), Vec<Arc<Entry<EndpointSlice>>>> {
-    let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+fn slices(objects: &Objects) -> Slices {
+    let mut slices = Slices::new();
     for entry in objects.endpoint_slices.values() {
         if let Some(service) = entry.meta.labels.get("kubernetes.io/service-name") {
             let key = (Arc::clone(entry.namespace()), Arc::from(service.as_str()));

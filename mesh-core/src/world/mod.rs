@@ -23,7 +23,8 @@ pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePor
 
 use crate::api::kube::{ConfigMap, EndpointSlice, Pod, Secret};
 use crate::api::{
-    ApiObject, DestinationRule, Gateway, ServiceEntry, Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
+    ApiObject, DestinationRule, Gateway, ServiceEntry, Spec, VirtualService, WorkloadEntry,
+    kube::Service as KubeService,
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
@@ -174,7 +175,12 @@ pub(crate) fn in_namespace<'a, T>(shelf: &'a Shelf<T>, namespace: &str) -> impl 
 
 impl Objects {
     fn put(&mut self, reference: ObjectRef, object: ApiObject) {
-        fn shelve<T>(shelf: &mut Shelf<T>, reference: ObjectRef, parts: (crate::api::Meta, crate::api::Positions), spec: T) {
+        fn shelve<T>(
+            shelf: &mut Shelf<T>,
+            reference: ObjectRef,
+            parts: (crate::api::Meta, crate::api::Positions),
+            spec: T,
+        ) {
             let key = (Arc::clone(&reference.namespace), Arc::clone(&reference.name));
             shelf.insert(key, Arc::new(Entry { reference, meta: parts.0, spec, positions: parts.1 }));
         }

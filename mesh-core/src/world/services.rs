@@ -193,10 +193,7 @@ impl Registry {
     pub fn find(&self, host: &str, namespace: &str, viewer: &str) -> Option<&Arc<Service>> {
         let all = self.hosts.get(host)?;
         let visible = |service: &&Arc<Service>| service.export_to.allows(viewer);
-        all.iter()
-            .filter(visible)
-            .find(|service| &*service.namespace == namespace)
-            .or_else(|| all.iter().find(visible))
+        all.iter().filter(visible).find(|service| &*service.namespace == namespace).or_else(|| all.iter().find(visible))
     }
 
     /// Whether anybody has a service of this name.
