@@ -60,3 +60,64 @@ pub fn format_timeout(timeout: Duration) -> String {
     let seconds = u128::from(timeout.as_secs());
     if seconds <= LIMIT { format!("{seconds}S") } else { format!("{}H", (seconds / 3600).min(LIMIT)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::hop_by_hop::tests::map;
+
+    #[test]
+    fn content_types() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc+json; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_grpc(&map(&[("content-type", value)])), expected, "{value}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    /// ENVOY.md section 3, "Mapping".
+    #[test]
+    fn statuses() {
+        for (http, grpc) in [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (502, 14), (503, 14), (504, 14)] {
+            assert_eq!(from_http(http), grpc);
+        }
+        for http in [201, 302, 405, 408, 409, 412, 413, 431, 499, 500, 501, 511, 555] {
+            assert_eq!(from_http(http), 2);
+        }
+    }
+
+    #[test]
+    fn timeouts() {
+        for (text, expected) in [
+            ("300m", Some(Duration::from_millis(300))),
+            ("5S", Some(Duration::from_secs(5))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("1H", Some(Duration::from_secs(3600))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("0m", Some(Duration::ZERO)),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("100000000m", None),
+            ("m", None),
+            ("", None),
+            ("5", None),
+            ("5s", None),
+            ("-1S", None),
+            ("1.5S", None),
+            (" 1S", None),
+        ] {
+            assert_eq!(parse_timeout(text.as_bytes()), expected, "{text}");
+        }
+        for (seconds, text) in [(1, "1000m"), (99_999, "99999000m"), (100_000, "100000S"), (1_000_000_000, "277777H")] {
+            assert_eq!(format_timeout(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(format_timeout(Duration::from_nanos(1)), "1m");
+    }
+}
