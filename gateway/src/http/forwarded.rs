@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 pub use super::response_headers::{finish_local_reply, finish_response};
 
@@ -98,9 +99,7 @@ pub fn forward(headers: &mut HeaderMap, to: &Try<'_>) {
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         headers.insert(&X_ENVOY_EXPECTED_TIMEOUT, number(milliseconds));
     }
-    for (name, original) in
-        [(&X_ENVOY_ORIGINAL_PATH, to.original_path), (&X_ENVOY_ORIGINAL_HOST, to.original_host)]
-    {
+    for (name, original) in [(&X_ENVOY_ORIGINAL_PATH, to.original_path), (&X_ENVOY_ORIGINAL_HOST, to.original_host)] {
         if let Some(value) = original.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
             headers.insert(name, value);
         }
@@ -219,7 +218,7 @@ fn forwarded_proto(headers: &mut HeaderMap, client: &Client) -> bool {
 
 /// A fresh UUIDv4. Envoy hides in the variant digit why a request is traced: `b` where the client asked for it.
 fn request_id(client_trace: bool) -> HeaderValue {
-    let mut text = Uuid::encode_buffer();
+    let mut text = [0; Hyphenated::LENGTH];
     Uuid::new_v4().hyphenated().encode_lower(&mut text);
     if client_trace && let Some(digit) = text.get_mut(14) {
         *digit = b'b';

@@ -83,7 +83,8 @@ fn mapped_addresses_are_plain_ones() {
 /// ISTIO.md 1.0, row "XFF, XFCC, ids".
 #[test]
 fn trusted_proxies_are_believed() {
-    let given = &[("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("x-forwarded-for", "3.3.3.3"), ("x-forwarded-proto", "https")];
+    let given =
+        &[("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("x-forwarded-for", "3.3.3.3"), ("x-forwarded-proto", "https")];
     for (count, external, https) in [
         (0, "10.0.0.1", false),
         (1, "3.3.3.3", true),

@@ -106,8 +106,13 @@ impl Found {
             match name.as_str() {
                 "connection" => found.connection = true,
                 "te" => found.te = true,
-                "keep-alive" | "proxy-connection" | "upgrade" | "transfer-encoding" | "proxy-authorization"
-                | "transfer_encoding" | "content_length" => found.unusual = true,
+                "keep-alive"
+                | "proxy-connection"
+                | "upgrade"
+                | "transfer-encoding"
+                | "proxy-authorization"
+                | "transfer_encoding"
+                | "content_length" => found.unusual = true,
                 _ => {}
             }
         }
@@ -185,8 +190,7 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 /// `te` becomes `trailers` or goes.
 fn reduce_te(headers: &mut HeaderMap) -> bool {
-    let trailers =
-        headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+    let trailers = headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     } else {

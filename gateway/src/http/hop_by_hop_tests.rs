@@ -126,10 +126,7 @@ fn responses() {
     ]);
     let removed = clean_response(&mut headers);
     assert!(removed.close);
-    assert_eq!(
-        lines(&headers),
-        ["proxy-authenticate: y", "set-cookie: a", "set-cookie: b", "te: gzip", "trailer: x"]
-    );
+    assert_eq!(lines(&headers), ["proxy-authenticate: y", "set-cookie: a", "set-cookie: b", "te: gzip", "trailer: x"]);
     let mut headers = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
     assert_eq!(clean_response(&mut headers).upgrade.unwrap(), "websocket");
     assert!(headers.is_empty());

@@ -22,6 +22,7 @@ mod message;
 pub mod path;
 mod pump;
 mod respond;
+mod response_headers;
 mod settings;
 mod tunnel;
 mod upstream_request;
