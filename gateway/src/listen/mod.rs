@@ -10,6 +10,8 @@ mod reconcile;
 mod replay;
 mod sniff;
 mod socket;
+#[cfg(test)]
+mod testing;
 mod workers;
 
 use std::net::SocketAddr;
