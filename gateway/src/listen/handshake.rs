@@ -131,3 +131,7 @@ async fn close(mut io: BufferedTcp) {
     };
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ mod replay;
 mod sniff;
 mod socket;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod workers;
 
 use std::net::SocketAddr;
