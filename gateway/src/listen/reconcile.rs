@@ -203,7 +203,7 @@ impl ListenerManager {
     }
 
     /// Ends the workers and with them every connection. Blocks until their threads are done.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         self.workers.stop();
     }
 

@@ -2,7 +2,7 @@
 //! accepted. Nothing is stolen, so pools and counters of a worker are seldom touched by another thread.
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ pub(super) struct Worker {
 pub struct Workers {
     workers: Vec<Worker>,
     stop: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Workers {
@@ -33,11 +33,11 @@ impl Workers {
     {
         let handler = Arc::new(handler);
         let (stop, _) = watch::channel(false);
-        let mut started = Self { workers: Vec::new(), stop, threads: Vec::new() };
+        let mut started = Self { workers: Vec::new(), stop, threads: Mutex::default() };
         for index in 0..count.max(1) {
             let (worker, thread) = start_one(index, Arc::clone(&handler), started.stop.subscribe())?;
             started.workers.push(worker);
-            started.threads.push(thread);
+            started.threads().push(thread);
         }
         Ok(started)
     }
@@ -56,21 +56,22 @@ impl Workers {
     }
 
     /// Ends the threads, dropping the tasks that still run on them, and waits for them. Blocks; not for use on a worker.
-    pub fn stop(mut self) {
-        self.end();
-        for thread in self.threads.drain(..) {
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
             let _ = thread.join();
         }
     }
 
-    fn end(&self) {
-        self.stop.send_replace(true);
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.end();
+        self.stop.send_replace(true);
     }
 }
 
