@@ -18,6 +18,11 @@ mod server;
 mod target;
 mod write;
 
+#[cfg(test)]
+mod request_tests;
+#[cfg(test)]
+mod testing;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
