@@ -1,5 +1,9 @@
 //! Every row of the table of malformed and ambiguous requests (ENVOY.md section 4), whole, byte by byte and cut everywhere.
 
+use std::task::Poll;
+
+use http::HeaderMap;
+
 use super::testing::*;
 use super::*;
 
@@ -433,7 +437,3 @@ fn upgrade_and_expectation() {
     assert!(head("Expect: 100-Continue\r\n").expect_continue);
     assert!(!head("Expect: foo\r\n").expect_continue);
 }
-
-use std::task::Poll;
-
-use http::HeaderMap;
