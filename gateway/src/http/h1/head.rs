@@ -65,6 +65,7 @@ pub(super) fn read(
     limits: &Limits,
 ) -> Result<Option<RequestHead>, HeadError> {
     skip_empty_lines(reader, buffer, limits)?;
+    check_method(buffer, limits)?;
     let complete = reader.scan.advance(buffer)?;
     if complete.unwrap_or(buffer.len()) > limits.head_bytes {
         return Err(HeadError::TooLarge);
@@ -73,12 +74,7 @@ pub(super) fn read(
     if reader.scan.lines > limits.headers + 1 {
         return Err(HeadError::TooManyHeaders);
     }
-    let Some(length) = complete else {
-        if reader.scan.lines == 0 {
-            early_method_check(buffer, limits)?;
-        }
-        return Ok(None);
-    };
+    let Some(length) = complete else { return Ok(None) };
     let lines = reader.scan.lines;
     *reader = HeadReader::default();
     parse(&buffer.split_to(length).freeze(), lines, limits).map(Some)
@@ -100,12 +96,18 @@ fn skip_empty_lines(reader: &mut HeadReader, buffer: &mut BytesMut, limits: &Lim
     Ok(())
 }
 
-/// Refuses what will never be a request line (a TLS hello, a binary protocol) without waiting for its end.
-fn early_method_check(buffer: &[u8], limits: &Limits) -> Result<(), HeadError> {
-    let method = buffer.split(|b| *b == b' ').next().unwrap_or_default();
-    let started = method.strip_suffix(b"\r").unwrap_or(method);
-    if method.len() > limits.method_bytes + 1 || !started.iter().all(|b| is_token(*b)) {
-        return Err(HeadError::Method);
+/// Refuses what will never be a request line (a TLS hello, a binary protocol) without waiting for the end of the head. Looks at the same bytes
+/// however they arrive, so that the answer does not depend on it.
+fn check_method(buffer: &[u8], limits: &Limits) -> Result<(), HeadError> {
+    if buffer == b"\r" {
+        return Ok(());
+    }
+    for (at, byte) in buffer.iter().enumerate().take(limits.method_bytes + 1) {
+        match byte {
+            b' ' if at > 0 => return Ok(()),
+            byte if is_token(*byte) && at < limits.method_bytes => {}
+            _ => return Err(HeadError::Method),
+        }
     }
     Ok(())
 }
@@ -122,9 +124,6 @@ fn parse(block: &Bytes, lines: usize, limits: &Limits) -> Result<RequestHead, He
     let target_end = memrchr(b' ', line).ok_or(HeadError::RequestLine)?;
     let (before, version) = line.split_at(target_end);
     let method = before.get(..method_end).ok_or(HeadError::RequestLine)?;
-    if method.is_empty() || method.len() > limits.method_bytes || !method.iter().all(|b| is_token(*b)) {
-        return Err(HeadError::Method);
-    }
     let method = Method::from_bytes(method).map_err(|_| HeadError::Method)?;
     let version = request_version(version.get(1..).unwrap_or_default())?;
     // A second space inside the target makes it non-graphic: refused there.

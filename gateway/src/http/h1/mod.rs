@@ -21,6 +21,12 @@ mod write;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]
+mod response_tests;
+#[cfg(test)]
+mod server_tests;
+#[cfg(test)]
+mod smoke_tests;
+#[cfg(test)]
 mod testing;
 
 use bytes::Bytes;

@@ -95,7 +95,11 @@ fn served_by_all() -> Vec<Row> {
         chunked(2, "2 \r\nab\r\n0\r\n\r\n", Yes("POST /p", "x", b"ab")),
         row(2, "GET /p HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", Yes("GET /p", "x", b"ab")),
         row(2, "HEAD /p HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", Yes("HEAD /p", "x", b"ab")),
-        row(2, "GET /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", Yes("GET /p", "x", b"a")),
+        row(
+            2,
+            "GET /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            Yes("GET /p", "x", b"a"),
+        ),
         row(2, "\r\nGET /p HTTP/1.1\r\nHost: x\r\n\r\n", Yes("GET /p", "x", b"")),
         row(2, "\r\n\r\nGET /p HTTP/1.1\r\nHost: x\r\n\r\n", Yes("GET /p", "x", b"")),
         row(2, "\r\n\r\n\r\nGET /p HTTP/1.1\r\nHost: x\r\n\r\n", No(400, CODEC)),
@@ -135,8 +139,11 @@ fn framing_rows() -> Vec<Row> {
         chunked(18, "2 x\r\nab\r\n0\r\n\r\n", No(400, CODEC)),
         chunked(19, "FFFFFFFFFFFFFFFF\r\nab", No(400, CODEC)),
         chunked(19, "8000000000000000\r\nab", No(400, CODEC)),
-        chunked(20, "1\r\na\r\n0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: y\r\nAuthorization: a\r\nX-Forwarded-For: b\r\n\r\n",
-            Yes("POST /p", "x", b"a")),
+        chunked(
+            20,
+            "1\r\na\r\n0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: y\r\nAuthorization: a\r\nX-Forwarded-For: b\r\n\r\n",
+            Yes("POST /p", "x", b"a"),
+        ),
         chunked(21, "1\r\na\r\n0\r\nfoo\r\n\r\n", No(400, CODEC)),
     ];
     for coding in ["xchunked", "identity", "\"chunked\"", "chunked;p=1", "chunked, gzip", "chunked, chunked"] {
@@ -208,11 +215,16 @@ fn target_rows() -> Vec<Row> {
         line(40, "CONNECT [::1] HTTP/1.1", No(400, CODEC)),
         row(41, b"GET /\xc3\xa4 HTTP/1.1\r\nHost: x\r\n\r\n", No(400, CODEC)),
         line(42, "TRACE /p HTTP/1.1", Yes("TRACE /p", "x", b"")),
-        get(44, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n", Yes("GET /p", "x", b"")),
+        get(
+            44,
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n",
+            Yes("GET /p", "x", b""),
+        ),
         get(45, "Expect: foo\r\n", Yes("GET /p", "x", b"")),
         row(46, "GET /p HTTP/1.1\r\nHos", Wait),
     ];
-    for host in ["", "x y", "x/y?z", "u:p@x", "x:99999", "x:y", "u@x", ":80", "[::1", "[]", "[g]", "::1", "x\"", "a<b"] {
+    for host in ["", "x y", "x/y?z", "u:p@x", "x:99999", "x:y", "u@x", ":80", "[::1", "[]", "[g]", "::1", "x\"", "a<b"]
+    {
         rows.push(row(37, format!("GET /p HTTP/1.1\r\nHost: {host}\r\n\r\n"), No(400, HOST)));
     }
     for host in ["A.example.com.", "x:9", "x:", "a..b", "_", "%2e", "[::1]", "[::1]:80", "x:65535"] {
@@ -233,7 +245,9 @@ fn check(row: &Row, events: &[Event], how: &str) {
     match &row.want {
         No(status, details) => {
             let (found, found_details) = match events.last() {
-                Some(Event::Refused(status, details) | Event::BodyRefused(status, details)) => (*status, details.as_str()),
+                Some(Event::Refused(status, details) | Event::BodyRefused(status, details)) => {
+                    (*status, details.as_str())
+                }
                 other => panic!("{other:?} in {shown}"),
             };
             assert_eq!((found, found_details), (*status, *details), "{shown}");
@@ -317,8 +331,10 @@ fn pipelined_requests_one_at_a_time() {
     let input = b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: x\r\n\r\nGET /3 HTTP/1.1\r\nHost: x\r\n\r\n";
     for at in 0..=input.len() {
         let (events, written) = serve(cut(input, at), End::Close, Limits::default());
-        let lines: Vec<&str> =
-            events.iter().filter_map(|e| if let Event::Request { line, .. } = e { Some(line.as_str()) } else { None }).collect();
+        let lines: Vec<&str> = events
+            .iter()
+            .filter_map(|e| if let Event::Request { line, .. } = e { Some(line.as_str()) } else { None })
+            .collect();
         assert_eq!(lines, ["POST /1", "GET /2", "GET /3"]);
         assert_eq!(events.last(), Some(&Event::Closed));
         assert_eq!(String::from_utf8(written).unwrap().matches("HTTP/1.1 200 OK\r\n").count(), 3);
@@ -328,7 +344,8 @@ fn pipelined_requests_one_at_a_time() {
 /// Row 2: what follows a request with `Connection: close` is ignored.
 #[test]
 fn nothing_after_connection_close() {
-    let events = serve_once(b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: a, CLOSE\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let events =
+        serve_once(b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: a, CLOSE\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(events.len(), 2);
     assert_eq!(events.last(), Some(&Event::Closed));
 }

@@ -80,8 +80,17 @@ impl AsyncWrite for Script {
 /// What a peer did, independent of how its bytes were split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    Request { line: String, host: String, headers: Vec<(String, Vec<u8>)>, body: BodyLength },
-    Response { status: u16, headers: Vec<(String, Vec<u8>)>, body: ResponseBody },
+    Request {
+        line: String,
+        host: String,
+        headers: Vec<(String, Vec<u8>)>,
+        body: BodyLength,
+    },
+    Response {
+        status: u16,
+        headers: Vec<(String, Vec<u8>)>,
+        body: ResponseBody,
+    },
     Body(Vec<u8>),
     Trailers(Vec<(String, Vec<u8>)>),
     /// The status of the answer (0 if none is possible) and its details.
