@@ -39,15 +39,24 @@ impl From<&Metadata> for Stamp {
     }
 }
 
+/// A file of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Index of the given path that led to it first.
+    pub root: usize,
+    pub stamp: Stamp,
+}
+
 /// What stands under the given paths.
 #[derive(Debug, Default)]
 pub struct Tree {
-    /// In the order of the given paths, then by name.
-    pub files: Vec<(PathBuf, Stamp)>,
+    pub files: BTreeMap<PathBuf, Found>,
     /// To be watched, with device and inode: a directory that was replaced must be watched anew.
     pub directories: BTreeMap<PathBuf, (u64, u64)>,
-    /// What could not be read.
-    pub problems: Vec<(PathBuf, io::Error)>,
+    /// Those whose files are configuration; the others hold only anchors.
+    pub walked: BTreeSet<PathBuf>,
+    /// What could not be read, with the index of the given path.
+    pub problems: Vec<(usize, PathBuf, io::Error)>,
     /// Names outside of the walked directories whose change matters: the given paths themselves and links on their way.
     pub anchors: BTreeSet<PathBuf>,
 }
@@ -55,9 +64,10 @@ pub struct Tree {
 impl Tree {
     pub fn scan(roots: &[PathBuf]) -> Tree {
         let mut tree = Tree::default();
-        let mut walk = Walk { tree: &mut tree, seen_files: HashSet::new(), seen_directories: HashSet::new() };
-        for root in roots {
-            walk.root(root);
+        let mut walk = Walk { tree: &mut tree, root: 0, seen: HashSet::new() };
+        for (index, root) in roots.iter().enumerate().filter(|(_, root)| !root.as_os_str().is_empty()) {
+            walk.root = index;
+            walk.start(root);
         }
         tree
     }
@@ -65,17 +75,18 @@ impl Tree {
 
 struct Walk<'a> {
     tree: &'a mut Tree,
-    seen_files: HashSet<PathBuf>,
-    seen_directories: HashSet<(u64, u64)>,
+    root: usize,
+    /// Directories by device and inode: links may lead in circles.
+    seen: HashSet<(u64, u64)>,
 }
 
 impl Walk<'_> {
-    fn root(&mut self, root: &Path) {
+    fn start(&mut self, root: &Path) {
         self.anchor(root);
         match root.metadata() {
             Ok(metadata) if metadata.is_dir() => self.directory(root, &metadata, 0),
             Ok(metadata) => self.file(root, &metadata),
-            Err(error) => self.tree.problems.push((root.to_owned(), error)),
+            Err(error) => self.tree.problems.push((self.root, root.to_owned(), error)),
         }
     }
 
@@ -103,20 +114,20 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, path: &Path, metadata: &Metadata) {
-        if self.seen_files.insert(path.to_owned()) {
-            self.tree.files.push((path.to_owned(), Stamp::from(metadata)));
-        }
+        let found = Found { root: self.root, stamp: Stamp::from(metadata) };
+        self.tree.files.entry(path.to_owned()).or_insert(found);
     }
 
     fn directory(&mut self, path: &Path, metadata: &Metadata, depth: usize) {
         let identity = (metadata.dev(), metadata.ino());
-        if depth > MAX_DEPTH || !self.seen_directories.insert(identity) {
+        if depth > MAX_DEPTH || !self.seen.insert(identity) {
             return;
         }
         self.tree.directories.insert(path.to_owned(), identity);
+        self.tree.walked.insert(path.to_owned());
         let mut names = match std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
             Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect::<Vec<_>>(),
-            Err(error) => return self.tree.problems.push((path.to_owned(), error)),
+            Err(error) => return self.tree.problems.push((self.root, path.to_owned(), error)),
         };
         names.sort();
         for name in names.into_iter().filter(|name| !is_hidden(name)) {
@@ -126,7 +137,7 @@ impl Walk<'_> {
                 Ok(_) => {}
                 // Gone since, or a link to nowhere: not there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) if is_configuration(&name) => self.tree.problems.push((name, error)),
+                Err(error) if is_configuration(&name) => self.tree.problems.push((self.root, name, error)),
                 Err(_) => {}
             }
         }

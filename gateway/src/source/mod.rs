@@ -1,0 +1,49 @@
+//! Where configuration comes from. A source yields [`Update`]s on one channel; what they lead to is the store's business.
+
+mod documents;
+mod files;
+mod settle;
+mod tree;
+mod watch;
+
+use std::sync::Arc;
+
+use mesh_core::api::{AccessLogEncoding, MeshConfig};
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{Endpoints, ResourceSet};
+use mesh_core::object::ObjectRef;
+
+pub use files::{Files, FilesOptions, Loaded, load};
+
+use crate::observe::{LogSettings, LogTarget};
+
+/// A new state of the world.
+#[derive(Debug)]
+pub enum Update {
+    /// All of it.
+    Configuration(Box<Configuration>),
+    /// Only these endpoints; everything else is as it was.
+    Endpoints(Vec<Arc<Endpoints>>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    pub set: ResourceSet,
+    /// Everything that the source found out about the objects.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects in force.
+    pub objects: Vec<ObjectRef>,
+    /// As the MeshConfig wants it; none: off.
+    pub access_log: Option<LogSettings>,
+}
+
+/// `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
+#[must_use]
+pub fn access_log_of(mesh: &MeshConfig) -> Option<LogSettings> {
+    let file = mesh.access_log_file.as_deref().filter(|file| !file.is_empty())?;
+    Some(LogSettings {
+        target: LogTarget::from_path(std::path::Path::new(file)),
+        json: mesh.access_log_encoding == Some(AccessLogEncoding::Json),
+        format: mesh.access_log_format.clone().filter(|format| !format.is_empty()),
+    })
+}
