@@ -6,5 +6,7 @@ pub mod http;
 pub mod listen;
 pub mod live;
 pub mod observe;
+pub mod source;
+pub mod store;
 pub mod tls;
 pub mod upstream;

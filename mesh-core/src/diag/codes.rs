@@ -49,8 +49,10 @@ codes! {
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";
+    SOURCE_UNREADABLE = "MESH0008", Error, "a file or directory cannot be read";
     CERTIFICATE_UNUSABLE = "MESH0301", Error, "a certificate or its key cannot be used";
     CERTIFICATE_TIME = "MESH0302", Warning, "a certificate is expired, expires soon, or is not valid yet";
     CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";
     LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
+    ACCESS_LOG = "MESH0305", Warning, "the access log cannot be written as asked";
 }

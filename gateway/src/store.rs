@@ -1,0 +1,366 @@
+//! From updates to what is served. Updates are gathered for a moment, compiled away from the workers, and published whole;
+//! endpoints alone need no compile. Make before break: endpoints, certificates and sockets are there before the tables
+//! that name them.
+
+mod clusters;
+mod status;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mesh_core::compile::{Compiled, compile};
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{CertificateSource, Endpoints, Key, ListenerProtocol, ResourceSet};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant as TokioInstant, timeout_at};
+
+pub use status::{Status, StatusCell};
+
+use crate::listen::ListenerManager;
+use crate::live::{Cells, Live};
+use crate::observe::{LogSettings, Observe};
+use crate::source::{Configuration, Update};
+use crate::tls::certs::CertificateTable;
+use crate::upstream::Resolver;
+use clusters::Clusters;
+use status::Changed;
+
+/// When things happen.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// An update waits for more of them until none came for this long.
+    pub quiet: Duration,
+    /// But never longer than this.
+    pub patience: Duration,
+    /// How long a new destination without endpoints holds a publication up. Zero where endpoints come with the rest.
+    pub endpoint_wait: Duration,
+    /// How long names are resolved before a publication goes on without them.
+    pub resolve_wait: Duration,
+    /// Overrides what the configuration says of the access log, even with none.
+    pub access_log: Option<Option<LogSettings>>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_millis(10),
+            patience: Duration::from_millis(100),
+            endpoint_wait: Duration::ZERO,
+            resolve_wait: Duration::from_secs(1),
+            access_log: None,
+        }
+    }
+}
+
+/// How often the store looks after things that no update announces: sockets that could not be opened, certificate files,
+/// old tables that nobody uses any more.
+const TICK: Duration = Duration::from_secs(1);
+/// Certificate files are read again, and names resolved again, every so many ticks.
+const SLOW_TICKS: u64 = 5;
+
+/// The only writer of the cells.
+pub struct Store {
+    cells: Arc<Cells>,
+    listeners: Arc<ListenerManager>,
+    observe: Arc<Observe>,
+    status: Arc<StatusCell>,
+    options: StoreOptions,
+    clusters: Clusters,
+    configuration: Configuration,
+    set: Arc<ResourceSet>,
+    generation: u64,
+    /// By whom it was found, since each is found anew at another time.
+    compile_diagnostics: Vec<Diagnostic>,
+    certificate_diagnostics: Vec<Diagnostic>,
+    listen_diagnostics: Vec<Diagnostic>,
+    other_diagnostics: Vec<Diagnostic>,
+    retired: Vec<Arc<Live>>,
+}
+
+impl Store {
+    pub fn new(
+        cells: Arc<Cells>,
+        listeners: Arc<ListenerManager>,
+        observe: Arc<Observe>,
+        resolver: Arc<Resolver>,
+        options: StoreOptions,
+    ) -> Store {
+        Store {
+            clusters: Clusters::new(resolver, options.resolve_wait),
+            cells,
+            listeners,
+            observe,
+            status: Arc::new(StatusCell::from_pointee(Status::default())),
+            options,
+            configuration: Configuration::default(),
+            set: Arc::default(),
+            generation: 0,
+            compile_diagnostics: Vec::new(),
+            certificate_diagnostics: Vec::new(),
+            listen_diagnostics: Vec::new(),
+            other_diagnostics: Vec::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// What others may know of it.
+    #[must_use]
+    pub fn status(&self) -> Arc<StatusCell> {
+        self.status.clone()
+    }
+
+    /// Serves until the sources are gone.
+    pub async fn run(mut self, mut updates: UnboundedReceiver<Update>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut count = 0_u64;
+        loop {
+            tokio::select! {
+                update = updates.recv() => {
+                    let Some(update) = update else { return };
+                    let batch = self.gather(update, &mut updates).await;
+                    self.apply(batch).await;
+                }
+                Some(resolved) = self.clusters.resolved.recv() => self.clusters.refreshed(&self.set, resolved),
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    self.tick(count % SLOW_TICKS == 0).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for what comes with it.
+    async fn gather(&self, first: Update, updates: &mut UnboundedReceiver<Update>) -> Batch {
+        let begun = TokioInstant::now();
+        let mut batch = Batch::default();
+        batch.add(first);
+        let patience = begun + self.options.patience;
+        while let Ok(Some(update)) = timeout_at(patience.min(TokioInstant::now() + self.options.quiet), updates.recv()).await {
+            batch.add(update);
+        }
+        let patience = begun + self.options.endpoint_wait;
+        while batch.waits_for_endpoints(&self.set) {
+            match timeout_at(patience, updates.recv()).await {
+                Ok(Some(update)) => batch.add(update),
+                _ => break,
+            }
+        }
+        batch
+    }
+
+    /// Takes the updates over, and publishes if anything but endpoints changed.
+    pub async fn apply(&mut self, batch: Batch) {
+        let begun = Instant::now();
+        let mut set = match batch.configuration {
+            Some(configuration) => {
+                self.configuration = *configuration;
+                std::mem::take(&mut self.configuration.set)
+            }
+            None => (*self.set).clone(),
+        };
+        for endpoints in batch.endpoints {
+            set.endpoints.insert(endpoints.key.clone(), endpoints);
+        }
+        set.reuse(&self.set);
+        let set = Arc::new(set);
+        let changes = Changed::between(&self.set, &set);
+        self.other_diagnostics = self.set_access_log();
+        self.clusters.fill_endpoints(&set).await;
+        if changes.only_endpoints() && self.generation > 0 {
+            self.set = set;
+            self.note(begun, None, &changes);
+            return;
+        }
+        self.publish(set, begun, &changes).await;
+    }
+
+    async fn publish(&mut self, set: Arc<ResourceSet>, begun: Instant, changes: &Changed) {
+        let generation = self.generation.saturating_add(1);
+        let previous = self.cells.live.load().snapshot.clone();
+        let for_compile = set.clone();
+        let compiled = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            (compile(&for_compile, Some(&previous), generation), begun.elapsed())
+        });
+        let (Compiled { snapshot, diagnostics }, took) = match compiled.await {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                tracing::error!(%error, "the configuration could not be compiled; the last one stays in force");
+                return;
+            }
+        };
+        self.generation = generation;
+        self.compile_diagnostics = diagnostics;
+        if changes.listeners.any() || changes.secrets.any() {
+            self.build_certificates(&set).await;
+        }
+        let clusters = self.clusters.of(&snapshot.clusters);
+        let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters });
+        self.open_listeners(&live);
+        let old = self.cells.live.swap(live.clone());
+        self.listeners.close_removed(&live);
+        self.retired.push(old);
+        self.drop_retired();
+        self.set = set;
+        self.observe.own.compile_seconds.observe(took.as_secs_f64());
+        self.observe.own.publishes.inc();
+        self.note(begun, Some(took), changes);
+    }
+
+    async fn build_certificates(&mut self, set: &ResourceSet) {
+        let previous = self.cells.certificates.load_full();
+        let (table, diagnostics) = CertificateTable::build(set, &previous, SystemTime::now()).await;
+        self.certificate_diagnostics = diagnostics;
+        self.cells.certificates.store(Arc::new(table));
+    }
+
+    fn open_listeners(&mut self, live: &Live) {
+        let errors = self.listeners.open(live);
+        self.listen_diagnostics = errors.iter().map(crate::listen::ListenError::diagnostic).collect();
+    }
+
+    fn set_access_log(&self) -> Vec<Diagnostic> {
+        let wanted = self.options.access_log.clone().unwrap_or_else(|| self.configuration.access_log.clone());
+        let problems = self.observe.set_access_log(wanted);
+        problems.into_iter().map(|problem| Diagnostic::new(mesh_core::diag::ACCESS_LOG, problem)).collect()
+    }
+
+    /// Makes what happened known: to the log, the admin pages and the metrics.
+    fn note(&self, begun: Instant, compiled: Option<Duration>, changes: &Changed) {
+        let diagnostics = self.diagnostics();
+        self.observe.own.generation.set(i64::try_from(self.generation).unwrap_or(i64::MAX));
+        self.observe.own.set_objects(self.configuration.objects.iter().map(|object| &*object.kind));
+        self.observe.own.set_diagnostics(&diagnostics);
+        let before = self.status.load();
+        for diagnostic in diagnostics.iter().filter(|diagnostic| !before.diagnostics.contains(diagnostic)) {
+            log_diagnostic(diagnostic);
+        }
+        let millis = |duration: Duration| (duration.as_secs_f64() * 1e5).round() / 100.0;
+        match compiled {
+            Some(took) => tracing::info!(
+                generation = self.generation,
+                ms = millis(begun.elapsed()),
+                compile_ms = millis(took),
+                changed = %changes,
+                "published"
+            ),
+            None if changes.endpoints.any() => {
+                tracing::info!(generation = self.generation, ms = millis(begun.elapsed()), changed = %changes, "endpoints changed");
+            }
+            None => tracing::debug!(generation = self.generation, "nothing changed"),
+        }
+        self.status.store(Arc::new(Status {
+            generation: self.generation,
+            published: SystemTime::now(),
+            set: self.set.clone(),
+            objects: self.configuration.objects.clone(),
+            diagnostics,
+        }));
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let parts = [
+            &self.configuration.diagnostics,
+            &self.compile_diagnostics,
+            &self.certificate_diagnostics,
+            &self.listen_diagnostics,
+            &self.other_diagnostics,
+        ];
+        let mut all: Vec<Diagnostic> = parts.into_iter().flatten().cloned().collect();
+        all.sort_by(|a, b| (&a.position, &a.object, a.code).cmp(&(&b.position, &b.object, b.code)));
+        all.dedup();
+        all
+    }
+
+    async fn tick(&mut self, slow: bool) {
+        self.drop_retired();
+        self.observe.own.listeners.set(i64::try_from(self.listeners.status().len()).unwrap_or(i64::MAX));
+        let mut different = false;
+        if !self.listen_diagnostics.is_empty() {
+            let before = self.listen_diagnostics.clone();
+            let live = self.cells.live.load_full();
+            self.open_listeners(&live);
+            self.listeners.close_removed(&live);
+            different |= before != self.listen_diagnostics;
+        }
+        if slow {
+            self.observe.collect_workers();
+            self.clusters.refresh_names(&self.set);
+            if names_files(&self.set) {
+                let before = self.certificate_diagnostics.clone();
+                let set = self.set.clone();
+                self.build_certificates(&set).await;
+                different |= before != self.certificate_diagnostics;
+            }
+        }
+        if different {
+            self.note(Instant::now(), None, &Changed::default());
+        }
+    }
+
+    /// Tables are large: dropping them is not for workers, so they are kept until nobody else has them.
+    fn drop_retired(&mut self) {
+        let unused: Vec<Arc<Live>> = self.retired.extract_if(.., |live| Arc::strong_count(live) == 1).collect();
+        if !unused.is_empty() {
+            tokio::task::spawn_blocking(move || drop(unused));
+        }
+    }
+}
+
+/// Updates that are taken over together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    configuration: Option<Box<Configuration>>,
+    endpoints: Vec<Arc<Endpoints>>,
+}
+
+impl Batch {
+    pub fn add(&mut self, update: Update) {
+        match update {
+            Update::Configuration(configuration) => {
+                self.configuration = Some(configuration);
+                self.endpoints.clear();
+            }
+            Update::Endpoints(endpoints) => self.endpoints.extend(endpoints),
+        }
+    }
+
+    /// Whether it has a destination that is new and of whose endpoints nothing is known.
+    fn waits_for_endpoints(&self, before: &ResourceSet) -> bool {
+        let Some(configuration) = &self.configuration else { return false };
+        let known = |key: &Key| {
+            configuration.set.endpoints.contains_key(key) || self.endpoints.iter().any(|endpoints| endpoints.key == *key)
+        };
+        configuration.set.destinations.keys().any(|key| !before.destinations.contains_key(key) && !known(key))
+    }
+}
+
+impl From<Configuration> for Batch {
+    fn from(configuration: Configuration) -> Self {
+        Batch { configuration: Some(Box::new(configuration)), endpoints: Vec::new() }
+    }
+}
+
+fn names_files(set: &ResourceSet) -> bool {
+    set.listeners.values().any(|listener| match &listener.protocol {
+        ListenerProtocol::Http { .. } => false,
+        ListenerProtocol::Tls { servers } => servers
+            .iter()
+            .flat_map(|server| &server.tls.certificates)
+            .any(|source| matches!(source, CertificateSource::Files { .. })),
+    })
+}
+
+fn log_diagnostic(diagnostic: &Diagnostic) {
+    use mesh_core::diag::Severity;
+    match diagnostic.severity {
+        Severity::Error => tracing::error!("{diagnostic}"),
+        Severity::Warning => tracing::warn!("{diagnostic}"),
+        Severity::Info => tracing::info!("{diagnostic}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
