@@ -1,0 +1,120 @@
+//! `/clusters`: destinations, their endpoints, and what goes on there. Text in the manner of Envoy, or JSON.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::page::{Answer, Ask, json, text};
+use super::{Admin, PoolList};
+use crate::live::Live;
+
+#[derive(Serialize)]
+struct Cluster {
+    key: String,
+    protocol: String,
+    balancing: String,
+    origin: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    address: SocketAddr,
+    /// The name that it was resolved from, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    weight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<String>,
+    requests_active: u32,
+    requests_total: u64,
+    connections: Connections,
+}
+
+/// Of all workers together.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Connections {
+    pub connects: u64,
+    pub connect_failures: u64,
+    pub active: usize,
+    pub idle: usize,
+    pub streams: usize,
+}
+
+/// By id of the cluster and address.
+pub fn connections(pools: &PoolList) -> HashMap<(u64, SocketAddr), Connections> {
+    let mut sums: HashMap<(u64, SocketAddr), Connections> = HashMap::new();
+    for stats in pools.all().iter().flat_map(|pools| pools.stats()) {
+        let sum = sums.entry((stats.cluster, stats.address)).or_default();
+        sum.connects = sum.connects.saturating_add(stats.connects);
+        sum.connect_failures = sum.connect_failures.saturating_add(stats.connect_failures);
+        sum.active = sum.active.saturating_add(stats.active);
+        sum.idle = sum.idle.saturating_add(stats.idle);
+        sum.streams = sum.streams.saturating_add(stats.streams);
+    }
+    sums
+}
+
+pub fn page(admin: &Admin, ask: &Ask) -> Answer {
+    let clusters = clusters(&admin.cells.live.load(), &admin.pools);
+    if ask.wants_json() {
+        return json(&serde_json::json!({ "clusters": clusters }));
+    }
+    let mut out = String::new();
+    for cluster in &clusters {
+        let key = &cluster.key;
+        let _ = writeln!(out, "{key}::protocol::{}", cluster.protocol);
+        let _ = writeln!(out, "{key}::balancing::{}", cluster.balancing);
+        let _ = writeln!(out, "{key}::origin::{}", cluster.origin);
+        for endpoint in &cluster.endpoints {
+            let rows = [
+                ("weight", u64::from(endpoint.weight)),
+                ("rq_active", u64::from(endpoint.requests_active)),
+                ("rq_total", endpoint.requests_total),
+                ("cx_active", endpoint.connections.active as u64),
+                ("cx_idle", endpoint.connections.idle as u64),
+                ("cx_total", endpoint.connections.connects),
+                ("cx_connect_fail", endpoint.connections.connect_failures),
+            ];
+            for (name, value) in rows {
+                let _ = writeln!(out, "{key}::{}::{name}::{value}", endpoint.address);
+            }
+        }
+    }
+    text(StatusCode::OK, out)
+}
+
+fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
+    let connections = connections(pools);
+    let clusters = live.clusters.iter().map(|cluster| {
+        let destination = &cluster.destination;
+        let endpoints = cluster.endpoints.load();
+        let endpoints = endpoints.iter().map(|state| {
+            let name = state.endpoint.address.to_string();
+            Endpoint {
+                address: state.address,
+                name: (name != state.address.to_string()).then_some(name),
+                weight: state.endpoint.weight,
+                workload: state.endpoint.workload.as_ref().map(|w| format!("{}/{}", w.namespace, w.name)),
+                requests_active: state.active(),
+                requests_total: state.total.load(Ordering::Relaxed),
+                connections: connections.get(&(cluster.id, state.address)).copied().unwrap_or_default(),
+            }
+        });
+        Cluster {
+            key: destination.key.to_string(),
+            protocol: format!("{:?}", destination.protocol),
+            balancing: format!("{:?}", destination.balancing),
+            origin: destination.origin.to_string(),
+            rule: destination.rule.as_ref().map(ToString::to_string),
+            endpoints: endpoints.collect(),
+        }
+    });
+    clusters.collect()
+}

@@ -1,0 +1,139 @@
+//! Metrics about sockets: what listeners and pools counted by themselves.
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::PoolList;
+use super::clusters::connections;
+use crate::listen::ListenerManager;
+use crate::live::Cells;
+
+pub struct SocketCollector {
+    listeners: Arc<ListenerManager>,
+    pools: Arc<PoolList>,
+    cells: Arc<Cells>,
+    descriptions: Vec<Desc>,
+}
+
+type Row = (Vec<(&'static str, String)>, u64);
+
+const FAMILIES: [(&str, &str, MetricType); 6] = [
+    ("meshgate_downstream_connections", "Connections of clients, open now.", MetricType::GAUGE),
+    ("meshgate_downstream_connections_total", "Connections of clients, accepted.", MetricType::COUNTER),
+    ("meshgate_downstream_refused_total", "Connections of clients that were refused, by reason.", MetricType::COUNTER),
+    ("meshgate_upstream_connections", "Connections to endpoints, open now.", MetricType::GAUGE),
+    ("meshgate_upstream_connections_total", "Connections to endpoints, made.", MetricType::COUNTER),
+    ("meshgate_upstream_connect_failures_total", "Connections to endpoints that failed.", MetricType::COUNTER),
+];
+
+impl SocketCollector {
+    pub fn new(listeners: Arc<ListenerManager>, pools: Arc<PoolList>, cells: Arc<Cells>) -> prometheus::Result<Self> {
+        let describe = |(name, help, _): &(&str, &str, MetricType)| {
+            Desc::new((*name).to_owned(), (*help).to_owned(), Vec::new(), std::collections::HashMap::new())
+        };
+        let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, pools, cells, descriptions })
+    }
+
+    fn downstream(&self) -> [Vec<Row>; 3] {
+        let (mut open, mut total, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = std::collections::HashSet::new();
+        for listener in self.listeners.status() {
+            // One that was replaced may still drain beside its successor.
+            if !seen.insert(listener.key.clone()) {
+                continue;
+            }
+            let labels = vec![("listener", listener.key.to_string())];
+            let counts = listener.counts;
+            open.push((labels.clone(), counts.open as u64));
+            total.push((labels.clone(), counts.accepted));
+            let reasons = [
+                ("too_many_connections", counts.over_limit),
+                ("accept_error", counts.accept_errors),
+                ("tls_handshake_timeout", counts.handshake_timeouts),
+                ("tls_not_tls", counts.not_tls),
+                ("tls_unknown_name", counts.unknown_names),
+                ("tls_no_certificate", counts.no_certificate),
+                ("tls_handshake_failed", counts.handshake_failures),
+            ];
+            for (reason, count) in reasons {
+                let mut labels = labels.clone();
+                labels.push(("reason", reason.to_owned()));
+                refused.push((labels, count));
+            }
+        }
+        [open, total, refused]
+    }
+
+    fn upstream(&self) -> [Vec<Row>; 3] {
+        let connections = connections(&self.pools);
+        let (mut open, mut total, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        for cluster in &self.cells.live.load().clusters {
+            let mut sum = [0_u64; 4];
+            let mut used = false;
+            for endpoint in cluster.endpoints.load().iter() {
+                let Some(found) = connections.get(&(cluster.id, endpoint.address)) else { continue };
+                used = true;
+                let counts = [found.active as u64, found.idle as u64, found.connects, found.connect_failures];
+                for (sum, count) in sum.iter_mut().zip(counts) {
+                    *sum = sum.saturating_add(count);
+                }
+            }
+            if used {
+                let [active, idle, connects, connect_failures] = sum;
+                let label = |state: Option<&str>| {
+                    let mut labels = vec![("cluster_name", cluster.destination.key.to_string())];
+                    labels.extend(state.map(|state| ("state", state.to_owned())));
+                    labels
+                };
+                open.push((label(Some("active")), active));
+                open.push((label(Some("idle")), idle));
+                total.push((label(None), connects));
+                failures.push((label(None), connect_failures));
+            }
+        }
+        [open, total, failures]
+    }
+}
+
+impl Collector for SocketCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let rows = self.downstream().into_iter().chain(self.upstream());
+        FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows)).collect()
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn family(name: &str, help: &str, kind: MetricType, rows: Vec<Row>) -> MetricFamily {
+    let metrics = rows.into_iter().map(|(labels, value)| {
+        let pairs = labels.into_iter().map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.to_owned());
+            pair.set_value(value);
+            pair
+        });
+        let mut metric = Metric::from_label(pairs.collect());
+        if kind == MetricType::GAUGE {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value as f64);
+            metric.set_gauge(gauge);
+        } else {
+            let mut counter = Counter::default();
+            counter.set_value(value as f64);
+            metric.set_counter(counter);
+        }
+        metric
+    });
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics.collect());
+    family
+}

@@ -1,0 +1,10 @@
+//! `/metrics`, `/stats/prometheus`
+
+use http::StatusCode;
+
+use super::Admin;
+use super::page::{Answer, Ask, with_type};
+
+pub fn page(admin: &Admin, _: &Ask) -> Answer {
+    with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.observe.metrics_text())
+}

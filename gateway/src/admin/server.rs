@@ -1,0 +1,118 @@
+//! The two little HTTP servers: admin, and status for probes and scrapers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::page::{Answer, Ask, text};
+use super::{Admin, certs, clusters, config_dump, diagnostics, explain, index, listeners, logging, metrics, process, ready, server_info};
+
+/// Who may see what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// All pages. Listens on the loopback, unless told otherwise.
+    Admin,
+    /// Readiness and metrics.
+    Status,
+}
+
+type Page = fn(&Admin, &Ask) -> Answer;
+
+/// A page, and what the index says of it.
+pub struct Entry {
+    pub path: &'static str,
+    pub about: &'static str,
+    pub post: bool,
+    page: Page,
+}
+
+const fn entry(path: &'static str, about: &'static str, page: Page) -> Entry {
+    Entry { path, about, post: false, page }
+}
+
+const fn command(path: &'static str, about: &'static str, page: Page) -> Entry {
+    Entry { path, about, post: true, page }
+}
+
+pub const ADMIN_PAGES: &[Entry] = &[
+    entry("/", "this list", index::page),
+    entry("/ready", "200 when traffic is served", ready::page),
+    entry("/config_dump", "the resources that are served, as JSON; secrets are redacted", config_dump::page),
+    entry("/clusters", "destinations, their endpoints and connections (?format=json)", clusters::page),
+    entry("/listeners", "addresses that are listened on (?format=json)", listeners::page),
+    entry("/certs", "certificates that are served, as JSON", certs::page),
+    entry("/diagnostics", "what is wrong with the configuration, as JSON", diagnostics::page),
+    entry("/explain", "where a request goes and why: ?url=URL&method=GET&header=NAME:VALUE", explain::page),
+    entry("/metrics", "metrics in Prometheus' text format", metrics::page),
+    entry("/stats/prometheus", "the same", metrics::page),
+    entry("/logging", "the log filter; ?level=debug changes it", logging::page),
+    entry("/server_info", "version, state, uptime, as JSON", server_info::page),
+    command("/quitquitquit", "ends the process, after draining", process::quit),
+    command("/drain_listeners", "asks clients to go elsewhere", process::drain_listeners),
+];
+
+const STATUS_PAGES: &[Entry] = &[
+    entry("/healthz/ready", "200 when traffic is served", ready::page),
+    entry("/ready", "the same", ready::page),
+    entry("/stats/prometheus", "metrics in Prometheus' text format", metrics::page),
+    entry("/metrics", "the same", metrics::page),
+];
+
+/// A client may take this long to send a head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves for as long as it is polled.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, ?audience, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request: http::Request<Incoming>| {
+                let answer = answer(&admin, audience, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, ?audience, "connection ended");
+            }
+        });
+    }
+}
+
+fn answer<B>(admin: &Admin, audience: Audience, request: &http::Request<B>) -> Answer {
+    let pages = match audience {
+        Audience::Admin => ADMIN_PAGES,
+        Audience::Status => STATUS_PAGES,
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n");
+    }
+    let Some(entry) = pages.iter().find(|entry| entry.path == request.uri().path()) else {
+        return text(StatusCode::NOT_FOUND, format!("no such page; there are:\n{}", index::list(pages)));
+    };
+    let ask = Ask::new(request.method().clone(), request.headers().clone(), request.uri().query());
+    if entry.post
+        && let Err(refusal) = ask.may_change()
+    {
+        return *refusal;
+    }
+    (entry.page)(admin, &ask)
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

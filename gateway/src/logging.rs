@@ -1,0 +1,54 @@
+//! The gateway's own log: to stderr, with a filter that can be changed while it runs. Not the access log.
+
+use std::sync::Arc;
+
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{Registry, fmt, reload};
+
+/// The filter of the process.
+#[derive(Clone)]
+pub struct Logging {
+    handle: Arc<reload::Handle<EnvFilter, Registry>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    #[error("`{0}` is not a log level or filter: {1}")]
+    Filter(String, ParseError),
+    #[error("the filter cannot be changed: {0}")]
+    Reload(#[from] reload::Error),
+    #[error("logging is set up already: {0}")]
+    Twice(#[from] TryInitError),
+}
+
+impl Logging {
+    /// Takes over the process's logging, that of libraries included.
+    pub fn start(filter: &str) -> Result<Logging, LoggingError> {
+        let (layer, handle) = reload::Layer::new(parse(filter)?);
+        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(true);
+        tracing_subscriber::registry().with(layer).with(lines).try_init()?;
+        Ok(Logging { handle: Arc::new(handle) })
+    }
+
+    pub fn set(&self, filter: &str) -> Result<(), LoggingError> {
+        Ok(self.handle.reload(parse(filter)?)?)
+    }
+
+    #[must_use]
+    pub fn current(&self) -> String {
+        self.handle.with_current(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// `warning` and `critical` are Envoy's words.
+fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
+    let words = match filter {
+        "warning" => "warn",
+        "critical" => "error",
+        other => other,
+    };
+    EnvFilter::builder().parse(words).map_err(|error| LoggingError::Filter(filter.to_owned(), error))
+}
