@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_core::model::{ProxyInfo, Role};
+
+use crate::observe::{LogSettings, LogTarget};
 
 /// Exit codes, as in `sysexits.h` and as `istioctl analyze` uses them.
 pub mod exit {
@@ -45,6 +48,22 @@ pub struct IdentityArgs {
     pub labels: Labels,
 }
 
+impl IdentityArgs {
+    /// As the configuration sees it.
+    #[must_use]
+    pub fn proxy(&self) -> ProxyInfo {
+        ProxyInfo {
+            id: std::env::var("POD_NAME").unwrap_or_else(|_| "meshgate".to_owned()),
+            role: Role::Edge,
+            namespace: self.namespace.clone(),
+            labels: self.labels.0.clone(),
+            service_account: std::env::var("SERVICE_ACCOUNT").unwrap_or_else(|_| "default".to_owned()),
+            locality: String::new(),
+            addresses: Vec::new(),
+        }
+    }
+}
+
 /// `k=v,k=v`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels(pub BTreeMap<String, String>);
@@ -76,6 +95,9 @@ pub struct RunArgs {
     /// After the signal to stop: how long requests in flight may still take.
     #[arg(long, value_name = "N", default_value_t = 45)]
     pub drain_seconds: u64,
+    /// After the signal to stop: how long connections are still accepted, for load balancers that have not noticed.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub accept_seconds: u64,
     /// error, warn, info, debug, trace, or a filter such as `gateway::store=debug,info`.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG")]
     pub log: String,
@@ -128,6 +150,26 @@ impl RunArgs {
         self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
 
+    /// Of `--access-log` and `--access-log-file`; none: as the configuration says.
+    #[must_use]
+    pub fn access_log_override(&self) -> Option<Option<LogSettings>> {
+        let path = self.access_log_file.as_deref();
+        let json = match self.access_log {
+            Some(AccessLogArg::Off) => return Some(None),
+            Some(AccessLogArg::Json) => true,
+            Some(AccessLogArg::Text) => false,
+            None if path.is_some() => false,
+            None => return None,
+        };
+        let target = path.map_or(LogTarget::Stdout, LogTarget::from_path);
+        Some(Some(LogSettings { target, json, format: None }))
+    }
+
+    #[must_use]
+    pub fn accept(&self) -> Duration {
+        Duration::from_secs(self.accept_seconds)
+    }
+
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
@@ -156,10 +198,8 @@ pub fn quick_objects(to: &Target, from: Option<&str>, listen: SocketAddr) -> Str
     let host = from.unwrap_or("*");
     let port = listen.port();
     let bind = if listen.ip().is_unspecified() { String::new() } else { format!("    bind: \"{}\"\n", listen.ip()) };
-    let (resolution, service) = match to.host.parse::<std::net::IpAddr>() {
-        Ok(_) => ("STATIC", "upstream.meshgate.internal".to_owned()),
-        Err(_) => ("DNS", "upstream.meshgate.internal".to_owned()),
-    };
+    let service = "upstream.meshgate.internal";
+    let resolution = if to.host.parse::<std::net::IpAddr>().is_ok() { "STATIC" } else { "DNS" };
     format!(
         r#"apiVersion: networking.istio.io/v1
 kind: Gateway

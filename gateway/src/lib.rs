@@ -1,10 +1,14 @@
 //! `gateway` moves bytes: listeners, TLS, the HTTP engine and upstream connections. What to do with a request is decided
 //! by the tables of `mesh-core`; this crate never looks at users' objects on the data path.
 
+pub mod admin;
+pub mod app;
 pub mod bootstrap;
+pub mod check;
 pub mod http;
 pub mod listen;
 pub mod live;
+pub mod logging;
 pub mod observe;
 pub mod source;
 pub mod store;

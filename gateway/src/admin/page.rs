@@ -26,7 +26,7 @@ impl Ask {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {

@@ -1,3 +1,26 @@
 //! The edge gateway's binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use gateway::bootstrap::{self, Command, exit};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = match bootstrap::parse(std::env::args_os()) {
+        Ok(cli) => cli.command,
+        Err(code) => return ExitCode::from(code),
+    };
+    let result = match command {
+        Command::Run(args) => gateway::app::run(&args),
+        Command::Check(args) => gateway::check::run(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("meshgate: {error:#}");
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}

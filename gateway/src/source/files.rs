@@ -17,7 +17,7 @@ use super::documents::{Documents, FileName};
 use super::settle::Settle;
 use super::tree::{Stamp, Tree};
 use super::watch::{Signal, Watch};
-use super::{Configuration, Update, access_log_of};
+use super::{Configuration, Update, access_log_of, trusted_proxies_of};
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -290,6 +290,7 @@ impl Reader {
             diagnostics,
             objects: self.documents.references().cloned().collect(),
             access_log: access_log_of(&self.world.mesh().config),
+            trusted_proxies: trusted_proxies_of(&self.world.mesh().config),
         }
     }
 }

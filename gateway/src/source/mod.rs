@@ -35,6 +35,8 @@ pub struct Configuration {
     pub objects: Vec<ObjectRef>,
     /// As the MeshConfig wants it; none: off.
     pub access_log: Option<LogSettings>,
+    /// Proxies in front of the gateway whose headers are believed (`numTrustedProxies`).
+    pub trusted_proxies: u32,
 }
 
 /// `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
@@ -46,4 +48,11 @@ pub fn access_log_of(mesh: &MeshConfig) -> Option<LogSettings> {
         json: mesh.access_log_encoding == Some(AccessLogEncoding::Json),
         format: mesh.access_log_format.clone().filter(|format| !format.is_empty()),
     })
+}
+
+/// `defaultConfig.gatewayTopology.numTrustedProxies`
+#[must_use]
+pub fn trusted_proxies_of(mesh: &MeshConfig) -> u32 {
+    let topology = mesh.default_config.as_ref().and_then(|config| config.gateway_topology.as_ref());
+    topology.and_then(|topology| topology.num_trusted_proxies).unwrap_or(0)
 }

@@ -1,0 +1,255 @@
+//! The process: wires the rooms, starts them in order, ends them in order. It and `bootstrap` are the only ones that know
+//! every room.
+//!
+//! Workers serve traffic on runtimes of their own; the control runtime, on the main thread, has everything else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::{self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector};
+use crate::bootstrap::{RunArgs, exit, quick_objects};
+use crate::http::{Engine, Settings};
+use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers};
+use crate::live::Cells;
+use crate::logging::Logging;
+use crate::observe::{Observe, Observer, SourceLabels, hostname};
+use crate::source::{Files, FilesOptions, Loaded, Update, load};
+use crate::store::{Store, StoreOptions};
+use crate::upstream::{Pools, Resolver};
+
+/// Wakes up now and then while it waits for the last connections.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// `meshgate run`: until a signal ends it. Yields the exit code.
+pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    let logging = Logging::start(&args.log)?;
+    raise_file_limit();
+    let loaded = load(files_options(args));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
+    let code = runtime.block_on(async { Process::start(args, loaded, logging).await?.serve(args).await });
+    // Whatever still blocks there (a name that does not resolve) must not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+fn files_options(args: &RunArgs) -> FilesOptions {
+    let text = args.to.as_ref().map(|to| quick_objects(to, args.from.as_deref(), args.http));
+    FilesOptions {
+        paths: args.files.clone(),
+        text: text.map(|text| ("<command line>".to_owned(), text)),
+        default_namespace: "default".to_owned(),
+        proxy: args.identity.proxy(),
+    }
+}
+
+struct Process {
+    listeners: Arc<ListenerManager>,
+    observe: Arc<Observe>,
+    readiness: Arc<Readiness>,
+    files: Files,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Kept, so that the store serves on where no source can send anything.
+    _updates: mpsc::UnboundedSender<Update>,
+}
+
+impl Process {
+    async fn start(args: &RunArgs, loaded: Loaded, logging: Logging) -> anyhow::Result<Process> {
+        let started = Instant::now();
+        let admin_socket = bind(args.admin, "admin").await?;
+        let status_socket = bind(args.status, "status").await?;
+
+        let source = SourceLabels::of_gateway(&args.identity.labels.0, &args.identity.namespace, |name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        });
+        let observe = Observe::new(args.worker_count(), &source)?;
+        let cells = Arc::new(Cells::default());
+        let pools = Arc::new(PoolList::default());
+        let readiness = Arc::new(Readiness::default());
+        let settings = Arc::new(settings(&loaded));
+        let workers = start_workers(args.worker_count(), &cells, &pools, &observe, &settings)?;
+        let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default())?);
+        observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
+
+        let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
+        let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), resolver(), options);
+        let (send_command, commands) = mpsc::unbounded_channel();
+        let admin = Arc::new(Admin {
+            cells,
+            status: store.status(),
+            observe: observe.clone(),
+            listeners: listeners.clone(),
+            pools,
+            readiness: readiness.clone(),
+            logging: Some(logging),
+            commands: send_command,
+            info: info(args, started),
+        });
+        let addresses = (admin_socket.local_addr()?, status_socket.local_addr()?);
+        // Probes are answered from the beginning: not ready yet.
+        tokio::spawn(admin::serve(admin_socket, admin.clone(), Audience::Admin));
+        tokio::spawn(admin::serve(status_socket, admin, Audience::Status));
+
+        store.apply(loaded.configuration.clone().into()).await;
+        let (updates, received) = mpsc::unbounded_channel();
+        let files = Files::watch(loaded, updates.clone()).context("cannot watch files")?;
+        tokio::spawn(store.run(received));
+        readiness.set(Phase::Live);
+        announce(addresses, &listeners);
+        Ok(Process { listeners, observe, readiness, files, commands, _updates: updates })
+    }
+
+    /// Until it is told to stop, then until the last request is answered or the time for that is over.
+    async fn serve(mut self, args: &RunArgs) -> anyhow::Result<u8> {
+        let mut signals = Signals::new()?;
+        self.wait(&mut signals).await;
+        self.readiness.set(Phase::Draining);
+        tracing::info!(connections = self.listeners.connections(), "draining");
+        tokio::select! {
+            () = self.drain(args) => {}
+            () = signals.stop.recv() => tracing::warn!("told twice to stop: ending at once"),
+        }
+        self.observe.flush_access_log(FLUSH);
+        tracing::info!("stopped");
+        Ok(exit::OK)
+    }
+
+    /// Returns when the process is to stop.
+    async fn wait(&mut self, signals: &mut Signals) {
+        loop {
+            tokio::select! {
+                () = signals.stop.recv() => return,
+                _ = signals.hangup.recv() => {
+                    tracing::info!("reloading");
+                    self.files.reload();
+                    self.observe.reopen_access_log();
+                }
+                _ = signals.user.recv() => self.observe.reopen_access_log(),
+                Some(command) = self.commands.recv() => match command {
+                    Command::Quit => return,
+                    Command::DrainListeners => {
+                        self.readiness.set(Phase::Draining);
+                        self.listeners.drain();
+                    }
+                },
+            }
+        }
+    }
+
+    async fn drain(&self, args: &RunArgs) {
+        // Those who balance load may need a moment to notice that this one is not ready any more.
+        self.listeners.drain();
+        tokio::time::sleep(args.accept()).await;
+        self.listeners.close();
+        if tokio::time::timeout(args.drain(), self.listeners.idle()).await.is_err() {
+            tracing::warn!(connections = self.listeners.connections(), "the time to drain is over");
+        }
+    }
+}
+
+struct Signals {
+    stop: StopSignals,
+    hangup: Signal,
+    user: Signal,
+}
+
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            stop: StopSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+impl StopSignals {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({what})"))
+}
+
+fn start_workers(
+    count: usize,
+    cells: &Arc<Cells>,
+    pool_list: &Arc<PoolList>,
+    observe: &Arc<Observe>,
+    settings: &Arc<Settings>,
+) -> anyhow::Result<Workers> {
+    let (cells, pool_list) = (cells.clone(), pool_list.clone());
+    let (observe, settings) = (observe.clone(), settings.clone());
+    let workers = Workers::start(count, move |index| {
+        let pools = Pools::new();
+        pool_list.add(pools.clone());
+        tokio::spawn(pools.clone().run(cells.clone()));
+        let observer: Arc<Observer> = observe.observer(index).cloned().unwrap_or_default();
+        Arc::new(Engine::new(cells.clone(), pools, observer, settings.clone())) as Arc<dyn ConnectionHandler>
+    });
+    workers.map_err(|error| anyhow!("cannot start workers: {error}"))
+}
+
+fn settings(loaded: &Loaded) -> Settings {
+    Settings {
+        trusted_proxies: loaded.configuration.trusted_proxies,
+        keep_response_headers: true,
+        hostname: hostname().into(),
+        ..Settings::default()
+    }
+}
+
+fn resolver() -> Arc<Resolver> {
+    Arc::new(Resolver {})
+}
+
+fn info(args: &RunArgs, started: Instant) -> Info {
+    Info {
+        namespace: args.identity.namespace.clone(),
+        labels: args.identity.labels.0.clone(),
+        workers: args.worker_count(),
+        command_line: std::env::args().collect(),
+        started: Some(started),
+    }
+}
+
+/// The line that scripts wait for.
+fn announce((admin, status): (SocketAddr, SocketAddr), listeners: &ListenerManager) {
+    let mut line = format!("meshgate ready: admin http://{admin} status http://{status} listeners");
+    for listener in listeners.status() {
+        line.push(' ');
+        line.push_str(&listener.address.to_string());
+    }
+    eprintln!("{line}");
+}
+
+/// Every connection is a descriptor; the usual soft limit is for processes that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
