@@ -8,37 +8,48 @@ use crate::diag::{self, Diagnostic};
 use crate::model::{Action, DestinationRef, Forward, Key, PathRewrite, Rewrite, Rule, RuleSource};
 use crate::snapshot::{
     CompiledAction, CompiledForward, CompiledHeaderOps, CompiledPathRewrite, CompiledRewrite, CompiledSplit,
-    SubstitutionPart,
+    Destinations, SubstitutionPart,
 };
 
-type Prepared = (Arc<CompiledAction>, Arc<CompiledHeaderOps>);
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) action: Arc<CompiledAction>,
+    pub(super) headers: Arc<CompiledHeaderOps>,
+    pub(super) diagnostics: Option<Arc<[Diagnostic]>>,
+}
 
 /// The actions of one virtual host, and the destinations that they name.
-#[derive(Default)]
 pub(super) struct Actions {
     /// By the addresses of the model's action and header operations, which live as long as this does.
     prepared: HashMap<(usize, usize), Prepared>,
-    by_key: HashMap<Key, u32>,
-    slots: Vec<Option<Key>>,
+    destinations: Arc<Destinations>,
 }
 
 impl Actions {
-    pub(super) fn slots(self) -> Vec<Option<Key>> {
-        self.slots
+    pub(super) fn new(destinations: Arc<Destinations>) -> Actions {
+        Actions { prepared: HashMap::new(), destinations }
     }
 
-    pub(super) fn prepare(&mut self, rule: &Rule, diagnostics: &mut Vec<Diagnostic>) -> Prepared {
+    pub(super) fn destinations(self) -> Arc<Destinations> {
+        self.destinations
+    }
+
+    pub(super) fn prepare(&mut self, rule: &Rule) -> Prepared {
         let address = (Arc::as_ptr(&rule.action) as usize, Arc::as_ptr(&rule.headers) as usize);
         if let Some(prepared) = self.prepared.get(&address) {
             return prepared.clone();
         }
-        let headers = Arc::new(header_ops::rule_only(&rule.headers, &rule.source, diagnostics));
+        let mut diagnostics = Vec::new();
+        let headers = Arc::new(header_ops::rule_only(&rule.headers, &rule.source, &mut diagnostics));
         let action = match rule.action.as_ref() {
-            Action::Forward(forward) => CompiledAction::Forward(self.forward(forward, rule, &headers, diagnostics)),
+            Action::Forward(forward) => {
+                CompiledAction::Forward(self.forward(forward, rule, &headers, &mut diagnostics))
+            }
             Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
             Action::Respond(response) => CompiledAction::Respond(response.clone()),
         };
-        let prepared = (Arc::new(action), headers);
+        let diagnostics = if diagnostics.is_empty() { None } else { Some(diagnostics.into()) };
+        let prepared = Prepared { action: Arc::new(action), headers, diagnostics };
         self.prepared.insert(address, prepared.clone());
         prepared
     }
@@ -83,20 +94,18 @@ impl Actions {
     fn destination(&mut self, destination: &DestinationRef) -> (Key, u32) {
         match destination {
             DestinationRef::Known(key) => {
-                let slots = &mut self.slots;
-                let slot = *self.by_key.entry(key.clone()).or_insert_with(|| {
-                    slots.push(Some(key.clone()));
-                    slot_number(slots.len() - 1)
-                });
+                if let Some(slot) = self.destinations.by_key.get(key) {
+                    return (key.clone(), *slot);
+                }
+                let destinations = Arc::make_mut(&mut self.destinations);
+                let slot = u32::try_from(destinations.keys.len()).unwrap_or(u32::MAX);
+                destinations.keys.push(key.clone());
+                destinations.by_key.insert(key.clone(), slot);
                 (key.clone(), slot)
             }
             DestinationRef::Unknown(key) => (key.clone(), u32::MAX),
         }
     }
-}
-
-fn slot_number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 fn rewrite(rewrite: &Rewrite, source: &RuleSource, diagnostics: &mut Vec<Diagnostic>) -> CompiledRewrite {

@@ -1,24 +1,88 @@
-//! Route sets become host tables.
+//! Route sets become host tables, host by host; a host whose rules did not change keeps its table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::rules;
+use super::regex::Patterns;
+use super::table;
 use crate::diag::Diagnostic;
-use crate::model::{Key, Listener, RouteSet};
+use crate::model::{Key, Listener, RouteSet, VirtualHost};
 use crate::snapshot::{HostEntry, HostTable, Snapshot};
 
-pub(super) fn host_table(routes: &Arc<RouteSet>, snapshot: &Snapshot, diagnostics: &mut Vec<Diagnostic>) -> HostTable {
-    let entries = routes
-        .virtual_hosts
-        .iter()
-        .map(|host| {
-            let table = Arc::new(rules::route_table(host, diagnostics));
-            let clusters =
-                table.slots.iter().map(|key| key.as_ref().and_then(|key| snapshot.cluster_index(key))).collect();
-            HostEntry { model: host.clone(), table, clusters }
+/// What all hosts of one compile share.
+pub(super) struct Hosts<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    /// The clusters have the same keys, hence the same indexes, as in the previous snapshot.
+    pub(super) same_clusters: bool,
+    pub(super) patterns: Patterns,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    told: HashSet<Diagnostic>,
+}
+
+impl<'a> Hosts<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, same_clusters: bool) -> Hosts<'a> {
+        let patterns = Patterns::default();
+        Hosts { snapshot, same_clusters, patterns, diagnostics: Vec::new(), told: HashSet::new() }
+    }
+
+    pub(super) fn table(&mut self, routes: &Arc<RouteSet>, previous: Option<&Arc<HostTable>>) -> Arc<HostTable> {
+        if let Some(previous) = previous
+            && self.same_clusters
+            && (Arc::ptr_eq(&previous.model, routes) || previous.model == *routes)
+        {
+            previous.hosts.iter().for_each(|entry| self.tell(entry));
+            return previous.clone();
+        }
+        let mut same_hosts = previous.is_some_and(|previous| previous.hosts.len() == routes.virtual_hosts.len());
+        let mut entries = Vec::with_capacity(routes.virtual_hosts.len());
+        for (index, host) in routes.virtual_hosts.iter().enumerate() {
+            let old = previous.and_then(|previous| previous.same_pattern(index, host));
+            same_hosts &= old.is_some_and(|(at, _)| at == index);
+            let entry = self.entry(host, old.map(|(_, entry)| entry));
+            self.tell(&entry);
+            entries.push(entry);
+        }
+        Arc::new(match previous.filter(|_| same_hosts) {
+            Some(previous) => previous.with_entries(routes.clone(), entries),
+            None => HostTable::new(routes.clone(), entries),
         })
-        .collect();
-    HostTable::new(routes.clone(), entries)
+    }
+
+    fn entry(&mut self, host: &Arc<VirtualHost>, previous: Option<&Arc<HostEntry>>) -> Arc<HostEntry> {
+        let same = previous.filter(|old| Arc::ptr_eq(&old.model, host) || old.model == *host);
+        if let Some(same) = same
+            && self.same_clusters
+        {
+            return same.clone();
+        }
+        let table = match same {
+            Some(same) => same.table.clone(),
+            None => Arc::new(table::route_table(host, previous.map(Arc::as_ref), &mut self.patterns)),
+        };
+        let old_clusters = previous
+            .filter(|old| self.same_clusters && Arc::ptr_eq(&old.table.destinations, &table.destinations))
+            .map(|old| old.clusters.clone());
+        let clusters = old_clusters
+            .unwrap_or_else(|| table.destinations.keys.iter().map(|key| self.snapshot.cluster_index(key)).collect());
+        let troubled =
+            table.order.iter().any(|slot| table.rules.get(*slot).is_some_and(|rule| rule.diagnostics.is_some()));
+        Arc::new(HostEntry { model: host.clone(), table, clusters, troubled })
+    }
+
+    /// Rules that share an action, and hosts that share rules, have the same to tell; it is told once.
+    fn tell(&mut self, entry: &HostEntry) {
+        if !entry.troubled {
+            return;
+        }
+        for slot in &entry.table.order {
+            let Some(rule) = entry.table.rules.get(*slot) else { continue };
+            for diagnostic in rule.diagnostics.iter().flat_map(|all| all.iter()) {
+                if self.told.insert(diagnostic.clone()) {
+                    self.diagnostics.push(diagnostic.clone());
+                }
+            }
+        }
+    }
 }
 
 /// A listener that names routes which are not there serves nothing: 404 for every request.

@@ -2,18 +2,23 @@
 //! and leaves a diagnostic. Parts whose input did not change are taken over from the previous snapshot.
 
 mod actions;
+mod buckets;
 mod header_ops;
 mod hosts;
+mod re2;
 mod regex;
+mod reuse;
 mod rules;
+mod table;
 mod template;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::diag::Diagnostic;
+use crate::diag::{self, Diagnostic};
 use crate::model::{Key, Listener, ListenerProtocol, ResourceSet};
 use crate::snapshot::{CompiledListener, CompiledProtocol, CompiledTlsServer, HostTable, Snapshot, TlsTable};
+use hosts::Hosts;
 
 /// What [`compile`] yields.
 #[derive(Clone, Debug, Default)]
@@ -24,28 +29,38 @@ pub struct Compiled {
 
 /// Prepares the tables of one generation. The result answers every request exactly as it would without `previous`.
 pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) -> Compiled {
-    let _ = previous;
-    let mut diagnostics = Vec::new();
     let mut snapshot =
-        Snapshot { generation, clusters: set.destinations.values().cloned().collect(), ..Snapshot::default() };
-    let mut tables: HashMap<&str, Arc<HostTable>> = HashMap::new();
+        Snapshot { generation, clusters: reuse::clusters(&set.destinations, previous), ..Snapshot::default() };
+    let same_clusters = previous.is_some_and(|previous| reuse::same_keys(&previous.clusters, &snapshot.clusters));
+    let mut hosts = Hosts::new(&snapshot, same_clusters);
+    let mut tables: HashMap<Key, Arc<HostTable>> = HashMap::with_capacity(set.routes.len());
     for (key, routes) in &set.routes {
-        tables.insert(key, Arc::new(hosts::host_table(routes, &snapshot, &mut diagnostics)));
+        let old = previous.and_then(|previous| previous.tables.get(key));
+        tables.insert(key.clone(), hosts.table(routes, old));
     }
+    let mut diagnostics = hosts.diagnostics;
     for (key, listener) in &set.listeners {
-        if let Some(compiled) = listener_table(listener, &mut tables, &mut diagnostics) {
-            snapshot.listeners.insert(key.clone(), Arc::new(compiled));
-        }
+        let old = previous.and_then(|previous| previous.listeners.get(key));
+        let compiled = listener_table(listener, &tables, &mut diagnostics);
+        snapshot.listeners.insert(key.clone(), reuse::listener(compiled, old));
     }
+    snapshot.tables = tables;
     Compiled { snapshot, diagnostics }
 }
 
 fn listener_table(
     listener: &Arc<Listener>,
-    tables: &mut HashMap<&str, Arc<HostTable>>,
-    _diagnostics: &mut Vec<Diagnostic>,
-) -> Option<CompiledListener> {
-    let routes = |key: &Key| tables.get(key.as_ref()).cloned().unwrap_or_else(|| Arc::new(hosts::empty(key, listener)));
+    tables: &HashMap<Key, Arc<HostTable>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> CompiledListener {
+    let mut routes = |key: &Key| {
+        tables.get(key).cloned().unwrap_or_else(|| {
+            let message =
+                format!("listener {} names the routes {key}, which do not exist: it answers 404", listener.key);
+            diagnostics.push(Diagnostic::new(diag::ROUTES_MISSING, message).object(&listener.origin));
+            Arc::new(hosts::empty(key, listener))
+        })
+    };
     let protocol = match &listener.protocol {
         ListenerProtocol::Http { routes: key } => CompiledProtocol::Http(routes(key)),
         ListenerProtocol::Tls { servers } => {
@@ -55,5 +70,12 @@ fn listener_table(
             CompiledProtocol::Tls(TlsTable::new(servers.collect()))
         }
     };
-    Some(CompiledListener { listener: listener.clone(), protocol })
+    CompiledListener { listener: listener.clone(), protocol }
 }
+
+#[cfg(test)]
+mod compile_tests;
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+pub(crate) mod sample_tests;

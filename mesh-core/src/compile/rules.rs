@@ -1,63 +1,102 @@
-//! The rules of a virtual host become a route table.
-
-use std::sync::Arc;
+//! One rule, prepared: its action and all of its conditions but the path, which the index answers.
 
 use http::HeaderName;
 
-use super::{actions, regex};
+use super::actions::Actions;
+use super::regex::Patterns;
 use crate::diag::{self, Diagnostic};
-use crate::model::{HeaderMatch, PathMatch, Predicate, Rule, RuleSource, StringMatch, VirtualHost};
-use crate::snapshot::{CompiledRule, Condition, HeaderKey, PathKind, Pattern, RouteTable, TextMatch};
+use crate::model::{HeaderMatch, PathMatch, Predicate, Rule, RuleSource, StringMatch};
+use crate::snapshot::{CompiledRule, Condition, HeaderKey, PathKind, TextMatch};
 
-pub(super) fn route_table(host: &Arc<VirtualHost>, diagnostics: &mut Vec<Diagnostic>) -> RouteTable {
-    let mut actions = actions::Actions::default();
-    let mut rules = Vec::with_capacity(host.rules.len());
-    let mut patterns = Vec::with_capacity(host.rules.len());
-    for rule in &host.rules {
-        let pattern = match &rule.predicate.path {
-            PathMatch::Regex(text) => Some(pattern(text, &rule.source, "uri", diagnostics)),
-            _ => None,
-        };
-        patterns.push(pattern);
-        rules.push(Arc::new(compiled_rule(rule, &mut actions, diagnostics)));
-    }
-    RouteTable { model: host.clone(), rules, patterns, slots: actions.slots() }
-}
-
-fn compiled_rule(rule: &Rule, actions: &mut actions::Actions, diagnostics: &mut Vec<Diagnostic>) -> CompiledRule {
+pub(super) fn compiled_rule(rule: &Rule, actions: &mut Actions, patterns: &mut Patterns) -> CompiledRule {
+    let mut reader = Reader { source: &rule.source, patterns, refused: None, diagnostics: Vec::new() };
     let path = match &rule.predicate.path {
         PathMatch::Any => PathKind::Any,
         PathMatch::Exact { .. } => PathKind::Exact,
         PathMatch::Prefix { value, .. } => PathKind::Prefix(value.len()),
-        PathMatch::Regex(_) => PathKind::Regex,
+        PathMatch::Regex(text) => {
+            if let Err(reason) = reader.patterns.parsed(text) {
+                reader.refuse(text, "uri", &reason);
+            }
+            PathKind::Regex
+        }
     };
-    let (action, headers) = actions.prepare(rule, diagnostics);
+    let conditions = reader.conditions(&rule.predicate);
+    let Reader { refused, diagnostics: mut found, .. } = reader;
+    let prepared = actions.prepare(rule);
+    let diagnostics = if found.is_empty() {
+        prepared.diagnostics
+    } else {
+        found.extend(prepared.diagnostics.iter().flat_map(|more| more.iter().cloned()));
+        Some(found.into())
+    };
     CompiledRule {
         source: rule.source.clone(),
         name: rule.name.clone(),
-        headers,
-        action,
+        headers: prepared.headers,
+        action: prepared.action,
         path,
-        conditions: conditions(&rule.predicate, &rule.source, diagnostics),
+        conditions,
+        refused,
+        diagnostics,
     }
 }
 
-fn conditions(predicate: &Predicate, source: &RuleSource, diagnostics: &mut Vec<Diagnostic>) -> Box<[Condition]> {
-    let mut text = |value: &StringMatch, field: &str| text_match(value, source, field, diagnostics);
-    let method = predicate.method.iter().map(|value| (value, "method"));
-    let mut conditions: Vec<Condition> = method.map(|(value, field)| Condition::Method(text(value, field))).collect();
-    conditions.extend(predicate.scheme.iter().map(|value| Condition::Scheme(text(value, "scheme"))));
-    conditions.extend(predicate.authority.iter().map(|value| Condition::Authority(text(value, "authority"))));
-    conditions.extend(predicate.headers.iter().map(|header| Condition::Header {
-        name: header_key(&header.name),
-        value: text(&header.value, &header_field(header)),
-        invert: header.invert,
-    }));
-    conditions.extend(predicate.query.iter().map(|query| Condition::Query {
-        name: query.name.as_str().into(),
-        value: text(&query.value, &format!("queryParams[{}]", query.name)),
-    }));
-    conditions.into()
+struct Reader<'a> {
+    source: &'a RuleSource,
+    patterns: &'a mut Patterns,
+    refused: Option<Box<str>>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    fn conditions(&mut self, predicate: &Predicate) -> Box<[Condition]> {
+        let mut conditions = Vec::new();
+        for (value, field, condition) in [
+            (&predicate.method, "method", Condition::Method as fn(TextMatch) -> Condition),
+            (&predicate.scheme, "scheme", Condition::Scheme),
+            (&predicate.authority, "authority", Condition::Authority),
+        ] {
+            if let Some(value) = value {
+                conditions.push(condition(self.text(value, || field.to_owned())));
+            }
+        }
+        for header in &predicate.headers {
+            let value = self.text(&header.value, || header_field(header));
+            conditions.push(Condition::Header { name: header_key(&header.name), value, invert: header.invert });
+        }
+        for query in &predicate.query {
+            let value = self.text(&query.value, || format!("queryParams[{}]", query.name));
+            conditions.push(Condition::Query { name: query.name.as_str().into(), value });
+        }
+        conditions.into()
+    }
+
+    fn text(&mut self, value: &StringMatch, field: impl FnOnce() -> String) -> TextMatch {
+        match value {
+            StringMatch::Exact(text) => TextMatch::Exact(text.as_str().into()),
+            StringMatch::Prefix(text) => TextMatch::Prefix(text.as_str().into()),
+            StringMatch::Present => TextMatch::Present,
+            StringMatch::Regex(text) => match self.patterns.single(text) {
+                Ok(pattern) => TextMatch::Regex(pattern),
+                Err(reason) => {
+                    self.refuse(text, &field(), &reason);
+                    // Never asked: the rule is left out of the index.
+                    TextMatch::Present
+                }
+            },
+        }
+    }
+
+    fn refuse(&mut self, text: &str, field: &str, reason: &str) {
+        let source = self.source;
+        self.refused.get_or_insert_with(|| format!("{field}: regex {text:?}").into());
+        self.diagnostics.push(
+            Diagnostic::new(diag::REGEX_REFUSED, format!("{text:?}: {reason}; the rule never matches"))
+                .object(&source.object)
+                .field(format!("{}.{field}.regex", match_field(source))),
+        );
+    }
 }
 
 fn header_field(header: &HeaderMatch) -> String {
@@ -76,29 +115,6 @@ fn header_key(name: &str) -> HeaderKey {
             Err(_) => HeaderKey::Impossible(name.into()),
         },
     }
-}
-
-fn text_match(value: &StringMatch, source: &RuleSource, field: &str, diagnostics: &mut Vec<Diagnostic>) -> TextMatch {
-    match value {
-        StringMatch::Exact(text) => TextMatch::Exact(text.as_str().into()),
-        StringMatch::Prefix(text) => TextMatch::Prefix(text.as_str().into()),
-        StringMatch::Present => TextMatch::Present,
-        StringMatch::Regex(text) => TextMatch::Regex(pattern(text, source, field, diagnostics)),
-    }
-}
-
-fn pattern(text: &str, source: &RuleSource, field: &str, diagnostics: &mut Vec<Diagnostic>) -> Arc<Pattern> {
-    Arc::new(match regex::full(text) {
-        Ok(regex) => Pattern::new(text, regex),
-        Err(reason) => {
-            diagnostics.push(
-                Diagnostic::new(diag::REGEX_REFUSED, format!("{text:?} never matches: {reason}"))
-                    .object(&source.object)
-                    .field(format!("{}.{field}.regex", match_field(source))),
-            );
-            Pattern::never(text)
-        }
-    })
 }
 
 /// `spec.http[0].match[1]`

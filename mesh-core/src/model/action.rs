@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     Forward(Forward),
     Redirect(Redirect),
     Respond(DirectResponse),
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     /// At least one; weights are relative and their sum is above zero.
     pub splits: Vec<Split>,
@@ -24,14 +24,14 @@ pub struct Forward {
     pub retry: RetryPolicy,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     pub destination: DestinationRef,
     pub weight: u32,
     pub headers: Arc<HeaderOps>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DestinationRef {
     /// Key of a [`Destination`](super::Destination) of the same set.
     Known(Key),
@@ -40,14 +40,14 @@ pub enum DestinationRef {
 }
 
 /// Empty: nothing is rewritten.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {
     pub path: Option<PathRewrite>,
     /// New authority.
     pub authority: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathRewrite {
     /// Replaces the matched prefix (rule with a prefix), the whole path (exact or regex), or the leading `/` (rule without
     /// a path condition). The query stays.
@@ -56,7 +56,7 @@ pub enum PathRewrite {
     Regex { pattern: String, substitution: String },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
@@ -79,7 +79,7 @@ pub enum RedirectPort {
     Request,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RedirectPath {
     /// `uri`: replaces the whole path; the query stays unless this has one.
     Full(String),
@@ -87,7 +87,7 @@ pub enum RedirectPath {
     Prefix(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectResponse {
     /// 200 to 599.
     pub status: u16,
@@ -96,7 +96,7 @@ pub struct DirectResponse {
 }
 
 /// Tries beyond the first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Extra tries; 0: none.
     pub attempts: u32,
@@ -107,7 +107,7 @@ pub struct RetryPolicy {
 }
 
 /// In the order remove, set, add.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderOps {
     pub request: HeaderOp,
     pub response: HeaderOp,
@@ -115,7 +115,7 @@ pub struct HeaderOps {
 
 /// Names are lower case. Values may hold `%COMMAND%` operators of Envoy's formatter; `:authority` in set or add of a
 /// request rewrites the authority.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderOp {
     pub remove: Vec<String>,
     pub set: Vec<(String, String)>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Key;
 use crate::object::ObjectRef;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
     /// `outbound|9080|v1|reviews.default.svc.cluster.local`, as in Istio's logs and metrics.
     pub key: Key,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Key;
 use crate::object::ObjectRef;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Key of the destination.
     pub key: Key,

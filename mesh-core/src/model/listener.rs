@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{HostPattern, Key, TlsTermination};
 use crate::object::ObjectRef;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// `0.0.0.0:8080`
     pub key: Key,
@@ -22,7 +22,7 @@ pub struct Listener {
     pub origin: ObjectRef,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenerProtocol {
     /// Clear text HTTP/1.1 and, by its preface, HTTP/2.
     Http {
@@ -34,7 +34,7 @@ pub enum ListenerProtocol {
 }
 
 /// One `servers[]` entry of a Gateway that terminates TLS.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsServer {
     /// SNI names that it answers to.
     pub hosts: Vec<HostPattern>,

@@ -30,7 +30,7 @@ pub type Key = Arc<str>;
 
 /// All that one proxy needs. `Arc` per resource, so that unchanged parts are shared between generations and `compile`
 /// can tell by pointer that a part did not change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceSet {
     pub listeners: BTreeMap<Key, Arc<Listener>>,
     pub routes: BTreeMap<Key, Arc<RouteSet>>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// All conditions must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Predicate {
     pub path: PathMatch,
@@ -16,7 +16,7 @@ pub struct Predicate {
 }
 
 /// On the normalised path without query.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathMatch {
     #[default]
     Any,
@@ -34,7 +34,7 @@ pub enum PathMatch {
 }
 
 /// Case-sensitive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StringMatch {
     Exact(String),
     Prefix(String),
@@ -45,7 +45,7 @@ pub enum StringMatch {
 }
 
 /// Repeated header lines are tested one by one; one that matches is enough.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderMatch {
     /// Lower case. `:method`, `:path`, `:authority` and `host` (the authority) work too.
     pub name: String,
@@ -56,7 +56,7 @@ pub struct HeaderMatch {
 }
 
 /// The first value of the key counts; neither key nor value is decoded. A key without `=` has the empty value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryMatch {
     pub name: String,
     pub value: StringMatch,

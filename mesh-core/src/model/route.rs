@@ -9,7 +9,7 @@ use super::{Action, HeaderOps, Key, Predicate};
 use crate::object::ObjectRef;
 
 /// The routes of one listener (HTTP) or one TLS server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSet {
     /// `http.8080` or `https.443.<server>.<gateway>.<namespace>`
     pub key: Key,
@@ -18,7 +18,7 @@ pub struct RouteSet {
 }
 
 /// The rules of one host. No host pattern stands in two virtual hosts of a set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualHost {
     pub host: HostPattern,
     /// `httpsRedirect`: every request is answered 301 to https, whatever the rules say.
@@ -49,7 +49,7 @@ impl fmt::Display for HostPattern {
 }
 
 /// One alternative of a user's rule: a rule with three `match` entries becomes three of these that share their action.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     pub source: RuleSource,
     /// Route name for the access log (`<route>.<match>`), if the user gave one.

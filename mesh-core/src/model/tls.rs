@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Key;
 use crate::object::ObjectRef;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsTermination {
     /// Where the certificates come from, most preferred first. A missing one silences this server only.
     pub certificates: Vec<CertificateSource>,

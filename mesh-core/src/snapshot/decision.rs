@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CompiledHeaderOps, CompiledPathRewrite, Condition};
+use crate::diag::Diagnostic;
 use crate::model::{DirectResponse, Key, Redirect, RetryPolicy, RuleSource};
 
 /// What is to happen to a request.
@@ -45,6 +46,9 @@ pub struct CompiledRule {
     pub(crate) path: PathKind,
     /// All but the path.
     pub(crate) conditions: Box<[Condition]>,
+    /// A pattern that is refused; then the rule never matches.
+    pub(crate) refused: Option<Box<str>>,
+    pub(crate) diagnostics: Option<Arc<[Diagnostic]>>,
 }
 
 /// What remains of the path condition once the index has answered it.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CompiledAction, CompiledProtocol, HostTable, Request, Snapshot};
+use super::{CompiledAction, CompiledProtocol, CompiledRule, HostTable, Request, Snapshot};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
@@ -58,6 +58,20 @@ pub struct ExplainedRule {
     pub failed: Option<String>,
 }
 
+impl ExplainedRule {
+    pub(super) fn new(rule: &CompiledRule, failed: Option<String>) -> ExplainedRule {
+        ExplainedRule {
+            rule: rule.source.to_string(),
+            object: rule.source.object.clone(),
+            http: rule.source.http,
+            r#match: rule.source.r#match,
+            name: rule.name.as_deref().map(str::to_owned),
+            matched: failed.is_none(),
+            failed,
+        }
+    }
+}
+
 /// A share of a rule's requests.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedDestination {
@@ -109,7 +123,7 @@ impl HostTable {
             return;
         }
         explanation.outcome = "no route";
-        let winner = entry.table.consider(request, &mut explanation.rules);
+        let winner = entry.table.consider(&entry.model, request, &mut explanation.rules);
         let Some(rule) = winner.filter(|_| request.method != "CONNECT") else { return };
         explanation.rule = Some(rule.source.to_string());
         match rule.action.as_ref() {

@@ -4,55 +4,82 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::{Decision, Request, RouteTable};
 use crate::model::{HostPattern, RouteSet, VirtualHost};
 
-/// Longest host name that a table holds, RFC 1035 section 2.3.4 with some room. Longer authorities match only `*`.
+/// Longest host name that a table finds, RFC 1035 section 2.3.4 with some room. Longer authorities match only `*`.
 const LONGEST_HOST: usize = 256;
 
 /// The routes of one listener (HTTP) or of one TLS server.
 #[derive(Debug)]
 pub struct HostTable {
     pub(crate) model: Arc<RouteSet>,
-    pub(crate) exact: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
-    pub(crate) suffix: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
-    pub(crate) any: Option<u32>,
-    pub(crate) hosts: Vec<HostEntry>,
+    index: Arc<HostIndex>,
+    pub(crate) hosts: Vec<Arc<HostEntry>>,
 }
 
-#[derive(Clone, Debug)]
+/// Position of each host pattern.
+#[derive(Debug, Default)]
+struct HostIndex {
+    exact: HashMap<Arc<str>, u32, RandomState>,
+    suffix: HashMap<Arc<str>, u32, RandomState>,
+    any: Option<u32>,
+}
+
+#[derive(Debug)]
 pub(crate) struct HostEntry {
     pub(crate) model: Arc<VirtualHost>,
     pub(crate) table: Arc<RouteTable>,
-    /// Index in the snapshot's clusters by the table's slots.
+    /// Index in the snapshot's clusters by the slots of the table's destinations.
     pub(crate) clusters: Arc<[Option<u32>]>,
+    /// Some rule has diagnostics.
+    pub(crate) troubled: bool,
 }
 
 impl HostTable {
-    pub(crate) fn new(model: Arc<RouteSet>, hosts: Vec<HostEntry>) -> HostTable {
-        let mut table = HostTable {
-            model,
-            exact: HashMap::with_capacity_and_hasher(hosts.len(), foldhash::fast::RandomState::default()),
-            suffix: HashMap::default(),
-            any: None,
-            hosts: Vec::new(),
-        };
-        for (index, entry) in hosts.iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
+    pub(crate) fn new(model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>) -> HostTable {
+        let mut index = HostIndex::default();
+        index.exact.reserve(hosts.len());
+        for (entry, number) in hosts.iter().zip(0_u32..) {
             match &entry.model.host {
                 HostPattern::Exact(host) => {
-                    table.exact.entry(host.clone()).or_insert(index);
+                    index.exact.entry(host.clone()).or_insert(number);
                 }
                 HostPattern::Suffix(suffix) => {
-                    table.suffix.entry(suffix.clone()).or_insert(index);
+                    index.suffix.entry(suffix.clone()).or_insert(number);
                 }
                 HostPattern::Any => {
-                    table.any.get_or_insert(index);
+                    index.any.get_or_insert(number);
                 }
             }
         }
-        table.hosts = hosts;
-        table
+        HostTable { model, index: Arc::new(index), hosts }
+    }
+
+    /// The same host patterns in the same order, with other rules.
+    pub(crate) fn with_entries(&self, model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>) -> HostTable {
+        HostTable { model, index: self.index.clone(), hosts }
+    }
+
+    /// The entry with the same pattern, which is most likely at the same position.
+    pub(crate) fn same_pattern(&self, likely: usize, host: &VirtualHost) -> Option<(usize, &Arc<HostEntry>)> {
+        if let Some(entry) = self.hosts.get(likely).filter(|entry| entry.model.host == host.host) {
+            return Some((likely, entry));
+        }
+        let at = match &host.host {
+            HostPattern::Exact(name) => self.index.exact.get(name),
+            HostPattern::Suffix(suffix) => self.index.suffix.get(suffix),
+            HostPattern::Any => self.index.any.as_ref(),
+        };
+        let at = *at? as usize;
+        Some((at, self.hosts.get(at)?))
+    }
+
+    /// Key of the route set.
+    pub fn key(&self) -> &str {
+        &self.model.key
     }
 
     /// Whether a request with this authority would reach a virtual host of this table.
@@ -77,11 +104,17 @@ impl HostTable {
     }
 
     pub(crate) fn entry(&self, authority: &str) -> Option<&HostEntry> {
-        let index = self.lookup(host_of(authority)).or(self.any)?;
-        self.hosts.get(index as usize)
+        let position = self.index.lookup(host_of(authority))?;
+        self.hosts.get(position as usize).map(Arc::as_ref)
+    }
+}
+
+impl HostIndex {
+    fn lookup(&self, host: &str) -> Option<u32> {
+        self.named(host).or(self.any)
     }
 
-    fn lookup(&self, host: &str) -> Option<u32> {
+    fn named(&self, host: &str) -> Option<u32> {
         if host.is_empty() || host.len() > LONGEST_HOST {
             return None;
         }
@@ -94,18 +127,18 @@ impl HostTable {
         } else {
             host
         };
-        if let Some(index) = self.exact.get(host) {
-            return Some(*index);
+        if let Some(position) = self.exact.get(host) {
+            return Some(*position);
         }
         if self.suffix.is_empty() {
             return None;
         }
         // The first dot gives the longest suffix. Something must stand before it: `.example.com` is no match.
         let mut from = 1;
-        while let Some(dot) = host.get(from..).and_then(|rest| rest.find('.')) {
+        while let Some(dot) = memchr::memchr(b'.', host.as_bytes().get(from..)?) {
             let at = from + dot;
-            if let Some(index) = host.get(at..).and_then(|suffix| self.suffix.get(suffix)) {
-                return Some(*index);
+            if let Some(position) = host.get(at..).and_then(|suffix| self.suffix.get(suffix)) {
+                return Some(*position);
             }
             from = at + 1;
         }
@@ -115,9 +148,8 @@ impl HostTable {
 
 /// The authority without its port. An IPv6 literal keeps its brackets.
 fn host_of(authority: &str) -> &str {
-    let colon = match authority.rfind(']') {
-        Some(end) => authority.get(end..).and_then(|rest| rest.find(':')).map(|at| end + at),
-        None => authority.find(':'),
-    };
-    colon.and_then(|at| authority.get(..at)).unwrap_or(authority)
+    let bytes = authority.as_bytes();
+    let from = if bytes.first() == Some(&b'[') { memchr::memchr(b']', bytes).unwrap_or(0) } else { 0 };
+    let colon = bytes.get(from..).and_then(|rest| memchr::memchr(b':', rest));
+    colon.and_then(|at| authority.get(..from + at)).unwrap_or(authority)
 }

@@ -1,6 +1,7 @@
 //! The read path: immutable tables that answer requests. They are made by [`compile`](crate::compile) and shared by all
 //! workers. A match neither allocates nor locks. This room knows nothing of the users' API.
 
+mod candidates;
 mod condition;
 mod decision;
 mod explain;
@@ -11,6 +12,7 @@ mod pattern;
 mod request;
 mod rewrite;
 mod route_table;
+mod route_trie;
 mod split;
 mod template;
 mod time;
@@ -27,10 +29,11 @@ pub(crate) use header_ops::{Pass, Side, Value};
 pub(crate) use host_table::HostEntry;
 pub use host_table::HostTable;
 pub use listener_table::{CompiledListener, CompiledProtocol, CompiledTlsServer, TlsTable};
-pub(crate) use pattern::Pattern;
+pub(crate) use pattern::{Engine, Pattern, PatternSet};
 pub use request::Request;
 pub use rewrite::{CompiledPathRewrite, SubstitutionPart, https_location};
-pub(crate) use route_table::RouteTable;
+pub(crate) use route_table::{Destinations, RouteTable, Slots};
+pub(crate) use route_trie::{Buckets, Entry, Node, Place};
 pub use template::FormatContext;
 pub(crate) use template::{Command, Part, Template};
 
@@ -43,6 +46,8 @@ pub struct Snapshot {
     pub listeners: HashMap<Key, Arc<CompiledListener>>,
     /// By index; ordered by key.
     pub clusters: Vec<Arc<Destination>>,
+    /// Host tables by the key of their route set, whether a listener names them or not.
+    pub(crate) tables: HashMap<Key, Arc<HostTable>>,
 }
 
 impl Snapshot {

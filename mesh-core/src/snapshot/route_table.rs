@@ -1,65 +1,124 @@
 //! The rules of one virtual host: the first in order that matches wins.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{CompiledAction, CompiledRule, Decision, ExplainedRule, HostEntry, Pattern, Request};
+use super::candidates::{Candidates, every};
+use super::{CompiledAction, CompiledRule, Decision, ExplainedRule, HostEntry, Node, Request};
 use crate::model::{Key, PathMatch, VirtualHost};
 
-#[derive(Debug)]
+/// Rules have slots, which they keep when rules before them come and go; their order stands apart. So an edit changes
+/// little of a large table.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RouteTable {
-    pub(crate) model: Arc<VirtualHost>,
-    pub(crate) rules: Vec<Arc<CompiledRule>>,
-    pub(crate) patterns: Vec<Option<Arc<Pattern>>>,
-    /// Destinations that the splits name, by slot; none: one that translation did not know.
-    pub(crate) slots: Vec<Option<Key>>,
+    pub(crate) rules: Slots,
+    /// Slot by rank.
+    pub(crate) order: Vec<u32>,
+    /// Rank by slot; `u32::MAX` for a slot without rule.
+    pub(crate) ranks: Vec<u32>,
+    pub(crate) exact_case: Arc<Node>,
+    /// Of rules that ignore case; its paths are lower case.
+    pub(crate) any_case: Option<Arc<Node>>,
+    pub(crate) destinations: Arc<Destinations>,
+}
+
+/// Destinations that splits name, by slot. Slots are never reused, so a rule may stay as it is while others change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Destinations {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) by_key: HashMap<Key, u32, foldhash::fast::RandomState>,
+}
+
+/// Rules by slot, in shared pieces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots {
+    pieces: Vec<Arc<Vec<Arc<CompiledRule>>>>,
+}
+
+const PIECE: usize = 256;
+
+impl Slots {
+    pub(crate) fn get(&self, slot: u32) -> Option<&Arc<CompiledRule>> {
+        let slot = slot as usize;
+        self.pieces.get(slot / PIECE)?.get(slot % PIECE)
+    }
+
+    /// Puts a rule in a slot that exists, or in the one behind the last.
+    pub(crate) fn put(&mut self, slot: u32, rule: Arc<CompiledRule>) {
+        let slot = slot as usize;
+        if slot / PIECE == self.pieces.len() {
+            self.pieces.push(Arc::new(Vec::with_capacity(PIECE)));
+        }
+        let Some(piece) = self.pieces.get_mut(slot / PIECE).map(Arc::make_mut) else { return };
+        match piece.get_mut(slot % PIECE) {
+            Some(place) => *place = rule,
+            None => piece.push(rule),
+        }
+    }
 }
 
 impl RouteTable {
+    pub(crate) fn find(&self, request: &Request<'_>) -> Option<&CompiledRule> {
+        let mut candidates = Candidates::new(&self.ranks);
+        let path = request.path.as_bytes();
+        self.exact_case.walk::<false>(path, |node, at_end| candidates.visit(node, at_end, request));
+        if let Some(any_case) = &self.any_case {
+            any_case.walk::<true>(path, |node, at_end| candidates.visit(node, at_end, request));
+        }
+        let winner = candidates.first(|entry| self.rules.get(entry.slot()).is_some_and(|rule| rule.holds(request)))?;
+        self.rules.get(winner.slot()).map(Arc::as_ref)
+    }
+
     /// Tells of every rule, up to the winner, whether it matched and if not why.
-    pub(crate) fn consider(&self, request: &Request<'_>, told: &mut Vec<ExplainedRule>) -> Option<&CompiledRule> {
-        let candidates = self.model.rules.iter().zip(&self.rules).zip(&self.patterns);
-        for ((rule, compiled), pattern) in candidates {
-            let failed = if path_matches(&rule.predicate.path, pattern.as_deref(), request.path) {
-                compiled.conditions.iter().find(|condition| !condition.holds(request)).map(ToString::to_string)
+    pub(crate) fn consider(
+        &self,
+        host: &VirtualHost,
+        request: &Request<'_>,
+        told: &mut Vec<ExplainedRule>,
+    ) -> Option<&CompiledRule> {
+        let mut reached = vec![false; self.ranks.len()];
+        let mut reach = |slot: u32| {
+            if let Some(place) = reached.get_mut(slot as usize) {
+                *place = true;
+            }
+        };
+        let path = request.path.as_bytes();
+        self.exact_case.walk::<false>(path, |node, end| every(node, end, request.path, &mut |e| reach(e.slot())));
+        if let Some(any_case) = &self.any_case {
+            any_case.walk::<true>(path, |node, end| every(node, end, request.path, &mut |e| reach(e.slot())));
+        }
+        for (model, slot) in host.rules.iter().zip(&self.order) {
+            let Some(rule) = self.rules.get(*slot) else { continue };
+            let failed = if let Some(refused) = &rule.refused {
+                Some(format!("{refused} is refused, so the rule never matches"))
+            } else if reached.get(*slot as usize) != Some(&true) {
+                Some(path_text(&model.predicate.path))
             } else {
-                Some(format!("uri: {:?}", rule.predicate.path))
+                rule.conditions.iter().find(|condition| !condition.holds(request)).map(ToString::to_string)
             };
             let matched = failed.is_none();
-            told.push(ExplainedRule {
-                rule: compiled.source.to_string(),
-                object: compiled.source.object.clone(),
-                http: compiled.source.http,
-                r#match: compiled.source.r#match,
-                name: compiled.name.as_deref().map(str::to_owned),
-                matched,
-                failed,
-            });
+            told.push(ExplainedRule::new(rule, failed));
             if matched {
-                return Some(compiled);
+                return Some(rule);
             }
         }
         None
     }
+}
 
-    pub(crate) fn find(&self, request: &Request<'_>) -> Option<&CompiledRule> {
-        let candidates = self.model.rules.iter().zip(&self.rules).zip(&self.patterns);
-        candidates
-            .filter(|((rule, _), pattern)| path_matches(&rule.predicate.path, pattern.as_deref(), request.path))
-            .map(|((_, compiled), _)| compiled.as_ref())
-            .find(|compiled| compiled.conditions.iter().all(|condition| condition.holds(request)))
+impl CompiledRule {
+    fn holds(&self, request: &Request<'_>) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(request))
     }
 }
 
-fn path_matches(path: &PathMatch, pattern: Option<&Pattern>, text: &str) -> bool {
+fn path_text(path: &PathMatch) -> String {
+    let note = |ignore_case: &bool| if *ignore_case { ", any case" } else { "" };
     match path {
-        PathMatch::Any => true,
-        PathMatch::Exact { value, ignore_case: false } => value == text,
-        PathMatch::Exact { value, ignore_case: true } => value.eq_ignore_ascii_case(text),
-        PathMatch::Prefix { value, ignore_case: false } => text.starts_with(value.as_str()),
-        PathMatch::Prefix { value, ignore_case: true } => {
-            text.as_bytes().get(..value.len()).is_some_and(|start| start.eq_ignore_ascii_case(value.as_bytes()))
-        }
-        PathMatch::Regex(_) => pattern.is_some_and(|pattern| pattern.is_match(text.as_bytes())),
+        PathMatch::Any => "uri: any".to_owned(),
+        PathMatch::Exact { value, ignore_case } => format!("uri: exact {value:?}{}", note(ignore_case)),
+        PathMatch::Prefix { value, ignore_case } => format!("uri: prefix {value:?}{}", note(ignore_case)),
+        PathMatch::Regex(text) => format!("uri: regex {text:?}"),
     }
 }
 
