@@ -15,7 +15,7 @@ const SERVER_NAME: HeaderValue = HeaderValue::from_static("istio-envoy");
 /// The headers of an upstream's answer as the client gets them (after [`super::hop_by_hop::clean_response`]).
 /// `service_time`: from the request's start upstream to the answer's head; none for upgrades.
 pub fn finish_response(headers: &mut HeaderMap, now: SystemTime, service_time: Option<Duration>) {
-    if headers.keys().any(|name| is_metadata(name)) {
+    if headers.keys().any(is_metadata) {
         headers.remove("x-envoy-peer-metadata");
         headers.remove("x-envoy-peer-metadata-id");
     }
