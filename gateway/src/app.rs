@@ -77,7 +77,7 @@ impl Process {
         observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
 
         let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
-        let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), resolver(), options);
+        let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
         let (send_command, commands) = mpsc::unbounded_channel();
         let admin = Arc::new(Admin {
             cells,
@@ -215,10 +215,6 @@ fn settings(loaded: &Loaded) -> Settings {
         hostname: hostname().into(),
         ..Settings::default()
     }
-}
-
-fn resolver() -> Arc<Resolver> {
-    Arc::new(Resolver {})
 }
 
 fn info(args: &RunArgs, started: Instant) -> Info {
