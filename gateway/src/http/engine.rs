@@ -225,3 +225,7 @@ fn accept_upgrade(exchange: &mut Exchange, upgrade: &HeaderValue) -> Result<(), 
     exchange.websocket = Some(upgrade.clone());
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
