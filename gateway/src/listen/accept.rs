@@ -199,10 +199,9 @@ async fn establish(
 ) -> Option<(Connection, ConnectionInfo)> {
     let local = local_address(&io, listening);
     let compiled = current(shared, listening);
-    let io = BufferedTcp::new(io);
     let (mut connection, tls) = match &compiled.protocol {
-        CompiledProtocol::Http(_) => (Connection::buffered(io), None),
-        CompiledProtocol::Tls(table) => match handshake::terminate(io, table, shared).await {
+        CompiledProtocol::Http(_) => (Connection::accepted(io), None),
+        CompiledProtocol::Tls(table) => match handshake::terminate(BufferedTcp::under_tls(io), table, shared).await {
             Ok((connection, tls)) => (connection, Some(tls)),
             Err(refusal) => {
                 refused(listening, peer, refusal);

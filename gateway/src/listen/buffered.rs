@@ -2,6 +2,8 @@
 //! leave in one system call. It lies under TLS as well as under clear text.
 //!
 //! The buffer exists only while something waits in it: an idle connection holds none. Spare buffers are kept per thread.
+//!
+//! Under TLS reads are gathered too: rustls asks for 4 KiB at a time, a record may have 16 KiB.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,6 +19,8 @@ use super::replay::Replay;
 
 /// How much is gathered at most. A write that does not fit leaves at once, together with what was gathered.
 const CAPACITY: usize = 16 * 1024;
+/// How much is read at once under TLS.
+const READ: usize = 32 * 1024;
 /// Spare buffers per thread.
 const SPARES: usize = 32;
 /// Slices of one gathered write.
@@ -24,6 +28,8 @@ const SLICES: usize = 16;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Where reads under TLS land before they are handed out.
+    static LANDING: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
 fn take_buffer() -> Vec<u8> {
@@ -55,12 +61,19 @@ pub struct BufferedTcp {
     gathered: Vec<u8>,
     /// How many of `gathered` are already sent.
     sent: usize,
+    /// Read already, not yet handed out.
     replay: Replay,
+    reads_ahead: bool,
 }
 
 impl BufferedTcp {
     pub fn new(io: TcpStream) -> Self {
-        Self { io, gathered: Vec::new(), sent: 0, replay: Replay::default() }
+        Self { io, gathered: Vec::new(), sent: 0, replay: Replay::default(), reads_ahead: false }
+    }
+
+    /// For a TLS session to lie on it.
+    pub fn under_tls(io: TcpStream) -> Self {
+        Self { reads_ahead: true, ..Self::new(io) }
     }
 
     /// The bytes will be read again before those of the socket.
@@ -70,6 +83,22 @@ impl BufferedTcp {
 
     pub fn get_ref(&self) -> &TcpStream {
         &self.io
+    }
+
+    /// Reads more than `buffer` can take, and keeps the rest.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        LANDING.with(|landing| {
+            let Ok(mut landing) = landing.try_borrow_mut() else {
+                return Pin::new(&mut self.io).poll_read(cx, buffer);
+            };
+            let mut landed = ReadBuf::new(&mut landing);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut landed))?;
+            let count = landed.filled().len().min(buffer.remaining());
+            let (now, later) = landed.filled().split_at(count);
+            buffer.put_slice(now);
+            self.replay.push_front(later);
+            Poll::Ready(Ok(()))
+        })
     }
 
     fn release(&mut self) {
@@ -138,6 +167,9 @@ impl AsyncRead for BufferedTcp {
         let this = self.get_mut();
         if this.replay.read(buffer) {
             return Poll::Ready(Ok(()));
+        }
+        if this.reads_ahead && buffer.remaining() < READ {
+            return this.poll_read_ahead(cx, buffer);
         }
         Pin::new(&mut this.io).poll_read(cx, buffer)
     }

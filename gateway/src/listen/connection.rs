@@ -44,10 +44,12 @@ impl Connection {
     /// Clear text, either side. Sets TCP_NODELAY: gathering is done here, not by the kernel.
     pub fn plain(io: TcpStream) -> Self {
         let _ = io.set_nodelay(true);
-        Self::buffered(BufferedTcp::new(io))
+        Self::accepted(io)
     }
 
-    pub(super) fn buffered(io: BufferedTcp) -> Self {
+    /// Clear text from a socket of ours, which hands on its options.
+    pub(super) fn accepted(io: TcpStream) -> Self {
+        let io = BufferedTcp::new(io);
         Self { fd: io.as_raw_fd(), transport: Transport::Plain(io), replay: Replay::default(), alpn: None }
     }
 
@@ -152,7 +154,15 @@ impl AsyncRead for Connection {
         if self.replay.read(buffer) {
             return Poll::Ready(Ok(()));
         }
-        each!(self, io => io.poll_read(cx, buffer))
+        let Transport::Server(stream) = &mut self.transport else {
+            return each!(self, io => io.poll_read(cx, buffer));
+        };
+        match Pin::new(&mut **stream).poll_read(cx, buffer) {
+            // Many clients close without close_notify. Requests say where they end, so nothing can be cut unseen. (What
+            // destinations send may last until they close: there it stays an error.)
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            other => other,
+        }
     }
 }
 

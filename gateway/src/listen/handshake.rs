@@ -16,7 +16,10 @@ use super::{BufferedTcp, Connection, TlsInfo};
 
 /// Record type of a handshake, the first byte of every TLS connection.
 const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const TLS12: (u8, u8) = (3, 3);
 /// Alert descriptions, RFC 8446 section 6.
+const PROTOCOL_VERSION: u8 = 70;
 const INTERNAL_ERROR: u8 = 80;
 const UNRECOGNIZED_NAME: u8 = 112;
 /// How long the client may take to read an alert.
@@ -48,7 +51,12 @@ pub(super) async fn terminate(
 }
 
 async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Result<(Connection, TlsInfo), Refusal> {
-    peek(&mut io).await?;
+    if let Err((refusal, alert)) = peek(&mut io).await {
+        if let Some(alert) = alert {
+            send_alert(io, alert).await;
+        }
+        return Err(refusal);
+    }
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), io);
     let start = match (&mut acceptor).await {
         Ok(start) => start,
@@ -66,7 +74,7 @@ async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Re
             None => (sni, Err((Refusal::UnknownName, UNRECOGNIZED_NAME))),
             Some(server) => {
                 let certificates = shared.cells.certificates.load();
-                let config = shared.configs.for_handshake(&server.server.tls, &certificates, hello.alpn());
+                let config = shared.configs.for_handshake(&server.server.tls, &certificates, &hello);
                 (sni, config.ok_or((Refusal::NoCertificate, INTERNAL_ERROR)))
             }
         }
@@ -91,18 +99,24 @@ async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Re
     }
 }
 
-/// Looks at the first bytes without consuming them: clear text gets no alert, which it could not read.
-async fn peek(io: &mut BufferedTcp) -> Result<(), Refusal> {
+/// Looks at the first bytes without consuming them: clear text gets no alert, which it could not read; and of clients
+/// whose newest version is too old rustls would say something else than that.
+async fn peek(io: &mut BufferedTcp) -> Result<(), (Refusal, Option<u8>)> {
     // A ClientHello with a post-quantum share is larger than an Ethernet frame; mostly all of it is here at once.
     let mut buffer = [0; 2048];
-    let count = io.read(&mut buffer).await.map_err(|_| Refusal::Left)?;
-    match buffer.first() {
-        _ if count == 0 => Err(Refusal::Left),
-        Some(&HANDSHAKE) => {
-            io.unread(buffer.get(..count).unwrap_or_default());
+    let count = io.read(&mut buffer).await.map_err(|_| (Refusal::Left, None))?;
+    let bytes = buffer.get(..count).unwrap_or_default();
+    match bytes {
+        [] => Err((Refusal::Left, None)),
+        // Record header, type and length of the ClientHello, its version.
+        [HANDSHAKE, _, _, _, _, CLIENT_HELLO, _, _, _, major, minor, ..] if (*major, *minor) < TLS12 => {
+            Err((Refusal::Failed, Some(PROTOCOL_VERSION)))
+        }
+        [HANDSHAKE, ..] => {
+            io.unread(bytes);
             Ok(())
         }
-        _ => Err(Refusal::NotTls),
+        _ => Err((Refusal::NotTls, None)),
     }
 }
 

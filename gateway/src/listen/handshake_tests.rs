@@ -168,6 +168,58 @@ async fn the_post_quantum_hybrid_is_preferred() {
 }
 
 #[tokio::test]
+async fn aes_128_is_taken_unless_the_client_has_no_aes() {
+    use rustls::crypto::aws_lc_rs::{cipher_suite as suite, default_provider};
+    let a = issue("a.example");
+    let (_gate, address) = gate(vec![server(&["a.example"], &["a"])], &[("a", &a)]).await;
+    let (aes, aes256, chacha) =
+        (suite::TLS13_AES_128_GCM_SHA256, suite::TLS13_AES_256_GCM_SHA384, suite::TLS13_CHACHA20_POLY1305_SHA256);
+    for (order, expected) in [([aes256, aes, chacha], aes), ([chacha, aes256, aes], chacha)] {
+        let provider = rustls::crypto::CryptoProvider { cipher_suites: order.to_vec(), ..default_provider() };
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(a.der.clone()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = connect_tls(address, &Arc::new(config), "a.example").await.unwrap();
+        assert_eq!(stream.get_ref().1.negotiated_cipher_suite(), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_too_old_is_told_so() {
+    let a = issue("a.example");
+    let (gate, address) = gate(vec![server(&["a.example"], &["a"])], &[("a", &a)]).await;
+    let mut io = TcpStream::connect(address).await.unwrap();
+    // TLS 1.1
+    io.write_all(&[22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2]).await.unwrap();
+    let mut read = Vec::new();
+    soon(io.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(read, [21, 3, 3, 0, 2, 2, 70]);
+    drop(io);
+    until(|| gate.counts("tls").handshake_failures == 1).await;
+}
+
+#[tokio::test]
+async fn large_bodies_pass_both_ways() {
+    let a = issue("a.example");
+    let (_gate, address) = gate(vec![server(&["a.example"], &["a"])], &[("a", &a)]).await;
+    let stream = connect_tls(address, &Arc::new(client(&[&a], &["h2"])), "a.example").await.unwrap();
+    let (mut read, mut write) = tokio::io::split(stream);
+    read_word(&mut read).await;
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let mut received = vec![0; sent.len()];
+    let send = async {
+        write.write_all(&sent).await.unwrap();
+        write.flush().await.unwrap();
+    };
+    soon(async { tokio::join!(send, read.read_exact(&mut received)).1.unwrap() }).await;
+    assert!(received == sent);
+}
+
+#[tokio::test]
 async fn protocols_that_we_do_not_know_are_no_reason_to_refuse() {
     let a = issue("a.example");
     let (_gate, address) = gate(vec![server(&["a.example"], &["a"])], &[("a", &a)]).await;
@@ -188,6 +240,23 @@ async fn protocols_that_we_do_not_know_are_no_reason_to_refuse() {
     let config = Arc::new(client(&[&a], &["http/1.1", "foo", "h2"]));
     let stream = connect_tls(address, &config, "a.example").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+}
+
+#[tokio::test]
+async fn a_client_may_close_without_close_notify() {
+    let a = issue("a.example");
+    let (gate, address) = gate(vec![server(&["a.example"], &["a"])], &[("a", &a)]).await;
+    let config = Arc::new(client(&[&a], &["h2"]));
+    let mut stream = connect_tls(address, &config, "a.example").await.unwrap();
+    read_word(&mut stream).await;
+    assert_eq!(say(&mut stream, "x").await, "x");
+    let (io, _) = stream.get_mut();
+    io.shutdown().await.unwrap();
+    // Seen as a close, not as an error: the handler says good-bye in order.
+    let mut record = [0; 64];
+    assert_ne!(soon(io.read(&mut record)).await.unwrap(), 0, "close_notify");
+    assert_eq!(record[..3], [23, 3, 3]);
+    soon(gate.manager.idle()).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{SignatureAlgorithm, SupportedProtocolVersion};
+use rustls::{CipherSuite, SignatureAlgorithm, SupportedProtocolVersion};
 
 use super::certs::CertificateTable;
 use super::provider::provider;
@@ -41,13 +41,12 @@ impl ServerConfigs {
         Ok(Self { tls12: template(&[&TLS12])?, tls13: template(&[&TLS13])?, both: template(&[&TLS13, &TLS12])? })
     }
 
-    /// The configuration for one handshake, with the protocols that the client offers. None if no certificate of the
-    /// server is usable.
-    pub fn for_handshake<'a>(
+    /// The configuration for one handshake. None if no certificate of the server is usable.
+    pub fn for_handshake(
         &self,
         tls: &TlsTermination,
         certificates: &CertificateTable,
-        offered: Option<impl Iterator<Item = &'a [u8]>>,
+        hello: &ClientHello<'_>,
     ) -> Option<ServerConfig> {
         let keys = certificates.keys(&tls.certificates);
         if keys.is_empty() {
@@ -62,12 +61,23 @@ impl ServerConfigs {
         config.cert_resolver = Arc::new(Choice(keys));
         // A client that offers none of ours is not refused: its first bytes show what it speaks.
         let ours = &config.alpn_protocols;
-        let common = offered.is_some_and(|mut offered| offered.any(|offer| ours.iter().any(|our| our == offer)));
+        let common = hello.alpn().is_some_and(|mut offered| offered.any(|offer| ours.iter().any(|our| our == offer)));
         if !common {
             config.alpn_protocols.clear();
         }
+        // The cheapest suite for us, unless the client has no hardware for AES, which it shows by its own order.
+        config.ignore_client_order = !hello.cipher_suites().first().is_some_and(is_chacha);
         Some(config)
     }
+}
+
+fn is_chacha(suite: &CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+    )
 }
 
 /// The certificates of one server, most preferred first.
