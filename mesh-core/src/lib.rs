@@ -12,5 +12,7 @@ pub mod lb;
 pub mod model;
 pub mod object;
 pub mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod translate;
 pub mod world;

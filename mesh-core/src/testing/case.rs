@@ -1,0 +1,212 @@
+//! A case: what is configured, what listens behind, what is asked.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Expect, ExpectedDiagnostic};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The one rule that this case is about.
+    pub about: String,
+    /// Where the rule is written, for example `ISTIO.md 1.2.3 rewrite.uri`.
+    #[serde(default)]
+    pub from: Option<String>,
+    #[serde(default)]
+    pub proxy: Proxy,
+    /// Runners that can show it; empty: all.
+    #[serde(default)]
+    pub runners: Vec<Runner>,
+    /// Ordinary API objects. `${NAME.address}`, `${NAME.port}`: a backend's; `${cert.HOST}`, `${key.HOST}`: PEM, base64, of a
+    /// certificate for HOST.
+    #[serde(default)]
+    pub config: String,
+    #[serde(default)]
+    pub backends: BTreeMap<String, Backend>,
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// Of the first configuration. `Some`: these and no other errors or warnings.
+    #[serde(default)]
+    pub diagnostics: Option<Vec<ExpectedDiagnostic>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runner {
+    Memory,
+    Process,
+    Cluster,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proxy {
+    pub role: String,
+    pub namespace: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            role: "edge".to_owned(),
+            namespace: "istio-system".to_owned(),
+            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+        }
+    }
+}
+
+/// A server behind the gateway: `echo`, or what differs from an echo.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Backend {
+    Named(BackendKind),
+    Settings(BackendSettings),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendKind {
+    /// Answers 200 with a JSON of what it saw.
+    Echo,
+    /// An address where nobody listens.
+    Refused,
+    /// A service without endpoints.
+    Empty,
+    /// Closes each connection as soon as a request has begun.
+    Close,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackendSettings {
+    pub kind: BackendKind,
+    /// Service (namespace `default`) that is made for it, with port 80; default: the name without `-vN`. `none`: the
+    /// configuration does it.
+    pub service: Option<String>,
+    pub namespace: String,
+    /// `http`, `http2`, `grpc`: protocol of the service's port.
+    pub protocol: String,
+    /// Labels of the endpoint; default: `version: vN` of the name.
+    pub labels: BTreeMap<String, String>,
+    pub status: u16,
+    /// The first so many requests get `status`, later ones 200.
+    pub fail_first: Option<u32>,
+    pub delay_ms: u64,
+    pub headers: BTreeMap<String, String>,
+    pub trailers: BTreeMap<String, String>,
+    /// Instead of the JSON.
+    pub body: Option<String>,
+}
+
+impl Default for BackendSettings {
+    fn default() -> Self {
+        Self {
+            kind: BackendKind::Echo,
+            service: None,
+            namespace: "default".to_owned(),
+            protocol: "http".to_owned(),
+            labels: BTreeMap::new(),
+            status: 200,
+            fail_first: None,
+            delay_ms: 0,
+            headers: BTreeMap::new(),
+            trailers: BTreeMap::new(),
+            body: None,
+        }
+    }
+}
+
+impl Backend {
+    pub fn settings(&self) -> BackendSettings {
+        match self {
+            Backend::Named(kind) => BackendSettings { kind: *kind, ..BackendSettings::default() },
+            Backend::Settings(settings) => settings.clone(),
+        }
+    }
+}
+
+/// Exactly one of `request`, `apply`, `delete`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    #[serde(default)]
+    pub request: Option<Request>,
+    #[serde(default)]
+    pub expect: Option<Expect>,
+    /// Objects added or replaced between requests.
+    #[serde(default)]
+    pub apply: Option<String>,
+    /// `Kind/namespace/name`
+    #[serde(default)]
+    pub delete: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Request {
+    /// `:8080`; the port that a Gateway names.
+    pub to: String,
+    pub host: String,
+    pub method: String,
+    /// With query.
+    pub path: String,
+    /// A list gives several lines of one name.
+    pub headers: BTreeMap<String, Lines>,
+    pub body: Option<String>,
+    pub trailers: BTreeMap<String, String>,
+    pub tls: Option<Tls>,
+    /// `h1`, `h2` (in clear text: prior knowledge); over TLS what ALPN says.
+    pub protocol: Option<String>,
+    pub repeat: u32,
+    /// Bytes to send as they are on HTTP/1.1, instead of all of the above but `to` and `tls`; `\r\n` for each line break.
+    pub raw: Option<String>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            to: ":8080".to_owned(),
+            host: "a.example".to_owned(),
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            headers: BTreeMap::new(),
+            body: None,
+            trailers: BTreeMap::new(),
+            tls: None,
+            protocol: None,
+            repeat: 1,
+            raw: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Lines {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Lines {
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        match self {
+            Lines::One(line) => std::slice::from_ref(line).iter(),
+            Lines::Many(lines) => lines.iter(),
+        }
+        .map(String::as_str)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// None: no SNI.
+    pub sni: Option<String>,
+    /// Default: what `protocol` needs.
+    pub alpn: Option<Vec<String>>,
+    /// `1.2` or `1.3`: this one only.
+    pub version: Option<String>,
+}

@@ -1,0 +1,82 @@
+//! What must come of a request, and what must be said of a configuration.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Matcher;
+
+/// Every key that is given must hold. A runner that cannot see one says so.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    pub status: Option<u16>,
+    /// Who answered.
+    pub backend: Option<String>,
+    /// `namespace/name[http]`, or `none`.
+    pub rule: Option<String>,
+    /// The request as the backend got it: `method`, `path` (with query), `authority`, `protocol`, `body`, `header.NAME`,
+    /// `trailer.NAME`.
+    pub saw: BTreeMap<String, Matcher>,
+    /// The answer as the client got it: `body`, `protocol`, `header.NAME`, `trailer.NAME`, and of a TLS connection `alpn`,
+    /// `certificate` (a DNS name in it).
+    pub reply: BTreeMap<String, Matcher>,
+    /// Share per backend over `repeat` requests: `0.9±0.03`.
+    pub split: BTreeMap<String, Share>,
+    /// The connection fails: `refused` (no listener), `tls` (no handshake), `closed` (closed without an answer).
+    pub error: Option<String>,
+    /// Response flags of the access log.
+    pub flags: Option<String>,
+    /// Details of the access log.
+    pub details: Option<String>,
+    /// The answer takes at least, at most so long.
+    pub after_ms: Option<u64>,
+    pub within_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    pub share: f64,
+    pub tolerance: f64,
+}
+
+impl Share {
+    pub fn accepts(&self, count: u32, of: u32) -> bool {
+        (f64::from(count) / f64::from(of.max(1)) - self.share).abs() <= self.tolerance + f64::EPSILON
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Number(f64),
+        }
+        let number = |text: &str| {
+            text.trim().parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is no share such as 0.9±0.03")))
+        };
+        match Written::deserialize(deserializer)? {
+            Written::Number(share) => Ok(Share { share, tolerance: 0.0 }),
+            Written::Text(text) => match text.split_once('±') {
+                Some((share, tolerance)) => Ok(Share { share: number(share)?, tolerance: number(tolerance)? }),
+                None => Ok(Share { share: number(&text)?, tolerance: 0.0 }),
+            },
+        }
+    }
+}
+
+/// Every key that is given must hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExpectedDiagnostic {
+    pub code: Option<String>,
+    /// `Kind/namespace/name`
+    pub object: Option<String>,
+    pub field: Option<String>,
+    /// Line in `config`, from 1.
+    pub line: Option<u32>,
+    pub severity: Option<String>,
+    pub message: Option<Matcher>,
+}

@@ -1,0 +1,251 @@
+//! A server behind the gateway, on a loopback address of its own: HTTP/1.1 and HTTP/2 with prior knowledge. An echo says
+//! in JSON what it saw; other servers are made from a function.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use mesh_core::testing::{BackendKind, BackendSettings};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::ports;
+
+pub type Body = BoxBody<Bytes, Infallible>;
+
+/// Listens until it is dropped.
+pub struct Backend {
+    pub address: SocketAddr,
+    requests: Arc<AtomicU32>,
+    connections: Arc<AtomicU32>,
+    last: Arc<Mutex<Option<Saw>>>,
+    task: JoinHandle<()>,
+}
+
+/// What an echo saw of a request.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Saw {
+    pub backend: String,
+    pub method: String,
+    /// With query.
+    pub path: String,
+    pub authority: String,
+    pub protocol: String,
+    /// Names in lower case, in order, repeats included.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub body_length: u64,
+    pub trailers: Vec<(String, String)>,
+}
+
+impl Backend {
+    /// Every request goes to `handler`.
+    pub async fn start<H, F>(handler: H) -> anyhow::Result<Backend>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let requests = Arc::new(AtomicU32::new(0));
+        let counter = requests.clone();
+        Self::start_raw_counted(requests, move |stream| {
+            let (handler, counter) = (handler.clone(), counter.clone());
+            async move {
+                let service = hyper::service::service_fn(move |request| {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    let answer = handler(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            }
+        })
+        .await
+    }
+
+    /// Every connection goes to `handler`.
+    pub async fn start_raw<H, F>(handler: H) -> anyhow::Result<Backend>
+    where
+        H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::start_raw_counted(Arc::default(), handler).await
+    }
+
+    async fn start_raw_counted<H, F>(requests: Arc<AtomicU32>, handler: H) -> anyhow::Result<Backend>
+    where
+        H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((ports::loopback(), 0)).await?;
+        let address = listener.local_addr()?;
+        let connections = Arc::new(AtomicU32::new(0));
+        let counter = connections.clone();
+        let task = tokio::spawn(async move {
+            // Its connections end with it.
+            let mut running = tokio::task::JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let Ok((stream, _)) = accepted else { return };
+                        let _ = stream.set_nodelay(true);
+                        counter.fetch_add(1, Ordering::Relaxed);
+                        running.spawn(handler(stream));
+                    }
+                    Some(_) = running.join_next() => {}
+                }
+            }
+        });
+        Ok(Backend { address, requests, connections, last: Arc::default(), task })
+    }
+
+    pub async fn echo(name: &str) -> anyhow::Result<Backend> {
+        Self::with_settings(name, &BackendSettings::default()).await
+    }
+
+    /// As a case file describes it.
+    pub async fn with_settings(name: &str, settings: &BackendSettings) -> anyhow::Result<Backend> {
+        if settings.kind == BackendKind::Close {
+            return Self::start_raw(|mut stream| async move {
+                let mut some = [0; 4096];
+                let _ = stream.read(&mut some).await;
+            })
+            .await;
+        }
+        let (name, settings) = (Arc::<str>::from(name), Arc::new(settings.clone()));
+        let seen = Arc::new(AtomicU32::new(0));
+        let last = Arc::new(Mutex::new(None));
+        let keep = last.clone();
+        let mut backend = Self::start(move |request| {
+            let (name, settings, keep) = (name.clone(), settings.clone(), keep.clone());
+            let index = seen.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let saw = saw(request, &name).await;
+                if let Ok(mut last) = keep.lock() {
+                    *last = Some(saw.clone());
+                }
+                answer(saw, &name, &settings, index).await
+            }
+        })
+        .await?;
+        backend.last = last;
+        Ok(backend)
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The last request that an echo saw.
+    pub fn last(&self) -> Option<Saw> {
+        self.last.lock().ok()?.clone()
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(saw: Saw, name: &str, settings: &BackendSettings, index: u32) -> Response<Body> {
+    if settings.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(settings.delay_ms)).await;
+    }
+    let failing = settings.fail_first.is_none_or(|first| index < first);
+    let status = if failing { StatusCode::from_u16(settings.status).unwrap_or_default() } else { StatusCode::OK };
+    let body = settings.body.clone().unwrap_or_else(|| serde_json::to_string(&saw).unwrap_or_default());
+    let mut response = Response::new(text(body, &settings.trailers));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    if let Ok(name) = HeaderValue::from_str(name) {
+        headers.insert("x-backend", name);
+    }
+    for (name, value) in &settings.headers {
+        if let Some((name, value)) = header(name, value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// A body of known length, or with trailers behind it.
+pub fn text(body: impl Into<Bytes>, trailers: &BTreeMap<String, String>) -> Body {
+    let body = body.into();
+    if trailers.is_empty() {
+        return Full::new(body).boxed();
+    }
+    let trailers: HeaderMap = trailers.iter().filter_map(|(name, value)| header(name, value)).collect();
+    Full::new(body).with_trailers(async move { Some(Ok(trailers)) }).boxed()
+}
+
+/// A body that is sent frame by frame as they come.
+pub fn streamed(frames: tokio::sync::mpsc::Receiver<Frame<Bytes>>) -> Body {
+    Receiver(frames).boxed()
+}
+
+struct Receiver(tokio::sync::mpsc::Receiver<Frame<Bytes>>);
+
+impl hyper::body::Body for Receiver {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+    }
+}
+
+fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((name.parse().ok()?, value.parse().ok()?))
+}
+
+async fn saw(request: Request<Incoming>, name: &str) -> Saw {
+    let (head, body) = request.into_parts();
+    let lines = |headers: &HeaderMap| {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        headers.iter().map(line).collect::<Vec<_>>()
+    };
+    let host = head.headers.get("host").and_then(|host| host.to_str().ok());
+    let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default().to_owned();
+    let mut saw = Saw {
+        backend: name.to_owned(),
+        method: head.method.to_string(),
+        path: head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        authority,
+        protocol: format!("{:?}", head.version),
+        headers: lines(&head.headers),
+        ..Saw::default()
+    };
+    // A body that breaks off is reported as far as it came.
+    if let Ok(collected) = body.collect().await {
+        saw.trailers = collected.trailers().map(lines).unwrap_or_default();
+        let bytes = collected.to_bytes();
+        saw.body_length = bytes.len() as u64;
+        saw.body = String::from_utf8_lossy(bytes.get(..bytes.len().min(65_536)).unwrap_or_default()).into_owned();
+    }
+    saw
+}

@@ -1,0 +1,114 @@
+//! The configuration of a case as a runner needs it: placeholders filled in, services made for backends.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mesh_core::testing::{BackendKind, BackendSettings, Case};
+use serde_json::{Value, json};
+
+use crate::certs;
+
+/// Where the backends are.
+pub type Addresses = BTreeMap<String, SocketAddr>;
+
+/// Fills in `${...}`.
+pub fn fill(text: &str, addresses: &Addresses) -> anyhow::Result<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        out.push_str(&rest[..at]);
+        let (name, behind) = rest[at + 2..].split_once('}').context("`${` without `}`")?;
+        out.push_str(&placeholder(name, addresses)?);
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn placeholder(name: &str, addresses: &Addresses) -> anyhow::Result<String> {
+    if let Some(host) = name.strip_prefix("cert.") {
+        return Ok(BASE64.encode(certs::certificate(host)?.certificate_pem));
+    }
+    if let Some(host) = name.strip_prefix("key.") {
+        return Ok(BASE64.encode(certs::certificate(host)?.key_pem));
+    }
+    let (backend, what) = name.rsplit_once('.').with_context(|| format!("`${{{name}}}` is no placeholder"))?;
+    let address = addresses.get(backend).with_context(|| format!("`${{{name}}}`: no such backend"))?;
+    match what {
+        "address" => Ok(address.ip().to_string()),
+        "port" => Ok(address.port().to_string()),
+        _ => bail!("`${{{name}}}`: neither address nor port"),
+    }
+}
+
+/// ServiceEntries (JSON documents are YAML) for the backends: one per service, port 80, an endpoint per backend.
+pub fn services(case: &Case, addresses: &Addresses) -> Vec<Value> {
+    let mut services: BTreeMap<(String, String), (String, Vec<Value>)> = BTreeMap::new();
+    for (name, backend) in &case.backends {
+        let settings = backend.settings();
+        let Some((service, labels)) = service(name, &settings) else { continue };
+        let key = (settings.namespace.clone(), service);
+        let (_, endpoints) = services.entry(key).or_insert_with(|| (settings.protocol.clone(), Vec::new()));
+        if settings.kind == BackendKind::Empty {
+            continue;
+        }
+        if let Some(address) = addresses.get(name) {
+            endpoints.push(json!({
+                "address": address.ip().to_string(),
+                "ports": { settings.protocol.clone(): address.port() },
+                "labels": labels,
+            }));
+        }
+    }
+    let entry = |((namespace, service), (protocol, endpoints)): ((String, String), (String, Vec<Value>))| {
+        json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "ServiceEntry",
+            "metadata": { "name": format!("case-{service}"), "namespace": namespace },
+            "spec": {
+                "hosts": [format!("{service}.{namespace}.svc.cluster.local")],
+                "location": "MESH_INTERNAL",
+                "resolution": "STATIC",
+                "ports": [{ "number": 80, "name": protocol, "protocol": protocol.to_uppercase() }],
+                "endpoints": endpoints,
+            },
+        })
+    };
+    services.into_iter().map(entry).collect()
+}
+
+/// Name of the service, and the labels of the endpoint.
+fn service(name: &str, settings: &BackendSettings) -> Option<(String, BTreeMap<String, String>)> {
+    let (base, version) = match name.rsplit_once("-v") {
+        Some((base, number)) if number.chars().all(|c| c.is_ascii_digit()) => (base, Some(format!("v{number}"))),
+        _ => (name, None),
+    };
+    let service = settings.service.clone().unwrap_or_else(|| base.to_owned());
+    if service == "none" {
+        return None;
+    }
+    let mut labels = settings.labels.clone();
+    if labels.is_empty() {
+        labels.insert("app".to_owned(), service.clone());
+        labels.extend(version.map(|version| ("version".to_owned(), version)));
+    }
+    Some((service, labels))
+}
+
+/// The documents of a text as values; none if it is not valid YAML.
+pub fn documents(text: &str) -> Option<Vec<Value>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).ok()?;
+    Some(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// `Kind/namespace/name`
+pub fn name_of(document: &Value) -> Option<String> {
+    let kind = document.get("kind")?.as_str()?;
+    let meta = document.get("metadata")?;
+    let name = meta.get("name")?.as_str()?;
+    let namespace = meta.get("namespace").and_then(Value::as_str).unwrap_or("default");
+    Some(format!("{kind}/{namespace}/{name}"))
+}

@@ -1,0 +1,406 @@
+//! The memory runner: objects -> world -> model -> tables -> decision, without a socket. It sees what the tables decide,
+//! not what the engine adds, times or speaks.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use mesh_core::api::{ApiObject, parse};
+use mesh_core::compile::compile;
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{CertificateSource, EndpointAddress, ProxyInfo, ResourceSet, Role};
+use mesh_core::snapshot::{
+    CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, FormatContext, HostTable, Request, Snapshot,
+    https_location,
+};
+use mesh_core::testing::{self, BackendKind, BackendSettings, Case, Expect};
+use mesh_core::translate::translate;
+use mesh_core::world::World;
+
+use super::verdict::{self, Finding, Observation};
+use super::{Outcome, config};
+
+/// Objects by `Kind/namespace/name`, and what came of them.
+struct Tables {
+    objects: BTreeMap<String, ApiObject>,
+    proxy: ProxyInfo,
+    set: ResourceSet,
+    snapshot: Snapshot,
+}
+
+pub fn run(case: &Case) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let addresses: config::Addresses = case
+        .backends
+        .keys()
+        .zip(1..)
+        .map(|(name, index)| (name.clone(), SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 10, index)), 18080)))
+        .collect();
+    let mut tables = Tables {
+        objects: BTreeMap::new(),
+        proxy: proxy(case),
+        set: ResourceSet::default(),
+        snapshot: Snapshot::default(),
+    };
+    let mut generated = String::new();
+    for service in config::services(case, &addresses) {
+        generated.push_str(&format!("---\n{service}\n"));
+    }
+    tables.add("generated.yaml", &generated)?;
+    let mut found = tables.add("config", &config::fill(&case.config, &addresses)?)?;
+    found.extend(tables.swap());
+    if let Some(expected) = &case.diagnostics {
+        let found: Vec<Finding> = found.iter().map(Finding::from).collect();
+        verdict::check_findings(expected, &found, &mut outcome);
+    }
+    let mut random = fastrand::Rng::with_seed(7);
+    for (index, step) in case.steps.iter().enumerate() {
+        if let Some(text) = &step.apply {
+            tables.add("apply", &config::fill(text, &addresses)?)?;
+        }
+        for name in &step.delete {
+            tables.objects.remove(name).with_context(|| format!("steps[{index}]: there is no {name}"))?;
+        }
+        if step.apply.is_some() || !step.delete.is_empty() {
+            tables.swap();
+        }
+        if let Some(request) = &step.request {
+            let expect = step.expect.clone().unwrap_or_default();
+            let asking = Asking { case, request, expect: &expect, addresses: &addresses };
+            asking.run(&format!("steps[{index}]"), &tables, &mut random, &mut outcome)?;
+        }
+    }
+    Ok(outcome)
+}
+
+fn proxy(case: &Case) -> ProxyInfo {
+    ProxyInfo {
+        id: "case".to_owned(),
+        role: Role::Edge,
+        namespace: case.proxy.namespace.clone(),
+        labels: case.proxy.labels.clone(),
+        service_account: String::new(),
+        locality: String::new(),
+        addresses: Vec::new(),
+    }
+}
+
+impl Tables {
+    fn add(&mut self, file: &str, text: &str) -> anyhow::Result<Vec<Diagnostic>> {
+        let parsed = parse(file, text, "default");
+        for object in parsed.objects {
+            self.objects.insert(object.object_ref().to_string(), object);
+        }
+        Ok(parsed.diagnostics)
+    }
+
+    fn swap(&mut self) -> Vec<Diagnostic> {
+        let world = World::from_objects(self.objects.values().cloned().collect());
+        let translation = translate(&world, &self.proxy);
+        let mut found = translation.diagnostics;
+        let generation = self.snapshot.generation + 1;
+        let compiled = compile(&translation.set, Some(&self.snapshot), generation);
+        found.extend(compiled.diagnostics);
+        (self.set, self.snapshot) = (translation.set, compiled.snapshot);
+        found
+    }
+
+    fn listener(&self, port: u16) -> Option<&Arc<CompiledListener>> {
+        self.snapshot.listeners.values().find(|listener| listener.listener.address.port() == port)
+    }
+
+    /// The routes behind a port, or why there are none.
+    fn routes(&self, port: u16, tls: Option<&testing::Tls>) -> Result<(&Arc<HostTable>, u16), &'static str> {
+        let listener = self.listener(port).ok_or("refused")?;
+        let user_port = listener.listener.port;
+        match (&listener.protocol, tls) {
+            (CompiledProtocol::Http(routes), None) => Ok((routes, user_port)),
+            (CompiledProtocol::Http(_), Some(_)) => Err("tls"),
+            (CompiledProtocol::Tls(_), None) => Err("closed"),
+            (CompiledProtocol::Tls(table), Some(tls)) => {
+                let server = table.server(tls.sni.as_deref()).ok_or("tls")?;
+                let missing = |source: &CertificateSource| match source {
+                    CertificateSource::Secret(key) => !self.set.secrets.contains_key(key),
+                    CertificateSource::Files { .. } => false,
+                };
+                if server.server.tls.certificates.iter().all(missing) {
+                    return Err("tls");
+                }
+                Ok((&server.routes, user_port))
+            }
+        }
+    }
+}
+
+/// One request of a case.
+struct Asking<'a> {
+    case: &'a Case,
+    request: &'a testing::Request,
+    expect: &'a Expect,
+    addresses: &'a config::Addresses,
+}
+
+impl Asking<'_> {
+    fn run(&self, at: &str, tables: &Tables, random: &mut fastrand::Rng, outcome: &mut Outcome) -> anyhow::Result<()> {
+        if self.request.raw.is_some() {
+            outcome.unseen("raw");
+            return Ok(());
+        }
+        let mut counts = BTreeMap::new();
+        for _ in 0..self.request.repeat.max(1) {
+            let seen = self.observe(tables, random)?;
+            if self.expect.split.is_empty() {
+                verdict::check(at, self.expect, &seen, outcome);
+            }
+            *counts.entry(seen.backend.unwrap_or_else(|| "unseen".to_owned())).or_default() += 1;
+        }
+        verdict::check_split(at, self.expect, &counts, outcome);
+        Ok(())
+    }
+
+    fn observe(&self, tables: &Tables, random: &mut fastrand::Rng) -> anyhow::Result<Observation<'_>> {
+        let port = self.request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
+        let (routes, user_port) = match tables.routes(port, self.request.tls.as_ref()) {
+            Ok(found) => found,
+            Err(error) => return Ok(Observation { error: Some(error.to_owned()), ..Observation::default() }),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, lines) in &self.request.headers {
+            for line in lines.iter() {
+                headers.append(HeaderName::try_from(name.as_str())?, HeaderValue::from_bytes(line.as_bytes())?);
+            }
+        }
+        let (path, query) = match self.request.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.request.path.as_str(), None),
+        };
+        let request = Request {
+            method: &self.request.method,
+            scheme: if self.request.tls.is_some() { "https" } else { "http" },
+            authority: &self.request.host,
+            path,
+            query,
+            headers: &headers,
+        };
+        let mut below = |below: u32| random.u32(0..below.max(1));
+        Ok(match routes.route(&request, &mut below) {
+            Decision::NoRoute => own_answer(404, "none", ""),
+            Decision::HttpsRedirect => redirect(301, "none", https_location(&request)),
+            Decision::Redirect { rule, redirect: to } => {
+                let mut seen = redirect(to.status, &rule.source.to_string(), rule.location(to, &request, user_port));
+                if !rule.headers.response.is_empty() {
+                    seen.reply = self.with_response_headers(&rule.headers.response, HeaderMap::new(), seen.reply);
+                }
+                seen
+            }
+            Decision::Respond { rule, response } => {
+                let body = response.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                let mut seen = own_answer(response.status, &rule.source.to_string(), &body);
+                let mut base = HeaderMap::new();
+                if response.body.is_some() {
+                    base.insert("content-type", HeaderValue::from_static("text/plain"));
+                }
+                seen.reply = self.with_response_headers(&rule.headers.response, base, seen.reply);
+                seen
+            }
+            Decision::Forward { rule, forward, split, cluster } => {
+                let rule_name = rule.source.to_string();
+                let Some(cluster) = cluster else { return Ok(own_answer(503, &rule_name, "")) };
+                let key = &tables.snapshot.clusters.get(cluster as usize).context("a cluster that is not there")?.key;
+                let endpoints =
+                    tables.set.endpoints.get(key).map(|found| found.endpoints.as_slice()).unwrap_or_default();
+                if endpoints.is_empty() {
+                    return Ok(own_answer(503, &rule_name, "no healthy upstream"));
+                }
+                let endpoint = endpoints.get(random.usize(0..endpoints.len())).context("no endpoint")?;
+                let EndpointAddress::Socket(address) = endpoint.address else { bail!("{} has a DNS endpoint", key) };
+                let backend = self.addresses.iter().find(|(_, known)| **known == address).map(|(name, _)| name);
+                let backend = backend.with_context(|| format!("{key} leads to {address}, which is no backend"))?;
+                let new_path = rule.rewritten_path(forward, path).unwrap_or_else(|| path.to_owned());
+                let asked = headers.clone();
+                let new_authority = split.headers.request.apply(&mut headers, &TableContext(&asked));
+                let sent = Sent {
+                    method: self.request.method.clone(),
+                    path: query.map_or(new_path.clone(), |query| format!("{new_path}?{query}")),
+                    authority: new_authority
+                        .or(forward.rewrite.authority.as_deref().map(str::to_owned))
+                        .unwrap_or_else(|| self.request.host.clone()),
+                    body: self.request.body.clone().unwrap_or_default(),
+                    headers,
+                };
+                let settings = self.case.backends.get(backend).map(testing::Backend::settings).unwrap_or_default();
+                let mut seen = forwarded(rule_name, backend, &settings, sent);
+                let base = backend_headers(backend, &settings);
+                seen.reply = self.with_response_headers(&split.headers.response, base, Box::new(|_| None));
+                seen
+            }
+        })
+    }
+
+    /// `header.NAME` of an answer: what the backend or the proxy says, edited by the rule's operations.
+    fn with_response_headers<'b>(
+        &self,
+        operations: &CompiledHeaderOp,
+        mut headers: HeaderMap,
+        otherwise: verdict::Look<'b>,
+    ) -> verdict::Look<'b> {
+        let asked = HeaderMap::new();
+        operations.apply(&mut headers, &TableContext(&asked));
+        Box::new(move |key| match key.strip_prefix("header.") {
+            Some(name) if !added_by_engine(name) => match otherwise(key) {
+                Some(values) if !values.is_empty() => Some(values),
+                _ => Some(lines(&headers, name)),
+            },
+            _ => otherwise(key),
+        })
+    }
+}
+
+/// A request as it leaves the tables.
+struct Sent {
+    method: String,
+    path: String,
+    authority: String,
+    body: String,
+    headers: HeaderMap,
+}
+
+fn forwarded<'a>(rule: String, backend: &str, settings: &BackendSettings, sent: Sent) -> Observation<'a> {
+    let plain = settings.kind == BackendKind::Echo && settings.fail_first.is_none() && settings.delay_ms == 0;
+    Observation {
+        status: plain.then_some(settings.status),
+        backend: (settings.kind == BackendKind::Echo).then(|| backend.to_owned()),
+        rule: Some(rule),
+        saw: Box::new(move |key| match key {
+            "method" => Some(vec![sent.method.clone()]),
+            "path" => Some(vec![sent.path.clone()]),
+            "authority" => Some(vec![sent.authority.clone()]),
+            "body" => Some(vec![sent.body.clone()]),
+            _ => {
+                let name = key.strip_prefix("header.")?;
+                (!added_by_engine(name)).then(|| lines(&sent.headers, name))
+            }
+        }),
+        ..Observation::default()
+    }
+}
+
+fn backend_headers(name: &str, settings: &BackendSettings) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    let mut insert = |name: &str, value: &str| {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    };
+    insert("x-backend", name);
+    for (name, value) in &settings.headers {
+        insert(name, value);
+    }
+    headers
+}
+
+/// Headers that only the engine knows of.
+fn added_by_engine(name: &str) -> bool {
+    const ENGINE: &[&str] = &[
+        "host",
+        "server",
+        "date",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "te",
+        "trailer",
+        "x-request-id",
+        "proxy-connection",
+        "proxy-authorization",
+        "expect",
+    ];
+    ENGINE.contains(&name) || name.starts_with("x-envoy-") || name.starts_with("x-forwarded-")
+}
+
+fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+}
+
+fn own_answer<'a>(status: u16, rule: &str, body: &str) -> Observation<'a> {
+    let body = body.to_owned();
+    Observation {
+        status: Some(status),
+        backend: Some("none".to_owned()),
+        rule: Some(rule.to_owned()),
+        reply: Box::new(move |key| match key {
+            "body" => Some(vec![body.clone()]),
+            _ => None,
+        }),
+        ..Observation::default()
+    }
+}
+
+fn redirect<'a>(status: u16, rule: &str, location: String) -> Observation<'a> {
+    let mut seen = own_answer(status, rule, "");
+    seen.reply = Box::new(move |key| match key {
+        "header.location" => Some(vec![location.clone()]),
+        "body" => Some(vec![String::new()]),
+        _ => None,
+    });
+    seen
+}
+
+/// For `%COMMANDS%`: what a table knows of a request is its headers.
+struct TableContext<'a>(&'a HeaderMap);
+
+impl FormatContext for TableContext<'_> {
+    fn request_header(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+
+    fn response_header(&self, _name: &str) -> Option<&str> {
+        None
+    }
+
+    fn response_code(&self) -> Option<u16> {
+        None
+    }
+
+    fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
+    fn downstream_local_address(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn protocol(&self) -> &str {
+        "HTTP/1.1"
+    }
+
+    fn start_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
+    fn hostname(&self) -> &str {
+        "case"
+    }
+
+    fn upstream_host(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn upstream_cluster(&self) -> Option<&str> {
+        None
+    }
+
+    fn route_name(&self) -> Option<&str> {
+        None
+    }
+
+    fn requested_server_name(&self) -> Option<&str> {
+        None
+    }
+}

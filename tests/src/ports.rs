@@ -1,0 +1,29 @@
+//! Addresses that nobody else uses: each taker gets a loopback address of its own, at which any port is free. So the ports
+//! of a configuration can stay as they are written, and tests can run side by side.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// 127.64.0.0/10: away from addresses that people pick by hand.
+const BASE: u32 = u32::from_be_bytes([127, 64, 0, 0]);
+const MASK: u32 = (1 << 22) - 1;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// An address of this process alone. Processes start at places that a multiplicative hash of their id spreads.
+pub fn loopback() -> IpAddr {
+    let offset = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed) * 2);
+    // Odd last bit: never .0 and never .255 of a /24 that somebody broadcasts to.
+    IpAddr::V4(Ipv4Addr::from(BASE | (offset & MASK & !1) | 1))
+}
+
+/// A port that is free at this moment; only for servers that cannot say which one they took.
+pub fn free_port(ip: IpAddr) -> std::io::Result<u16> {
+    Ok(TcpListener::bind((ip, 0))?.local_addr()?.port())
+}
+
+/// An address where connections are refused.
+pub fn refused() -> std::io::Result<SocketAddr> {
+    let ip = loopback();
+    Ok(SocketAddr::new(ip, free_port(ip)?))
+}

@@ -1,0 +1,212 @@
+//! The real `meshgate` as a child process: started with port 0 wherever it may, known by its ready line, ended by its
+//! handle. When a test fails, its log is printed.
+
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+
+const READY_DEADLINE: Duration = Duration::from_secs(20);
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The binary under test: `MESHGATE_BIN`, or the one that cargo builds now (a stale one would prove nothing).
+pub fn binary() -> anyhow::Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BINARY
+        .get_or_init(|| find_binary().map_err(|error| format!("{error:#}")))
+        .as_deref()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn find_binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("MESHGATE_BIN") {
+        return Ok(path.into());
+    }
+    // target/<profile>/deps/<test>
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).context("the test is not in a target folder")?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    build.args(["build", "--quiet", "-p", "gateway", "--bin", "meshgate"]).current_dir(repository());
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    let built = build.output().context("starting cargo")?;
+    ensure!(built.status.success(), "meshgate does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    Ok(folder.join("meshgate"))
+}
+
+/// Root of the repository.
+pub fn repository() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_owned()
+}
+
+/// A running gateway.
+pub struct Meshgate {
+    child: Child,
+    log: Arc<Log>,
+    pub admin: SocketAddr,
+    pub status: SocketAddr,
+}
+
+/// What it wrote to stderr and stdout so far.
+#[derive(Default)]
+struct Log {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
+impl Meshgate {
+    /// `meshgate run` with these arguments; admin and status ports are free ones, labels and namespace the defaults.
+    pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Meshgate> {
+        let mut command = Command::new(binary()?);
+        command
+            .arg("run")
+            .args(arguments)
+            .args(["--admin", "127.0.0.1:0", "--status", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("starting meshgate")?;
+        let log = Arc::new(Log::default());
+        if let Some(stderr) = child.stderr.take() {
+            collect(stderr, log.clone());
+        }
+        if let Some(stdout) = child.stdout.take() {
+            collect(stdout, log.clone());
+        }
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut meshgate = Meshgate { child, log, admin: unknown, status: unknown };
+        let line = meshgate.wait_for_line(|line| line.contains("ready") && line.contains("admin"), READY_DEADLINE)?;
+        meshgate.admin = address_after(&line, "admin")?;
+        meshgate.status = address_after(&line, "status")?;
+        Ok(meshgate)
+    }
+
+    /// `meshgate run -f FOLDER`
+    pub fn with_files(folder: &Path) -> anyhow::Result<Meshgate> {
+        let folder = folder.to_string_lossy();
+        Self::start(["-f", folder.as_ref(), "--workers", "1", "--drain-seconds", "2"])
+    }
+
+    /// Waits until a line of the log fits.
+    pub fn wait_for_line(&mut self, fits: impl Fn(&str) -> bool, deadline: Duration) -> anyhow::Result<String> {
+        let end = Instant::now() + deadline;
+        loop {
+            let text = self.log.text.lock().ok().context("a log reader panicked")?;
+            // Only whole lines: the last one may still grow.
+            let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+            if let Some(line) = whole.lines().find(|line| fits(line)) {
+                return Ok(line.to_owned());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("meshgate ended ({status}); its log:\n{text}");
+            }
+            if Instant::now() > end {
+                bail!("meshgate did not say what was waited for; its log:\n{text}");
+            }
+            let _ = self.log.grown.wait_timeout(text, Duration::from_millis(50));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.text.lock().map(|text| text.clone()).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A line of `/proc/<pid>/status` in KiB: `VmRSS`, `VmHWM`.
+    pub fn memory_kib(&self, field: &str) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;
+        Ok(line.split_whitespace().nth(1).context("no value")?.parse()?)
+    }
+
+    pub fn open_files(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
+    /// SIGTERM, as an orchestrator sends it; waiting is up to the caller.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        let done = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        ensure!(done.success(), "kill failed");
+        Ok(())
+    }
+
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let end = Instant::now() + STOP_DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < end, "meshgate does not stop; its log:\n{}", self.log());
+            std::thread::yield_now();
+            let _ = self.log.text.lock().map(|text| self.log.grown.wait_timeout(text, Duration::from_millis(20)));
+        }
+    }
+
+    /// Body of an admin page.
+    pub async fn admin(&self, path: &str) -> anyhow::Result<String> {
+        let answer = crate::client::get(self.admin, "localhost", path).await?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text());
+        Ok(answer.text())
+    }
+}
+
+impl Drop for Meshgate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "--- log of meshgate:\n{}---", self.log());
+        }
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, log: Arc<Log>) {
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            if let Ok(mut text) = log.text.lock() {
+                text.push_str(&String::from_utf8_lossy(&line));
+            }
+            log.grown.notify_all();
+            line.clear();
+        }
+    });
+}
+
+/// The first address behind a word: `admin=127.0.0.1:15000`, `admin http://127.0.0.1:15000/`.
+fn address_after(line: &str, word: &str) -> anyhow::Result<SocketAddr> {
+    let (_, rest) = line.split_once(word).with_context(|| format!("no `{word}` in {line:?}"))?;
+    rest.split(|c: char| !(c.is_ascii_alphanumeric() || ".:[]".contains(c)))
+        .map(|part| part.trim_start_matches("http:").trim_end_matches('.'))
+        .find_map(|part| part.parse().ok())
+        .with_context(|| format!("no address behind `{word}` in {line:?}"))
+}
+
+/// `meshgate` with other arguments, run to its end.
+pub fn run_to_end<S: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<std::process::Output> {
+    Ok(Command::new(binary()?).args(arguments).stdin(Stdio::null()).output()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_in_a_ready_line() {
+        let line = "INFO ready: admin http://127.0.0.1:1234, status http://0.0.0.0:99/healthz/ready, listeners 3";
+        assert_eq!(address_after(line, "admin").unwrap().to_string(), "127.0.0.1:1234");
+        assert_eq!(address_after(line, "status").unwrap().to_string(), "0.0.0.0:99");
+    }
+}
