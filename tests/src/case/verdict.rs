@@ -10,7 +10,7 @@ use super::Outcome;
 
 /// `None`: this runner cannot see it.
 pub type Seen<T> = Option<T>;
-pub type Look<'a> = Box<dyn Fn(&str) -> Seen<Vec<String>> + 'a>;
+pub type Look<'a> = Box<dyn Fn(&str) -> Seen<Vec<String>> + Send + Sync + 'a>;
 
 /// What a runner saw of one request.
 pub struct Observation<'a> {
