@@ -177,7 +177,8 @@ impl Engine {
         let Some(ready) = until(deadline, lease.send.clone().ready()).await else {
             return Tried::Failed(Failure::Timeout);
         };
-        let opened = ready.and_then(|mut send| send.send_request(upstream_request::h2(exchange), upload.is_ended()));
+        let Some(request) = upstream_request::h2(exchange) else { return Tried::Failed(Failure::BadPath) };
+        let opened = ready.and_then(|mut send| send.send_request(request, upload.is_ended()));
         let (response, body) = match opened {
             Ok(opened) => opened,
             Err(_) if lease.reused => return Tried::Stale,

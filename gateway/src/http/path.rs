@@ -61,6 +61,23 @@ pub fn split_query(target: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// A target with all that no URI may hold percent-encoded. For HTTP/2 upstreams: its library refuses what clients of
+/// HTTP/1 may send in a query (`"`, `<`, `>`) and what rewrites may make.
+#[must_use]
+pub fn encode_for_uri(target: &str) -> String {
+    let mut out = Vec::with_capacity(target.len() + 16);
+    if !target.starts_with('/') {
+        out.push(b'/');
+    }
+    for &byte in target.as_bytes() {
+        match class_of(byte) {
+            Class::Encode | Class::Backslash => encode(byte, &mut out),
+            Class::Plain | Class::Slash | Class::Dot | Class::Percent | Class::Query => out.push(byte),
+        }
+    }
+    into_string(out)
+}
+
 fn merges(mode: PathNormalization) -> bool {
     matches!(mode, PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes)
 }

@@ -129,6 +129,20 @@ fn query_is_split_at_the_first_mark() {
     assert_eq!(split_query("/p?a?b"), ("/p", Some("a?b")));
 }
 
+#[test]
+fn what_no_uri_holds_is_encoded() {
+    for (target, expected) in [
+        ("/a?b=\"<c>\"&d=[e]%zz?", "/a?b=%22%3Cc%3E%22&d=[e]%zz?"),
+        ("/a\\b`c|{}^#é \t", "/a%5Cb%60c%7C%7B%7D%5E%23%C3%A9%20%09"),
+        ("a", "/a"),
+        ("", "/"),
+        ("/a/../b//", "/a/../b//"),
+    ] {
+        assert_eq!(encode_for_uri(target), expected);
+        assert!(http::uri::PathAndQuery::try_from(expected).is_ok());
+    }
+}
+
 /// Pieces that matter, in any order, so that random strings reach the interesting states.
 fn target() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -169,6 +183,12 @@ proptest! {
             prop_assert_eq!(twice.as_deref(), Ok(&*once), "{:?}", mode);
             prop_assert!(matches!(twice, Ok(Cow::Borrowed(_))));
         }
+    }
+
+    #[test]
+    fn every_target_can_be_sent_over_http_2(input in target()) {
+        let encoded = encode_for_uri(&input);
+        prop_assert!(http::uri::PathAndQuery::try_from(encoded.as_str()).is_ok(), "{}", encoded);
     }
 
     #[test]

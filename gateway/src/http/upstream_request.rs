@@ -8,6 +8,7 @@ use super::exchange::Exchange;
 use super::h1::BodyFraming;
 use super::h1_stream::H1Upstream;
 use super::message::BodySize;
+use super::path;
 
 fn authority(exchange: &Exchange) -> &str {
     exchange.outcome.upstream_authority.as_deref().unwrap_or(&exchange.head.authority)
@@ -37,22 +38,25 @@ fn expects_length(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT)
 }
 
-pub(super) fn h2(exchange: &Exchange) -> Request<()> {
+/// None if authority or target cannot be said in HTTP/2; never another one in their place.
+pub(super) fn h2(exchange: &Exchange) -> Option<Request<()>> {
     let mut request = Request::new(());
     *request.method_mut() = exchange.head.method.clone();
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = exchange.head.headers.clone();
     // RFC 9113 section 8.3.1: `:authority` says it.
     request.headers_mut().remove(HOST);
-    *request.uri_mut() = uri(authority(exchange), target(exchange));
-    request
+    *request.uri_mut() = uri(authority(exchange), target(exchange))?;
+    Some(request)
 }
 
-/// Clear text to the upstream, so the scheme is http. What cannot be a URI was refused when the request came.
-fn uri(authority: &str, target: &str) -> Uri {
+/// Clear text to the upstream, so the scheme is http.
+fn uri(authority: &str, target: &str) -> Option<Uri> {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(UriScheme::HTTP);
-    parts.authority = Authority::try_from(authority).ok().or_else(|| Some(Authority::from_static("invalid")));
-    parts.path_and_query = PathAndQuery::try_from(target).ok().or_else(|| Some(PathAndQuery::from_static("/")));
-    Uri::from_parts(parts).unwrap_or_default()
+    parts.authority = Some(Authority::try_from(authority).ok()?);
+    let path_and_query =
+        PathAndQuery::try_from(target).or_else(|_| PathAndQuery::try_from(path::encode_for_uri(target)));
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
 }
