@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Duration, PortSelector};
+use super::{Duration, PortSelector, scope};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationRule {
     pub host: String,
     pub traffic_policy: Option<TrafficPolicy>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub subsets: Vec<Subset>,
     #[serde(default)]
     pub export_to: Vec<String>,
@@ -30,7 +30,7 @@ pub struct MatchLabels {
 #[serde(rename_all = "camelCase")]
 pub struct Subset {
     /// `spec.subsets[index]`
-    #[serde(skip)]
+    #[serde(default, rename = "$index")]
     pub index: usize,
     pub name: String,
     #[serde(default)]
@@ -41,14 +41,20 @@ pub struct Subset {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicy {
+    #[serde(default, deserialize_with = "scope::block")]
     pub load_balancer: Option<LoadBalancer>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub connection_pool: Option<ConnectionPool>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub port_level_settings: Vec<PortTrafficPolicy>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub tunnel: Option<Tunnel>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub retry_budget: Option<RetryBudget>,
 }
 
@@ -56,8 +62,11 @@ pub struct TrafficPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct PortTrafficPolicy {
     pub port: Option<PortSelector>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub load_balancer: Option<LoadBalancer>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub connection_pool: Option<ConnectionPool>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
 }

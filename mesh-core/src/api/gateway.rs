@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::Protocol;
+use super::{Protocol, scope};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -12,7 +12,7 @@ pub struct Gateway {
     /// Labels of the gateway pods; empty: every gateway.
     #[serde(default)]
     pub selector: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub servers: Vec<Server>,
 }
 
@@ -20,7 +20,7 @@ pub struct Gateway {
 #[serde(rename_all = "camelCase")]
 pub struct Server {
     /// Place in the user's list, which stays when an invalid server before it was dropped: `spec.servers[index]`.
-    #[serde(skip)]
+    #[serde(default, rename = "$index")]
     pub index: usize,
     pub bind: Option<String>,
     pub default_endpoint: Option<String>,

@@ -3,19 +3,28 @@
 //! Decides: syntax, types, and what is wrong with one object alone. Must not know: other objects, proxies, meaning.
 
 mod bytes;
+mod decode;
 mod destination_rule;
 mod duration;
 mod gateway;
+mod kinds;
 pub mod kube;
 mod mesh_config;
 mod meta;
+mod not_built;
 mod object;
 mod parse;
 mod positions;
+mod scope;
 mod service_entry;
 mod string_match;
+mod validate;
 mod virtual_service;
 mod workload_entry;
+mod yaml;
+
+#[cfg(test)]
+mod conformance_tests;
 
 pub use bytes::Bytes;
 pub use destination_rule::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Protocol, WorkloadEntry};
+use super::{Protocol, WorkloadEntry, scope};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,7 +19,7 @@ pub struct ServiceEntry {
     pub location: Option<Location>,
     /// Absent is `NONE`.
     pub resolution: Option<Resolution>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub endpoints: Vec<WorkloadEntry>,
     pub workload_selector: Option<WorkloadSelector>,
     #[serde(default)]

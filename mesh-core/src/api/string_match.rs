@@ -58,7 +58,7 @@ pub enum Protocol {
     Mongo,
     Redis,
     Mysql,
-    Hbone,
+    HttpProxy,
 }
 
 impl Protocol {
@@ -75,7 +75,7 @@ impl Protocol {
         ("MONGO", Self::Mongo),
         ("REDIS", Self::Redis),
         ("MYSQL", Self::Mysql),
-        ("HBONE", Self::Hbone),
+        ("HTTP_PROXY", Self::HttpProxy),
     ];
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -86,9 +86,9 @@ impl Protocol {
         Self::ALL.iter().find(|(_, protocol)| *protocol == self).map_or("", |(name, _)| name)
     }
 
-    /// HTTP, HTTP2, GRPC, GRPC-WEB: read as HTTP without TLS.
+    /// HTTP, HTTP2, GRPC, GRPC-WEB, HTTP_PROXY: HTTP without TLS.
     pub fn is_http(self) -> bool {
-        matches!(self, Self::Http | Self::Http2 | Self::Grpc | Self::GrpcWeb)
+        matches!(self, Self::Http | Self::Http2 | Self::Grpc | Self::GrpcWeb | Self::HttpProxy)
     }
 
     /// HTTPS, TLS.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Duration, HttpBody, Percent, StringMatch};
+use super::{Duration, HttpBody, Percent, StringMatch, scope};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,11 +14,11 @@ pub struct VirtualService {
     /// Empty: `mesh`.
     #[serde(default)]
     pub gateways: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub http: Vec<HttpRoute>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub tls: Vec<TlsRoute>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scope::list")]
     pub tcp: Vec<TcpRoute>,
     /// Empty: everywhere.
     #[serde(default)]
@@ -30,7 +30,7 @@ pub struct VirtualService {
 #[serde(rename_all = "camelCase")]
 pub struct HttpRoute {
     /// Place in the user's list, which stays when an invalid rule before it was dropped: `spec.http[index]`.
-    #[serde(skip)]
+    #[serde(default, rename = "$index")]
     pub index: usize,
     pub name: Option<String>,
     /// Any of them; empty: every request.
@@ -251,7 +251,7 @@ pub enum UnmatchedPreflights {
 #[serde(rename_all = "camelCase")]
 pub struct TlsRoute {
     /// `spec.tls[index]`
-    #[serde(skip)]
+    #[serde(default, rename = "$index")]
     pub index: usize,
     #[serde(default)]
     pub r#match: Vec<TlsMatch>,
@@ -278,7 +278,7 @@ pub struct TlsMatch {
 #[serde(rename_all = "camelCase")]
 pub struct TcpRoute {
     /// `spec.tcp[index]`
-    #[serde(skip)]
+    #[serde(default, rename = "$index")]
     pub index: usize,
     #[serde(default)]
     pub r#match: Vec<L4Match>,

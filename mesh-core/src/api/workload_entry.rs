@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadEntry {
     /// Place in `spec.endpoints` of a ServiceEntry; 0 for an object of its own.
-    #[serde(skip)]
+    #[serde(default, rename = "$index")]
     pub index: usize,
     /// IP, DNS name or `unix://` path; may be empty if `network` is set.
     #[serde(default)]

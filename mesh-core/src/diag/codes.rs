@@ -19,6 +19,8 @@ codes! {
     FIELD_NOT_BUILT = "MESH0005", Warning, "the field is read, but has no effect yet";
     FIELD_MISSING = "MESH0006", Error, "a required field is missing";
     DUPLICATE_OBJECT = "MESH0007", Warning, "the same object is given twice; the later one counts";
+    SOURCE_UNREADABLE = "MESH0008", Error, "a file or directory cannot be read";
+    FIELD_DOUBTFUL = "MESH0009", Warning, "a value is allowed, but may not do what was meant";
     GATEWAY_UNKNOWN = "MESH0101", Error, "the VirtualService names a Gateway that does not exist";
     HOST_NOT_IN_GATEWAY = "MESH0102", Warning, "no server of the Gateway serves this host for this VirtualService";
     DESTINATION_HOST_UNKNOWN = "MESH0103", Error, "the destination's host is no known service";
@@ -49,7 +51,6 @@ codes! {
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";
-    SOURCE_UNREADABLE = "MESH0008", Error, "a file or directory cannot be read";
     CERTIFICATE_UNUSABLE = "MESH0301", Error, "a certificate or its key cannot be used";
     CERTIFICATE_TIME = "MESH0302", Warning, "a certificate is expired, expires soon, or is not valid yet";
     CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";

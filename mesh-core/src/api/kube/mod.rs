@@ -8,6 +8,8 @@ mod service;
 
 pub use config_map::ConfigMap;
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, ObjectReference};
+pub(super) use pod::PodObject;
 pub use pod::{ContainerPort, Pod};
 pub use secret::Secret;
+pub(super) use secret::SecretObject;
 pub use service::{IntOrString, Service, ServicePort};

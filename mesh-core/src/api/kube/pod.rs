@@ -1,14 +1,16 @@
 //! `Pod` (v1): what tells where it is, who it is and whether it may get traffic.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     pub pod_ip: Option<String>,
     pub pod_ips: Vec<String>,
-    /// Condition `Ready`; true for a pod in a file that has a `podIP`, but no conditions.
+    /// Condition `Ready`; a pod of a file that has an IP, but no conditions, is ready.
     pub ready: bool,
     pub phase: Option<String>,
+    /// It has a deletion timestamp.
     pub terminating: bool,
     pub service_account_name: Option<String>,
     pub node_name: Option<String>,
@@ -23,5 +25,85 @@ pub struct ContainerPort {
     #[serde(default)]
     pub name: String,
     pub container_port: u16,
+    /// `TCP` if absent.
     pub protocol: Option<String>,
+}
+
+/// The object as it is written.
+#[derive(Deserialize)]
+pub(in crate::api) struct PodObject {
+    #[serde(default)]
+    metadata: PodMeta,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodMeta {
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    service_account_name: Option<String>,
+    node_name: Option<String>,
+    host_network: Option<bool>,
+    #[serde(default)]
+    containers: Vec<Container>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    #[serde(default)]
+    ports: Vec<ContainerPort>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(default, rename = "podIPs")]
+    pod_ips: Vec<PodIp>,
+    phase: Option<String>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+struct PodIp {
+    ip: String,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    r#type: String,
+    status: String,
+}
+
+impl From<PodObject> for Pod {
+    fn from(object: PodObject) -> Self {
+        let PodObject { metadata, spec, status } = object;
+        let condition = status.conditions.iter().find(|condition| condition.r#type == "Ready");
+        let ready = match condition {
+            Some(condition) => condition.status == "True",
+            None => status.conditions.is_empty() && (status.pod_ip.is_some() || !status.pod_ips.is_empty()),
+        };
+        let pod_ips: Vec<String> = status.pod_ips.into_iter().map(|ip| ip.ip).collect();
+        Self {
+            pod_ip: status.pod_ip.or_else(|| pod_ips.first().cloned()),
+            pod_ips,
+            ready,
+            phase: status.phase,
+            terminating: metadata.deletion_timestamp.is_some(),
+            service_account_name: spec.service_account_name,
+            node_name: spec.node_name,
+            host_network: spec.host_network.unwrap_or(false),
+            ports: spec.containers.into_iter().flat_map(|container| container.ports).collect(),
+        }
+    }
 }

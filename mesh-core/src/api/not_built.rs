@@ -1,0 +1,193 @@
+//! Fields that are read, but have no effect yet. A row goes when its feature is built.
+
+use crate::diag::{self, Diagnostic};
+
+use super::ApiObject;
+use super::yaml::{Node, Value};
+
+/// When a field counts.
+#[derive(Clone, Copy)]
+enum When {
+    /// It is there.
+    Present,
+    /// It is one of these.
+    Is(&'static [&'static str]),
+    /// It is there and is none of these.
+    IsNot(&'static [&'static str]),
+    /// A comma-separated list that has more than these.
+    Beyond(&'static [&'static str]),
+}
+
+struct Row {
+    kind: &'static str,
+    /// `[]` is every element of a list, `*` every entry of a map.
+    path: &'static str,
+    when: When,
+    what: &'static str,
+}
+
+const fn row(kind: &'static str, path: &'static str, when: When, what: &'static str) -> Row {
+    Row { kind, path, when, what }
+}
+
+use When::{Beyond, Is, IsNot, Present};
+
+const GW: &str = "Gateway";
+const VS: &str = "VirtualService";
+const DR: &str = "DestinationRule";
+const SE: &str = "ServiceEntry";
+
+/// Conditions of `retryOn` that hold before a request was sent; all that is retried so far.
+const CONNECT: &[&str] = &["connect-failure", "refused-stream"];
+
+const ROWS: &[Row] = &[
+    row(
+        GW,
+        "spec.servers[].port.protocol",
+        Is(&["TLS", "TCP", "MONGO", "REDIS", "MYSQL", "UDP"]),
+        "ports that are not HTTP",
+    ),
+    row(GW, "spec.servers[].defaultEndpoint", Present, "default endpoints"),
+    row(
+        GW,
+        "spec.servers[].tls.mode",
+        Is(&["PASSTHROUGH", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"]),
+        "TLS modes other than SIMPLE",
+    ),
+    row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
+    row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
+    row(GW, "spec.servers[].tls.caCertCredentialName", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.caCertificates", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.caCrl", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.subjectAltNames", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.verifyCertificateHash", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.verifyCertificateSpki", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.insecureSkipVerify", Present, "client certificates"),
+    row(GW, "spec.servers[].tls.cipherSuites", Present, "the choice of cipher suites"),
+    row(GW, "spec.servers[].tls.ecdhCurves", Present, "the choice of curves"),
+    row(VS, "spec.tls", Present, "TLS routes"),
+    row(VS, "spec.tcp", Present, "TCP routes"),
+    row(VS, "spec.http[].delegate", Present, "delegation"),
+    row(VS, "spec.http[].fault", Present, "fault injection"),
+    row(VS, "spec.http[].mirror", Present, "mirroring"),
+    row(VS, "spec.http[].mirrors", Present, "mirroring"),
+    row(VS, "spec.http[].mirrorPercent", Present, "mirroring"),
+    row(VS, "spec.http[].mirrorPercentage", Present, "mirroring"),
+    row(VS, "spec.http[].corsPolicy", Present, "CORS"),
+    row(VS, "spec.http[].retries.perTryTimeout", Present, "timeouts of single tries"),
+    row(VS, "spec.http[].retries.backoff", Present, "the choice of the back-off"),
+    row(VS, "spec.http[].retries.retryRemoteLocalities", Present, "localities"),
+    row(VS, "spec.http[].retries.retryIgnorePreviousHosts", Present, "the choice of the host to retry on"),
+    row(
+        VS,
+        "spec.http[].retries.retryOn",
+        Beyond(CONNECT),
+        "retries of requests that were sent; requests that could not be sent are retried",
+    ),
+    row(VS, "spec.http[].match[].sourceLabels", Present, "matches on the client"),
+    row(VS, "spec.http[].match[].sourceNamespace", Present, "matches on the client"),
+    row(VS, "spec.http[].match[].statPrefix", Present, "statistics by route"),
+    row(DR, "spec.workloadSelector", Present, "rules for some clients"),
+    row(DR, "$policy.connectionPool.tcp.maxConnections", Present, "limits of connections"),
+    row(DR, "$policy.connectionPool.tcp.tcpKeepalive", Present, "TCP keep-alive"),
+    row(DR, "$policy.connectionPool.tcp.maxConnectionDuration", Present, "limits of connections"),
+    row(DR, "$policy.connectionPool.http.http1MaxPendingRequests", Present, "limits of requests"),
+    row(DR, "$policy.connectionPool.http.http2MaxRequests", Present, "limits of requests"),
+    row(DR, "$policy.connectionPool.http.maxRequestsPerConnection", Present, "limits of requests"),
+    row(DR, "$policy.connectionPool.http.maxRetries", Present, "limits of retries"),
+    row(DR, "$policy.connectionPool.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
+    row(DR, "$policy.connectionPool.http.maxConcurrentStreams", Present, "limits of streams"),
+    row(DR, "$policy.connectionPool.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
+    row(DR, "$policy.loadBalancer.simple", Is(&["PASSTHROUGH"]), "passing through to the original destination"),
+    row(DR, "$policy.loadBalancer.consistentHash", Present, "consistent hashing"),
+    row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports"),
+    row(DR, "$policy.loadBalancer.localityLbSetting", Present, "localities"),
+    row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "localities"),
+    row(DR, "$policy.loadBalancer.warmup", Present, "warm-up"),
+    row(DR, "$policy.loadBalancer.warmupDurationSecs", Present, "warm-up"),
+    row(DR, "$policy.outlierDetection", Present, "outlier detection"),
+    row(DR, "$policy.tls", IsNot(&[]), "TLS to backends"),
+    row(DR, "$policy.tunnel", Present, "tunnels"),
+    row(DR, "$policy.proxyProtocol", Present, "the PROXY protocol"),
+    row(DR, "$policy.retryBudget", Present, "retry budgets"),
+    row(SE, "spec.resolution", Is(&["NONE", "DYNAMIC_DNS"]), "services without known endpoints"),
+    row(SE, "spec.addresses", Present, "virtual addresses, which only sidecars need"),
+    row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
+    row(SE, "spec.ports[].protocol", Is(&["TCP", "UDP", "MONGO", "REDIS", "MYSQL"]), "ports that are not HTTP"),
+];
+
+/// Where a DestinationRule can have a traffic policy.
+const POLICIES: &[&str] = &[
+    "spec.trafficPolicy",
+    "spec.subsets[].trafficPolicy",
+    "spec.trafficPolicy.portLevelSettings[]",
+    "spec.subsets[].trafficPolicy.portLevelSettings[]",
+];
+
+/// Reports each kind of field once per object, at its first place.
+pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    let kind = object.spec.kind();
+    for row in ROWS.iter().filter(|row| row.kind == kind) {
+        let places: &[&str] = if row.path.starts_with("$policy") { POLICIES } else { &[""] };
+        let found = places.iter().find_map(|place| {
+            let path = row.path.replace("$policy", place);
+            find(node, &path, String::new(), row.when)
+        });
+        if let Some(field) = found {
+            let message = format!("this has no effect yet: {}", row.what);
+            let position = object.positions.get(&field);
+            diagnostics.push(
+                Diagnostic::new(diag::FIELD_NOT_BUILT, message).object(&object.object_ref()).field(field).at(position),
+            );
+        }
+    }
+}
+
+/// The first field that the pattern leads to and that counts.
+fn find(node: &Node, pattern: &str, mut path: String, when: When) -> Option<String> {
+    if pattern.is_empty() {
+        return counts(node, when).then_some(path);
+    }
+    if let Some(rest) = pattern.strip_prefix("[]") {
+        let Value::Sequence(items) = node.value() else { return None };
+        let rest = rest.strip_prefix('.').unwrap_or(rest);
+        return items.iter().enumerate().find_map(|(index, item)| find(item, rest, format!("{path}[{index}]"), when));
+    }
+    let end = pattern.find(['.', '[']).unwrap_or(pattern.len());
+    let (name, rest) = pattern.split_at_checked(end)?;
+    let child = child(node, name)?;
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+    find(child, rest.strip_prefix('.').unwrap_or(rest), path, when)
+}
+
+/// By its `camelCase` name, or the `snake_case` name that it was written with.
+fn child<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    node.get(name).or_else(|| match node.value() {
+        Value::Mapping(entries) => entries
+            .iter()
+            .find(|entry| entry.key.contains('_') && super::decode::camel_case(&entry.key) == name)
+            .map(|entry| &entry.value),
+        _ => None,
+    })
+}
+
+fn counts(node: &Node, when: When) -> bool {
+    let text = node.as_str().unwrap_or_default();
+    let is = |list: &[&str]| list.iter().any(|one| one.eq_ignore_ascii_case(text));
+    match when {
+        Present => match node.value() {
+            Value::Sequence(items) => !items.is_empty(),
+            _ => !node.is_null(),
+        },
+        Is(list) => is(list),
+        IsNot(list) => !node.is_null() && !is(list),
+        Beyond(list) => text.split(',').any(|one| !one.is_empty() && !list.contains(&one)),
+    }
+}
+
+#[cfg(test)]
+#[path = "not_built_tests.rs"]
+mod tests;
