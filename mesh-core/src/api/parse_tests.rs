@@ -58,7 +58,7 @@ items:
     assert_eq!(parsed.diagnostics[0].severity, Severity::Info);
     assert_eq!(virtual_service(&parsed, 2).http[0].route[0].destination.host, "a");
     let position = parsed.objects[2].position("spec.http[0].route[0].destination.host").unwrap();
-    assert_eq!(position.to_string(), "f.yaml:20:109");
+    assert_eq!(position.to_string(), "f.yaml:20:100");
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn an_invalid_rule_is_dropped_and_the_others_keep_their_place() {
             "MESH0004 spec.http[1].match[0].uri.regx 10:20",
             "MESH0003 spec.http[1].match[0].port 10:46",
             "MESH0003 spec.http[1].timeout 11:14",
-            "MESH0003 spec.http[1].route[0].destination.port.number 13:43",
+            "MESH0003 spec.http[1].route[0].destination.port.number 13:45",
             "MESH0004 spec.http[1].route[0].wieght 14:7",
-            "MESH0006 spec.http[2].route[0].destination.host 15:27",
-            "MESH0003 spec.http[3].redirect.derivePort 16:46",
-            "MESH0003 spec.http[3].retries.attempts 16:75",
+            "MESH0006 spec.http[2].route[0].destination.host 15:28",
+            "MESH0003 spec.http[3].redirect.derivePort 16:49",
+            "MESH0003 spec.http[3].retries.attempts 16:79",
         ]
     );
     let text = messages(&parsed);

@@ -304,8 +304,8 @@ fn entry_port(port: &crate::api::ServicePort) -> Option<ServicePort> {
     let number = u16::try_from(port.number).ok()?;
     let protocol = match port.protocol {
         Some(ApiProtocol::Udp) => return None,
-        Some(ApiProtocol::Http) => Protocol::Http,
-        Some(ApiProtocol::Http2 | ApiProtocol::Hbone) => Protocol::Http2,
+        Some(ApiProtocol::Http | ApiProtocol::HttpProxy) => Protocol::Http,
+        Some(ApiProtocol::Http2) => Protocol::Http2,
         Some(ApiProtocol::Grpc) => Protocol::Grpc,
         Some(ApiProtocol::GrpcWeb) => Protocol::GrpcWeb,
         Some(ApiProtocol::Https) => Protocol::Https,
