@@ -1,5 +1,7 @@
 //! The tables against a naive reading of the model: every rule in turn, every condition as the model says.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -34,11 +36,20 @@ impl Sample {
     }
 }
 
+thread_local! {
+    static REGEXES: RefCell<HashMap<String, Regex>> = RefCell::default();
+}
+
+fn regex_holds(pattern: &str, text: &str) -> bool {
+    let regex = || Regex::new(&format!("^(?:{pattern})$")).unwrap();
+    REGEXES.with_borrow_mut(|known| known.entry(pattern.to_owned()).or_insert_with(regex).is_match(text))
+}
+
 fn text_holds(value: &StringMatch, text: &str) -> bool {
     match value {
         StringMatch::Exact(wanted) => text == wanted,
         StringMatch::Prefix(wanted) => text.starts_with(wanted),
-        StringMatch::Regex(pattern) => Regex::new(&format!("^(?:{pattern})$")).unwrap().is_match(text),
+        StringMatch::Regex(pattern) => regex_holds(pattern, text),
         StringMatch::Present => true,
     }
 }
@@ -67,7 +78,7 @@ fn rule_holds(predicate: &Predicate, request: &Request<'_>) -> bool {
         PathMatch::Any => true,
         PathMatch::Exact { value, ignore_case } => fold(path, *ignore_case) == fold(value, *ignore_case),
         PathMatch::Prefix { value, ignore_case } => fold(path, *ignore_case).starts_with(&fold(value, *ignore_case)),
-        PathMatch::Regex(pattern) => text_holds(&StringMatch::Regex(pattern.clone()), path),
+        PathMatch::Regex(pattern) => regex_holds(pattern, path),
     };
     let query = |name: &str| {
         let first = request.query?.split('&').find(|pair| pair.split('=').next() == Some(name))?;
