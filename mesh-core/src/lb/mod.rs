@@ -5,3 +5,6 @@ mod endpoints;
 
 pub use balancer::Balancer;
 pub use endpoints::{ActiveGuard, EndpointSet, EndpointState};
+
+#[cfg(test)]
+mod lb_tests;

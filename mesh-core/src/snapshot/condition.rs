@@ -138,3 +138,7 @@ impl fmt::Display for Condition {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "condition_tests.rs"]
+mod tests;

@@ -113,3 +113,7 @@ impl Value {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "header_ops_tests.rs"]
+mod tests;

@@ -153,3 +153,7 @@ fn host_of(authority: &str) -> &str {
     let colon = bytes.get(from..).and_then(|rest| memchr::memchr(b':', rest));
     colon.and_then(|at| authority.get(..from + at)).unwrap_or(authority)
 }
+
+#[cfg(test)]
+#[path = "host_table_tests.rs"]
+mod tests;

@@ -169,3 +169,7 @@ fn push_substitution(out: &mut String, substitution: &[SubstitutionPart], captur
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;
