@@ -99,7 +99,8 @@ impl Engine {
             Some(failure) => self.fail(&failure, None, &mut exchange, &mut client).await,
         };
         match after {
-            After::Continue | After::Close => client.stop_body(),
+            // What is unread of the request is cancelled with NO_ERROR behind the answer when the stream is dropped.
+            After::Continue | After::Close => {}
             After::Abort | After::Tunnel(_) => client.abort_unless_ended(),
         }
         exchange.record(&self.observer);

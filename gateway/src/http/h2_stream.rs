@@ -119,13 +119,6 @@ impl H2Downstream {
         self.receiver.done
     }
 
-    /// An answer was sent while the request's body still comes: tells the client to stop.
-    pub fn stop_body(&mut self) {
-        if !self.receiver.done && self.ended {
-            self.respond.send_reset(Reason::NO_ERROR);
-        }
-    }
-
     /// The answer cannot be completed.
     pub fn abort_unless_ended(&mut self) {
         if !self.ended {
