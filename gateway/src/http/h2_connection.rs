@@ -119,6 +119,7 @@ impl Drop for Running {
 /// The head, and why it is answered at once if it is. `Err`: the stream is malformed (RFC 9113 section 8.1.1).
 fn read_head(parts: http::request::Parts, client: &H2Downstream) -> Result<(RequestHead, Option<Failure>), Reason> {
     let mut headers = parts.headers;
+    no_outer_blanks(&headers)?;
     let host = one_host(&mut headers)?;
     let written = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let (authority, differs) = match (written, host) {
@@ -155,6 +156,14 @@ fn read_head(parts: http::request::Parts, client: &H2Downstream) -> Result<(Requ
     Ok((head, problem))
 }
 
+/// RFC 9113 section 8.2.1: a value neither begins nor ends with a blank. HTTP/1 parsers would trim it, so that we and the
+/// upstream would see different values.
+fn no_outer_blanks(headers: &HeaderMap) -> Result<(), Reason> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bad = headers.values().any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last()));
+    if bad { Err(Reason::PROTOCOL_ERROR) } else { Ok(()) }
+}
+
 /// Takes `host` out of the fields; two of them are malformed.
 fn one_host(headers: &mut HeaderMap) -> Result<Option<String>, Reason> {
     if headers.get_all(HOST).iter().nth(1).is_some() {
@@ -189,5 +198,18 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Reason> {
     match (number.and_then(|text| text.parse::<u64>().ok()), values.next()) {
         (Some(length), None) => Ok(Some(length)),
         _ => Err(Reason::PROTOCOL_ERROR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_outer_blanks_are_malformed() {
+        for (value, good) in [("a b", true), ("", true), (" a", false), ("a ", false), ("\ta", false), (" ", false)] {
+            let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_str(value).unwrap())]);
+            assert_eq!(no_outer_blanks(&headers).is_ok(), good, "{value:?}");
+        }
     }
 }
