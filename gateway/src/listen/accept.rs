@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub options: ListenOptions,
     /// Connections of all listeners.
     pub open: AtomicUsize,
-    /// Told when `open` falls to zero.
+    /// Told when `open` falls to zero and when an acceptor ends.
     pub idle: Notify,
     pub next_id: AtomicU64,
 }
@@ -46,6 +46,8 @@ pub(super) struct Listening {
     /// As of the newest snapshot that has this listener: for connections that waited while it was removed.
     pub last: ArcSwap<CompiledListener>,
     pub counters: Counters,
+    /// Tasks that still accept, or take what waits in a closing socket's queue.
+    pub acceptors: AtomicUsize,
     /// Ends the accepting.
     pub close: watch::Sender<bool>,
     /// One per worker, so that looking at it does not touch memory of another core.
@@ -62,6 +64,12 @@ impl Listening {
     pub fn close(&self) {
         self.close.send_replace(true);
     }
+
+    /// Nothing more will come of it.
+    pub fn is_over(&self) -> bool {
+        // In this order: an acceptor counts its last connection before it ends.
+        self.acceptors.load(Ordering::Acquire) == 0 && self.counters.open.load(Ordering::Acquire) == 0
+    }
 }
 
 /// Counts one connection for as long as it lives.
@@ -77,14 +85,14 @@ impl Counted {
             shared.leave();
             return None;
         }
-        listening.counters.open.fetch_add(1, Ordering::Relaxed);
+        listening.counters.open.fetch_add(1, Ordering::AcqRel);
         Some(Self { shared: Arc::clone(shared), listening: Arc::clone(listening) })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.listening.counters.open.fetch_sub(1, Ordering::Relaxed);
+        self.listening.counters.open.fetch_sub(1, Ordering::AcqRel);
         self.shared.leave();
     }
 }
@@ -99,13 +107,30 @@ impl Shared {
 
 /// One worker's share of a listener.
 pub(super) struct Acceptor {
-    pub shared: Arc<Shared>,
-    pub listening: Arc<Listening>,
-    pub handler: Arc<dyn ConnectionHandler>,
-    pub drain: watch::Receiver<bool>,
+    shared: Arc<Shared>,
+    listening: Arc<Listening>,
+    handler: Arc<dyn ConnectionHandler>,
+    drain: watch::Receiver<bool>,
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.listening.acceptors.fetch_sub(1, Ordering::AcqRel);
+        self.shared.idle.notify_waiters();
+    }
 }
 
 impl Acceptor {
+    pub fn new(
+        shared: &Arc<Shared>,
+        listening: &Arc<Listening>,
+        handler: &Arc<dyn ConnectionHandler>,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        listening.acceptors.fetch_add(1, Ordering::AcqRel);
+        Self { shared: Arc::clone(shared), listening: Arc::clone(listening), handler: Arc::clone(handler), drain }
+    }
+
     /// Accepts until the listener closes, then what still waits in the socket's queue, then closes the socket.
     pub async fn run(self, socket: std::net::TcpListener) {
         let socket = match TcpListener::from_std(socket) {

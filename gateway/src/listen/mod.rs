@@ -36,7 +36,7 @@ pub struct ListenOptions {
     pub max_connections: usize,
     /// From the connection to the end of its TLS handshake.
     pub handshake_timeout: Duration,
-    /// How long it is waited for the first bytes of a client that did not say what it speaks; then it counts as HTTP/1.
+    /// How long a client that did not negotiate what it speaks may be silent.
     pub sniff_timeout: Duration,
     /// Connections that wait to be accepted, per worker. The kernel has its own limit (`net.core.somaxconn`).
     pub backlog: u32,
@@ -47,7 +47,7 @@ impl Default for ListenOptions {
         Self {
             max_connections: 65_536,
             handshake_timeout: Duration::from_secs(15),
-            sniff_timeout: Duration::from_secs(30),
+            sniff_timeout: Duration::from_secs(60),
             backlog: 4096,
         }
     }

@@ -145,7 +145,7 @@ impl ListenerManager {
         for entry in &mut state.leaving {
             self.end(entry);
         }
-        state.leaving.retain(|entry| entry.listening.counters.open.load(Ordering::Relaxed) > 0);
+        state.leaving.retain(|entry| !entry.listening.is_over());
     }
 
     /// The process will end: connections finish what they do and close; new ones are still taken, and told the same. For
@@ -169,17 +169,21 @@ impl ListenerManager {
         }
     }
 
-    /// Returns when no connection is open.
+    /// Returns when no connection is open and none waits in the queue of a listener that closes.
     pub async fn idle(&self) {
         loop {
             let idle = self.shared.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.connections() == 0 {
+            if self.is_idle() {
                 return;
             }
             idle.await;
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.state().leaving.iter().all(|entry| entry.listening.is_over()) && self.connections() == 0
     }
 
     /// Connections that are open now, those in a handshake included.
@@ -194,7 +198,8 @@ impl ListenerManager {
 
     /// For dumps.
     pub fn status(&self) -> Vec<ListenerStatus> {
-        let state = self.state();
+        let mut state = self.state();
+        state.leaving.retain(|entry| !entry.listening.is_over());
         state.open.values().chain(&state.leaving).map(Entry::status).collect()
     }
 
@@ -220,6 +225,7 @@ impl ListenerManager {
             local,
             last: ArcSwap::new(Arc::clone(compiled)),
             counters: Counters::default(),
+            acceptors: AtomicUsize::new(0),
             close: watch::Sender::new(false),
             drains: sockets.iter().map(|_| watch::Sender::new(false)).collect(),
         };
@@ -230,12 +236,7 @@ impl ListenerManager {
     fn start(&self, entry: &mut Entry) {
         let parts = self.workers.iter().zip(&entry.listening.drains).zip(entry.sockets.drain(..));
         for ((worker, drain), socket) in parts {
-            let acceptor = Acceptor {
-                shared: Arc::clone(&self.shared),
-                listening: Arc::clone(&entry.listening),
-                handler: Arc::clone(&worker.handler),
-                drain: drain.subscribe(),
-            };
+            let acceptor = Acceptor::new(&self.shared, &entry.listening, &worker.handler, drain.subscribe());
             worker.runtime.spawn(acceptor.run(socket));
         }
     }

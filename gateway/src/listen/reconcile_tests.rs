@@ -63,8 +63,7 @@ async fn a_removed_listener_finishes_its_connections_and_can_come_back() {
     assert_eq!(say(&mut before, "last").await, "last");
     assert_eq!(before.read(&mut [0; 8]).await.unwrap(), 0, "closed after its last answer");
     assert_eq!(say(&mut after, "more").await, "more");
-    gate.apply().await;
-    assert_eq!(gate.manager.status().len(), 1, "the drained listener is forgotten");
+    until(|| gate.manager.status().len() == 1).await;
 }
 
 #[tokio::test]
@@ -138,6 +137,27 @@ async fn clients_that_wait_in_the_queue_of_a_closing_listener_are_served() {
 }
 
 #[tokio::test]
+async fn a_process_that_ends_waits_for_clients_in_the_queue() {
+    let mut gate = Gate::new(1, ListenOptions::default());
+    gate.listen("web", "127.0.0.1:0", http());
+    gate.manager.open(&gate.compile());
+    let address = gate.manager.address("web").unwrap();
+    let mut io = soon(TcpStream::connect(address)).await.unwrap();
+    io.write_all(b"last|").await.unwrap();
+    io.shutdown().await.unwrap();
+    gate.manager.close();
+    let served = async {
+        assert_eq!(words(&read_word(&mut io).await)["listener"], "web");
+        let mut rest = String::new();
+        io.read_to_string(&mut rest).await.unwrap();
+        rest
+    };
+    let (rest, ()) = soon(async { tokio::join!(served, gate.manager.idle()) }).await;
+    assert!(rest.contains("last|"), "{rest}");
+    gate.manager.stop();
+}
+
+#[tokio::test]
 async fn what_is_served_changes_under_the_same_sockets() {
     let (mut gate, address) = Gate::web(1).await;
     let (mut before, _) = hello(address).await;
@@ -183,7 +203,7 @@ async fn connections_over_the_limit_are_closed_at_once() {
     let mut third = soon(TcpStream::connect(address)).await.unwrap();
     let closed = soon(third.read(&mut [0; 8])).await;
     assert!(matches!(closed, Ok(0) | Err(_)));
-    assert_eq!(gate.counts("web").over_limit, 1);
+    until(|| gate.counts("web").over_limit == 1).await;
     drop(first);
     until(|| gate.manager.connections() == 1).await;
     hello(address).await;

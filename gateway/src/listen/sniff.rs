@@ -15,6 +15,8 @@ use super::Connection;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// More than the preface: the head of most requests comes with the first bytes and need not be read twice.
 const ENOUGH: usize = 2048;
+/// How long a silent connection stays when its listener ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -35,33 +37,37 @@ fn verdict(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// Waits for enough bytes, the time limit, or the end of the listener, whichever comes first: who says nothing is handed
-/// on as HTTP/1, whose time limits then apply. False if the connection ended before its first byte.
+/// Waits for enough bytes to know. Who stops within the preface is handed on as HTTP/1, whose time limits then apply.
+/// False if there is nobody to hand on: the client left, or said nothing within the limit, or a little after the end of
+/// the listener, as its first request may be under way.
 pub(super) async fn sniff(
     connection: &mut Connection,
     limit: Duration,
     drain: &mut watch::Receiver<bool>,
 ) -> io::Result<bool> {
-    let deadline = Instant::now() + limit;
+    let mut deadline = Instant::now() + limit;
     let mut buffer = [0; ENOUGH];
     let mut filled = 0;
+    let mut told = false;
     let spoken = loop {
         let Some(room) = buffer.get_mut(filled..) else { break Verdict::Http1 };
         let count = tokio::select! {
             biased;
             count = connection.read(room) => count?,
-            () = tokio::time::sleep_until(deadline) => break Verdict::Http1,
-            _ = drain.wait_for(|drain| *drain), if filled == 0 => break Verdict::Http1,
+            () = tokio::time::sleep_until(deadline) => 0,
+            _ = drain.wait_for(|drain| *drain), if !told => {
+                told = true;
+                deadline = deadline.min(Instant::now() + LAST_WORDS);
+                continue;
+            }
         };
         filled += count;
         if filled == 0 {
             return Ok(false);
         }
-        if count == 0 {
-            break Verdict::Http1;
-        }
         match verdict(buffer.get(..filled).unwrap_or_default()) {
-            Verdict::Open => {}
+            Verdict::Open if count > 0 => {}
+            Verdict::Open => break Verdict::Http1,
             known => break known,
         }
     };

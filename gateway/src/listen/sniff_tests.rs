@@ -71,12 +71,28 @@ async fn who_stops_within_the_preface_is_handed_on_after_the_limit() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_handed_on_when_the_listener_ends() {
-    let (client, mut connection) = pair().await;
+async fn who_says_nothing_is_not_handed_on() {
+    let (_client, mut connection) = pair().await;
+    let (_keep, mut drain) = watch::channel(false);
+    assert!(!soon(sniff(&mut connection, Duration::from_millis(30), &mut drain)).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_end_of_the_listener_leaves_time_for_a_first_request() {
+    let (mut client, mut connection) = pair().await;
     let (end, mut drain) = watch::channel(false);
     end.send_replace(true);
-    assert!(soon(sniff(&mut connection, Duration::from_secs(60), &mut drain)).await.unwrap());
-    drop(client);
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        client.write_all(PREFACE).await.unwrap();
+    };
+    let (kept, ()) = tokio::join!(sniff(&mut connection, Duration::from_secs(60), &mut drain), late);
+    assert!(kept.unwrap());
+    assert_eq!(connection.selected_alpn_proto(), Some(ALPN::H2));
+
+    let (_silent, mut connection) = pair().await;
+    tokio::time::pause();
+    assert!(!sniff(&mut connection, Duration::from_secs(60), &mut drain).await.unwrap());
 }
 
 #[tokio::test]
