@@ -38,7 +38,7 @@ impl BodyReader {
             BodyReader::Done | BodyReader::Failed => Ok(Step::End),
             BodyReader::Chunked(chunked) => {
                 let step = chunked.decode(buffer, limits);
-                if matches!(step, Ok(Step::End | Step::Trailers(_))) {
+                if chunked.is_done() {
                     *self = BodyReader::Done;
                 }
                 step

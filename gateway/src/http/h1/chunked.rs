@@ -11,6 +11,9 @@ use super::fields::{self, BlockScan};
 /// Digits of a chunk size; more only hide what it is.
 const SIZE_DIGITS: usize = 16;
 
+/// The end of a chunk's data, the last chunk, and no trailers.
+const LAST: &[u8] = b"\r\n0\r\n\r\n";
+
 #[derive(Debug)]
 enum State {
     Size,
@@ -47,6 +50,10 @@ impl Chunked {
         }
     }
 
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
     /// Bytes that are known to come.
     pub fn wanted(&self) -> u64 {
         if let State::Data(left) = self.state { left } else { 0 }
@@ -66,10 +73,16 @@ impl Chunked {
                     }
                     let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                     *left -= take as u64;
-                    if *left == 0 {
+                    let complete = *left == 0;
+                    let data = buffer.split_to(take).freeze();
+                    if complete && buffer.starts_with(LAST) {
+                        // The usual end is here already: say so with the data, so that they are passed on as one.
+                        buffer.advance(LAST.len());
+                        self.state = State::Done;
+                    } else if complete {
                         self.state = State::DataEnd;
                     }
-                    return Ok(Step::Data(buffer.split_to(take).freeze()));
+                    return Ok(Step::Data(data));
                 }
                 State::DataEnd => match (buffer.first(), buffer.get(1)) {
                     (Some(b'\r'), Some(b'\n')) => {

@@ -213,7 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         frame
     }
 
-    /// Whether the response's body was read to its end. Becomes true with the last data of a body of known length, without another poll.
+    /// Whether the response's body was read to its end. Becomes true with the last data of a body of known length, and
+    /// with that of a chunked one whose end has arrived.
     pub fn body_done(&self) -> bool {
         self.body.is_done()
     }

@@ -19,7 +19,7 @@ pub struct RequestHead {
     pub target: Target,
     pub version: Version,
     pub headers: HeaderMap,
-    /// `Expect: 100-continue` (RFC 9110 section 10.1.1).
+    /// `Expect: 100-continue`; ignored in HTTP/1.0 (RFC 9110 section 10.1.1).
     pub expect_continue: bool,
     /// Value of Upgrade, if Connection names it too (RFC 9110 section 7.8).
     pub upgrade: Option<HeaderValue>,
@@ -141,8 +141,8 @@ fn parse(block: &Bytes, lines: usize, limits: &Limits) -> Result<RequestHead, He
     };
     let (keep_alive, wants_upgrade) = connection_options(&headers, version);
     let upgrade = if wants_upgrade && version == Version::V1_1 { upgrade_value(&headers) } else { None };
-    let expect_continue =
-        headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expect_continue = version == Version::V1_1
+        && headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let wire_bytes = block.len();
     Ok(RequestHead { method, target, version, headers, expect_continue, upgrade, keep_alive, body, wire_bytes })
 }

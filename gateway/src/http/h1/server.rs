@@ -159,7 +159,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         frame
     }
 
-    /// Whether the request's body was read to its end. Becomes true with the last data of a body of known length, without another poll.
+    /// Whether the request's body was read to its end. Becomes true with the last data of a body of known length, and
+    /// with that of a chunked one whose end has arrived.
     pub fn body_done(&self) -> bool {
         self.body.is_done()
     }
@@ -187,6 +188,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
     /// Buffers the response head: it leaves with the first data, or with `poll_flush`. `reason` is the standard phrase if absent.
     /// Writes the framing headers and `connection: close` or `keep-alive` itself where they are needed.
     pub fn send_head(&mut self, status: StatusCode, reason: Option<&str>, headers: &HeaderMap, framing: BodyFraming) {
+        if matches!(self.phase, Phase::Sending | Phase::Upgraded) {
+            // A second head inside a response would be read as its body, or as the answer to a request of somebody else.
+            self.broken = true;
+            return;
+        }
         if status == StatusCode::SWITCHING_PROTOCOLS {
             self.write.put_status_line(status, reason, headers);
             self.write.put_fields(headers);
@@ -275,6 +281,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         }
         if self.phase == Phase::Sending {
             self.phase = Phase::Finished;
+            // An answer without a request (408) is no answer to this one.
+            self.head_request = false;
+            self.version = Version::V1_1;
         }
     }
 

@@ -37,10 +37,13 @@ fn answer(request: &str, status: u16, headers: &[(&'static str, &str)], framing:
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n";
 
+/// Request, status, headers, framing, data, and what is written.
+type Case = (&'static str, u16, &'static [(&'static str, &'static str)], BodyFraming, &'static str, &'static str);
+
 #[test]
 fn framing_of_answers() {
     use BodyFraming::{Chunked, Length, None, UntilClose};
-    let cases: &[(&str, u16, &[(&'static str, &str)], BodyFraming, &str, &str)] = &[
+    let cases: &[Case] = &[
         (GET, 200, &[], Length(2), "ab", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"),
         (GET, 200, &[], Chunked, "ab", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
         (GET, 404, &[], None, "", "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
@@ -173,6 +176,50 @@ fn when_the_connection_is_not_kept() {
     assert!(matches!(codec.poll_frame(&mut context()), Poll::Ready(Some(Ok(_)))));
     assert!(matches!(codec.poll_frame(&mut context()), Poll::Ready(Some(Ok(_)))));
     assert!(codec.can_keep_alive());
+}
+
+/// A head inside a response is dropped, and nothing follows the response.
+#[test]
+fn one_head_a_response() {
+    let mut codec = codec(GET);
+    codec.send_head(StatusCode::OK, None, &HeaderMap::new(), BodyFraming::Length(2));
+    codec.send_head(StatusCode::BAD_GATEWAY, None, &HeaderMap::new(), BodyFraming::None);
+    codec.send_frame(Frame::Data(Bytes::from_static(b"ab")));
+    codec.finish();
+    assert!(!codec.can_keep_alive());
+    assert_eq!(written(codec), "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab");
+}
+
+/// The head after the one that was answered does not arrive in time.
+#[test]
+fn a_timeout_after_a_head_request() {
+    let mut codec = codec(HEAD);
+    codec.send_head(StatusCode::OK, None, &HeaderMap::new(), BodyFraming::None);
+    codec.finish();
+    codec.io_mut().push(b"GET /sl");
+    assert!(codec.poll_head(&mut context()).is_pending());
+    assert!(codec.has_partial_head());
+    codec.close_after_response();
+    codec.send_head(StatusCode::REQUEST_TIMEOUT, None, &HeaderMap::new(), BodyFraming::Length(1));
+    codec.send_frame(Frame::Data(Bytes::from_static(b"t")));
+    codec.finish();
+    let expected =
+        "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 408 Request Timeout\r\ncontent-length: 1\r\nconnection: close\r\n\r\nt";
+    assert_eq!(written(codec), expected);
+}
+
+#[test]
+fn the_end_of_a_chunked_body_comes_with_its_data() {
+    let mut all = codec("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nGET ");
+    assert!(matches!(all.poll_frame(&mut context()), Poll::Ready(Some(Ok(Frame::Data(_))))));
+    assert!(all.body_done());
+    assert_eq!(&all.into_parts().1[..], b"GET ");
+    let mut part = codec("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r");
+    assert!(matches!(part.poll_frame(&mut context()), Poll::Ready(Some(Ok(Frame::Data(_))))));
+    assert!(!part.body_done());
+    part.io_mut().push(b"\n");
+    assert!(matches!(part.poll_frame(&mut context()), Poll::Ready(None)));
+    assert!(part.body_done());
 }
 
 #[test]
