@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_core::compile::{Compiled, compile};
-use mesh_core::diag::Diagnostic;
+use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{CertificateSource, Endpoints, Key, ListenerProtocol, ResourceSet};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant as TokioInstant, timeout_at};
@@ -28,10 +28,13 @@ use status::Changed;
 /// When things happen.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// An update waits for more of them until none came for this long.
+    /// An update soon after another one waits for more of them until none came for this long. One that comes alone does
+    /// not wait.
     pub quiet: Duration,
     /// But never longer than this.
     pub patience: Duration,
+    /// How long an update waits that names something that is not there, for it may be on its way.
+    pub dangling_wait: Duration,
     /// How long a new destination without endpoints holds a publication up. Zero where endpoints come with the rest.
     pub endpoint_wait: Duration,
     /// How long names are resolved before a publication goes on without them.
@@ -45,6 +48,7 @@ impl Default for StoreOptions {
         Self {
             quiet: Duration::from_millis(10),
             patience: Duration::from_millis(100),
+            dangling_wait: Duration::from_millis(250),
             endpoint_wait: Duration::ZERO,
             resolve_wait: Duration::from_secs(1),
             access_log: None,
@@ -75,6 +79,8 @@ pub struct Store {
     listen_diagnostics: Vec<Diagnostic>,
     other_diagnostics: Vec<Diagnostic>,
     retired: Vec<Arc<Live>>,
+    /// When updates were taken over the last time.
+    applied: TokioInstant,
 }
 
 impl Store {
@@ -100,6 +106,7 @@ impl Store {
             listen_diagnostics: Vec::new(),
             other_diagnostics: Vec::new(),
             retired: Vec::new(),
+            applied: TokioInstant::now(),
         }
     }
 
@@ -135,18 +142,29 @@ impl Store {
         let begun = TokioInstant::now();
         let mut batch = Batch::default();
         batch.add(first);
-        let patience = begun + self.options.patience;
-        while let Ok(Some(update)) = timeout_at(patience.min(TokioInstant::now() + self.options.quiet), updates.recv()).await {
+        while let Ok(update) = updates.try_recv() {
             batch.add(update);
         }
-        let patience = begun + self.options.endpoint_wait;
-        while batch.waits_for_endpoints(&self.set) {
-            match timeout_at(patience, updates.recv()).await {
-                Ok(Some(update)) => batch.add(update),
-                _ => break,
+        if begun < self.applied + self.options.patience {
+            let patience = begun + self.options.patience;
+            let quiet = || patience.min(TokioInstant::now() + self.options.quiet);
+            while let Ok(Some(update)) = timeout_at(quiet(), updates.recv()).await {
+                batch.add(update);
             }
         }
-        batch
+        loop {
+            let wait = if batch.is_dangling(&self.configuration.diagnostics) {
+                self.options.dangling_wait
+            } else if batch.waits_for_endpoints(&self.set) {
+                self.options.endpoint_wait
+            } else {
+                return batch;
+            };
+            match timeout_at(begun + wait, updates.recv()).await {
+                Ok(Some(update)) => batch.add(update),
+                _ => return batch,
+            }
+        }
     }
 
     /// Takes the updates over, and publishes if anything but endpoints changed.
@@ -173,6 +191,7 @@ impl Store {
             return;
         }
         self.publish(set, begun, &changes).await;
+        self.applied = TokioInstant::now();
     }
 
     async fn publish(&mut self, set: Arc<ResourceSet>, begun: Instant, changes: &Changed) {
@@ -223,7 +242,7 @@ impl Store {
     fn set_access_log(&self) -> Vec<Diagnostic> {
         let wanted = self.options.access_log.clone().unwrap_or_else(|| self.configuration.access_log.clone());
         let problems = self.observe.set_access_log(wanted);
-        problems.into_iter().map(|problem| Diagnostic::new(mesh_core::diag::ACCESS_LOG, problem)).collect()
+        problems.into_iter().map(|problem| Diagnostic::new(diag::ACCESS_LOG, problem)).collect()
     }
 
     /// Makes what happened known: to the log, the admin pages and the metrics.
@@ -275,6 +294,7 @@ impl Store {
 
     async fn tick(&mut self, slow: bool) {
         self.drop_retired();
+        self.clusters.refresh_names(&self.set, slow);
         self.observe.own.listeners.set(i64::try_from(self.listeners.status().len()).unwrap_or(i64::MAX));
         let mut different = false;
         if !self.listen_diagnostics.is_empty() {
@@ -286,7 +306,6 @@ impl Store {
         }
         if slow {
             self.observe.collect_workers();
-            self.clusters.refresh_names(&self.set);
             if names_files(&self.set) {
                 let before = self.certificate_diagnostics.clone();
                 let set = self.set.clone();
@@ -308,6 +327,16 @@ impl Store {
     }
 }
 
+/// Findings that may be over when the next file, or the next event, is read.
+const DANGLING: [diag::Code; 6] = [
+    diag::GATEWAY_UNKNOWN,
+    diag::DESTINATION_HOST_UNKNOWN,
+    diag::DESTINATION_SUBSET_UNKNOWN,
+    diag::DESTINATION_PORT_UNKNOWN,
+    diag::SECRET_MISSING,
+    diag::DELEGATE_UNKNOWN,
+];
+
 /// Updates that are taken over together.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -324,6 +353,15 @@ impl Batch {
             }
             Update::Endpoints(endpoints) => self.endpoints.extend(endpoints),
         }
+    }
+
+    /// Whether it names something that is not there, and did not do so before.
+    fn is_dangling(&self, before: &[Diagnostic]) -> bool {
+        let same = |a: &Diagnostic, b: &Diagnostic| a.code == b.code && a.object == b.object && a.message == b.message;
+        let is_new = |found: &&Diagnostic| !before.iter().any(|known| same(found, known));
+        let dangling = |found: &&Diagnostic| DANGLING.iter().any(|code| code.id == found.code);
+        let found = self.configuration.iter().flat_map(|configuration| &configuration.diagnostics);
+        found.filter(dangling).any(|found| is_new(&found))
     }
 
     /// Whether it has a destination that is new and of whose endpoints nothing is known.
@@ -353,7 +391,7 @@ fn names_files(set: &ResourceSet) -> bool {
 }
 
 fn log_diagnostic(diagnostic: &Diagnostic) {
-    use mesh_core::diag::Severity;
+    use diag::Severity;
     match diagnostic.severity {
         Severity::Error => tracing::error!("{diagnostic}"),
         Severity::Warning => tracing::warn!("{diagnostic}"),

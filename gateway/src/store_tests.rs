@@ -1,0 +1,239 @@
+use std::net::SocketAddr;
+
+use mesh_core::model::{
+    Balancing, Destination, Endpoint, EndpointAddress, Listener, PathNormalization, RouteSet, UpstreamProtocol,
+};
+use mesh_core::object::ObjectRef;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::*;
+use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, ListenOptions, Workers};
+use crate::observe::SourceLabels;
+
+struct Nobody;
+
+impl ConnectionHandler for Nobody {
+    fn handle(
+        self: Arc<Self>,
+        _: pingora_core::protocols::Stream,
+        _: Arc<ConnectionInfo>,
+        _: tokio::sync::watch::Receiver<bool>,
+    ) -> ConnectionFuture {
+        Box::pin(async {})
+    }
+}
+
+fn store(options: StoreOptions) -> Store {
+    let cells = Arc::new(Cells::default());
+    let workers = Workers::start(1, |_| Arc::new(Nobody) as Arc<dyn ConnectionHandler>).unwrap();
+    let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default()).unwrap());
+    let source = SourceLabels::of_gateway(&Default::default(), "istio-system", |_| None);
+    Store::new(cells, listeners, Observe::new(1, &source).unwrap(), Resolver::new(), options)
+}
+
+fn origin() -> ObjectRef {
+    ObjectRef::new("Gateway", "default", "g")
+}
+
+/// One listener on a free port, and these destinations with one endpoint each.
+fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
+    let mut set = ResourceSet::default();
+    let listener = Listener {
+        key: "127.0.0.1:0".into(),
+        address: ([127, 0, 0, 1], 0).into(),
+        port: 80,
+        protocol: ListenerProtocol::Http { routes: "http.80".into() },
+        path_normalization: PathNormalization::Base,
+        origin: origin(),
+    };
+    set.listeners.insert(listener.key.clone(), Arc::new(listener));
+    let routes = RouteSet { key: "http.80".into(), virtual_hosts: Vec::new(), origin: origin() };
+    set.routes.insert(routes.key.clone(), Arc::new(routes));
+    for (key, timeout, port) in destinations {
+        let destination = Destination {
+            key: (*key).into(),
+            host: (*key).into(),
+            service_name: (*key).into(),
+            service_namespace: "default".into(),
+            port: 80,
+            subset: None,
+            protocol: UpstreamProtocol::Http1,
+            balancing: Balancing::RoundRobin,
+            connect_timeout: Duration::from_secs(*timeout),
+            idle_timeout: Duration::from_secs(60),
+            origin: origin(),
+            rule: None,
+        };
+        set.destinations.insert(destination.key.clone(), Arc::new(destination));
+        set.endpoints.insert((*key).into(), endpoints(key, *port));
+    }
+    Configuration { set, ..Configuration::default() }
+}
+
+fn endpoints(key: &str, port: u16) -> Arc<Endpoints> {
+    let address: SocketAddr = ([127, 0, 0, 1], port).into();
+    let endpoint =
+        Endpoint { address: EndpointAddress::Socket(address), weight: 1, locality: "".into(), workload: None };
+    Arc::new(Endpoints { key: key.into(), endpoints: vec![endpoint], origin: origin() })
+}
+
+fn ports(live: &Live, key: &str) -> Vec<u16> {
+    let cluster = live.clusters.iter().find(|cluster| &*cluster.destination.key == key).unwrap();
+    cluster.endpoints.load().iter().map(|endpoint| endpoint.address.port()).collect()
+}
+
+#[tokio::test]
+async fn the_first_configuration_is_published_with_sockets_and_endpoints() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    let live = store.cells.live.load_full();
+    assert_eq!(live.snapshot.generation, 1);
+    assert_eq!(ports(&live, "a"), [1001]);
+    let address = store.listeners.address("127.0.0.1:0").unwrap();
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    assert_eq!(store.status().load().generation, 1);
+}
+
+#[tokio::test]
+async fn nothing_new_is_not_published() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    assert_eq!(store.cells.live.load().snapshot.generation, 1);
+}
+
+#[tokio::test]
+async fn endpoints_alone_need_no_generation() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    let live = store.cells.live.load_full();
+    store.apply(configuration(&[("a", 1, 1002)]).into()).await;
+    assert_eq!(store.cells.live.load().snapshot.generation, 1);
+    // Also for those who loaded the tables before.
+    assert_eq!(ports(&live, "a"), [1002]);
+    let mut batch = Batch::default();
+    batch.add(Update::Endpoints(vec![endpoints("a", 1003)]));
+    store.apply(batch).await;
+    assert_eq!(ports(&live, "a"), [1003]);
+    assert_eq!(store.status().load().set.endpoints["a"].endpoints.len(), 1);
+}
+
+#[tokio::test]
+async fn clusters_survive_by_key() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001), ("b", 1, 1002)]).into()).await;
+    let before = store.cells.live.load_full();
+    store.apply(configuration(&[("a", 2, 1001), ("b", 1, 1002), ("0", 1, 1003)]).into()).await;
+    let after = store.cells.live.load_full();
+    assert_eq!(after.snapshot.generation, 2);
+    let find = |live: &Live, key: &str| {
+        live.clusters.iter().find(|cluster| &*cluster.destination.key == key).cloned().unwrap()
+    };
+    // Changed: another cluster with the same connections, endpoints and balancer.
+    let (old, new) = (find(&before, "a"), find(&after, "a"));
+    assert_eq!((old.id, new.destination.connect_timeout), (new.id, Duration::from_secs(2)));
+    assert!(Arc::ptr_eq(&old.endpoints, &new.endpoints) && Arc::ptr_eq(&old.balancer, &new.balancer));
+    // Unchanged: the same, at another index.
+    assert!(Arc::ptr_eq(&find(&before, "b"), &find(&after, "b")));
+    assert_ne!(find(&after, "0").id, old.id);
+    for (cluster, destination) in after.clusters.iter().zip(&after.snapshot.clusters) {
+        assert!(Arc::ptr_eq(&cluster.destination, destination));
+    }
+}
+
+#[tokio::test]
+async fn an_update_that_names_what_is_not_there_waits_for_it() {
+    let store = store(StoreOptions { dangling_wait: Duration::from_secs(60), ..StoreOptions::default() });
+    let (send, mut updates) = unbounded_channel();
+    let mut dangling = configuration(&[("a", 1, 1001)]);
+    dangling.diagnostics.push(Diagnostic::new(diag::DESTINATION_SUBSET_UNKNOWN, "v2").object(&origin()));
+    send.send(Update::Configuration(Box::new(configuration(&[("a", 1, 1001), ("b", 1, 1002)])))).unwrap();
+    let gather = store.gather(Update::Configuration(Box::new(dangling.clone())), &mut updates);
+    let batch = tokio::time::timeout(Duration::from_secs(20), gather).await.unwrap();
+    assert_eq!(batch.configuration.unwrap().set.destinations.len(), 2);
+    // What dangled before does not wait again.
+    assert!(!Batch::from(dangling.clone()).is_dangling(&dangling.diagnostics));
+    assert!(Batch::from(dangling).is_dangling(&[]));
+}
+
+#[tokio::test]
+async fn a_new_destination_waits_for_its_endpoints() {
+    let mut store = store(StoreOptions { endpoint_wait: Duration::from_secs(60), ..StoreOptions::default() });
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    let mut without = configuration(&[("a", 1, 1001), ("b", 1, 1002)]);
+    without.set.endpoints.remove("b");
+    let (send, updates) = unbounded_channel();
+    let cells = store.cells.clone();
+    send.send(Update::Configuration(Box::new(without))).unwrap();
+    let running = tokio::spawn(store.run(updates));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(cells.live.load().snapshot.generation, 1);
+    send.send(Update::Endpoints(vec![endpoints("b", 1002)])).unwrap();
+    let published = async {
+        while cells.live.load().snapshot.generation < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), published).await.unwrap();
+    assert_eq!(ports(&cells.live.load(), "b"), [1002]);
+    drop(send);
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn listeners_that_are_removed_close_and_bad_ones_are_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[]).into()).await;
+    let address = store.listeners.address("127.0.0.1:0").unwrap();
+    let mut other = configuration(&[]);
+    let listener = other.set.listeners.remove("127.0.0.1:0").unwrap();
+    let taken_address = taken.local_addr().unwrap();
+    let listener = Listener { key: "taken".into(), address: taken_address, ..(*listener).clone() };
+    other.set.listeners.insert("taken".into(), Arc::new(listener));
+    store.apply(other.into()).await;
+    let status = store.status();
+    assert!(status.load().diagnostics.iter().any(|found| found.code == diag::LISTENER_NOT_OPEN.id));
+    let closed = async {
+        while std::net::TcpStream::connect(address).is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.unwrap();
+    // It is tried again.
+    drop(taken);
+    store.tick(false).await;
+    assert!(!status.load().diagnostics.iter().any(|found| found.code == diag::LISTENER_NOT_OPEN.id));
+    assert!(std::net::TcpStream::connect(taken_address).is_ok());
+}
+
+#[tokio::test]
+async fn old_tables_go_when_nobody_has_them() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    let held = store.cells.live.load_full();
+    let weak = Arc::downgrade(&held);
+    store.apply(configuration(&[("a", 2, 1001)]).into()).await;
+    store.drop_retired();
+    assert!(weak.upgrade().is_some());
+    drop(held);
+    store.drop_retired();
+    let gone = async {
+        while weak.upgrade().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+}
+
+#[test]
+fn changes_are_told_in_short() {
+    let mut old = configuration(&[("a", 1, 1001), ("b", 1, 1002)]).set;
+    let mut new = configuration(&[("a", 2, 1001), ("c", 1, 1003)]).set;
+    old.reuse(&ResourceSet::default());
+    new.reuse(&old);
+    let changed = Changed::between(&old, &new);
+    assert_eq!(changed.to_string(), "destinations +1 ~1 -1, endpoints +1 -1");
+    assert!(!changed.only_endpoints());
+    assert_eq!(Changed::default().to_string(), "nothing");
+}

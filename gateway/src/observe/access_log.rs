@@ -208,3 +208,7 @@ impl Output {
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
+
+#[cfg(test)]
+#[path = "access_log_tests.rs"]
+mod tests;

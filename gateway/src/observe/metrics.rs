@@ -298,3 +298,7 @@ pub(super) fn text(registry: &Registry) -> String {
     }
     String::from_utf8(out).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -8,6 +8,8 @@ mod log_value;
 mod metrics;
 mod observer;
 mod record;
+#[cfg(test)]
+mod record_samples;
 mod series;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ const WRITING: Duration = Duration::from_millis(100);
 /// How long a file may be empty, or away, before it is believed.
 const VANISHED: Duration = Duration::from_millis(100);
 /// After the last event: more are likely to follow at once.
-const QUIET: Duration = Duration::from_millis(2);
+const QUIET: Duration = Duration::from_millis(1);
 
 /// Paths that changed and were not looked at yet.
 #[derive(Default)]

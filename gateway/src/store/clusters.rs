@@ -92,9 +92,11 @@ impl Clusters {
         }
     }
 
-    /// Starts to resolve again what has names; the results come through `resolved`.
-    pub fn refresh_names(&self, set: &ResourceSet) {
-        for endpoints in set.endpoints.values().filter(|endpoints| has_names(endpoints)) {
+    /// Starts to resolve again what has names, or only what has no address yet; the results come through `resolved`.
+    pub fn refresh_names(&self, set: &ResourceSet, all: bool) {
+        let empty = |key: &Key| self.cells.get(key).is_some_and(|cell| cell.set.load().is_empty());
+        let wanted = |endpoints: &&Arc<Endpoints>| (all || empty(&endpoints.key)) && has_names(endpoints);
+        for endpoints in set.endpoints.values().filter(wanted) {
             let (resolver, endpoints) = (self.resolver.clone(), endpoints.clone());
             let (wait, send) = (self.resolve_wait, self.send_resolved.clone());
             tokio::spawn(async move {

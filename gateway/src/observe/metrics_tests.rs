@@ -1,0 +1,132 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mesh_core::lb::{Balancer, EndpointState};
+use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress, UpstreamProtocol, Workload};
+use mesh_core::object::ObjectRef;
+
+use super::*;
+use crate::live::LiveCluster;
+use crate::observe::record_samples::{forwarded, malformed, unrouted};
+use crate::observe::{Observe, RequestRecord};
+
+fn cluster() -> Arc<LiveCluster> {
+    let destination = Destination {
+        key: "outbound|9080|v1|reviews.default.svc.cluster.local".into(),
+        host: "reviews.default.svc.cluster.local".into(),
+        service_name: "reviews".into(),
+        service_namespace: "default".into(),
+        port: 9080,
+        subset: Some("v1".into()),
+        protocol: UpstreamProtocol::Http1,
+        balancing: Balancing::Random,
+        connect_timeout: std::time::Duration::from_secs(10),
+        idle_timeout: std::time::Duration::from_secs(3600),
+        origin: ObjectRef::new("Service", "default", "reviews"),
+        rule: None,
+    };
+    Arc::new(LiveCluster {
+        destination: Arc::new(destination),
+        endpoints: Arc::default(),
+        balancer: Arc::new(Balancer::new(Balancing::Random)),
+        id: 1,
+    })
+}
+
+fn endpoint(version: &str) -> Arc<EndpointState> {
+    let workload = Workload {
+        name: format!("reviews-{version}").into(),
+        namespace: "default".into(),
+        app: "reviews".into(),
+        version: version.into(),
+        canonical_service: "reviews".into(),
+        canonical_revision: version.into(),
+        principal: "".into(),
+        cluster: "Kubernetes".into(),
+    };
+    let address = ([10, 0, 0, 1], 9080).into();
+    let endpoint = Endpoint {
+        address: EndpointAddress::Socket(address),
+        weight: 1,
+        locality: "".into(),
+        workload: Some(Arc::new(workload)),
+    };
+    Arc::new(EndpointState::new(endpoint, address))
+}
+
+fn observe(workers: usize) -> Arc<Observe> {
+    let labels = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
+    Observe::new(workers, &SourceLabels::of_gateway(&labels, "istio-system", |_| None)).unwrap()
+}
+
+fn istio_lines(observe: &Observe) -> String {
+    let text = observe.metrics_text();
+    let lines = text.lines().filter(|line| line.contains("istio_re") || line.contains("bad_requests"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn exposition_has_istios_names_and_labels() {
+    let observe = observe(2);
+    let (cluster, v1) = (cluster(), endpoint("v1"));
+    for worker in 0..2 {
+        let record = RequestRecord { cluster: Some(&cluster), endpoint: Some(&v1), ..forwarded() };
+        observe.observer(worker).unwrap().record(&record);
+    }
+    let grpc = RequestRecord {
+        cluster: Some(&cluster),
+        endpoint: Some(&v1),
+        grpc: true,
+        grpc_status: Some(5),
+        request_messages: 1,
+        response_messages: 3,
+        ..forwarded()
+    };
+    observe.observer(0).unwrap().record(&grpc);
+    observe.observer(0).unwrap().record(&unrouted());
+    observe.observer(1).unwrap().record(&malformed());
+    insta::assert_snapshot!(istio_lines(&observe));
+}
+
+#[test]
+fn workers_add_up_and_reading_loses_nothing() {
+    let observe = observe(2);
+    let (cluster, v1, v2) = (cluster(), endpoint("v1"), endpoint("v2"));
+    // The same workload, described by another allocation.
+    let v1_again = endpoint("v1");
+    for (worker, endpoint) in [(0, &v1), (1, &v1_again), (0, &v2)] {
+        let record = RequestRecord { cluster: Some(&cluster), endpoint: Some(endpoint), ..forwarded() };
+        observe.observer(worker).unwrap().record(&record);
+        let _ = observe.metrics_text();
+    }
+    let count = |version: &str| {
+        let workload = format!("destination_workload=\"reviews-{version}\"");
+        let text = observe.metrics_text();
+        let mut lines = text.lines().filter(|line| line.starts_with("istio_requests_total") && line.contains(&workload));
+        let value = lines.next().unwrap().rsplit_once(' ').unwrap().1.to_owned();
+        assert_eq!(lines.next(), None);
+        value
+    };
+    assert_eq!(count("v1"), "2");
+    assert_eq!(count("v2"), "1");
+}
+
+#[test]
+fn histograms_are_cumulative() {
+    let mut samples = Samples::default();
+    for value in [0.4, 0.5, 7.0, 1e9] {
+        samples.observe(value);
+    }
+    let proto = histogram(&samples);
+    let at = |bound: f64| proto.get_bucket().iter().find(|b| b.upper_bound() == bound).unwrap().cumulative_count();
+    assert_eq!((at(0.5), at(5.0), at(10.0), at(3_600_000.0), proto.get_sample_count()), (2, 2, 3, 3, 4));
+}
+
+#[test]
+fn the_source_is_described_by_labels_and_environment() {
+    let labels = BTreeMap::from([("app".to_owned(), "edge".to_owned()), ("version".to_owned(), "v7".to_owned())]);
+    let env = |name: &str| (name == "ISTIO_META_WORKLOAD_NAME").then(|| "edge-deployment".to_owned());
+    let source = SourceLabels::of_gateway(&labels, "ns", env);
+    assert_eq!((source.workload.as_str(), source.app.as_str()), ("edge-deployment", "edge"));
+    assert_eq!((source.canonical_service.as_str(), source.canonical_revision.as_str()), ("edge", "v7"));
+}
