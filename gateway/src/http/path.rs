@@ -133,22 +133,27 @@ struct Scan {
     clean: bool,
 }
 
-/// One look at every byte: where the path ends, whether it is valid, whether it may stay.
+/// One look at every byte: where the path ends, whether it is valid, whether it may stay. Runs of plain bytes, most of a
+/// path, are skipped in a loop of their own.
 fn scan(target: &[u8], mode: PathNormalization) -> Result<Scan, PathError> {
     let mut clean = true;
+    let mut rest = target;
     let mut after_slash = false;
-    for (at, &byte) in target.iter().enumerate() {
+    while let Some(run) = rest.iter().position(|byte| class_of(*byte) != Class::Plain) {
+        after_slash &= run == 0;
+        let Some((&byte, tail)) = rest.get(run..).and_then(<[u8]>::split_first) else { break };
+        rest = tail;
         match class_of(byte) {
-            Class::Plain => {}
             Class::Slash => {
                 clean &= !(after_slash && merges(mode));
                 after_slash = true;
                 continue;
             }
-            Class::Dot => clean &= !(after_slash && may_be_dots(target.get(at + 1).copied())),
-            Class::Percent => clean &= stays_encoded(escape(target, at)?, mode),
+            Class::Dot => clean &= !(after_slash && may_be_dots(rest.first().copied())),
+            Class::Percent => clean &= stays_encoded(escape(rest)?, mode),
             Class::Backslash | Class::Encode => clean = false,
-            Class::Query => return Ok(Scan { path_length: at, clean }),
+            Class::Query => return Ok(Scan { path_length: target.len() - rest.len() - 1, clean }),
+            Class::Plain => {}
         }
         after_slash = false;
     }
@@ -160,10 +165,10 @@ fn may_be_dots(next: Option<u8>) -> bool {
     matches!(next, None | Some(b'/' | b'\\' | b'.' | b'%' | b';' | b'?'))
 }
 
-/// The byte that `%XX` at `at` stands for.
-fn escape(path: &[u8], at: usize) -> Result<u8, PathError> {
-    let digit = |offset: usize| path.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
-    let (Some(high), Some(low)) = (digit(1), digit(2)) else { return Err(PathError::Percent) };
+/// The byte that the two digits after a `%` stand for.
+fn escape(digits: &[u8]) -> Result<u8, PathError> {
+    let digit = |at: usize| digits.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (Some(high), Some(low)) = (digit(0), digit(1)) else { return Err(PathError::Percent) };
     match u8::try_from(high * 16 + low) {
         Ok(0) | Err(_) => Err(PathError::Nul),
         Ok(byte) => Ok(byte),
@@ -190,13 +195,14 @@ fn rewrite(path: &[u8], mode: PathNormalization, capacity: usize) -> Vec<u8> {
         rest = tail;
         match class_of(byte) {
             Class::Percent => {
-                let decoded = escape(&[b'%', at(tail, 0), at(tail, 1)], 0).unwrap_or(b'%');
+                let (digits, after) = tail.split_at_checked(2).unwrap_or((tail, &[]));
+                rest = after;
+                let decoded = escape(digits).unwrap_or(b'%');
                 if stays_encoded(decoded, mode) {
-                    out.extend_from_slice(&[b'%', at(tail, 0), at(tail, 1)]);
-                    rest = tail.get(2..).unwrap_or_default();
+                    out.push(b'%');
+                    out.extend_from_slice(digits);
                     continue;
                 }
-                rest = tail.get(2..).unwrap_or_default();
                 piece = if decoded == b'\\' { b'/' } else { decoded };
             }
             Class::Backslash => piece = b'/',
@@ -217,10 +223,6 @@ fn rewrite(path: &[u8], mode: PathNormalization, capacity: usize) -> Vec<u8> {
     }
     resolve_dots(&mut out, segment);
     out
-}
-
-fn at(bytes: &[u8], index: usize) -> u8 {
-    bytes.get(index).copied().unwrap_or_default()
 }
 
 fn encode(byte: u8, out: &mut Vec<u8>) {
