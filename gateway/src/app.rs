@@ -59,7 +59,7 @@ struct Process {
 }
 
 impl Process {
-    async fn start(args: &RunArgs, loaded: Loaded, logging: Logging) -> anyhow::Result<Process> {
+    async fn start(args: &RunArgs, mut loaded: Loaded, logging: Logging) -> anyhow::Result<Process> {
         let started = Instant::now();
         let admin_socket = bind(args.admin, "admin").await?;
         let status_socket = bind(args.status, "status").await?;
@@ -95,7 +95,7 @@ impl Process {
         tokio::spawn(admin::serve(admin_socket, admin.clone(), Audience::Admin));
         tokio::spawn(admin::serve(status_socket, admin, Audience::Status));
 
-        store.apply(loaded.configuration.clone().into()).await;
+        store.apply(std::mem::take(&mut loaded.configuration).into()).await;
         let (updates, received) = mpsc::unbounded_channel();
         let files = Files::watch(loaded, updates.clone()).context("cannot watch files")?;
         tokio::spawn(store.run(received));
@@ -211,7 +211,6 @@ fn start_workers(
 fn settings(loaded: &Loaded) -> Settings {
     Settings {
         trusted_proxies: loaded.configuration.trusted_proxies,
-        keep_response_headers: true,
         hostname: hostname().into(),
         ..Settings::default()
     }

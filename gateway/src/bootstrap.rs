@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_core::model::{ProxyInfo, Role};
 
+use crate::logging::Logging;
 use crate::observe::{LogSettings, LogTarget};
 
 /// Exit codes, as in `sysexits.h` and as `istioctl analyze` uses them.
@@ -99,7 +100,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub accept_seconds: u64,
     /// error, warn, info, debug, trace, or a filter such as `gateway::store=debug,info`.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG", value_parser = parse_log)]
     pub log: String,
     /// Access log, whatever MeshConfig says [default: as `accessLogFile` and `accessLogEncoding` of the MeshConfig, else off]
     #[arg(long, value_name = "ENCODING")]
@@ -246,6 +247,10 @@ fn parse_labels(text: &str) -> Result<Labels, String> {
         labels.insert(key.to_owned(), value.to_owned());
     }
     Ok(Labels(labels))
+}
+
+fn parse_log(text: &str) -> Result<String, String> {
+    Logging::check(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn parse_target(text: &str) -> Result<Target, String> {

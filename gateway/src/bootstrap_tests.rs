@@ -26,6 +26,7 @@ fn usage_errors_exit_64_and_help_exits_0() {
     assert_eq!(run(&["--to", "nonsense"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--workers", "0"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--labels", "x"]).unwrap_err(), exit::USAGE);
+    assert_eq!(run(&["-f", "a", "--log", "a=nonsense"]).unwrap_err(), exit::USAGE);
     assert_eq!(parse(["meshgate"]).unwrap_err(), exit::USAGE);
     assert_eq!(parse(["meshgate", "nonsense"]).unwrap_err(), exit::USAGE);
     assert_eq!(parse(["meshgate", "--version"]).unwrap_err(), exit::OK);

@@ -33,6 +33,11 @@ impl Logging {
         Ok(Logging { handle: Arc::new(handle) })
     }
 
+    /// Whether it is one.
+    pub fn check(filter: &str) -> Result<(), LoggingError> {
+        parse(filter).map(drop)
+    }
+
     pub fn set(&self, filter: &str) -> Result<(), LoggingError> {
         Ok(self.handle.reload(parse(filter)?)?)
     }

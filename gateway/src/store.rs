@@ -5,6 +5,7 @@
 mod clusters;
 mod status;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -79,6 +80,8 @@ pub struct Store {
     listen_diagnostics: Vec<Diagnostic>,
     other_diagnostics: Vec<Diagnostic>,
     retired: Vec<Arc<Live>>,
+    /// Those of the tables that are served, until they replace those of the tables before, too.
+    certificates: Option<Arc<CertificateTable>>,
     /// When updates were taken over the last time.
     applied: TokioInstant,
 }
@@ -106,6 +109,7 @@ impl Store {
             listen_diagnostics: Vec::new(),
             other_diagnostics: Vec::new(),
             retired: Vec::new(),
+            certificates: None,
             applied: TokioInstant::now(),
         }
     }
@@ -228,10 +232,12 @@ impl Store {
     }
 
     async fn build_certificates(&mut self, set: &ResourceSet) {
-        let previous = self.cells.certificates.load_full();
+        let previous = self.certificates.take().unwrap_or_else(|| self.cells.certificates.load_full());
         let (table, diagnostics) = CertificateTable::build(set, &previous, SystemTime::now()).await;
         self.certificate_diagnostics = diagnostics;
-        self.cells.certificates.store(Arc::new(table));
+        // A handshake that looked at the old tables may ask for what is in the old table only.
+        self.cells.certificates.store(Arc::new(table.joined_with(&previous)));
+        self.certificates = Some(Arc::new(table));
     }
 
     fn open_listeners(&mut self, live: &Live) {
@@ -252,7 +258,8 @@ impl Store {
         self.observe.own.set_objects(self.configuration.objects.iter().map(|object| &*object.kind));
         self.observe.own.set_diagnostics(&diagnostics);
         let before = self.status.load();
-        for diagnostic in diagnostics.iter().filter(|diagnostic| !before.diagnostics.contains(diagnostic)) {
+        let known: HashSet<&Diagnostic> = before.diagnostics.iter().collect();
+        for diagnostic in diagnostics.iter().filter(|diagnostic| !known.contains(diagnostic)) {
             log_diagnostic(diagnostic);
         }
         let millis = |duration: Duration| (duration.as_secs_f64() * 1e5).round() / 100.0;
@@ -293,6 +300,9 @@ impl Store {
     }
 
     async fn tick(&mut self, slow: bool) {
+        if let Some(certificates) = self.certificates.take_if(|_| self.applied.elapsed() >= TICK) {
+            self.cells.certificates.store(certificates);
+        }
         self.drop_retired();
         self.clusters.refresh_names(&self.set, slow);
         self.observe.own.listeners.set(i64::try_from(self.listeners.status().len()).unwrap_or(i64::MAX));

@@ -94,6 +94,11 @@ impl Engine {
         })
     }
 
+    /// Whether the access log will ask for headers of the answer.
+    pub(super) fn keeps_response_headers(&self) -> bool {
+        self.settings.keep_response_headers || self.observer.wants_response_headers()
+    }
+
     /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.
     pub(super) async fn run<D: Downstream>(&self, exchange: &mut Exchange, client: &mut D) -> After {
         let live = self.cells.live.load_full();

@@ -279,7 +279,7 @@ impl Engine {
         exchange.outcome.service_time = Some(service_time);
         exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
         hop_by_hop::clean_response(&mut head.headers);
-        finish_head(&mut head, split, service_time, exchange, self.settings.keep_response_headers);
+        finish_head(&mut head, split, service_time, exchange, self.keeps_response_headers());
         if client.send_head(head.status, head.headers, head.body, false).is_err() {
             return Tried::Done(client_gone(exchange));
         }

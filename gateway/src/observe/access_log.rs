@@ -46,6 +46,7 @@ pub struct LogSettings {
 /// An open access log.
 pub struct AccessLog {
     format: LogFormat,
+    wants_response_headers: bool,
     sink: Arc<Sink>,
     pub settings: LogSettings,
 }
@@ -63,7 +64,12 @@ impl AccessLog {
         let sink = Arc::new(Sink { dropped, ..Sink::default() });
         let for_writer = sink.clone();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || for_writer.write_to(output))?;
-        Ok((AccessLog { format, sink, settings }, problems))
+        let wants_response_headers = format.wants_response_headers();
+        Ok((AccessLog { format, wants_response_headers, sink, settings }, problems))
+    }
+
+    pub fn wants_response_headers(&self) -> bool {
+        self.wants_response_headers
     }
 
     /// Formats into `line` (emptied first) and queues it.

@@ -79,6 +79,8 @@ fn custom_formats() {
     for (format, expected) in cases {
         assert_eq!(of(format), (expected.to_owned(), vec![]), "{format}");
     }
+    assert!(LogFormat::text("%RESP(a)%").0.wants_response_headers());
+    assert!(!LogFormat::default_text().wants_response_headers() && !LogFormat::default_json().wants_response_headers());
     assert_eq!(of("%NONSENSE%").0, "-\n");
     assert_eq!(of("%NONSENSE%").1.len(), 1);
     assert_eq!(of("open %REQ(").1.len(), 1);

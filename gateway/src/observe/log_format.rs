@@ -140,6 +140,18 @@ impl LogFormat {
         }
     }
 
+    /// Whether it asks for headers of the answer beyond the one that the record has.
+    pub fn wants_response_headers(&self) -> bool {
+        let wants = |part: &Part| match part {
+            Part::Operator(Operator::Response(names), _) => *names != ["x-envoy-upstream-service-time"],
+            _ => false,
+        };
+        match self {
+            LogFormat::Text(parts) => parts.iter().any(wants),
+            LogFormat::Json(fields) => fields.iter().any(|(_, parts)| parts.iter().any(wants)),
+        }
+    }
+
     /// One line, with its end.
     pub fn write(&self, record: &RequestRecord<'_>, out: &mut Vec<u8>) {
         match self {

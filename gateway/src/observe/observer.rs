@@ -35,6 +35,12 @@ impl Observer {
         }
     }
 
+    /// Whether [`RequestRecord::headers`] will be asked for headers of the answer.
+    #[must_use]
+    pub fn wants_response_headers(&self) -> bool {
+        self.access_log.load().as_ref().is_some_and(|log| log.wants_response_headers())
+    }
+
     pub(super) fn take(&self) -> WorkerCounts {
         std::mem::take(&mut self.lock().counts)
     }

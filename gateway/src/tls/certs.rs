@@ -48,6 +48,14 @@ impl CertificateTable {
         (table, diagnostics)
     }
 
+    /// And what only `other` has: for the moment in which both are asked for.
+    #[must_use]
+    pub fn joined_with(&self, other: &Self) -> Self {
+        let mut entries = other.entries.clone();
+        entries.extend(self.entries.iter().map(|(source, entry)| (source.clone(), Arc::clone(entry))));
+        Self { entries }
+    }
+
     pub fn get(&self, source: &CertificateSource) -> Option<&Arc<Certificate>> {
         self.entries.get(source)
     }
