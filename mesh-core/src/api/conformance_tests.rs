@@ -71,3 +71,25 @@ fn judge(case: &Node, tally: &mut Tally) {
         println!("    {diagnostic}");
     }
 }
+
+/// Every sample of the folder is read without an error.
+#[test]
+fn samples_are_read_whole() {
+    let Ok(folder) = std::env::var("MESHGATE_CASES") else { return };
+    let mut folders = vec![std::path::PathBuf::from(format!("{folder}/samples"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml") && !path.ends_with("behaviour.yaml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let parsed = parse(&path.display().to_string(), &text, "default");
+                for diagnostic in parsed.diagnostics.iter().filter(|d| d.severity != Severity::Info) {
+                    println!("{diagnostic}");
+                }
+                assert!(!parsed.diagnostics.iter().any(|d| d.severity == Severity::Error), "{}", path.display());
+            }
+        }
+    }
+}

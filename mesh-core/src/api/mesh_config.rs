@@ -4,29 +4,46 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{ConnectionPool, Duration, HttpRetry, OutlierDetection};
+use crate::diag::{self, Diagnostic};
+use crate::object::Position;
+
+use super::decode::{Context, FindingKind, Strictness};
+use super::yaml::{Mark, documents};
+use super::{ConnectionPool, Duration, HttpRetry, OutlierDetection, scope};
 
 /// The subset that has a meaning here; other fields of it are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshConfig {
     /// `/dev/stdout`; absent or empty: no access log.
+    #[serde(default, deserialize_with = "scope::block")]
     pub access_log_file: Option<String>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub access_log_format: Option<String>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub access_log_encoding: Option<AccessLogEncoding>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub path_normalization: Option<PathNormalization>,
     /// 10 s if absent.
+    #[serde(default, deserialize_with = "scope::block")]
     pub connect_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub default_http_retry_policy: Option<HttpRetry>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub default_inbound_http_retry_policy: Option<HttpRetry>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub inbound_traffic_policy: Option<InboundTrafficPolicy>,
     /// `istio-system` if absent.
+    #[serde(default, deserialize_with = "scope::block")]
     pub root_namespace: Option<String>,
     /// `cluster.local` if absent.
+    #[serde(default, deserialize_with = "scope::block")]
     pub trust_domain: Option<String>,
     #[serde(default)]
     pub trust_domain_aliases: Vec<String>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub default_config: Option<ProxyConfig>,
     #[serde(default)]
     pub default_service_export_to: Vec<String>,
@@ -34,19 +51,70 @@ pub struct MeshConfig {
     pub default_virtual_service_export_to: Vec<String>,
     #[serde(default)]
     pub default_destination_rule_export_to: Vec<String>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub enable_auto_mtls: Option<bool>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub enable_tracing: Option<bool>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub protocol_detection_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub dns_refresh_rate: Option<Duration>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub tcp_keepalive: Option<super::TcpKeepalive>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub h2_upgrade_policy: Option<MeshH2UpgradePolicy>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub locality_lb_setting: Option<super::LocalityLbSetting>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub default_traffic_policy: Option<DefaultTrafficPolicy>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub ingress_class: Option<String>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub ingress_service: Option<String>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub ingress_selector: Option<String>,
+    #[serde(default, rename = "meshMTLS", deserialize_with = "scope::block")]
     pub mesh_mtls: Option<TlsConfig>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub tls_defaults: Option<TlsConfig>,
+}
+
+impl MeshConfig {
+    /// Reads the text under the key `mesh`. A wrong field is reported and takes its default, the others count. The fields
+    /// of the diagnostics begin with `data.mesh`; `place` is where the text begins, if it is a block (`mesh: |-`).
+    pub fn read(text: &str, place: Option<&Position>) -> (MeshConfig, Vec<Diagnostic>) {
+        let position = |at: Mark| {
+            place.map(|place| Position {
+                file: place.file.clone(),
+                line: place.line.saturating_add(at.line.saturating_sub(1)),
+                column: place.column.saturating_add(at.column.saturating_sub(1)),
+            })
+        };
+        let document = match documents(text).into_iter().next() {
+            None => return (MeshConfig::default(), Vec::new()),
+            Some(Ok(document)) => document,
+            Some(Err(error)) => {
+                let diagnostic = Diagnostic::new(diag::YAML_SYNTAX, error.message)
+                    .field("data.mesh")
+                    .at(position(error.at))
+                    .help("the mesh configuration is not read; all defaults apply");
+                return (MeshConfig::default(), vec![diagnostic]);
+            }
+        };
+        let context = Context::new(Strictness::NearMiss, false);
+        let config = context.read(&document, document.at, "data.mesh").unwrap_or_default();
+        let diagnostics = context.into_findings().into_iter().map(|finding| {
+            let code = match finding.kind {
+                FindingKind::Invalid => diag::FIELD_INVALID,
+                FindingKind::Missing => diag::FIELD_MISSING,
+                FindingKind::Unknown => diag::FIELD_UNKNOWN,
+            };
+            let mut diagnostic = Diagnostic::new(code, finding.message).field(finding.field).at(position(finding.at));
+            diagnostic.help = finding.help;
+            diagnostic
+        });
+        (config, diagnostics.collect())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -163,3 +231,7 @@ pub enum ForwardClientCertDetails {
     SanitizeSet,
     AlwaysForwardOnly,
 }
+
+#[cfg(test)]
+#[path = "mesh_config_tests.rs"]
+mod tests;

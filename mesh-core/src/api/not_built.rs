@@ -24,10 +24,19 @@ struct Row {
     path: &'static str,
     when: When,
     what: &'static str,
+    /// What happens instead.
+    instead: &'static str,
 }
 
 const fn row(kind: &'static str, path: &'static str, when: When, what: &'static str) -> Row {
-    Row { kind, path, when, what }
+    Row { kind, path, when, what, instead: "this has no effect" }
+}
+
+impl Row {
+    const fn instead(mut self, instead: &'static str) -> Self {
+        self.instead = instead;
+        self
+    }
 }
 
 use When::{Beyond, Is, IsNot, Present};
@@ -40,20 +49,24 @@ const SE: &str = "ServiceEntry";
 /// Conditions of `retryOn` that hold before a request was sent; all that is retried so far.
 const CONNECT: &[&str] = &["connect-failure", "refused-stream"];
 
+const NOT_SERVED: &str = "the server is not served";
+
 const ROWS: &[Row] = &[
     row(
         GW,
         "spec.servers[].port.protocol",
         Is(&["TLS", "TCP", "MONGO", "REDIS", "MYSQL", "UDP"]),
         "ports that are not HTTP",
-    ),
+    )
+    .instead(NOT_SERVED),
     row(GW, "spec.servers[].defaultEndpoint", Present, "default endpoints"),
     row(
         GW,
         "spec.servers[].tls.mode",
         Is(&["PASSTHROUGH", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"]),
         "TLS modes other than SIMPLE",
-    ),
+    )
+    .instead(NOT_SERVED),
     row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.caCertCredentialName", Present, "client certificates"),
@@ -67,7 +80,7 @@ const ROWS: &[Row] = &[
     row(GW, "spec.servers[].tls.ecdhCurves", Present, "the choice of curves"),
     row(VS, "spec.tls", Present, "TLS routes"),
     row(VS, "spec.tcp", Present, "TCP routes"),
-    row(VS, "spec.http[].delegate", Present, "delegation"),
+    row(VS, "spec.http[].delegate", Present, "delegation").instead("requests that match are answered 500"),
     row(VS, "spec.http[].fault", Present, "fault injection"),
     row(VS, "spec.http[].mirror", Present, "mirroring"),
     row(VS, "spec.http[].mirrors", Present, "mirroring"),
@@ -78,16 +91,9 @@ const ROWS: &[Row] = &[
     row(VS, "spec.http[].retries.backoff", Present, "the choice of the back-off"),
     row(VS, "spec.http[].retries.retryRemoteLocalities", Present, "localities"),
     row(VS, "spec.http[].retries.retryIgnorePreviousHosts", Present, "the choice of the host to retry on"),
-    row(
-        VS,
-        "spec.http[].retries.retryOn",
-        Beyond(CONNECT),
-        "retries of requests that were sent; requests that could not be sent are retried",
-    ),
-    row(VS, "spec.http[].match[].sourceLabels", Present, "matches on the client"),
-    row(VS, "spec.http[].match[].sourceNamespace", Present, "matches on the client"),
+    row(VS, "spec.http[].retries.retryOn", Beyond(CONNECT), "retries of requests that were sent")
+        .instead("only requests that could not be sent are retried"),
     row(VS, "spec.http[].match[].statPrefix", Present, "statistics by route"),
-    row(DR, "spec.workloadSelector", Present, "rules for some clients"),
     row(DR, "$policy.connectionPool.tcp.maxConnections", Present, "limits of connections"),
     row(DR, "$policy.connectionPool.tcp.tcpKeepalive", Present, "TCP keep-alive"),
     row(DR, "$policy.connectionPool.tcp.maxConnectionDuration", Present, "limits of connections"),
@@ -98,22 +104,25 @@ const ROWS: &[Row] = &[
     row(DR, "$policy.connectionPool.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
     row(DR, "$policy.connectionPool.http.maxConcurrentStreams", Present, "limits of streams"),
     row(DR, "$policy.connectionPool.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
-    row(DR, "$policy.loadBalancer.simple", Is(&["PASSTHROUGH"]), "passing through to the original destination"),
-    row(DR, "$policy.loadBalancer.consistentHash", Present, "consistent hashing"),
-    row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports"),
+    row(DR, "$policy.loadBalancer.simple", Is(&["PASSTHROUGH"]), "passing through to the original destination")
+        .instead("requests are balanced by LEAST_REQUEST"),
+    row(DR, "$policy.loadBalancer.consistentHash", Present, "consistent hashing")
+        .instead("requests are balanced by LEAST_REQUEST"),
+    row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports")
+        .instead("requests are balanced by LEAST_REQUEST"),
     row(DR, "$policy.loadBalancer.localityLbSetting", Present, "localities"),
     row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "localities"),
     row(DR, "$policy.loadBalancer.warmup", Present, "warm-up"),
     row(DR, "$policy.loadBalancer.warmupDurationSecs", Present, "warm-up"),
     row(DR, "$policy.outlierDetection", Present, "outlier detection"),
-    row(DR, "$policy.tls", IsNot(&[]), "TLS to backends"),
+    row(DR, "$policy.tls.mode", IsNot(&["DISABLE"]), "TLS to backends")
+        .instead("requests to the host are answered 503"),
     row(DR, "$policy.tunnel", Present, "tunnels"),
     row(DR, "$policy.proxyProtocol", Present, "the PROXY protocol"),
     row(DR, "$policy.retryBudget", Present, "retry budgets"),
-    row(SE, "spec.resolution", Is(&["NONE", "DYNAMIC_DNS"]), "services without known endpoints"),
-    row(SE, "spec.addresses", Present, "virtual addresses, which only sidecars need"),
+    row(SE, "spec.resolution", Is(&["NONE", "DYNAMIC_DNS"]), "services without known endpoints")
+        .instead("requests to its hosts are answered 503"),
     row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
-    row(SE, "spec.ports[].protocol", Is(&["TCP", "UDP", "MONGO", "REDIS", "MYSQL"]), "ports that are not HTTP"),
 ];
 
 /// Where a DestinationRule can have a traffic policy.
@@ -134,7 +143,7 @@ pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagn
             find(node, &path, String::new(), row.when)
         });
         if let Some(field) = found {
-            let message = format!("this has no effect yet: {}", row.what);
+            let message = format!("not built yet: {}; {}", row.what, row.instead);
             let position = object.positions.get(&field);
             diagnostics.push(
                 Diagnostic::new(diag::FIELD_NOT_BUILT, message).object(&object.object_ref()).field(field).at(position),

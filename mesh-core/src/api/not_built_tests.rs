@@ -1,1 +1,59 @@
+use crate::api::parse;
 
+fn fields(kind: &str, spec: &str) -> Vec<String> {
+    let text = format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}");
+    let parsed = parse("f", &text, "default");
+    let found = parsed.diagnostics.iter().filter(|d| d.code == "MESH0005");
+    found.map(|d| format!("{} {}", d.field, d.position.as_ref().map_or(0, |p| p.line))).collect()
+}
+
+#[test]
+fn each_kind_of_field_is_reported_once_at_its_first_place() {
+    let spec = "  hosts: [a]
+  http:
+  - route: [{destination: {host: a}}]
+  - route: [{destination: {host: a}}]
+    cors_policy: {}
+    retries: {attempts: 1, retryOn: 'connect-failure,refused-stream'}
+  - route: [{destination: {host: a}}]
+    corsPolicy: {}
+    retries: {attempts: 1, retryOn: 'connect-failure,5xx', perTryTimeout: 1s}
+";
+    assert_eq!(
+        fields("VirtualService", spec),
+        ["spec.http[1].corsPolicy 9", "spec.http[2].retries.perTryTimeout 13", "spec.http[2].retries.retryOn 13",]
+    );
+}
+
+#[test]
+fn policies_are_looked_through_everywhere() {
+    let spec = "  host: a
+  trafficPolicy:
+    tls: {mode: DISABLE}
+    loadBalancer: {simple: ROUND_ROBIN}
+    portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]
+  subsets:
+  - {name: b, trafficPolicy: {outlierDetection: {}, loadBalancer: {simple: PASSTHROUGH}}}
+";
+    assert_eq!(
+        fields("DestinationRule", spec),
+        [
+            "spec.subsets[0].trafficPolicy.loadBalancer.simple 11",
+            "spec.subsets[0].trafficPolicy.outlierDetection 11",
+            "spec.trafficPolicy.portLevelSettings[0].tls.mode 9",
+        ]
+    );
+}
+
+#[test]
+fn what_is_built_is_not_reported() {
+    let spec = "  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: a, protocol: HTTP}, hosts: [a.example], tls: {httpsRedirect: true}}
+  - port: {number: 443, name: b, protocol: HTTPS}
+    hosts: ['*']
+    bind: 0.0.0.0
+    tls: {mode: SIMPLE, credentialNames: [a, b], minProtocolVersion: TLSV1_3}
+";
+    assert_eq!(fields("Gateway", spec), Vec::<String>::new());
+}

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::diag::{self, Diagnostic, Severity};
 use crate::object::{ObjectRef, Position};
 
-use super::decode::{Context, Finding, FindingKind};
+use super::decode::{Context, Finding, FindingKind, Strictness};
 use super::kinds::{Kind, Lookup, lookup};
 use super::kube::{ConfigMap, PodObject, SecretObject};
 use super::yaml::{Entry, Mark, Node, Value, documents};
@@ -94,7 +94,8 @@ impl Reader<'_> {
     fn object(&mut self, node: &Node) {
         let Some(head) = self.head(node) else { return };
         let positions = Positions::new(self.file.clone(), node);
-        let context = Context::new(head.kind.is_istio(), head.kind == Kind::Secret);
+        let strictness = if head.kind.is_istio() { Strictness::All } else { Strictness::View };
+        let context = Context::new(strictness, head.kind == Kind::Secret);
         let spec = read(&context, head.kind, node);
         let mut diagnostics = self.diagnostics(&head.object, context.into_findings());
         let Some(spec) = spec else {
@@ -126,7 +127,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let context = Context::new(false, false);
+        let context = Context::new(Strictness::View, false);
         let empty = MetaObject::default();
         let read = match entry(node, "metadata") {
             Some(entry) => context.read(&entry.value, entry.key_at, "metadata"),

@@ -116,20 +116,23 @@ fn shown(unexpected: Unexpected<'_>) -> String {
 /// Which of the known names may have been meant, and all of them if they are few.
 pub(super) fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone, all: &str) -> Option<String> {
     const FEW: usize = 16;
-    let lower = name.to_ascii_lowercase().replace(['_', '-'], "");
-    let nearest = known
-        .clone()
-        .map(|candidate| {
-            let plain = candidate.to_ascii_lowercase().replace(['_', '-'], "");
-            (strsim::damerau_levenshtein(&lower, &plain), candidate)
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(1));
+    let nearest = nearest(name, known.clone());
     let names: Vec<&str> = known.take(FEW + 1).collect();
     let list = (!names.is_empty() && names.len() <= FEW).then(|| format!("{all}: `{}`", names.join("`, `")));
     match (nearest, list) {
-        (Some((_, nearest)), Some(list)) => Some(format!("did you mean `{nearest}`? {list}")),
-        (Some((_, nearest)), None) => Some(format!("did you mean `{nearest}`?")),
+        (Some(nearest), Some(list)) => Some(format!("did you mean `{nearest}`? {list}")),
+        (Some(nearest), None) => Some(format!("did you mean `{nearest}`?")),
         (None, list) => list,
     }
+}
+
+/// The known name that is one spelling mistake away, or a few in a long name.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['_', '-'], "");
+    let wanted = plain(name);
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &plain(candidate)), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(1))
+        .map(|(_, candidate)| candidate)
 }

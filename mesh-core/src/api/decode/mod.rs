@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use super::yaml::{Entry, Mark, Node};
 pub(super) use access::camel_case;
 use error::Error;
-use error::suggestion;
+use error::{nearest, suggestion};
 use source::{Path, Source};
 
 /// Attempts to read one part: enough for whoever repairs a file by hand, and a bound for whoever sends garbage.
@@ -48,10 +48,20 @@ pub(super) enum FindingKind {
     Unknown,
 }
 
+/// Which fields that a type does not have are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strictness {
+    /// All: the type has every field of the API.
+    All,
+    /// Those that look like a spelling mistake: the type has the greater part of the API's fields.
+    NearMiss,
+    /// None: the type is a view of a few fields.
+    View,
+}
+
 /// State of the reading of one object.
 pub(super) struct Context {
-    /// Report fields that the type does not have. Off for views of Kubernetes objects.
-    strict: bool,
+    strictness: Strictness,
     /// Values are secret: never show them.
     secret: bool,
     findings: RefCell<Vec<Finding>>,
@@ -61,9 +71,9 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub fn new(strict: bool, secret: bool) -> Self {
+    pub fn new(strictness: Strictness, secret: bool) -> Self {
         Self {
-            strict,
+            strictness,
             secret,
             findings: RefCell::default(),
             skipped: RefCell::default(),
@@ -114,10 +124,15 @@ impl Context {
 
     /// Reports a field that the type does not have, once.
     fn unknown(&self, entry: &Entry, path: &Path<'_>, known: &[&'static str]) {
-        if !self.strict || !self.unknown_seen.borrow_mut().insert(address(&entry.value)) {
+        let known = known.iter().copied().filter(|name| *name != INDEX);
+        let reported = match self.strictness {
+            Strictness::All => true,
+            Strictness::NearMiss => nearest(&entry.key, known.clone()).is_some(),
+            Strictness::View => false,
+        };
+        if !reported || !self.unknown_seen.borrow_mut().insert(address(&entry.value)) {
             return;
         }
-        let known = known.iter().copied().filter(|name| *name != INDEX);
         self.push(Finding {
             kind: FindingKind::Unknown,
             field: Path::Field(path, &entry.key).to_string(),
