@@ -94,10 +94,10 @@ impl MeshConfig {
             None => return (MeshConfig::default(), Vec::new()),
             Some(Ok(document)) => document,
             Some(Err(error)) => {
-                let diagnostic = Diagnostic::new(diag::YAML_SYNTAX, error.message)
+                let diagnostic = Diagnostic::new(diag::MESH_CONFIG_INVALID, error.message)
                     .field("data.mesh")
                     .at(position(error.at))
-                    .help("the mesh configuration is not read; all defaults apply");
+                    .help("all defaults apply");
                 return (MeshConfig::default(), vec![diagnostic]);
             }
         };

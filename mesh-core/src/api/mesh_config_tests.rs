@@ -44,7 +44,7 @@ fn no_text_is_all_defaults() {
     assert_eq!(MeshConfig::read("", None), (MeshConfig::default(), Vec::new()));
     let (config, diagnostics) = MeshConfig::read("a: [", None);
     assert_eq!(config, MeshConfig::default());
-    assert_eq!(diagnostics[0].code, "MESH0001");
+    assert_eq!(diagnostics[0].code, "MESH0120");
     let (config, diagnostics) = MeshConfig::read("[a]", None);
     assert_eq!(config, MeshConfig::default());
     assert_eq!(diagnostics[0].code, "MESH0003");

@@ -25,6 +25,8 @@ mod yaml;
 
 #[cfg(test)]
 mod conformance_tests;
+#[cfg(test)]
+mod parse_proptests;
 
 pub use bytes::Bytes;
 pub use destination_rule::*;

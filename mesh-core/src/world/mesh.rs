@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Objects;
 use crate::api::{MeshConfig, NormalizationType};
-use crate::diag::{self, Diagnostic};
+use crate::diag::Diagnostic;
 use crate::model::PathNormalization;
 
 /// Namespaces in which the ConfigMap is looked for, in this order; else any.
@@ -44,22 +44,10 @@ impl Mesh {
         let preferred = NAMESPACES.iter().find_map(|namespace| named().find(|((at, _), _)| **at == **namespace));
         let Some((_, map)) = preferred.or_else(|| named().next()) else { return Mesh::default() };
         let Some(text) = map.spec.data.get("mesh") else { return Mesh::default() };
-        // An empty text is a document `null`, not a mapping.
-        if text.trim().is_empty() {
-            return Mesh::default();
-        }
-        match serde_saphyr::from_str::<MeshConfig>(text) {
-            Ok(config) => Mesh::new(config),
-            Err(error) => {
-                diagnostics.push(
-                    Diagnostic::new(diag::MESH_CONFIG_INVALID, format!("data.mesh: {error}"))
-                        .object(&map.reference)
-                        .field("data.mesh")
-                        .at(map.position("data.mesh")),
-                );
-                Mesh::default()
-            }
-        }
+        let place = map.position("data.mesh");
+        let (config, found) = MeshConfig::read(text, place.as_ref());
+        diagnostics.extend(found.into_iter().map(|diagnostic| diagnostic.object(&map.reference)));
+        Mesh::new(config)
     }
 }
 

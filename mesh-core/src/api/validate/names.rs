@@ -56,8 +56,10 @@ fn domain_labels(whole: &str, labels: &str) -> Check {
     if !top.is_empty() && top.bytes().all(|b| b.is_ascii_digit()) {
         return refuse(format!("the host `{whole}` is not valid: its last label `{top}` is a number"), "");
     }
-    let labels_to_check = labels.strip_suffix('.').unwrap_or(labels);
-    for label in labels_to_check.split('.') {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    for label in labels.strip_suffix('.').unwrap_or(labels).split('.') {
         if !is_label(label) {
             return refuse(format!("the host `{whole}` is not valid: its label `{label}` is not"), LABEL_HELP);
         }
