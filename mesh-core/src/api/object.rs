@@ -13,6 +13,7 @@ pub struct ApiObject {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an object is in this form only until the world sorts it by kind")]
 pub enum Spec {
     Gateway(Gateway),
     VirtualService(VirtualService),

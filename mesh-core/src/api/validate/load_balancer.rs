@@ -90,7 +90,7 @@ fn consistent_hash(at: &str, hash: &ConsistentHash, checks: &mut Checks<'_>) {
 }
 
 fn is_prime(number: u64) -> bool {
-    number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+    number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
 fn locality(at: &str, setting: &LocalityLbSetting, outlier_detection: bool, checks: &mut Checks<'_>) {

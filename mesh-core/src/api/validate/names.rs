@@ -172,7 +172,7 @@ pub(super) fn duration(duration: Duration) -> Check {
             "allowed: 1ms and more; leave the field out for no limit",
         );
     }
-    if duration.subsec_nanos() % 1_000_000 != 0 {
+    if !duration.subsec_nanos().is_multiple_of(1_000_000) {
         return refuse(format!("`{duration:?}` is too precise"), "allowed: whole milliseconds");
     }
     Ok(())

@@ -59,7 +59,10 @@ fn hosts(service: &VirtualService, outer: &Outer, checks: &mut Checks<'_>) {
             if host == "*" && !outer.gateway_only {
                 let help = "name the hosts, or bind the VirtualService to gateways only";
                 checks.error(&field, "the host `*` is not allowed for `mesh`", help);
-            } else if !names::is_address(host) && !(sni && outer.gateway_only && is_generated(host)) {
+                continue;
+            }
+            let generated = sni && outer.gateway_only && is_generated(host);
+            if !generated && !names::is_address(host) {
                 checks.check(&field, names::wildcard_host(host));
             }
         }

@@ -10,7 +10,12 @@ pub(super) fn check(export_to: &[String], to_nobody: bool, checks: &mut Checks<'
     for (index, entry) in export_to.iter().enumerate() {
         let field = format_args!("spec.exportTo[{index}]").to_string();
         let namespace = if entry == "." { checks.namespace.clone() } else { entry.clone() };
-        if !matches!(entry.as_str(), "." | "*") && !(entry == "~" && to_nobody) && !names::is_label(entry) {
+        let allowed = match entry.as_str() {
+            "." | "*" => true,
+            "~" => to_nobody,
+            name => names::is_label(name),
+        };
+        if !allowed {
             let nobody = if to_nobody { ", `~` (nobody)" } else { "" };
             let help = format!("allowed: `.` (this namespace), `*` (all){nobody}, or a namespace's name");
             checks.error(&field, format!("`{entry}` is not a namespace"), &help);
