@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -58,9 +59,18 @@ impl Backend {
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::start_at(SocketAddr::new(ports::loopback(), 0), handler).await
+    }
+
+    /// The same at a given address.
+    pub async fn start_at<H, F>(address: SocketAddr, handler: H) -> anyhow::Result<Backend>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
         let requests = Arc::new(AtomicU32::new(0));
         let counter = requests.clone();
-        Self::start_raw_counted(requests, move |stream| {
+        Self::accept(address, requests, move |stream| {
             let (handler, counter) = (handler.clone(), counter.clone());
             async move {
                 let service = hyper::service::service_fn(move |request| {
@@ -81,15 +91,15 @@ impl Backend {
         H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::start_raw_counted(Arc::default(), handler).await
+        Self::accept(SocketAddr::new(ports::loopback(), 0), Arc::default(), handler).await
     }
 
-    async fn start_raw_counted<H, F>(requests: Arc<AtomicU32>, handler: H) -> anyhow::Result<Backend>
+    async fn accept<H, F>(address: SocketAddr, requests: Arc<AtomicU32>, handler: H) -> anyhow::Result<Backend>
     where
         H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((ports::loopback(), 0)).await?;
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicU32::new(0));
         let counter = connections.clone();
@@ -117,6 +127,14 @@ impl Backend {
 
     /// As a case file describes it.
     pub async fn with_settings(name: &str, settings: &BackendSettings) -> anyhow::Result<Backend> {
+        Self::with_settings_at(SocketAddr::new(ports::loopback(), 0), name, settings).await
+    }
+
+    pub async fn with_settings_at(
+        address: SocketAddr,
+        name: &str,
+        settings: &BackendSettings,
+    ) -> anyhow::Result<Backend> {
         if settings.kind == BackendKind::Close {
             return Self::start_raw(|mut stream| async move {
                 let mut some = [0; 4096];
@@ -128,10 +146,13 @@ impl Backend {
         let seen = Arc::new(AtomicU32::new(0));
         let last = Arc::new(Mutex::new(None));
         let keep = last.clone();
-        let mut backend = Self::start(move |request| {
+        let mut backend = Self::start_at(address, move |request| {
             let (name, settings, keep) = (name.clone(), settings.clone(), keep.clone());
             let index = seen.fetch_add(1, Ordering::Relaxed);
             async move {
+                if request.headers().get("upgrade").is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+                    return tunnel(request, &name);
+                }
                 let saw = saw(request, &name).await;
                 if let Ok(mut last) = keep.lock() {
                     *last = Some(saw.clone());
@@ -142,6 +163,57 @@ impl Backend {
         .await?;
         backend.last = last;
         Ok(backend)
+    }
+
+    /// Sends the body of each request back as it comes, trailers included, and says how much came.
+    pub async fn mirror() -> anyhow::Result<(Backend, Arc<AtomicU64>)> {
+        let received = Arc::new(AtomicU64::new(0));
+        let counter = received.clone();
+        let backend = Self::start(move |request| {
+            let counter = counter.clone();
+            async move {
+                let (sender, frames) = tokio::sync::mpsc::channel(1);
+                let mut body = request.into_body();
+                tokio::spawn(async move {
+                    while let Some(Ok(frame)) = body.frame().await {
+                        if let Some(data) = frame.data_ref() {
+                            counter.fetch_add(data.len() as u64, Ordering::Relaxed);
+                        }
+                        if sender.send(frame).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                Response::new(streamed(frames))
+            }
+        })
+        .await?;
+        Ok((backend, received))
+    }
+
+    /// Reads the body of each request to its end and answers with its length; a `GET /n` is answered with n MiB.
+    pub async fn bulk() -> anyhow::Result<(Backend, Arc<AtomicU64>)> {
+        let moved = Arc::new(AtomicU64::new(0));
+        let counter = moved.clone();
+        let backend = Self::start(move |request| {
+            let counter = counter.clone();
+            async move {
+                let path = request.uri().path().trim_start_matches('/').to_owned();
+                if let Ok(mebibytes) = path.parse::<u64>() {
+                    return Response::new(streamed(zeros(mebibytes, counter)));
+                }
+                let mut body = request.into_body();
+                let mut length = 0;
+                while let Some(Ok(frame)) = body.frame().await {
+                    let data = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    counter.fetch_add(data, Ordering::Relaxed);
+                    length += data;
+                }
+                Response::new(text(length.to_string(), &BTreeMap::new()))
+            }
+        })
+        .await?;
+        Ok((backend, moved))
     }
 
     /// Requests so far.
@@ -188,6 +260,24 @@ async fn answer(saw: Saw, name: &str, settings: &BackendSettings, index: u32) ->
     response
 }
 
+/// Agrees to an upgrade, and sends back every byte that comes then.
+fn tunnel(mut request: Request<Incoming>, name: &str) -> Response<Body> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(stream) = upgraded.await {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(stream));
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
+    });
+    let mut response = Response::new(text("", &BTreeMap::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert("connection", HeaderValue::from_static("Upgrade"));
+    headers.insert("upgrade", HeaderValue::from_static("websocket"));
+    headers.extend(header("x-backend", name).map(|(name, value)| (Some(name), value)));
+    response
+}
+
 /// A body of known length, or with trailers behind it.
 pub fn text(body: impl Into<Bytes>, trailers: &BTreeMap<String, String>) -> Body {
     let body = body.into();
@@ -201,6 +291,21 @@ pub fn text(body: impl Into<Bytes>, trailers: &BTreeMap<String, String>) -> Body
 /// A body that is sent frame by frame as they come.
 pub fn streamed(frames: tokio::sync::mpsc::Receiver<Frame<Bytes>>) -> Body {
     Receiver(frames).boxed()
+}
+
+/// So many MiB; the counter grows as they are taken.
+fn zeros(mebibytes: u64, counter: Arc<AtomicU64>) -> tokio::sync::mpsc::Receiver<Frame<Bytes>> {
+    let (sender, frames) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let piece = Bytes::from(vec![0; 64 * 1024]);
+        for _ in 0..mebibytes * 16 {
+            if sender.send(Frame::data(piece.clone())).await.is_err() {
+                return;
+            }
+            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+    });
+    frames
 }
 
 struct Receiver(tokio::sync::mpsc::Receiver<Frame<Bytes>>);

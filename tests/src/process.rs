@@ -30,7 +30,9 @@ fn find_binary() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.ancestors().nth(2).context("the test is not in a target folder")?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    build.args(["build", "--quiet", "-p", "gateway", "--bin", "meshgate"]).current_dir(repository());
+    // The same selection as in the quickstart, so that both share what is built.
+    build.args(["build", "--quiet", "-p", "gateway", "--bin", "meshgate", "-p", "e2e", "--bin", "bookinfo"]);
+    build.current_dir(repository());
     if folder.ends_with("release") {
         build.arg("--release");
     }

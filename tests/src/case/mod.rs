@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use mesh_core::testing::Case;
 
+pub use config::{documents, name_of};
 pub use memory::run as run_in_memory;
-pub use process::run as run_as_process;
+pub use process::{bind, run as run_as_process};
 
 /// What came of a case.
 #[derive(Debug, Default)]

@@ -170,6 +170,9 @@ impl Running {
                 let (flags, details) = self.files.logged(&agent).await?;
                 (seen.flags, seen.details) = (Some(flags), Some(details));
             }
+            if expect.rule.is_some() && request.raw.is_none() && seen.error.is_none() {
+                seen.rule = Some(self.explained_rule(address, request).await?);
+            }
             if expect.split.is_empty() {
                 verdict::check(at, expect, &seen, outcome);
             }
@@ -177,6 +180,25 @@ impl Running {
         }
         verdict::check_split(at, expect, &counts, outcome);
         Ok(())
+    }
+
+    /// The rule that the admin page `/explain` names for such a request.
+    async fn explained_rule(&self, listener: SocketAddr, request: &testing::Request) -> anyhow::Result<String> {
+        let scheme = if request.tls.is_some() { "https" } else { "http" };
+        let mut query = format!("listener={listener}&method={}", escape(&request.method));
+        query.push_str(&format!("&url={}", escape(&format!("{scheme}://{}{}", listener, request.path))));
+        query.push_str(&format!("&header={}", escape(&format!("host:{}", request.host))));
+        for (name, lines) in &request.headers {
+            for line in lines.iter() {
+                query.push_str(&format!("&header={}", escape(&format!("{name}:{line}"))));
+            }
+        }
+        if let Some(sni) = request.tls.as_ref().and_then(|tls| tls.sni.as_deref()) {
+            query.push_str(&format!("&sni={}", escape(sni)));
+        }
+        let page = self.meshgate.admin(&format!("/explain?{query}")).await?;
+        let explanation: Value = serde_json::from_str(&page)?;
+        Ok(explanation.get("rule").and_then(Value::as_str).unwrap_or("none").to_owned())
     }
 
     fn observe(&self, response: Response, details: Option<TlsDetails>) -> Observation<'static> {
@@ -314,6 +336,12 @@ fn reply_values(response: &Response, details: Option<&TlsDetails>, key: &str) ->
     }
 }
 
+/// Percent-encoded for a query.
+fn escape(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 fn finding(value: &Value) -> Finding {
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     // Lines count only in the file that holds the case's own text.
@@ -389,7 +417,7 @@ fn find_line(log: &Path, agent: &str) -> Option<Value> {
 }
 
 /// Servers listen at the runner's own address, so that ports can stay as they are written.
-fn bind(document: &mut Value, ip: IpAddr) {
+pub fn bind(document: &mut Value, ip: IpAddr) {
     if document.get("kind").and_then(Value::as_str) != Some("Gateway") {
         return;
     }

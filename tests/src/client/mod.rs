@@ -2,7 +2,7 @@
 //! text and over TLS.
 
 mod h1;
-mod h2c;
+pub mod h2;
 mod tls;
 
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+pub use self::h2::H2;
 pub use h1::H1;
-pub use h2c::H2;
 pub use tls::{TlsDetails, TlsOptions};
 
 /// Nothing that a test waits for takes longer.

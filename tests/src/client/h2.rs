@@ -50,9 +50,10 @@ impl H2 {
         let (answer, mut stream) = sender.send_request(self.head(request)?, ends)?;
         if !ends {
             let body = Bytes::from(request.body.clone().unwrap_or_default());
-            stream.send_data(body, request.trailers.is_empty())?;
-            if !request.trailers.is_empty() {
-                stream.send_trailers(map(&request.trailers)?)?;
+            // The answer may be there already, and the stream closed: then what is left to say does not matter.
+            let sent = stream.send_data(body, request.trailers.is_empty());
+            if sent.is_ok() && !request.trailers.is_empty() {
+                let _ = stream.send_trailers(map(&request.trailers)?);
             }
         }
         read(answer.await?).await
@@ -71,12 +72,18 @@ pub async fn read(answer: http::Response<h2::RecvStream>) -> anyhow::Result<Resp
     let mut response = Response { status: head.status.as_u16(), headers: lines(&head.headers), ..Response::default() };
     response.protocol = "h2";
     while let Some(data) = body.data().await {
-        let data = data.context("the body breaks off")?;
+        let data = match data {
+            // A complete answer to a request that is not: no error (RFC 9113, section 8.1).
+            Err(error) if error.reason() == Some(h2::Reason::NO_ERROR) => return Ok(response),
+            data => data.context("the body breaks off")?,
+        };
         let _ = body.flow_control().release_capacity(data.len());
         response.body.extend(data);
     }
-    if let Some(trailers) = body.trailers().await? {
-        response.trailers = lines(&trailers);
+    match body.trailers().await {
+        Ok(trailers) => response.trailers = trailers.as_ref().map(lines).unwrap_or_default(),
+        Err(error) if error.reason() == Some(h2::Reason::NO_ERROR) => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(response)
 }

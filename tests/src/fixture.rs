@@ -1,0 +1,163 @@
+//! The usual set-up of a process test: one gateway with a plain and a TLS listener, and hosts that lead to backends.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+
+use crate::client;
+use crate::process::Meshgate;
+use crate::{certs, ports};
+
+/// A running gateway and its configuration folder.
+pub struct Edge {
+    pub meshgate: Meshgate,
+    /// Clear text.
+    pub http: SocketAddr,
+    /// TLS, with a certificate for `*.example`.
+    pub https: SocketAddr,
+    ip: IpAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Edge {
+    /// `hosts`: host name, address, protocol (`http`, `http2`) of each backend.
+    pub async fn start(hosts: &[(&str, SocketAddr, &str)]) -> anyhow::Result<Edge> {
+        let ip = ports::loopback();
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("config");
+        std::fs::create_dir(&config)?;
+        std::fs::write(config.join("gateway.yaml"), gateway(ip)?)?;
+        for (host, address, protocol) in hosts {
+            std::fs::write(config.join(format!("{host}.yaml")), destination(host, *address, protocol))?;
+        }
+        let meshgate = tokio::task::spawn_blocking(move || Meshgate::with_files(&config)).await??;
+        Ok(Edge { meshgate, http: SocketAddr::new(ip, 8080), https: SocketAddr::new(ip, 8443), ip, folder })
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("config")
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Puts a file into the configuration, whole at once.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let beside = self.folder.path().join("next");
+        std::fs::write(&beside, text)?;
+        Ok(std::fs::rename(beside, self.config().join(name))?)
+    }
+
+    /// Asks until the answer fits: a change is live, a server is up.
+    pub async fn wait_for(
+        &self,
+        host: &str,
+        path: &str,
+        fits: impl Fn(&client::Response) -> bool,
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + client::DEADLINE;
+        loop {
+            let answer = client::get(self.http, host, path).await?;
+            if fits(&answer) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "the answer stays {answer:?}; log:\n{}", self.meshgate.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn gateway(ip: IpAddr) -> anyhow::Result<String> {
+    let certificate = certs::certificate("*.example")?;
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    Ok(format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{ name: gw }}
+spec:
+  selector: {{ istio: ingressgateway }}
+  servers:
+    - port: {{ number: 8080, name: http, protocol: HTTP }}
+      bind: {ip}
+      hosts: [\"*\"]
+    - port: {{ number: 8443, name: https, protocol: HTTPS }}
+      bind: {ip}
+      hosts: [\"*\"]
+      tls: {{ mode: SIMPLE, credentialName: wildcard }}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{ name: wildcard, namespace: istio-system }}
+type: kubernetes.io/tls
+data:
+  tls.crt: {}
+  tls.key: {}
+",
+        base64(&certificate.certificate_pem),
+        base64(&certificate.key_pem)
+    ))
+}
+
+/// A host, and the one endpoint that it leads to.
+pub fn destination(host: &str, address: SocketAddr, protocol: &str) -> String {
+    let name = host.replace('.', "-");
+    let upper = protocol.to_uppercase();
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: {name} }}
+spec:
+  hosts: [{name}.internal]
+  resolution: STATIC
+  ports: [{{ number: 80, name: {protocol}, protocol: {upper} }}]
+  endpoints: [{{ address: {ip}, ports: {{ {protocol}: {port} }} }}]
+---
+{}",
+        route(host, &name)
+    )
+}
+
+/// A host that leads to the destination of that name.
+pub fn route(host: &str, name: &str) -> String {
+    let own = host.replace('.', "-");
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: {own} }}
+spec:
+  hosts: [{host}]
+  gateways: [gw]
+  http:
+    - route: [{{ destination: {{ host: {name}.internal }} }}]
+"
+    )
+}
+
+/// Polls until it holds; for what nothing announces.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let end = Instant::now() + client::DEADLINE;
+    while !holds() {
+        anyhow::ensure!(Instant::now() < end, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// The value once it has stopped changing for a while: for progress that back-pressure ends.
+pub async fn settled(mut value: impl FnMut() -> u64) -> anyhow::Result<u64> {
+    let end = Instant::now() + client::DEADLINE;
+    let (mut last, mut since) = (value(), Instant::now());
+    while since.elapsed() < Duration::from_millis(500) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = value();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        anyhow::ensure!(Instant::now() < end, "it goes on and on: {last}");
+    }
+    Ok(last)
+}
