@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve traffic as the given objects say.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Read the given objects and say what is wrong with them.
     Check(CheckArgs),
 }

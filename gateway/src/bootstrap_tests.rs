@@ -2,7 +2,7 @@ use super::*;
 
 fn run(arguments: &[&str]) -> Result<RunArgs, u8> {
     match parse(["meshgate", "run"].iter().chain(arguments))?.command {
-        Command::Run(run) => Ok(run),
+        Command::Run(run) => Ok(*run),
         Command::Check(_) => panic!("not run"),
     }
 }

@@ -135,7 +135,7 @@ impl Store {
                 Some(resolved) = self.clusters.resolved.recv() => self.clusters.refreshed(&self.set, resolved),
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
-                    self.tick(count % SLOW_TICKS == 0).await;
+                    self.tick(count.is_multiple_of(SLOW_TICKS)).await;
                 }
             }
         }
@@ -378,7 +378,8 @@ impl Batch {
     fn waits_for_endpoints(&self, before: &ResourceSet) -> bool {
         let Some(configuration) = &self.configuration else { return false };
         let known = |key: &Key| {
-            configuration.set.endpoints.contains_key(key) || self.endpoints.iter().any(|endpoints| endpoints.key == *key)
+            configuration.set.endpoints.contains_key(key)
+                || self.endpoints.iter().any(|endpoints| endpoints.key == *key)
         };
         configuration.set.destinations.keys().any(|key| !before.destinations.contains_key(key) && !known(key))
     }

@@ -66,8 +66,7 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut running =
-            Running { stderr: BufReader::new(child.stderr.take().unwrap()), child, ready: String::new() };
+        let mut running = Running { stderr: BufReader::new(child.stderr.take().unwrap()), child, ready: String::new() };
         running.ready = running.until("meshgate ready: ");
         running
     }
@@ -143,7 +142,8 @@ fn exit_codes_of_check() {
 fn check_prints_json() {
     let directory = tempfile::tempdir().unwrap();
     let wrong = write(directory.path(), "wrong.yaml", &GATEWAY.replace("PORT", "many").replace("ANSWER", "hi"));
-    let json: serde_json::Value = serde_json::from_slice(&output(&["check", "-f", &wrong, "-o", "json"]).stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&output(&["check", "-f", &wrong, "-o", "json"]).stdout).unwrap();
     let found = json["diagnostics"].as_array().unwrap().iter().find(|found| found["code"] == "MESH0003").unwrap();
     assert_eq!((&found["severity"], &found["object"]), (&"error".into(), &"Gateway/default/g".into()));
     assert_eq!((&found["file"], &found["line"]), (&wrong.into(), &7.into()));
@@ -153,8 +153,7 @@ fn check_prints_json() {
 
 #[test]
 fn check_reads_standard_input() {
-    let mut child =
-        meshgate(&["check", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = meshgate(&["check", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let text = GATEWAY.replace("PORT", "80").replace("ANSWER", "hi");
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -169,7 +168,8 @@ fn files_are_served_and_followed_until_a_signal() {
     let objects = GATEWAY.replace("PORT", &port.to_string());
     let path = write(directory.path(), "a.yaml", &objects.replace("ANSWER", "first"));
     let log = directory.path().join("access.log");
-    let mut running = Running::start(&["run", "-f", &path, "--access-log", "json", "--access-log-file", log.to_str().unwrap()]);
+    let mut running =
+        Running::start(&["run", "-f", &path, "--access-log", "json", "--access-log-file", log.to_str().unwrap()]);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     assert!(running.ready.contains(&address.to_string()), "{}", running.ready);
     assert!(get(running.address("status"), "/healthz/ready").starts_with("HTTP/1.1 200"));

@@ -12,7 +12,8 @@ use super::page::{Answer, Ask, json, text, time};
 
 pub fn page(admin: &Admin, ask: &Ask) -> Answer {
     let status = admin.status.load();
-    let secrets: BTreeMap<&Key, Secret> = status.set.secrets.iter().map(|(key, secret)| (key, secret.redacted())).collect();
+    let secrets: BTreeMap<&Key, Secret> =
+        status.set.secrets.iter().map(|(key, secret)| (key, secret.redacted())).collect();
     let set = &status.set;
     let parts = [
         ("listeners", serde_json::to_value(&set.listeners)),

@@ -58,7 +58,12 @@ impl<'a> Question<'a> {
     fn explain(&self, snapshot: &Snapshot) -> Result<Explanation, String> {
         let mut candidates = self.candidates(snapshot);
         if candidates.is_empty() {
-            return Ok(self.at("", "http", &path::normalize(&self.target, Default::default()).unwrap_or_default(), snapshot));
+            return Ok(self.at(
+                "",
+                "http",
+                &path::normalize(&self.target, Default::default()).unwrap_or_default(),
+                snapshot,
+            ));
         }
         candidates.sort_by(|a, b| a.listener.key.cmp(&b.listener.key));
         let mut explanations = Vec::new();
@@ -76,14 +81,8 @@ impl<'a> Question<'a> {
 
     fn at(&self, listener: &str, scheme: &str, target: &str, snapshot: &Snapshot) -> Explanation {
         let (path, query) = path::split_query(target);
-        let request = Request {
-            method: self.method,
-            scheme,
-            authority: &self.authority,
-            path,
-            query,
-            headers: &self.headers,
-        };
+        let request =
+            Request { method: self.method, scheme, authority: &self.authority, path, query, headers: &self.headers };
         snapshot.explain(listener, self.sni.as_deref(), &request)
     }
 

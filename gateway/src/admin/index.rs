@@ -9,7 +9,11 @@ use super::page::{Answer, Ask, text, with_type};
 use super::server::{ADMIN_PAGES, Entry};
 
 pub fn page(_: &Admin, ask: &Ask) -> Answer {
-    let browser = ask.headers.get("accept").and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let browser = ask
+        .headers
+        .get("accept")
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
     if !browser {
         return text(StatusCode::OK, list(ADMIN_PAGES));
     }

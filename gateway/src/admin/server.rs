@@ -11,7 +11,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use super::page::{Answer, Ask, text};
-use super::{Admin, certs, clusters, config_dump, diagnostics, explain, index, listeners, logging, metrics, process, ready, server_info};
+use super::{
+    Admin, certs, clusters, config_dump, diagnostics, explain, index, listeners, logging, metrics, process, ready,
+    server_info,
+};
 
 /// Who may see what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,7 +94,8 @@ fn custom_formats() {
 fn a_file_is_written_reopened_and_flushed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
-    let settings = LogSettings { target: LogTarget::File(path.clone()), json: false, format: Some("%PROTOCOL%".into()) };
+    let settings =
+        LogSettings { target: LogTarget::File(path.clone()), json: false, format: Some("%PROTOCOL%".into()) };
     let dropped = Arc::new(AtomicU64::new(0));
     let (log, problems) = AccessLog::open(settings, dropped.clone()).unwrap();
     assert!(problems.is_empty());

@@ -102,7 +102,8 @@ fn workers_add_up_and_reading_loses_nothing() {
     let count = |version: &str| {
         let workload = format!("destination_workload=\"reviews-{version}\"");
         let text = observe.metrics_text();
-        let mut lines = text.lines().filter(|line| line.starts_with("istio_requests_total") && line.contains(&workload));
+        let mut lines =
+            text.lines().filter(|line| line.starts_with("istio_requests_total") && line.contains(&workload));
         let value = lines.next().unwrap().rsplit_once(' ').unwrap().1.to_owned();
         assert_eq!(lines.next(), None);
         value

@@ -53,7 +53,9 @@ fn an_object_that_became_bad_keeps_its_last_good_version() {
     documents.update(&file("a"), &(broken("a") + &service_entry("b", "b2.example")));
     assert_eq!(hosts(&documents), ["a=a.example", "b=b2.example"]);
     let diagnostics = documents.diagnostics();
-    let help = diagnostics.iter().find_map(|diagnostic| diagnostic.help.as_deref().filter(|help| help.contains("stays in force")));
+    let help = diagnostics
+        .iter()
+        .find_map(|diagnostic| diagnostic.help.as_deref().filter(|help| help.contains("stays in force")));
     assert!(help.is_some(), "{diagnostics:?}");
     documents.update(&file("a"), &(service_entry("a", "a3.example") + &service_entry("b", "b2.example")));
     assert_eq!(hosts(&documents), ["a=a3.example", "b=b2.example"]);

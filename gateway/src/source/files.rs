@@ -200,12 +200,19 @@ impl Reader {
     }
 
     fn note_problems(&mut self) -> bool {
-        let problems: Vec<_> = self.tree.problems.iter().map(|(root, path, error)| {
-            let name = self.name(*root, path);
-            let diagnostic = unreadable(&name, error);
-            (name, diagnostic)
-        }).collect();
-        problems.into_iter().fold(false, |changed, (name, diagnostic)| self.documents.trouble(&name, diagnostic) | changed)
+        let problems: Vec<_> = self
+            .tree
+            .problems
+            .iter()
+            .map(|(root, path, error)| {
+                let name = self.name(*root, path);
+                let diagnostic = unreadable(&name, error);
+                (name, diagnostic)
+            })
+            .collect();
+        problems
+            .into_iter()
+            .fold(false, |changed, (name, diagnostic)| self.documents.trouble(&name, diagnostic) | changed)
     }
 
     /// Files that were there before. Those under a directory that cannot be read, or that the user named himself, keep
@@ -213,10 +220,10 @@ impl Reader {
     fn note_missing(&mut self, before: &Tree, settle: &mut Settle, now: Instant) -> bool {
         let present: std::collections::HashSet<FileName> =
             self.tree.files.iter().map(|(path, found)| self.name(found.root, path)).collect();
-        let troubled: Vec<FileName> =
-            self.tree.problems.iter().map(|(root, path, _)| self.name(*root, path)).collect();
+        let troubled: Vec<FileName> = self.tree.problems.iter().map(|(root, path, _)| self.name(*root, path)).collect();
         let missing = self.documents.names().filter(|name| {
-            let kept = |trouble: &FileName| name.root == trouble.root && Path::new(&*name.path).starts_with(&*trouble.path);
+            let kept =
+                |trouble: &FileName| name.root == trouble.root && Path::new(&*name.path).starts_with(&*trouble.path);
             !present.contains(name) && !self.unwatched.contains(name) && !troubled.iter().any(kept)
         });
         let missing: Vec<FileName> = missing.cloned().collect();

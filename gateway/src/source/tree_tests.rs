@@ -13,7 +13,8 @@ fn configuration_files_are_found_and_others_are_not() {
     let base = directory.path();
     fs::create_dir_all(base.join("sub/deeper")).unwrap();
     fs::create_dir(base.join(".git")).unwrap();
-    for name in ["a.yaml", "b.yml", "sub/c.json", "sub/deeper/d.yaml", "e.txt", ".a.yaml.swp", ".f.yaml", ".git/g.yaml"] {
+    for name in ["a.yaml", "b.yml", "sub/c.json", "sub/deeper/d.yaml", "e.txt", ".a.yaml.swp", ".f.yaml", ".git/g.yaml"]
+    {
         fs::write(base.join(name), "").unwrap();
     }
     symlink(base, base.join("sub/circle")).unwrap();

@@ -144,7 +144,8 @@ impl Clusters {
         let same_balancing = old.filter(|old| old.destination.balancing == destination.balancing);
         let balancer =
             same_balancing.map_or_else(|| Arc::new(Balancer::new(destination.balancing)), |old| old.balancer.clone());
-        let cell = self.cells.entry(destination.key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
+        let cell =
+            self.cells.entry(destination.key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
         Arc::new(LiveCluster { destination: destination.clone(), endpoints: cell.set.clone(), balancer, id })
     }
 }
