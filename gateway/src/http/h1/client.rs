@@ -118,6 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         self.note_write(written)
     }
 
+    /// Bytes that wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.write.len()
+    }
+
     /// Buffers a piece of the request's body. Data beyond what the head announced is dropped and the connection is not used again.
     pub fn send_frame(&mut self, frame: Frame) {
         if !self.out.put(&mut self.write, frame) {
@@ -238,9 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
     /// Gives the buffers back before the connection waits in a pool.
     pub fn release_buffers(&mut self) {
         self.write.release();
-        if self.read.bytes.is_empty() {
-            self.read.bytes = BytesMut::new();
-        }
+        self.read.rest();
     }
 
     /// For an idle connection: ready when it must not be used any more, because the upstream closed it or sent something unasked (a 408, or a response

@@ -27,6 +27,8 @@ mod server_tests;
 #[cfg(test)]
 mod smoke_tests;
 #[cfg(test)]
+mod socket_tests;
+#[cfg(test)]
 mod testing;
 
 use bytes::Bytes;

@@ -29,6 +29,14 @@ impl ReadBuffer {
         ReadBuffer { bytes: BytesMut::new(), eof: false, next: STACK, largest: largest.max(STACK) }
     }
 
+    /// Between messages: gives an empty buffer back, so that the next head does not pin one as big as the last body wanted.
+    pub fn rest(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+            self.next = STACK;
+        }
+    }
+
     /// Reads once and appends; 0 means the end of the stream. `want` is how many bytes are known to come, 0 if unknown.
     /// Holds no buffer while pending, unless bytes are already in it.
     pub fn poll_fill<S>(&mut self, io: &mut S, cx: &mut Context<'_>, want: u64) -> Poll<io::Result<usize>>

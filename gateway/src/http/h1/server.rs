@@ -107,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
                 return Poll::Ready(Err(self.refuse(HeadError::Io(error))));
             }
             self.write.release();
+            self.read.rest();
             match ready!(self.read.poll_fill(&mut self.io, cx, 0)) {
                 Ok(0) if self.read.bytes.is_empty() => {
                     self.persistent = false;
@@ -262,6 +263,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
             return Poll::Ready(Ok(()));
         }
         self.write.poll_write_down_to(&mut self.io, cx, self.limits.high_water.saturating_sub(1))
+    }
+
+    /// Bytes that wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.write.len()
     }
 
     /// Buffers a piece of the response's body. Data beyond what the head announced is dropped, and the connection ends after the response.

@@ -124,7 +124,7 @@ fn without_broken_bodies(events: Vec<Event>) -> Vec<Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn h1_smoke_requests(seed in 0..REQUESTS.len(), changes in changes(), cuts in prop::collection::vec(any::<usize>(), 0..6), end in end()) {
@@ -189,5 +189,51 @@ proptest! {
         let found = events.iter().find_map(|e| if let Event::Body(body) = e { Some(body.clone()) } else { None });
         prop_assert_eq!(found.unwrap_or_default(), body);
         prop_assert_eq!(events.last(), Some(&Event::Waiting));
+    }
+
+    #[test]
+    fn h1_smoke_round_trip_response(
+        status in 200..1000u16,
+        data in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..6000), 0..4),
+        framing in 0..4,
+        trailer: bool,
+        head: bool,
+        size in 1..9000usize,
+    ) {
+        let request: &[u8] = if head { b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n" } else { b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" };
+        let mut server = ServerCodec::new(Script::new(vec![request.to_vec()], End::Silence), Limits::default());
+        prop_assert!(server.poll_head(&mut context()).is_ready());
+        let body: Vec<u8> = data.concat();
+        let framing = match framing {
+            0 => BodyFraming::Chunked,
+            1 => BodyFraming::UntilClose,
+            2 => BodyFraming::Length(body.len() as u64),
+            _ if body.is_empty() => BodyFraming::None,
+            _ => BodyFraming::Chunked,
+        };
+        let status = http::StatusCode::from_u16(status).unwrap();
+        server.send_head(status, None, &http::HeaderMap::new(), framing);
+        for piece in &data {
+            server.send_frame(Frame::Data(Bytes::copy_from_slice(piece)));
+        }
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        if trailer {
+            server.send_frame(Frame::Trailers(trailers.clone()));
+        }
+        server.finish();
+        prop_assert!(server.poll_flush(&mut context()).is_ready());
+        let keeps = server.can_keep_alive();
+        let end = if keeps { End::Silence } else { End::Close };
+        let written = server.into_parts().0.written;
+        let method = if head { Method::HEAD } else { Method::GET };
+        let (events, reusable) = ask(method, false, written.chunks(size).map(<[u8]>::to_vec).collect(), end);
+        prop_assert_eq!(keeps, reusable);
+        let bodiless = head || status == 204 || status == 304;
+        let found = events.iter().find_map(|e| if let Event::Body(body) = e { Some(body.clone()) } else { None });
+        prop_assert_eq!(found.unwrap_or_default(), if bodiless { Vec::new() } else { body });
+        let found = events.iter().any(|e| *e == Event::Trailers(list(&trailers)));
+        prop_assert_eq!(found, trailer && !bodiless && framing == BodyFraming::Chunked);
+        prop_assert!(!events.iter().any(|e| matches!(e, Event::Refused(..) | Event::BodyRefused(..) | Event::Waiting)));
     }
 }
