@@ -188,3 +188,7 @@ fn routes_of(context: &mut Context<'_>, key: &Key, slots: &[Slot<'_>]) {
         context.set.routes.insert(Arc::clone(key), Arc::new(set));
     }
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

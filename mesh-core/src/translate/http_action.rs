@@ -188,3 +188,7 @@ fn read_redirect(redirect: &HttpRedirect) -> Redirect {
         path: full.or_else(|| filled(&redirect.prefix_rewrite).map(RedirectPath::Prefix)),
     }
 }
+
+#[cfg(test)]
+#[path = "http_action_tests.rs"]
+mod tests;

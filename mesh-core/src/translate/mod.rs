@@ -6,8 +6,11 @@
 
 mod bound;
 mod checks;
+mod delegate;
 mod destination_rule;
 mod findings;
+#[cfg(test)]
+mod fixture;
 mod gateway;
 mod http_action;
 mod http_match;
@@ -70,6 +73,3 @@ struct Context<'a> {
     no_headers: Arc<HeaderOps>,
     set: ResourceSet,
 }
-
-#[cfg(test)]
-mod tests;

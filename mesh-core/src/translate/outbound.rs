@@ -242,3 +242,7 @@ impl<'a> Context<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "outbound_tests.rs"]
+mod tests;

@@ -37,19 +37,37 @@ impl<'a> Context<'a> {
         for http in &entry.spec.http {
             if rules.catch_all.is_some() {
                 if everywhere {
-                    self.unreachable(&rules, &format!("spec.http[{}]", http.index));
+                    self.unreachable(&rules, entry, &format!("spec.http[{}]", http.index));
                 }
                 continue;
             }
-            everywhere = self.rule(&mut rules, http, gateway, port);
+            let own = http.route.is_empty() && http.redirect.is_none() && http.direct_response.is_none();
+            match http.delegate.as_ref().filter(|_| own) {
+                None => everywhere = self.rule(&mut rules, entry, http, gateway, port),
+                Some(delegate) => {
+                    let Some((source, routes)) = self.delegated(entry, http, delegate) else { continue };
+                    everywhere = false;
+                    for http in routes.iter() {
+                        if rules.catch_all.is_none() {
+                            everywhere = self.rule(&mut rules, source, http, gateway, port);
+                        }
+                    }
+                }
+            }
         }
         rules
     }
 
     /// One Rule per match entry; they share action and headers. Whether it ended in a catch-all that holds at every gateway
     /// and port.
-    fn rule(&mut self, rules: &mut Rules<'a>, http: &HttpRoute, gateway: &str, port: u16) -> bool {
-        let entry = rules.entry;
+    fn rule(
+        &mut self,
+        rules: &mut Rules<'a>,
+        entry: &'a Arc<Entry<VirtualService>>,
+        http: &HttpRoute,
+        gateway: &str,
+        port: u16,
+    ) -> bool {
         let mut effect: Option<Result<Effect, NeverMatches>> = None;
         let mut everywhere = false;
         let without = [None];
@@ -59,7 +77,7 @@ impl<'a> Context<'a> {
             let field = format!("spec.http[{}].match[{index}]", http.index);
             if rules.catch_all.is_some() {
                 if everywhere {
-                    self.unreachable(rules, &field);
+                    self.unreachable(rules, entry, &field);
                 }
                 continue;
             }
@@ -113,11 +131,11 @@ impl<'a> Context<'a> {
             && (namespace.is_empty() || namespace == self.proxy.namespace)
     }
 
-    fn unreachable(&mut self, rules: &Rules<'_>, field: &str) {
+    fn unreachable(&mut self, rules: &Rules<'_>, entry: &Entry<VirtualService>, field: &str) {
         let Some(winner) = &rules.catch_all else { return };
-        let message = format!("spec.http[{}] answers every request before this one", winner.source.http);
+        let message = format!("rule {} answers every request before this one", winner.source);
         let help = "move it before that rule, or remove it".to_owned();
-        self.findings.report(diag::RULE_UNREACHABLE, rules.entry, field, message, Some(help));
+        self.findings.report(diag::RULE_UNREACHABLE, entry, field, message, Some(help));
     }
 }
 
@@ -151,3 +169,7 @@ fn is_catch_all(predicate: &Predicate) -> bool {
         && predicate.headers.is_empty()
         && predicate.query.is_empty()
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -125,3 +125,7 @@ fn shared(context: &mut Context<'_>, host: &HostPattern, older: &Rules<'_>, list
     );
     context.findings.report(diag::HOST_SHARED, list.entry, "spec.hosts", message, None);
 }
+
+#[cfg(test)]
+#[path = "virtual_hosts_tests.rs"]
+mod tests;

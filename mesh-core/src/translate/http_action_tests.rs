@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use super::super::fixture::{docs, forward};
+use crate::diag;
+use crate::model::{
+    Action, DirectResponse, HeaderOp, PathRewrite, Redirect, RedirectPath, RedirectPort, RetryPolicy, Rule,
+};
+
+fn translate(http: &str) -> super::super::Translation {
+    docs()
+        .http("'*'")
+        .service("default/x", 80)
+        .service("default/y", 80)
+        .vs("default/v", "a.com", http)
+        .translate_anyway()
+}
+
+fn only(http: &str) -> Rule {
+    translate(http).rules("a.com")[0].clone()
+}
+
+fn redirect(settings: &str) -> Redirect {
+    match &*only(&format!("{{redirect: {{{settings}}}}}")).action {
+        Action::Redirect(redirect) => redirect.clone(),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+const ROUTE: &str = "route: [{destination: {host: x}}]";
+
+#[test]
+fn weights() {
+    let two =
+        |a: &str, b: &str| format!("{{route: [{{destination: {{host: x}}{a}}}, {{destination: {{host: y}}{b}}}]}}");
+    let weights = |rule: &Rule| forward(rule).splits.iter().map(|split| split.weight).collect::<Vec<_>>();
+    assert_eq!(weights(&only(&two(", weight: 3", ", weight: 1"))), [3, 1]);
+    assert_eq!(weights(&only(&two(", weight: 3", ", weight: 0"))), [3], "weight 0 is dropped");
+    assert_eq!(weights(&only(&two(", weight: 3", ""))), [3], "a missing weight is 0");
+    assert_eq!(weights(&only("{route: [{destination: {host: x}, weight: 0}]}")), [1], "a single weight does not count");
+}
+
+#[test]
+fn retries() {
+    let retry = |settings: &str| forward(&only(&format!("{{{ROUTE}{settings}}}"))).retry.clone();
+    let both = |attempts: u32| RetryPolicy { attempts, connect_failure: true, refused_stream: true };
+    assert_eq!(retry(""), both(2));
+    assert_eq!(retry(", retries: {attempts: 5}"), both(5));
+    assert_eq!(retry(", retries: {attempts: 0}"), RetryPolicy::default());
+    assert_eq!(retry(", retries: {}"), RetryPolicy::default());
+    assert_eq!(retry(", retries: {attempts: 1, retryOn: '5xx,gateway-error'}"), both(1));
+    let connect = RetryPolicy { attempts: 1, connect_failure: true, refused_stream: false };
+    assert_eq!(retry(", retries: {attempts: 1, retryOn: connect-failure}"), connect);
+}
+
+#[test]
+fn the_mesh_can_have_a_retry_policy() {
+    let t = docs()
+        .http("'*'")
+        .service("default/x", 80)
+        .add("ConfigMap", "istio-system/istio", "data:\n  mesh: |\n    defaultHttpRetryPolicy: {attempts: 7}")
+        .vs("default/v", "a.com", &format!("{{{ROUTE}}}"))
+        .translate();
+    assert_eq!(forward(&t.rules("a.com")[0]).retry.attempts, 7);
+}
+
+#[test]
+fn timeouts_are_off_unless_set() {
+    assert_eq!(forward(&only(&format!("{{{ROUTE}}}"))).timeout, None);
+    assert_eq!(forward(&only(&format!("{{{ROUTE}, timeout: 1.5s}}"))).timeout, Some(Duration::from_millis(1500)));
+}
+
+#[test]
+fn rewrites() {
+    let rule = only(&format!("{{match: [{{uri: {{prefix: /a}}}}], {ROUTE}, rewrite: {{uri: /b, authority: b.com}}}}"));
+    let rewrite = &forward(&rule).rewrite;
+    assert_eq!(rewrite.path, Some(PathRewrite::Prefix("/b".into())));
+    assert_eq!(rewrite.authority.as_deref(), Some("b.com"));
+    let rule = only(&format!(r"{{{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '^/(.*)$', rewrite: '/x/\1'}}}}}}"));
+    let regex = PathRewrite::Regex { pattern: "^/(.*)$".into(), substitution: r"/x/\1".into() };
+    assert_eq!(forward(&rule).rewrite.path, Some(regex));
+}
+
+#[test]
+fn redirects() {
+    let plain = Redirect { status: 301, scheme: None, authority: None, port: RedirectPort::Keep, path: None };
+    let full = |path: &str| Some(RedirectPath::Full(path.into()));
+    assert_eq!(redirect("uri: /a"), Redirect { path: full("/a"), ..plain.clone() });
+    assert_eq!(redirect("uri: a?b"), Redirect { path: full("/a?b"), ..plain.clone() });
+    assert_eq!(
+        redirect("scheme: https, authority: b.com, redirectCode: 308, port: 444"),
+        Redirect {
+            status: 308,
+            scheme: Some("https".into()),
+            authority: Some("b.com".into()),
+            port: RedirectPort::Number(444),
+            ..plain.clone()
+        }
+    );
+    assert_eq!(redirect("uri: /a, derivePort: FROM_REQUEST_PORT").port, RedirectPort::Request);
+    assert_eq!(redirect("uri: /a, derivePort: FROM_PROTOCOL_DEFAULT").port, RedirectPort::ProtocolDefault);
+}
+
+#[test]
+fn prefix_redirects() {
+    let rule = only("{match: [{uri: {prefix: /a}}], redirect: {prefixRewrite: /b}}");
+    let Action::Redirect(redirect) = &*rule.action else { unreachable!() };
+    assert_eq!(redirect.path, Some(RedirectPath::Prefix("/b".into())));
+}
+
+#[test]
+fn direct_responses() {
+    let answer = |settings: &str| match &*only(&format!("{{directResponse: {{{settings}}}}}")).action {
+        Action::Respond(answer) => answer.clone(),
+        other => unreachable!("{other:?}"),
+    };
+    assert_eq!(answer("status: 503"), DirectResponse { status: 503, body: None });
+    assert_eq!(answer("status: 200, body: {string: hi}"), DirectResponse { status: 200, body: Some(b"hi".to_vec()) });
+    assert_eq!(answer("status: 200, body: {bytes: aGk=}"), DirectResponse { status: 200, body: Some(b"hi".to_vec()) });
+}
+
+#[test]
+fn header_operations_of_both_levels() {
+    let headers =
+        "headers: {request: {set: {Host: b.com, X-A: '1', x-empty: ''}, remove: [X-B]}, response: {add: {x-c: '2'}}}";
+    let rule = only(&format!("{{{ROUTE}, {headers}}}"));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        rule.headers.request,
+        HeaderOp { remove: vec!["x-b".into()], set: vec![pair(":authority", "b.com"), pair("x-a", "1")], add: vec![] }
+    );
+    assert_eq!(rule.headers.response.add, [pair("x-c", "2")]);
+    let rule = only(&format!("{{route: [{{destination: {{host: x}}, {headers}}}]}}"));
+    assert!(rule.headers.request.is_empty());
+    assert_eq!(forward(&rule).splits[0].headers.request.remove, ["x-b"]);
+}
+
+#[test]
+fn rules_without_an_action_answer_500() {
+    // Only an object that does not come through the parser can be like this.
+    let world = docs().http("'*'").vs("default/v", "a.com", &format!("{{{ROUTE}}}")).world();
+    let entry = world.virtual_service("default", "v").unwrap();
+    let mut spec = entry.spec.clone();
+    spec.http[0].route.clear();
+    let mut world = world.clone();
+    world.apply(vec![crate::api::ApiObject {
+        meta: entry.meta.clone(),
+        spec: crate::api::Spec::VirtualService(spec),
+        positions: entry.positions.clone(),
+    }]);
+    let t = super::super::translate(&world, &super::super::fixture::proxy());
+    let Action::Respond(answer) = &*t.rules("a.com")[0].action else { unreachable!() };
+    assert_eq!(answer.status, 500);
+    assert_eq!(t.said(diag::RULE_INCOMPLETE).len(), 1);
+}

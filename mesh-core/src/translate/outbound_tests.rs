@@ -1,0 +1,344 @@
+use std::time::Duration;
+
+use super::super::fixture::{docs, keys, to};
+use crate::diag;
+use crate::model::{Balancing, UpstreamProtocol};
+
+const WEB: &str = "outbound|80||web.default.svc.cluster.local";
+const V1: &str = "outbound|80|v1|web.default.svc.cluster.local";
+const V2: &str = "outbound|80|v2|web.default.svc.cluster.local";
+
+fn pod(ip: &str) -> String {
+    format!("spec: {{serviceAccountName: web}}\nstatus: {{podIP: {ip}}}")
+}
+
+/// `web` with two endpoints: pods `web-v1-abc-1` and `web-v2-def-2`.
+fn web() -> super::super::fixture::Docs {
+    docs()
+        .http("'*'")
+        .add("Service", "default/web", "spec: {ports: [{name: http, port: 80, targetPort: 9080}]}")
+        .slice(
+            "default/web-1",
+            "web",
+            "ports: [{name: http, port: 9080}]\nendpoints: [\
+             {addresses: [10.0.0.1], targetRef: {kind: Pod, name: web-v1-abc-1}}, \
+             {addresses: [10.0.0.2], conditions: {ready: true}, targetRef: {kind: Pod, name: web-v2-def-2, namespace: default}}, \
+             {addresses: [10.0.0.3], conditions: {ready: false}}]",
+        )
+        .labelled("default/web-v1-abc-1", "app: web, version: v1, pod-template-hash: abc", &pod("10.0.0.1"))
+        .labelled("default/web-v2-def-2", "app: web, version: v2, pod-template-hash: def", &pod("10.0.0.2"))
+}
+
+fn subset(host: &str, subset: &str) -> String {
+    format!("{{route: [{{destination: {{host: {host}, subset: {subset}}}}}]}}")
+}
+
+const RULE: &str = "spec: {host: web, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}, {name: v3, labels: {version: v3}}]}";
+
+#[test]
+fn only_what_rules_name_is_emitted_with_ready_endpoints() {
+    let t = web().service("default/other", 80).vs("default/v", "a.com", &to("web")).translate();
+    assert_eq!(t.set.destinations.keys().map(|key| &**key).collect::<Vec<_>>(), [WEB]);
+    assert_eq!(t.addresses(WEB), ["10.0.0.1:9080", "10.0.0.2:9080"]);
+    let workload = t.set.endpoints[WEB].endpoints[0].workload.clone().unwrap();
+    assert_eq!((&*workload.name, &*workload.version, &*workload.canonical_service), ("web-v1", "v1", "web"));
+    assert_eq!(&*workload.principal, "spiffe://cluster.local/ns/default/sa/web");
+    let destination = &t.set.destinations[WEB];
+    assert_eq!(
+        (destination.connect_timeout, destination.idle_timeout),
+        (Duration::from_secs(10), Duration::from_secs(3600))
+    );
+    assert_eq!((destination.balancing, destination.protocol), (Balancing::LeastRequest, UpstreamProtocol::Http1));
+}
+
+#[test]
+fn subsets_pick_endpoints_by_label() {
+    let t =
+        web().add("DestinationRule", "default/web", RULE).vs("default/v", "a.com", &subset("web", "v1")).translate();
+    assert_eq!(t.addresses(V1), ["10.0.0.1:9080"]);
+    assert_eq!(t.set.destinations[V1].rule.as_ref().unwrap().to_string(), "DestinationRule/default/web");
+}
+
+#[test]
+fn a_subset_without_endpoints_is_there_and_said() {
+    let t =
+        web().add("DestinationRule", "default/web", RULE).vs("default/v", "a.com", &subset("web", "v3")).translate();
+    assert_eq!(keys(&t.rules("a.com")[0]), ["outbound|80|v3|web.default.svc.cluster.local"]);
+    let said = t.said(diag::SUBSET_WITHOUT_ENDPOINTS);
+    assert!(said[0].contains("DestinationRule/default/web spec.subsets[2].labels"), "{said:?}");
+    assert!(said[0].contains("none of the 2 endpoints"), "{said:?}");
+}
+
+#[test]
+fn what_does_not_exist_is_unknown_for_its_share_only() {
+    let http = "{route: [{destination: {host: web}, weight: 50}, {destination: {host: wbe}, weight: 50}]}, ";
+    let t = web().vs("default/v", "a.com", http).translate();
+    assert_eq!(keys(&t.rules("a.com")[0]), [WEB, "!outbound|80||wbe.default.svc.cluster.local"]);
+    let said = t.said(diag::DESTINATION_HOST_UNKNOWN);
+    assert!(said[0].contains("spec.http[0].route[1].destination.host"), "{said:?}");
+    assert!(said[0].contains("did you mean `web.default.svc.cluster.local`?"), "{said:?}");
+}
+
+#[test]
+fn names_with_a_dot_stay() {
+    let t = web().vs("other/v", "a.com", &to("web.default")).vs("other/w", "b.com", &to("web")).translate();
+    assert_eq!(keys(&t.rules("a.com")[0]), ["!outbound|80||web.default"]);
+    assert_eq!(keys(&t.rules("b.com")[0]), ["!outbound|80||web.other.svc.cluster.local"]);
+    let said = t.said(diag::DESTINATION_HOST_UNKNOWN);
+    assert!(said.iter().any(|line| line.contains("write `web.default.svc.cluster.local`")), "{said:?}");
+}
+
+#[test]
+fn unknown_subsets_and_ports() {
+    let port = "{match: [{uri: {exact: /p}}], route: [{destination: {host: web, port: {number: 81}}}]}";
+    let t = web()
+        .add("DestinationRule", "default/web", RULE)
+        .vs("default/v", "a.com", &format!("{port}, {}", subset("web", "v4")))
+        .translate();
+    assert_eq!(keys(&t.rules("a.com")[0]), ["!outbound|81||web.default.svc.cluster.local"]);
+    assert_eq!(keys(&t.rules("a.com")[1]), ["!outbound|80|v4|web.default.svc.cluster.local"]);
+    assert!(t.said(diag::DESTINATION_PORT_UNKNOWN)[0].contains("has ports 80, not 81"));
+    assert!(t.said(diag::DESTINATION_SUBSET_UNKNOWN)[0].contains("has subsets v1, v2, v3"));
+}
+
+#[test]
+fn without_a_port_the_only_one_is_taken_else_the_listeners() {
+    let service = |ports: &str| format!("spec: {{ports: [{ports}]}}");
+    let t = docs()
+        .http("'*'")
+        .add("Service", "default/one", &service("{port: 9080, name: http}"))
+        .add("Service", "default/two", &service("{port: 80, name: http}, {port: 81, name: http-b}"))
+        .add("Service", "default/three", &service("{port: 8080, name: http}, {port: 81, name: http-b}"))
+        .vs("default/v", "a.com", &to("one"))
+        .vs("default/w", "b.com", &to("two"))
+        .vs("default/x", "c.com", &to("three"))
+        .translate();
+    assert_eq!(keys(&t.rules("a.com")[0]), ["outbound|9080||one.default.svc.cluster.local"]);
+    assert_eq!(keys(&t.rules("b.com")[0]), ["outbound|80||two.default.svc.cluster.local"]);
+    assert_eq!(keys(&t.rules("c.com")[0]), ["!outbound|80||three.default.svc.cluster.local"]);
+}
+
+#[test]
+fn rules_are_looked_for_with_the_client_then_the_service_then_the_root() {
+    let rule = |balancer: &str| {
+        format!(
+            "spec: {{host: web.default.svc.cluster.local, trafficPolicy: {{loadBalancer: {{simple: {balancer}}}}}}}"
+        )
+    };
+    let balancing = |docs: super::super::fixture::Docs| {
+        let docs = docs.add("ConfigMap", "istio-system/istio", "data: {mesh: 'rootNamespace: root'}");
+        docs.vs("default/v", "a.com", &to("web")).translate().set.destinations[WEB].balancing
+    };
+    let elsewhere = || web().add("DestinationRule", "elsewhere/r", &rule("RANDOM"));
+    assert_eq!(balancing(elsewhere()), Balancing::LeastRequest);
+    let root = || elsewhere().add("DestinationRule", "root/r", &rule("RANDOM"));
+    assert_eq!(balancing(root()), Balancing::Random);
+    let service = || root().add("DestinationRule", "default/r", &rule("ROUND_ROBIN"));
+    assert_eq!(balancing(service()), Balancing::RoundRobin);
+    let client = || service().add("DestinationRule", "istio-system/r", &rule("RANDOM"));
+    assert_eq!(balancing(client()), Balancing::Random);
+}
+
+#[test]
+fn the_most_specific_host_counts_and_is_not_mixed_with_a_wildcard() {
+    let t = web()
+        .add(
+            "DestinationRule",
+            "default/wide",
+            "spec: {host: '*.default.svc.cluster.local', trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
+        )
+        .add("DestinationRule", "default/web", RULE)
+        .vs("default/v", "a.com", &subset("web", "v1"))
+        .service("default/other", 80)
+        .vs("default/w", "b.com", &to("other"))
+        .translate();
+    assert_eq!(t.set.destinations[V1].balancing, Balancing::LeastRequest);
+    assert_eq!(t.set.destinations["outbound|80||other.default.svc.cluster.local"].balancing, Balancing::Random);
+}
+
+#[test]
+fn rules_of_one_host_and_namespace_merge() {
+    let first = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}}, subsets: [{name: v1, labels: {version: v1}}]}";
+    let second = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}, subsets: [{name: v1, labels: {version: v2}}, {name: v2, labels: {version: v2}}]}";
+    let http = format!(
+        "{{route: [{{destination: {{host: web, subset: v1}}, weight: 1}}, {{destination: {{host: web, subset: v2}}, weight: 1}}]}}"
+    );
+    let t = web()
+        .add_on(1, "DestinationRule", "default/z", first)
+        .add_on(2, "DestinationRule", "default/a", second)
+        .vs("default/v", "a.com", &http)
+        .translate();
+    assert_eq!(t.addresses(V1), ["10.0.0.1:9080"]);
+    assert_eq!(t.addresses(V2), ["10.0.0.2:9080"]);
+    assert_eq!(t.set.destinations[V2].balancing, Balancing::Random);
+    assert_eq!(t.said(diag::SUBSET_DUPLICATE).len(), 1);
+    assert_eq!(t.said(diag::RULE_IGNORED).len(), 1);
+}
+
+#[test]
+fn subset_policies_replace_block_by_block_and_ports_replace_all_blocks() {
+    let rule = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}, connectionPool: {tcp: {connectTimeout: 3s}, http: {idleTimeout: 7s}}}, \
+                subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}, \
+                {name: v2, labels: {version: v2}, trafficPolicy: {portLevelSettings: [{port: {number: 80}, connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}]}}]}";
+    let http = "{route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: web, subset: v2}, weight: 1}]}";
+    let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", http).translate_anyway();
+    let (v1, v2) = (&t.set.destinations[V1], &t.set.destinations[V2]);
+    assert_eq!(
+        (v1.balancing, v1.connect_timeout, v1.idle_timeout),
+        (Balancing::RoundRobin, Duration::from_secs(3), Duration::from_secs(7))
+    );
+    assert_eq!((v2.balancing, v2.protocol), (Balancing::Random, UpstreamProtocol::Http2));
+    assert_eq!(v2.connect_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn port_settings_do_not_inherit() {
+    let rule = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}, portLevelSettings: [{port: {number: 80}, connectionPool: {tcp: {connectTimeout: 1s}}}]}}";
+    let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", &to("web")).translate();
+    let web = &t.set.destinations[WEB];
+    assert_eq!((web.balancing, web.connect_timeout), (Balancing::LeastRequest, Duration::from_secs(1)));
+}
+
+#[test]
+fn encrypted_destinations_are_not_reached_in_clear() {
+    let rule = "spec: {host: web, trafficPolicy: {tls: {mode: SIMPLE}}}";
+    let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", &to("web")).translate_anyway();
+    assert_eq!(keys(&t.rules("a.com")[0]), [format!("!{WEB}")]);
+    assert_eq!(t.said(diag::DESTINATION_NOT_BUILT).len(), 1);
+}
+
+#[test]
+fn a_rule_for_no_service_is_a_warning() {
+    let t = web().add("DestinationRule", "default/r", "spec: {host: wob}").translate();
+    let said = t.said(diag::RULE_HOST_UNKNOWN);
+    assert!(said[0].contains("wob.default.svc.cluster.local"), "{said:?}");
+}
+
+#[test]
+fn protocols_by_app_protocol_then_name() {
+    let service = "spec: {ports: [{port: 80, name: grpc-a}, {port: 81, name: http, appProtocol: kubernetes.io/h2c}, {port: 82, name: http2, appProtocol: http}]}";
+    let route = |port: u16| {
+        format!(
+            "{{match: [{{uri: {{exact: /{port}}}}}], route: [{{destination: {{host: s, port: {{number: {port}}}}}}}]}}"
+        )
+    };
+    let t = docs()
+        .http("'*'")
+        .add("Service", "default/s", service)
+        .vs("default/v", "a.com", &[80, 81, 82].map(route).join(", "))
+        .translate();
+    let protocol =
+        |port: u16| t.set.destinations[format!("outbound|{port}||s.default.svc.cluster.local").as_str()].protocol;
+    assert_eq!([80, 81, 82].map(protocol), [UpstreamProtocol::Http2, UpstreamProtocol::Http2, UpstreamProtocol::Http1]);
+}
+
+#[test]
+fn service_entries() {
+    let fixed = "spec: {hosts: [ext.com], ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], resolution: STATIC, \
+                 endpoints: [{address: 1.1.1.1, weight: 3, labels: {version: v1}}, {address: 1.1.1.2, ports: {http: 9}}]}";
+    let dns = "spec: {hosts: [dns.com], ports: [{number: 443, name: https, protocol: HTTPS}], resolution: DNS}";
+    let named = "spec: {hosts: [named.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS, endpoints: [{address: real.com}]}";
+    let selected = "spec: {hosts: [vm.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, workloadSelector: {labels: {app: vm}}}";
+    let t = docs()
+        .http("'*'")
+        .add("ServiceEntry", "default/fixed", fixed)
+        .add("ServiceEntry", "default/dns", dns)
+        .add("ServiceEntry", "default/named", named)
+        .add("ServiceEntry", "default/selected", selected)
+        .add(
+            "WorkloadEntry",
+            "default/vm",
+            "spec: {address: 2.2.2.2, labels: {app: vm}, serviceAccount: vm, ports: {http: 8081}}",
+        )
+        .vs("default/a", "a.com", &to("ext.com"))
+        .vs("default/b", "b.com", &to("dns.com"))
+        .vs("default/c", "c.com", &to("named.com"))
+        .vs("default/d", "d.com", &to("vm.com"))
+        .translate();
+    assert_eq!(t.addresses("outbound|80||ext.com"), ["1.1.1.1:8080", "1.1.1.2:9"]);
+    assert_eq!(t.set.endpoints["outbound|80||ext.com"].endpoints[0].weight, 3);
+    assert_eq!(t.addresses("outbound|443||dns.com"), ["dns.com:443"]);
+    assert_eq!(t.addresses("outbound|80||named.com"), ["real.com:80"]);
+    assert_eq!(t.addresses("outbound|80||vm.com"), ["2.2.2.2:8081"]);
+    assert_eq!(t.codes(), Vec::<&str>::new());
+}
+
+#[test]
+fn resolution_none_means_nothing_at_a_gateway() {
+    let entry = "spec: {hosts: [ext.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: NONE}";
+    let t =
+        docs().http("'*'").add("ServiceEntry", "default/e", entry).vs("default/a", "a.com", &to("ext.com")).translate();
+    assert_eq!(keys(&t.rules("a.com")[0]), ["outbound|80||ext.com"]);
+    assert_eq!(t.addresses("outbound|80||ext.com"), Vec::<String>::new());
+    assert_eq!(t.said(diag::DESTINATION_NOT_BUILT).len(), 1);
+}
+
+#[test]
+fn external_names_are_resolved_or_another_service() {
+    let t = web()
+        .add(
+            "Service",
+            "default/out",
+            "spec: {type: ExternalName, externalName: example.com, ports: [{port: 80, name: http}]}",
+        )
+        .add(
+            "Service",
+            "default/in",
+            "spec: {type: ExternalName, externalName: web.default.svc.cluster.local, ports: [{port: 80, name: http}]}",
+        )
+        .vs("default/a", "a.com", &to("out"))
+        .vs("default/b", "b.com", &to("in"))
+        .translate();
+    assert_eq!(t.addresses("outbound|80||out.default.svc.cluster.local"), ["example.com:80"]);
+    assert_eq!(t.addresses("outbound|80||in.default.svc.cluster.local"), ["10.0.0.1:9080", "10.0.0.2:9080"]);
+}
+
+#[test]
+fn services_are_visible_as_exported() {
+    let entry = |export: &str| {
+        format!(
+            "spec: {{hosts: [ext.com], exportTo: ['{export}'], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: DNS}}"
+        )
+    };
+    let docs = |export: &str| {
+        docs().http("'*'").add("ServiceEntry", "default/e", &entry(export)).vs("default/a", "a.com", &to("ext.com"))
+    };
+    assert_eq!(keys(&docs(".").translate().rules("a.com")[0]), ["!outbound|80||ext.com"]);
+    assert_eq!(keys(&docs("istio-system").translate().rules("a.com")[0]), ["outbound|80||ext.com"]);
+    let said = docs(".").translate().said(diag::DESTINATION_HOST_UNKNOWN);
+    assert!(said[0].contains("not exported"), "{said:?}");
+}
+
+#[test]
+fn without_slices_the_pods_are_taken() {
+    let service = "spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: web}]}";
+    let t = docs()
+        .http("'*'")
+        .add("Service", "default/web", service)
+        .labelled(
+            "default/web-0",
+            "app: web",
+            "spec: {containers: [{name: c, ports: [{name: web, containerPort: 8081}]}]}\nstatus: {podIP: 10.1.1.1}",
+        )
+        .labelled("default/db-0", "app: db", "spec: {containers: []}\nstatus: {podIP: 10.1.1.2}")
+        .vs("default/a", "a.com", &to("web"))
+        .translate();
+    assert_eq!(t.addresses(WEB), ["10.1.1.1:8081"]);
+}
+
+#[test]
+fn a_service_selects_workload_entries_too() {
+    let t = docs()
+        .http("'*'")
+        .add(
+            "Service",
+            "default/web",
+            "spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}",
+        )
+        .slice("default/s", "web", "ports: [{name: http, port: 8080}]\nendpoints: [{addresses: [10.0.0.1]}]")
+        .slice("default/t", "web", "ports: [{name: http, port: 8080}]\nendpoints: [{addresses: [10.0.0.1, 10.0.0.2]}]")
+        .add("WorkloadEntry", "default/vm", "spec: {address: 2.2.2.2, labels: {app: web}}")
+        .vs("default/a", "a.com", &to("web"))
+        .translate();
+    assert_eq!(t.addresses(WEB), ["10.0.0.1:8080", "10.0.0.2:8080", "2.2.2.2:8080"]);
+}
