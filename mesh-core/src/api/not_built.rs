@@ -80,7 +80,6 @@ const ROWS: &[Row] = &[
     row(GW, "spec.servers[].tls.ecdhCurves", Present, "the choice of curves"),
     row(VS, "spec.tls", Present, "TLS routes"),
     row(VS, "spec.tcp", Present, "TCP routes"),
-    row(VS, "spec.http[].delegate", Present, "delegation").instead("requests that match are answered 500"),
     row(VS, "spec.http[].fault", Present, "fault injection"),
     row(VS, "spec.http[].mirror", Present, "mirroring"),
     row(VS, "spec.http[].mirrors", Present, "mirroring"),

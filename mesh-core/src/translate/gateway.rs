@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::ports::{FrontPorts, wildcard};
 use super::server::{Kind, Slot};
 use super::{Context, checks, virtual_hosts};
 use crate::diag;
@@ -21,6 +22,7 @@ struct Shared<'a> {
 type Ports<'a> = BTreeMap<(u16, IpAddr), Shared<'a>>;
 
 pub(super) fn translate(context: &mut Context<'_>) {
+    let front = FrontPorts::of(context.world, context.proxy);
     let mut ports = Ports::new();
     let mut names = HashSet::new();
     for gateway in &context.world.index().gateways {
@@ -30,7 +32,9 @@ pub(super) fn translate(context: &mut Context<'_>) {
         }
         for server in &gateway.spec.servers {
             let slot = Slot::new(gateway, server);
-            place(context, &mut ports, &mut names, &slot);
+            if let Some(ip) = admit(context, &mut names, &slot) {
+                place(context, &mut ports, &front.listened(slot.number()), ip, &slot);
+            }
         }
     }
     for ((port, ip), shared) in &ports {
@@ -53,13 +57,16 @@ fn not_selected(context: &mut Context<'_>, gateway: &crate::world::Entry<crate::
     context.findings.report(diag::GATEWAY_NOT_SELECTED, gateway, "spec.selector", message, Some(help));
 }
 
-/// Puts a server on its ports, unless it conflicts with one that has them already.
-fn place<'a>(context: &mut Context<'a>, ports: &mut Ports<'a>, names: &mut HashSet<Key>, slot: &Slot<'a>) {
+/// The address to listen on, unless the server cannot be served anywhere.
+fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot<'_>) -> Option<IpAddr> {
     let ip = match slot.server.bind.as_deref().filter(|bind| !bind.is_empty()) {
-        None => context.wildcard(),
+        None => wildcard(context.proxy),
         Some(bind) => match bind.parse() {
             Ok(ip) => ip,
-            Err(_) => return not_built(context, slot, ".bind", &format!("an address such as `{bind}`")),
+            Err(_) => {
+                not_built(context, slot, ".bind", &format!("an address such as `{bind}`"));
+                return None;
+            }
         },
     };
     match slot.kind {
@@ -69,28 +76,26 @@ fn place<'a>(context: &mut Context<'a>, ports: &mut Ports<'a>, names: &mut HashS
         Kind::WithoutTls => {
             let message = "the server's protocol needs `tls`".to_owned();
             let field = slot.field("");
-            return context.findings.report(diag::SERVER_WITHOUT_CERTIFICATE, slot.gateway, &field, message, None);
+            context.findings.report(diag::SERVER_WITHOUT_CERTIFICATE, slot.gateway, &field, message, None);
+            return None;
         }
-    }
-    if slot.number() == 0 {
-        return;
     }
     // Two HTTPS servers of one Gateway with the same port name would be the same route table.
     if slot.kind == Kind::Https && !names.insert(routes_key(slot, 0)) {
         let message = format!("the Gateway has another HTTPS server with the port name `{}`", slot.server.port.name);
         let help = "port names must differ within a Gateway".to_owned();
         let field = slot.field(".port.name");
-        return context.findings.report(diag::SERVER_CONFLICT, slot.gateway, &field, message, Some(help));
+        context.findings.report(diag::SERVER_CONFLICT, slot.gateway, &field, message, Some(help));
+        return None;
     }
-    for port in context.listener_ports(slot.number()) {
-        match ports.get_mut(&(port, ip)) {
-            None => {
-                let mut shared = Shared { slots: Vec::new(), names: HashMap::new() };
-                join(context, &mut shared, slot);
-                ports.insert((port, ip), shared);
-            }
-            Some(shared) => join(context, shared, slot),
-        }
+    (slot.number() != 0).then_some(ip)
+}
+
+/// Puts a server on its ports, unless it conflicts with one that has them already.
+fn place<'a>(context: &mut Context<'a>, ports: &mut Ports<'a>, numbers: &[u16], ip: IpAddr, slot: &Slot<'a>) {
+    for port in numbers {
+        let shared = ports.entry((*port, ip)).or_insert_with(|| Shared { slots: Vec::new(), names: HashMap::new() });
+        join(context, shared, slot);
     }
 }
 

@@ -120,18 +120,18 @@ fn equal_ages_are_settled_by_name_then_namespace() {
     let t = docs()
         .add("Gateway", "alpha/zeta", &body(tcp))
         .add("Gateway", "zeta/alpha", &body(&http_server(80, "a.com")))
-        .translate();
+        .translate_anyway();
     assert!(t.set.listeners.contains_key("0.0.0.0:80"));
 }
 
 #[test]
 fn another_bind_never_conflicts() {
     let tcp = "{port: {number: 80, name: tcp, protocol: TCP}, hosts: ['*'], bind: 10.0.0.1}";
-    let t = docs().gateway("default/a", tcp).gateway("default/b", &http_server(80, "'*'")).translate();
+    let t = docs().gateway("default/a", tcp).gateway("default/b", &http_server(80, "'*'")).translate_anyway();
     assert!(t.set.listeners.contains_key("0.0.0.0:80"));
     assert_eq!(t.codes(), [diag::SERVER_NOT_BUILT.id]);
     let bound = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*'], bind: 127.0.0.1}";
-    let t = docs().gateway("default/a", bound).translate();
+    let t = docs().gateway("default/a", bound).translate_anyway();
     assert!(t.set.listeners.contains_key("127.0.0.1:80"));
     assert!(t.set.routes.contains_key("http.80.127.0.0.1"));
 }
@@ -156,8 +156,10 @@ fn tls_that_is_not_built_stays_closed_under_its_names() {
         https_server(443, "one", "a.com", "mode: SIMPLE, credentialName: cert"),
         https_server(443, "two", "b.com", "mode: MUTUAL, credentialName: cert"),
     ];
-    let t =
-        docs().gateway("istio-system/gw", &servers.join(", ")).add("Secret", "istio-system/cert", SECRET).translate();
+    let t = docs()
+        .gateway("istio-system/gw", &servers.join(", "))
+        .add("Secret", "istio-system/cert", SECRET)
+        .translate_anyway();
     let servers = tls_servers(&t, "0.0.0.0:443");
     assert_eq!(servers[0].tls.certificates, [CertificateSource::Secret("istio-system/cert".into())]);
     assert_eq!(servers[1].tls.certificates, []);
@@ -166,7 +168,7 @@ fn tls_that_is_not_built_stays_closed_under_its_names() {
 
 #[test]
 fn a_port_of_nothing_that_is_built_is_not_opened() {
-    let t = docs().gateway("default/a", &https_server(443, "p", "a.com", "mode: PASSTHROUGH")).translate();
+    let t = docs().gateway("default/a", &https_server(443, "p", "a.com", "mode: PASSTHROUGH")).translate_anyway();
     assert!(t.set.listeners.is_empty());
     assert_eq!(t.codes(), [diag::SERVER_NOT_BUILT.id]);
 }

@@ -1,39 +1,48 @@
 //! On which ports a server listens: its number is a port of the Service in front of the gateway, and the proxy listens on
 //! the target port behind it (ISTIO.md 1.1 `port.number`).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Context;
-use crate::world::selects;
+use crate::model::ProxyInfo;
+use crate::world::{World, selects};
 
-impl Context<'_> {
-    /// Target ports of all Services of the proxy's namespace that select the proxy and have this port; the number itself
-    /// if there is none. Sorted.
-    pub(super) fn listener_ports(&self, number: u16) -> Vec<u16> {
-        let mut targets = Vec::new();
-        for service in self.world.kube_services(&self.proxy.namespace) {
+/// Target ports by port of the Services of the proxy's namespace that select the proxy.
+pub(super) struct FrontPorts(HashMap<u16, Vec<u16>>);
+
+impl FrontPorts {
+    pub fn of(world: &World, proxy: &ProxyInfo) -> FrontPorts {
+        let mut ports: HashMap<u16, Vec<u16>> = HashMap::new();
+        for service in world.kube_services(&proxy.namespace) {
             let selector = &service.spec.selector;
-            if selector.is_empty() || !selects(selector, &self.proxy.labels) {
+            if selector.is_empty() || !selects(selector, &proxy.labels) {
                 continue;
             }
-            for port in service.spec.ports.iter().filter(|port| port.port == number) {
-                let tcp = port.protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
-                if tcp {
-                    targets.push(self.world.target_port(service, port).unwrap_or(number));
+            for port in &service.spec.ports {
+                if port.protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp")) {
+                    let target = world.target_port(service, port).unwrap_or(port.port);
+                    ports.entry(port.port).or_default().push(target);
                 }
             }
         }
-        targets.sort_unstable();
-        targets.dedup();
-        if targets.is_empty() { vec![number] } else { targets }
+        for targets in ports.values_mut() {
+            targets.sort_unstable();
+            targets.dedup();
+        }
+        FrontPorts(ports)
     }
 
-    /// Address of a server without `bind`: all IPv4 addresses, and IPv6 too if the proxy has one.
-    pub(super) fn wildcard(&self) -> IpAddr {
-        if self.proxy.addresses.iter().any(IpAddr::is_ipv6) {
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        }
+    /// Where a server with this number listens: the number itself if no Service has it. Sorted.
+    pub fn listened(&self, number: u16) -> Vec<u16> {
+        self.0.get(&number).cloned().unwrap_or_else(|| vec![number])
+    }
+}
+
+/// Address of a server without `bind`: all IPv4 addresses, and IPv6 too if the proxy has one.
+pub(super) fn wildcard(proxy: &ProxyInfo) -> IpAddr {
+    if proxy.addresses.iter().any(IpAddr::is_ipv6) {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     }
 }

@@ -32,7 +32,9 @@ impl Rules<'_> {
 
 impl<'a> Context<'a> {
     pub(super) fn rules(&mut self, entry: &'a Arc<Entry<VirtualService>>, gateway: &str, port: u16) -> Rules<'a> {
-        let mut rules = Rules { entry, ordinary: Vec::new(), catch_all: None, broken: false };
+        // All rules were refused by the parser: the host is there, but nothing of it.
+        let broken = entry.spec.http.is_empty() && entry.positions.has("spec.http");
+        let mut rules = Rules { entry, ordinary: Vec::new(), catch_all: None, broken };
         let mut everywhere = false;
         for http in &entry.spec.http {
             if rules.catch_all.is_some() {

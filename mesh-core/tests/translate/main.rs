@@ -1,0 +1,25 @@
+//! `translate` seen from outside: whole files in, readable text out; many objects; cases of third parties.
+
+mod golden;
+mod scale;
+mod third_party;
+
+use std::collections::BTreeMap;
+
+use mesh_core::model::{ProxyInfo, Role};
+
+fn edge(namespace: &str, labels: BTreeMap<String, String>) -> ProxyInfo {
+    ProxyInfo {
+        id: "edge".to_owned(),
+        role: Role::Edge,
+        namespace: namespace.to_owned(),
+        labels,
+        service_account: "edge".to_owned(),
+        locality: String::new(),
+        addresses: Vec::new(),
+    }
+}
+
+fn ingress() -> ProxyInfo {
+    edge("istio-system", BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]))
+}
