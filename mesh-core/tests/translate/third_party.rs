@@ -107,7 +107,7 @@ fn answer(snapshot: &Snapshot, call: &Value) -> String {
             let mut parts = split.key.split('|').skip(1);
             let (port, subset, host) = (parts.next(), parts.next(), parts.next());
             let subset = subset.filter(|subset| !subset.is_empty()).unwrap_or("-");
-            match split.cluster {
+            match snapshot.cluster_index(&split.key) {
                 Some(_) => format!("routed {}/{subset}/{}", host.unwrap_or_default(), port.unwrap_or_default()),
                 None => "unavailable".to_owned(),
             }
