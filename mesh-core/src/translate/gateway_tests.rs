@@ -236,3 +236,14 @@ fn two_certificates_by_name() {
     assert_eq!(tls_servers(&t, "0.0.0.0:443")[0].tls.certificates.len(), 2);
     assert_eq!(t.set.secrets.len(), 2);
 }
+
+#[test]
+fn a_service_entry_with_the_proxys_address_stands_before_it_too() {
+    let entry = "spec: {hosts: [front.example], ports: [{number: 80, targetPort: 8080, name: http, protocol: HTTP}], \
+                 resolution: STATIC, endpoints: [{address: 10.9.9.9}]}";
+    let world = docs().http("'*'").add("ServiceEntry", "istio-system/front", entry).world();
+    let mut proxy = super::super::fixture::proxy();
+    assert!(super::super::translate(&world, &proxy).set.listeners.contains_key("0.0.0.0:80"));
+    proxy.addresses.push("10.9.9.9".parse().unwrap());
+    assert!(super::super::translate(&world, &proxy).set.listeners.contains_key("0.0.0.0:8080"));
+}

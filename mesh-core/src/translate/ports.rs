@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::api::ServiceEntry;
 use crate::model::ProxyInfo;
 use crate::world::{World, selects};
 
-/// Target ports by port of the Services of the proxy's namespace that select the proxy.
+/// Target ports by port of what stands in front of the proxy in its namespace: Services that select it, and ServiceEntries
+/// that select it or have one of its addresses.
 pub(super) struct FrontPorts(HashMap<u16, Vec<u16>>);
 
 impl FrontPorts {
@@ -25,6 +27,14 @@ impl FrontPorts {
                 }
             }
         }
+        for entry in world.service_entries(&proxy.namespace).filter(|entry| stands_before(&entry.spec, proxy)) {
+            for port in &entry.spec.ports {
+                let target = port.target_port.filter(|target| *target != 0).unwrap_or(port.number);
+                if let (Ok(number), Ok(target)) = (u16::try_from(port.number), u16::try_from(target)) {
+                    ports.entry(number).or_default().push(target);
+                }
+            }
+        }
         for targets in ports.values_mut() {
             targets.sort_unstable();
             targets.dedup();
@@ -36,6 +46,15 @@ impl FrontPorts {
     pub fn listened(&self, number: u16) -> Vec<u16> {
         self.0.get(&number).cloned().unwrap_or_else(|| vec![number])
     }
+}
+
+fn stands_before(entry: &ServiceEntry, proxy: &ProxyInfo) -> bool {
+    let selected = entry
+        .workload_selector
+        .as_ref()
+        .is_some_and(|selector| !selector.labels.is_empty() && selects(&selector.labels, &proxy.labels));
+    let own = |address: &str| address.parse().is_ok_and(|ip: IpAddr| proxy.addresses.contains(&ip));
+    selected || entry.endpoints.iter().any(|endpoint| own(&endpoint.address))
 }
 
 /// Address of a server without `bind`: all IPv4 addresses, and IPv6 too if the proxy has one.

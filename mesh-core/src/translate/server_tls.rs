@@ -17,12 +17,6 @@ impl Context<'_> {
         let mut termination =
             TlsTermination { certificates: Vec::new(), min_version: TlsVersion::V1_2, max_version: TlsVersion::V1_3 };
         let Some(tls) = slot.server.tls.as_ref().filter(|_| slot.kind == Kind::Https) else { return termination };
-        if tls.https_redirect == Some(true) {
-            let message = "httpsRedirect on a server that speaks TLS already changes nothing".to_owned();
-            let help = "set it on the server of the plain HTTP port".to_owned();
-            let field = slot.field(".tls.httpsRedirect");
-            self.findings.report(diag::REDIRECT_WITHOUT_EFFECT, slot.gateway, &field, message, Some(help));
-        }
         if tls.min_protocol_version == Some(TlsProtocol::V1_3) {
             termination.min_version = TlsVersion::V1_3;
         }
@@ -94,7 +88,9 @@ impl Context<'_> {
     }
 
     fn secret_missing(&mut self, slot: &Slot<'_>, field: &str, namespace: &str, name: &str) {
-        let message = format!("secret `{namespace}/{name}` does not exist; TLS connections for its hosts are closed");
+        let message = format!(
+            "secret `{namespace}/{name}` does not exist; without a certificate, connections for the server's hosts are closed"
+        );
         let elsewhere = self.world.secrets().find(|secret| &*secret.reference.name == name);
         let help = match elsewhere {
             Some(secret) => format!(

@@ -148,11 +148,11 @@ fn https_redirect_holds_without_a_virtual_service_and_wins_when_mixed() {
 }
 
 #[test]
-fn https_redirect_on_tls_is_a_warning() {
+fn https_redirect_on_tls_changes_nothing() {
     let server =
         super::super::fixture::https_server(443, "s", "a.com", "mode: SIMPLE, credentialName: c, httpsRedirect: true");
     let t = docs().gateway("istio-system/gw", &server).translate_anyway();
-    assert_eq!(t.said(diag::REDIRECT_WITHOUT_EFFECT).len(), 1);
+    assert_eq!(t.hosts("https.443.s.gw.istio-system"), NONE);
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl World {
         in_namespace(&self.objects.services, namespace)
     }
 
+    /// ServiceEntries of a namespace.
+    pub fn service_entries(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<ServiceEntry>>> {
+        in_namespace(&self.objects.service_entries, namespace)
+    }
+
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
     }

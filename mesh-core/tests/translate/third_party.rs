@@ -52,7 +52,9 @@ fn snapshot(case: &Value) -> Snapshot {
         let pairs = labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()));
         pairs.collect::<BTreeMap<_, _>>()
     });
-    let proxy = super::edge(case["proxy"]["namespace"].as_str().unwrap_or("istio-system"), labels.unwrap_or_default());
+    let mut proxy =
+        super::edge(case["proxy"]["namespace"].as_str().unwrap_or("istio-system"), labels.unwrap_or_default());
+    proxy.addresses.extend(case["proxy"]["ip"].as_str().and_then(|ip| ip.parse::<std::net::IpAddr>().ok()));
     let parsed = api::parse("case.yaml", case["config"].as_str().unwrap_or_default(), "default");
     let translation = translate(&World::from_objects(parsed.objects), &proxy);
     for diagnostic in parsed.diagnostics.iter().chain(&translation.diagnostics) {
