@@ -160,13 +160,11 @@ fn the_most_specific_host_counts_and_is_not_mixed_with_a_wildcard() {
 fn rules_of_one_host_and_namespace_merge() {
     let first = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}}, subsets: [{name: v1, labels: {version: v1}}]}";
     let second = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}, subsets: [{name: v1, labels: {version: v2}}, {name: v2, labels: {version: v2}}]}";
-    let http = format!(
-        "{{route: [{{destination: {{host: web, subset: v1}}, weight: 1}}, {{destination: {{host: web, subset: v2}}, weight: 1}}]}}"
-    );
+    let http = "{route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: web, subset: v2}, weight: 1}]}";
     let t = web()
         .add_on(1, "DestinationRule", "default/z", first)
         .add_on(2, "DestinationRule", "default/a", second)
-        .vs("default/v", "a.com", &http)
+        .vs("default/v", "a.com", http)
         .translate();
     assert_eq!(t.addresses(V1), ["10.0.0.1:9080"]);
     assert_eq!(t.addresses(V2), ["10.0.0.2:9080"]);

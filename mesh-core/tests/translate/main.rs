@@ -1,5 +1,8 @@
 //! `translate` seen from outside: whole files in, readable text out; many objects; cases of third parties.
 
+// What fails in a test may panic.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 mod golden;
 mod scale;
 mod third_party;
