@@ -2,7 +2,8 @@
 //!
 //! A configuration is put together for each handshake from a template and the certificates of that moment, so that a
 //! new certificate needs no new configuration and none can be stale. What must survive outlives them: session tickets are
-//! made and read by one ticketer for the whole process.
+//! made and read by one ticketer for the whole process. (A server that asks for client certificates will need a ticketer of
+//! its own: a session resumed from another server's ticket would not be asked.)
 
 use std::fmt;
 use std::sync::Arc;
