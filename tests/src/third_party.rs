@@ -46,6 +46,8 @@ pub struct Proxy {
     pub namespace: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub ip: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -210,6 +212,20 @@ impl Objects {
 
     fn of_kind(&self, kind: &str) -> Vec<Value> {
         self.documents.iter().filter(|document| text(document, "/kind") == kind).cloned().collect()
+    }
+
+    pub fn has_kind(&self, kind: &str) -> bool {
+        !self.of_kind(kind).is_empty()
+    }
+
+    /// True if a ServiceEntry has this address (as the row wrote it) among its endpoints.
+    pub fn names_endpoint(&self, written: &str) -> bool {
+        let own = Value::String(written.replace("127.0.10.", &self.prefix));
+        let entries = self.of_kind("ServiceEntry");
+        entries
+            .iter()
+            .flat_map(|entry| list(entry, "/spec/endpoints"))
+            .any(|endpoint| endpoint.get("address") == Some(&own))
     }
 
     /// Every address that an EndpointSlice or ServiceEntry names, with the host that it serves.
