@@ -17,6 +17,14 @@ pub fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(BASE | (offset & MASK & !1) | 1))
 }
 
+/// The first three numbers of 256 addresses of this process alone, `127.130.7.`; from 127.128.0.0/10.
+pub fn loopback_prefix() -> String {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let spread = std::process::id().wrapping_mul(2_654_435_761) >> 18;
+    let [_, _, high, low] = spread.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
+    format!("127.{}.{low}.", 128 + (high & 63))
+}
+
 /// A port that is free at this moment; only for servers that cannot say which one they took.
 pub fn free_port(ip: IpAddr) -> std::io::Result<u16> {
     Ok(TcpListener::bind((ip, 0))?.local_addr()?.port())

@@ -110,9 +110,7 @@ pub struct Objects {
 
 impl Objects {
     pub fn new() -> Objects {
-        let IpAddr::V4(ip) = ports::loopback() else { unreachable!("a loopback address is IPv4") };
-        let [a, b, c, _] = ip.octets();
-        Objects { documents: Vec::new(), prefix: format!("{a}.{b}.{c}."), made: 100 }
+        Objects { documents: Vec::new(), prefix: ports::loopback_prefix(), made: 100 }
     }
 
     /// Objects of the same kind, namespace and name replace the former ones.

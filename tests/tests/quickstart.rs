@@ -8,12 +8,10 @@ use e2e::{ports, process};
 
 fn quickstart() -> Command {
     let root = process::repository();
-    let IpAddr::V4(ip) = ports::loopback() else { unreachable!("a loopback address is IPv4") };
-    let [a, b, c, _] = ip.octets();
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut command = Command::new("bash");
     command.arg(root.join("deploy/quickstart.sh")).current_dir(root);
-    command.env("MESHGATE_PROFILE", "dev").env("MESHGATE_LOOPBACK", format!("{a}.{b}.{c}"));
+    command.env("MESHGATE_PROFILE", "dev").env("MESHGATE_LOOPBACK", ports::loopback_prefix().trim_end_matches('.'));
     for name in ["MESHGATE_HTTP_PORT", "MESHGATE_HTTPS_PORT", "MESHGATE_ADMIN_PORT", "MESHGATE_STATUS_PORT"] {
         command.env(name, ports::free_port(local).unwrap().to_string());
     }
