@@ -13,13 +13,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector};
-use crate::bootstrap::{RunArgs, exit, quick_objects};
+use crate::bootstrap::RunArgs;
+use crate::exit;
 use crate::http::{Engine, Settings};
 use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers};
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
-use crate::source::{Files, FilesOptions, Loaded, Update, load};
+use crate::source::{Files, Loaded, Update, load};
 use crate::store::{Store, StoreOptions};
 use crate::upstream::{Pools, Resolver};
 
@@ -30,22 +31,12 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let logging = Logging::start(&args.log)?;
     raise_file_limit();
-    let loaded = load(files_options(args));
+    let loaded = load(args.files_options());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
     let code = runtime.block_on(async { Process::start(args, loaded, logging).await?.serve(args).await });
     // Whatever still blocks there (a name that does not resolve) must not hold up the end.
     runtime.shutdown_background();
     code
-}
-
-fn files_options(args: &RunArgs) -> FilesOptions {
-    let text = args.to.as_ref().map(|to| quick_objects(to, args.from.as_deref(), args.http));
-    FilesOptions {
-        paths: args.files.clone(),
-        text: text.map(|text| ("<command line>".to_owned(), text)),
-        default_namespace: "default".to_owned(),
-        proxy: args.identity.proxy(),
-    }
 }
 
 struct Process {

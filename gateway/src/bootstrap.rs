@@ -10,17 +10,13 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_core::model::{ProxyInfo, Role};
 
+use crate::exit;
 use crate::logging::Logging;
 use crate::observe::{LogSettings, LogTarget};
+use crate::source::FilesOptions;
 
-/// Exit codes, as in `sysexits.h` and as `istioctl analyze` uses them.
-pub mod exit {
-    pub const OK: u8 = 0;
-    pub const FAILURE: u8 = 1;
-    pub const USAGE: u8 = 64;
-    pub const BAD_DATA: u8 = 65;
-    pub const FOUND_PROBLEMS: u8 = 79;
-}
+/// Of objects that do not say theirs, as kubectl has it.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// An ingress gateway that reads Istio's API.
 #[derive(Debug, Parser)]
@@ -144,7 +140,30 @@ pub struct Target {
     pub port: u16,
 }
 
+impl CheckArgs {
+    #[must_use]
+    pub fn files_options(&self) -> FilesOptions {
+        FilesOptions {
+            paths: self.files.clone(),
+            text: None,
+            default_namespace: DEFAULT_NAMESPACE.to_owned(),
+            proxy: self.identity.proxy(),
+        }
+    }
+}
+
 impl RunArgs {
+    #[must_use]
+    pub fn files_options(&self) -> FilesOptions {
+        let text = self.to.as_ref().map(|to| quick_objects(to, self.from.as_deref(), self.http));
+        FilesOptions {
+            paths: self.files.clone(),
+            text: text.map(|text| ("<command line>".to_owned(), text)),
+            default_namespace: DEFAULT_NAMESPACE.to_owned(),
+            proxy: self.identity.proxy(),
+        }
+    }
+
     /// As many as cores, unless said otherwise.
     #[must_use]
     pub fn worker_count(&self) -> usize {

@@ -9,7 +9,7 @@ use mesh_core::diag::{self, Diagnostic, Severity};
 use mesh_core::model::ResourceSet;
 use serde::Serialize;
 
-use crate::bootstrap::{CheckArgs, OutputFormat, exit};
+use crate::exit;
 use crate::source::{FilesOptions, load};
 use crate::tls::certs::CertificateTable;
 
@@ -53,31 +53,22 @@ pub fn report(diagnostics: &[Diagnostic]) -> Report<'_> {
 }
 
 /// Reads, prints, and yields the exit code.
-pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
-    let (diagnostics, objects) = findings(args)?;
+pub fn run(files: FilesOptions, json: bool) -> anyhow::Result<u8> {
+    let (diagnostics, objects) = findings(files)?;
     let mut stdout = std::io::stdout().lock();
-    match args.output {
-        OutputFormat::Json => {
-            serde_json::to_writer_pretty(&mut stdout, &report(&diagnostics))?;
-            writeln!(stdout)?;
-        }
-        OutputFormat::Text => {
-            let color = stdout.is_terminal();
-            stdout.write_all(text(&diagnostics, objects, color).as_bytes())?;
-        }
+    if json {
+        serde_json::to_writer_pretty(&mut stdout, &report(&diagnostics))?;
+        writeln!(stdout)?;
+    } else {
+        let color = stdout.is_terminal();
+        stdout.write_all(text(&diagnostics, objects, color).as_bytes())?;
     }
     Ok(exit_code(&diagnostics))
 }
 
 /// Everything that `run` would find out without opening a socket, and the number of objects.
-fn findings(args: &CheckArgs) -> anyhow::Result<(Vec<Diagnostic>, usize)> {
-    let loaded = load(FilesOptions {
-        paths: args.files.clone(),
-        text: None,
-        default_namespace: "default".to_owned(),
-        proxy: args.identity.proxy(),
-    });
-    let configuration = loaded.configuration;
+fn findings(files: FilesOptions) -> anyhow::Result<(Vec<Diagnostic>, usize)> {
+    let configuration = load(files).configuration;
     let mut diagnostics = configuration.diagnostics;
     diagnostics.extend(compile(&configuration.set, None, 1).diagnostics);
     diagnostics.extend(certificates(&configuration.set)?);

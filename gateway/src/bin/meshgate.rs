@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use gateway::bootstrap::{self, Command, exit};
+use gateway::bootstrap::{self, Command, OutputFormat};
+use gateway::exit;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Run(args) => gateway::app::run(&args),
-        Command::Check(args) => gateway::check::run(&args),
+        Command::Check(args) => gateway::check::run(args.files_options(), args.output == OutputFormat::Json),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -61,10 +61,8 @@ impl Rig {
     fn new(backends: &[SocketAddr], protocol: UpstreamProtocol) -> Rig {
         let key: Key = "outbound|80||b.default.svc.cluster.local".into();
         let empty: Key = "outbound|80||none.default.svc.cluster.local".into();
-        let slow = Forward {
-            timeout: Some(Duration::from_millis(200)),
-            ..forward_to(DestinationRef::Known(key.clone()))
-        };
+        let slow =
+            Forward { timeout: Some(Duration::from_millis(200)), ..forward_to(DestinationRef::Known(key.clone())) };
         let rules = vec![
             rule("/nc", forward_to(DestinationRef::Unknown("outbound|80||x".into()))),
             rule("/uh", forward_to(DestinationRef::Known(empty.clone()))),

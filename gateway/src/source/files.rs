@@ -1,6 +1,7 @@
 //! Configuration from files: read once, then watched. Every change becomes a new state of the world; only the files that
 //! changed are read and parsed again.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::documents::{Documents, FileName};
 use super::settle::Settle;
-use super::tree::{Stamp, Tree};
+use super::tree::{Found, Stamp, Tree};
 use super::watch::{Signal, Watch};
 use super::{Configuration, Update, access_log_of, trusted_proxies_of};
 
@@ -218,7 +219,7 @@ impl Reader {
     /// Files that were there before. Those under a directory that cannot be read, or that the user named himself, keep
     /// what they said.
     fn note_missing(&mut self, before: &Tree, settle: &mut Settle, now: Instant) -> bool {
-        let present: std::collections::HashSet<FileName> =
+        let present: HashSet<FileName> =
             self.tree.files.iter().map(|(path, found)| self.name(found.root, path)).collect();
         let troubled: Vec<FileName> = self.tree.problems.iter().map(|(root, path, _)| self.name(*root, path)).collect();
         let missing = self.documents.names().filter(|name| {
@@ -227,9 +228,14 @@ impl Reader {
             !present.contains(name) && !self.unwatched.contains(name) && !troubled.iter().any(kept)
         });
         let missing: Vec<FileName> = missing.cloned().collect();
+        if missing.is_empty() {
+            return false;
+        }
+        let paths: HashMap<FileName, (&PathBuf, &Found)> =
+            before.files.iter().map(|(path, found)| (self.name(found.root, path), (path, found))).collect();
         let mut changed = false;
         for name in missing {
-            let path = before.files.iter().find(|(path, found)| self.name(found.root, path) == name);
+            let path = paths.get(&name).copied();
             let waits = match path {
                 Some((path, found)) if self.documents.has_objects(&name) => {
                     // Stays known until it is believed to be gone.

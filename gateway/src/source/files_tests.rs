@@ -185,6 +185,18 @@ async fn broken_then_fixed() {
 }
 
 #[tokio::test]
+async fn a_reload_reads_what_looks_unchanged_and_says_nothing_if_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.yaml"), service_entry("a")).unwrap();
+    let mut watched = Watched::start(&[directory.path()]);
+    watched.files.reload();
+    assert!(tokio::time::timeout(Duration::from_millis(300), watched.updates.recv()).await.is_err());
+    fs::write(directory.path().join("a.yaml"), service_entry("b")).unwrap();
+    watched.files.reload();
+    watched.until(&["b"]).await;
+}
+
+#[tokio::test]
 async fn a_named_file_that_is_removed_keeps_what_it_said() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.yaml");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long after the last sign of writing a file is read whose writer has not closed it.
-const WRITING: Duration = Duration::from_millis(100);
+const WRITING: Duration = Duration::from_millis(500);
 /// How long a file may be empty, or away, before it is believed.
 const VANISHED: Duration = Duration::from_millis(100);
 /// After the last event: more are likely to follow at once.
