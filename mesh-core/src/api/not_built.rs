@@ -20,7 +20,7 @@ enum When {
 
 struct Row {
     kind: &'static str,
-    /// `[]` is every element of a list, `*` every entry of a map.
+    /// `[]` is every element of a list; `$policy` every place of a traffic policy.
     path: &'static str,
     when: When,
     what: &'static str,
@@ -136,11 +136,10 @@ const POLICIES: &[&str] = &[
 pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let kind = object.spec.kind();
     for row in ROWS.iter().filter(|row| row.kind == kind) {
-        let places: &[&str] = if row.path.starts_with("$policy") { POLICIES } else { &[""] };
-        let found = places.iter().find_map(|place| {
-            let path = row.path.replace("$policy", place);
-            find(node, &path, String::new(), row.when)
-        });
+        let found = match row.path.strip_prefix("$policy") {
+            Some(rest) => POLICIES.iter().find_map(|place| find(node, place, rest, row.when)),
+            None => find(node, row.path, "", row.when),
+        };
         if let Some(field) = found {
             let message = format!("not built yet: {}; {}", row.what, row.instead);
             let position = object.positions.get(&field);
@@ -151,24 +150,25 @@ pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagn
     }
 }
 
-/// The first field that the pattern leads to and that counts.
-fn find(node: &Node, pattern: &str, mut path: String, when: When) -> Option<String> {
+/// The first field that the pattern, continued by `then`, leads to and that counts. Its path is put together on the way
+/// back: most rows find nothing, in any of many rules.
+fn find(node: &Node, pattern: &str, then: &str, when: When) -> Option<String> {
     if pattern.is_empty() {
-        return counts(node, when).then_some(path);
+        return if then.is_empty() { counts(node, when).then(String::new) } else { find(node, then, "", when) };
+    }
+    if let Some(rest) = pattern.strip_prefix('.') {
+        return find(node, rest, then, when).map(|tail| format!(".{tail}"));
     }
     if let Some(rest) = pattern.strip_prefix("[]") {
         let Value::Sequence(items) = node.value() else { return None };
-        let rest = rest.strip_prefix('.').unwrap_or(rest);
-        return items.iter().enumerate().find_map(|(index, item)| find(item, rest, format!("{path}[{index}]"), when));
+        return items
+            .iter()
+            .enumerate()
+            .find_map(|(index, item)| Some(format!("[{index}]{}", find(item, rest, then, when)?)));
     }
-    let end = pattern.find(['.', '[']).unwrap_or(pattern.len());
-    let (name, rest) = pattern.split_at_checked(end)?;
-    let child = child(node, name)?;
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(name);
-    find(child, rest.strip_prefix('.').unwrap_or(rest), path, when)
+    let (name, rest) = pattern.split_at_checked(pattern.find(['.', '[']).unwrap_or(pattern.len()))?;
+    let tail = find(child(node, name)?, rest, then, when)?;
+    Some(format!("{name}{tail}"))
 }
 
 /// By its `camelCase` name, or the `snake_case` name that it was written with.

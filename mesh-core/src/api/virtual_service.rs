@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Duration, HttpBody, Percent, StringMatch, scope};
+use super::{Bytes, Duration, StringMatch, scope};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +147,41 @@ pub enum RedirectPortSelection {
 pub struct HttpDirectResponse {
     pub status: u32,
     pub body: Option<HttpBody>,
+}
+
+/// Body of a direct response (networking/v1 `HTTPBody`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "HttpBodyFields")]
+pub enum HttpBody {
+    String(String),
+    /// Written in base64.
+    Bytes(Vec<u8>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "HTTPBody")]
+struct HttpBodyFields {
+    string: Option<String>,
+    bytes: Option<Bytes>,
+}
+
+impl TryFrom<HttpBodyFields> for HttpBody {
+    type Error = &'static str;
+
+    fn try_from(fields: HttpBodyFields) -> Result<Self, Self::Error> {
+        match fields {
+            HttpBodyFields { string: Some(text), bytes: None } => Ok(Self::String(text)),
+            HttpBodyFields { string: None, bytes: Some(bytes) } => Ok(Self::Bytes(bytes.0)),
+            HttpBodyFields { string: None, bytes: None } => Ok(Self::String(String::new())),
+            _ => Err("only one of `string` and `bytes` can be set"),
+        }
+    }
+}
+
+/// A share in percent, 0.0 to 100.0 (networking/v1 `Percent`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct Percent {
+    pub value: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -168,7 +168,7 @@ struct Frame {
     value: Value,
     /// A mapping's key that waits for its value.
     key: Option<(String, Mark)>,
-    /// Place of each key; the scan of a long mapping would be quadratic.
+    /// Place of each key of a long mapping, where a scan would be quadratic; empty for a short one.
     keys: HashMap<String, Mark>,
 }
 
@@ -252,10 +252,7 @@ impl Builder {
         match (&mut frame.value, frame.key.take()) {
             (Value::Sequence(items), _) => items.push(node),
             (Value::Mapping(entries), Some((key, key_at))) => {
-                let first = frame.keys.get(&key).copied();
-                if first.is_none() {
-                    frame.keys.insert(key.clone(), key_at);
-                }
+                let first = first_place(&mut frame.keys, entries, &key, key_at);
                 entries.push(Entry { key, key_at, value: node, first });
             }
             (Value::Mapping(_), None) => match node.value() {
@@ -296,6 +293,22 @@ impl Builder {
         }
         Ok(kept)
     }
+}
+
+/// Where the key was given before, if it was.
+fn first_place(keys: &mut HashMap<String, Mark>, entries: &[Entry], key: &str, at: Mark) -> Option<Mark> {
+    const SHORT: usize = 24;
+    if entries.len() < SHORT {
+        return entries.iter().find(|entry| entry.key == key).map(|entry| entry.key_at);
+    }
+    if keys.is_empty() {
+        keys.extend(entries.iter().rev().map(|entry| (entry.key.clone(), entry.key_at)));
+    }
+    let first = keys.get(key).copied();
+    if first.is_none() {
+        keys.insert(key.to_owned(), at);
+    }
+    first
 }
 
 fn too_deep(at: Mark) -> SyntaxError {

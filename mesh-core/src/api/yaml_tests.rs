@@ -80,6 +80,15 @@ fn a_duplicate_key_knows_the_first() {
 }
 
 #[test]
+fn a_duplicate_key_is_found_in_a_long_mapping() {
+    let lines: String = (0..100).map(|i| format!("k{i}: {i}\n")).collect();
+    let found = documents(&format!("{lines}k0: x\nk99: x\n"));
+    let Value::Mapping(entries) = found[0].as_ref().unwrap().value() else { panic!() };
+    let places: Vec<_> = entries.iter().filter_map(|entry| Some((entry.key.as_str(), entry.first?.line))).collect();
+    assert_eq!(places, [("k0", 1), ("k99", 100)]);
+}
+
+#[test]
 fn documents_without_content_are_left_out() {
     assert_eq!(read(""), Vec::<String>::new());
     assert_eq!(read("# nothing\n"), Vec::<String>::new());

@@ -104,7 +104,10 @@ impl Checks<'_> {
     }
 }
 
-/// `deny_all` of an element's fields: whether a text is set.
+/// The API does not tell an empty text from an absent one.
 fn is_set(text: Option<&String>) -> bool {
     text.is_some_and(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod objects_tests;
