@@ -260,6 +260,7 @@ fn check(row: &Row, events: &[Event], how: &str) {
                 _ => b"",
             };
             assert_eq!(found, *body, "{shown}");
+            assert!(!events.iter().any(|event| matches!(event, Event::Trailers(_))), "{shown}");
             assert_eq!(events.last(), Some(&Event::Waiting), "{shown}");
         }
         Wait => assert_eq!(events.last(), Some(&Event::Waiting), "{shown}"),
@@ -324,6 +325,15 @@ fn canonical_framing_headers() {
     // Row 14: the look-alikes are gone, other underscores stay.
     let kept = headers("Transfer_Encoding: chunked\r\nContent_Length: 7\r\nX_Y: z\r\nContent-Length: 2\r\n", "ab");
     assert_eq!(kept, [pair("host", "x"), pair("x_y", "z"), pair("content-length", "2")]);
+}
+
+/// Row 38: what is routed and what is forwarded are the same host.
+#[test]
+fn the_host_of_an_absolute_target_wins() {
+    let events = serve_once(b"GET http://a.example:81/b HTTP/1.1\r\nHost: other\r\n\r\n");
+    let Some(Event::Request { headers, host, .. }) = events.first() else { panic!("{events:?}") };
+    assert_eq!(host, "a.example:81");
+    assert_eq!(headers.as_slice(), [("host".to_owned(), b"a.example:81".to_vec())]);
 }
 
 #[test]
