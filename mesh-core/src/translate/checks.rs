@@ -135,6 +135,9 @@ fn destination_rules(context: &mut Context<'_>) {
             let help = context.findings.nearest(&host, registry.hosts());
             context.findings.report(diag::RULE_HOST_UNKNOWN, entry, "spec.host", message, help);
         }
+        if let Some(service) = registry.find(&host, entry.namespace(), entry.namespace()) {
+            context.subsets(entry, service);
+        }
         by_host.entry((entry.namespace(), host)).or_default().push(entry);
     }
     for rules in by_host.values_mut() {

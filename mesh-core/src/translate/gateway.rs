@@ -9,7 +9,7 @@ use super::ports::{FrontPorts, wildcard};
 use super::server::{Kind, Slot};
 use super::{Context, checks, virtual_hosts};
 use crate::diag;
-use crate::model::{HostPattern, Key, Listener, ListenerProtocol, TlsServer};
+use crate::model::{HostPattern, Key, Listener, ListenerProtocol, RouteSet, TlsServer};
 use crate::world::selects;
 
 /// Servers that share an address.
@@ -81,7 +81,7 @@ fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot<'_>) -
         }
     }
     // Two HTTPS servers of one Gateway with the same port name would be the same route table.
-    if slot.kind == Kind::Https && !names.insert(routes_key(slot, 0)) {
+    if slot.kind.is_tls() && !names.insert(routes_key(slot, 0)) {
         let message = format!("the Gateway has another HTTPS server with the port name `{}`", slot.server.port.name);
         let help = "port names must differ within a Gateway".to_owned();
         let field = slot.field(".port.name");
@@ -154,7 +154,7 @@ fn listener(context: &mut Context<'_>, address: SocketAddr, slots: &[Slot<'_>]) 
     let Some(first) = slots.iter().find(|slot| matches!(slot.kind, Kind::Http | Kind::Https)) else { return };
     let protocol = if first.kind == Kind::Http {
         let routes = routes_key(first, address.port());
-        routes_of(context, &routes, slots);
+        routes_of(context, &routes, slots, first);
         ListenerProtocol::Http { routes }
     } else {
         ListenerProtocol::Tls { servers: slots.iter().map(|slot| tls_server(context, slot)).collect() }
@@ -173,7 +173,9 @@ fn listener(context: &mut Context<'_>, address: SocketAddr, slots: &[Slot<'_>]) 
 
 fn tls_server(context: &mut Context<'_>, slot: &Slot<'_>) -> TlsServer {
     let routes = routes_key(slot, 0);
-    routes_of(context, &routes, std::slice::from_ref(slot));
+    // Behind names that are closed there are no routes.
+    let open = if slot.kind == Kind::Https { std::slice::from_ref(slot) } else { &[] };
+    routes_of(context, &routes, open, slot);
     let mut hosts: Vec<HostPattern> = slot.hosts.iter().map(|host| host.pattern.clone()).collect();
     hosts.sort_unstable();
     hosts.dedup();
@@ -187,9 +189,10 @@ fn tls_server(context: &mut Context<'_>, slot: &Slot<'_>) -> TlsServer {
 }
 
 /// A server on several ports has one route table.
-fn routes_of(context: &mut Context<'_>, key: &Key, slots: &[Slot<'_>]) {
+fn routes_of(context: &mut Context<'_>, key: &Key, slots: &[Slot<'_>], first: &Slot<'_>) {
     if !context.set.routes.contains_key(key) {
-        let set = virtual_hosts::route_set(context, key, slots);
+        let origin = first.gateway.reference.clone();
+        let set = RouteSet { key: Arc::clone(key), virtual_hosts: virtual_hosts::of(context, slots), origin };
         context.set.routes.insert(Arc::clone(key), Arc::new(set));
     }
 }

@@ -19,6 +19,7 @@ mod ports;
 mod rules;
 mod server;
 mod server_tls;
+mod shadows;
 mod virtual_hosts;
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::destination_rule::Policy;
-use crate::api::{self, VirtualService};
+use crate::api::{self, DestinationRule, VirtualService};
 use crate::diag;
 use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, ResourceSet};
 use crate::world::{Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
@@ -116,24 +116,14 @@ impl<'a> Context<'a> {
             rule: rule.as_ref().map(|rule| rule.first.reference.clone()),
         };
         self.destinations.known.insert(Arc::clone(key), Arc::new(destination));
-        self.endpoints(key, service, port, subset.zip(rule.as_ref()));
+        self.endpoints(key, service, port, subset);
         true
     }
 
-    fn endpoints(
-        &mut self,
-        key: &Key,
-        service: &'a Service,
-        port: &ServicePort,
-        subset: Option<(&api::Subset, &Consolidated<'_>)>,
-    ) {
+    fn endpoints(&mut self, key: &Key, service: &'a Service, port: &ServicePort, subset: Option<&api::Subset>) {
         let mut instances = self.world.instances(service, port);
-        if let Some((subset, rule)) = subset {
-            let all = instances.len();
+        if let Some(subset) = subset {
             instances.retain(|instance| selects(&subset.labels, instance.labels));
-            if instances.is_empty() && all > 0 {
-                self.empty_subset(service, subset, rule, all);
-            }
         }
         let endpoints = instances.into_iter().map(|instance| Endpoint {
             address: instance.address,
@@ -146,17 +136,25 @@ impl<'a> Context<'a> {
         self.destinations.endpoints.insert(Arc::clone(key), Arc::new(endpoints));
     }
 
-    fn empty_subset(&mut self, service: &Service, subset: &api::Subset, rule: &Consolidated<'_>, all: usize) {
-        let Some((_, entry)) = rule.subsets.iter().find(|(other, _)| std::ptr::eq(*other, subset)) else { return };
-        let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let message = format!(
-            "none of the {all} endpoints of `{}` has the labels {} of subset `{}`; it answers 503",
-            service.host,
-            labels.join(","),
-            subset.name
-        );
-        let field = format!("spec.subsets[{}].labels", subset.index);
-        self.findings.report(diag::SUBSET_WITHOUT_ENDPOINTS, entry, &field, message, None);
+    /// Subsets of a rule that select none of the service's endpoints, whether a route names them or not.
+    pub(super) fn subsets(&mut self, entry: &Entry<DestinationRule>, service: &Service) {
+        let Some(port) = service.ports.first().filter(|_| !entry.spec.subsets.is_empty()) else { return };
+        let instances = self.world.instances(service, port);
+        for subset in &entry.spec.subsets {
+            if instances.is_empty() || instances.iter().any(|instance| selects(&subset.labels, instance.labels)) {
+                continue;
+            }
+            let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let message = format!(
+                "none of the {} endpoints of `{}` has the labels {} of subset `{}`; it answers 503",
+                instances.len(),
+                service.host,
+                labels.join(","),
+                subset.name
+            );
+            let field = format!("spec.subsets[{}].labels", subset.index);
+            self.findings.report(diag::SUBSET_WITHOUT_ENDPOINTS, entry, &field, message, None);
+        }
     }
 
     fn unknown_host(&mut self, named: &Named<'_>, written: &str) {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Context;
 use super::rules::Rules;
 use super::server::{Kind, Slot};
+use super::{Context, shadows};
 use crate::diag;
-use crate::model::{HostPattern, Key, RouteSet, Rule, VirtualHost};
+use crate::model::{HostPattern, Rule, VirtualHost};
 use crate::object::ObjectRef;
 
 struct Host<'a> {
@@ -18,7 +18,7 @@ struct Host<'a> {
     lists: Vec<Rc<Rules<'a>>>,
 }
 
-pub(super) fn route_set(context: &mut Context<'_>, key: &Key, slots: &[Slot<'_>]) -> RouteSet {
+pub(super) fn of(context: &mut Context<'_>, slots: &[Slot<'_>]) -> Vec<Arc<VirtualHost>> {
     let mut hosts: BTreeMap<HostPattern, Host<'_>> = BTreeMap::new();
     // Rules depend on Gateway and port, and two servers of one Gateway often share them.
     let mut known: HashMap<(String, u16, usize), Rc<Rules<'_>>> = HashMap::new();
@@ -44,13 +44,7 @@ pub(super) fn route_set(context: &mut Context<'_>, key: &Key, slots: &[Slot<'_>]
             redirect(&mut hosts, slot, &bound);
         }
     }
-    let virtual_hosts = hosts.into_iter().map(|(pattern, host)| Arc::new(finish(context, pattern, host))).collect();
-    let origin = slots.first().map(|slot| slot.gateway.reference.clone());
-    RouteSet {
-        key: Arc::clone(key),
-        virtual_hosts,
-        origin: origin.unwrap_or_else(|| ObjectRef::new("Gateway", "", "")),
-    }
+    hosts.into_iter().map(|(pattern, host)| Arc::new(finish(context, pattern, host))).collect()
 }
 
 fn host<'m, 'a>(
@@ -91,9 +85,7 @@ fn finish(context: &mut Context<'_>, pattern: HostPattern, host: Host<'_>) -> Vi
         }
         match (&list.catch_all, last) {
             (Some(rule), None) => last = Some(rule),
-            (Some(rule), Some(winner)) if rule.source != winner.source => {
-                shadowed(context, &pattern, list, rule, winner)
-            }
+            (Some(rule), Some(winner)) if rule.source != winner.source => shadowed(context, &pattern, rule, winner),
             _ => {}
         }
         match first {
@@ -103,18 +95,15 @@ fn finish(context: &mut Context<'_>, pattern: HostPattern, host: Host<'_>) -> Vi
         }
     }
     rules.extend(last.cloned());
+    shadows::report(context, &pattern, &rules);
     VirtualHost { host: pattern, https_redirect: host.redirect, rules, origin: host.origin }
 }
 
-fn shadowed(context: &mut Context<'_>, host: &HostPattern, list: &Rules<'_>, rule: &Rule, winner: &Rule) {
-    let message = format!(
-        "for host `{host}`, rule {} of VirtualService {}/{} answers every request before this one",
-        winner.source.http, winner.source.object.namespace, winner.source.object.name
-    );
+fn shadowed(context: &mut Context<'_>, host: &HostPattern, rule: &Rule, winner: &Rule) {
+    let message = format!("for host `{host}`, rule {} answers every request before this one", winner.source);
     let help =
         "two VirtualServices of a host cannot both have a rule for everything; the older one's counts".to_owned();
-    let field = format!("spec.http[{}]", rule.source.http);
-    context.findings.report(diag::RULE_UNREACHABLE, list.entry, &field, message, Some(help));
+    shadows::unreachable(context, rule, message, help);
 }
 
 fn shared(context: &mut Context<'_>, host: &HostPattern, older: &Rules<'_>, list: &Rules<'_>) {

@@ -96,7 +96,7 @@ fn rules_of_a_host_follow_age_then_name_then_namespace_and_catch_alls_come_last(
         .add_on(2, "VirtualService", "alpha/b", &body("/2"))
         .translate();
     assert_eq!(t.order("a.com"), ["beta/z[0]", "alpha/a[0]", "beta/a[0]", "alpha/b[0]", "beta/z[1]"]);
-    assert_eq!(t.said(diag::RULE_UNREACHABLE).len(), 3, "later catch-alls lose");
+    assert_eq!(t.said(diag::RULE_UNREACHABLE).len(), 3 + 2, "later catch-alls lose, and /2 is taken twice");
     assert_eq!(t.said(diag::HOST_SHARED).len(), 3);
 }
 
@@ -109,6 +109,12 @@ fn there_is_no_specificity_sort() {
         .vs("default/b", "a.com", &prefix("/api/v1", "x"))
         .translate();
     assert_eq!(t.order("a.com"), ["default/a[0]", "default/b[0]"]);
+    let said = t.said(diag::RULE_UNREACHABLE);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("VirtualService/default/b spec.http[0].match[0]: for host `a.com`, rule default/a[0]"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -182,4 +188,12 @@ fn hosts_without_a_server() {
     let said = t.said(diag::HOST_NOT_IN_GATEWAY);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("opens `b.com`") && said[0].contains("it has a.com"), "{said:?}");
+}
+
+#[test]
+fn a_path_is_not_taken_by_a_rule_with_another_condition_or_a_narrower_path() {
+    let first = "{match: [{uri: {prefix: /api}, method: {exact: GET}}, {uri: {exact: /api}}], route: [{destination: {host: x}}]}";
+    let http = format!("{first}, {}, {}", prefix("/api", "x"), prefix("/ap", "x"));
+    let t = docs().http("'*'").service("default/x", 80).vs("default/a", "a.com", &http).translate();
+    assert_eq!(t.codes(), NONE);
 }

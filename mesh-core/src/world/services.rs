@@ -53,20 +53,15 @@ impl Protocol {
     /// `appProtocol` wins over the port's name; without either, well-known ports of protocols in which the server speaks
     /// first are TCP.
     pub fn select(app_protocol: Option<&str>, name: &str, port: u16) -> Protocol {
-        if let Some(app) = app_protocol {
-            match app {
-                "kubernetes.io/h2c" => return Protocol::Http2,
-                "kubernetes.io/ws" => return Protocol::Http,
-                "kubernetes.io/wss" => return Protocol::Https,
-                _ => {}
-            }
-            if let Some(protocol) = Protocol::from_word(app) {
-                return protocol;
-            }
-        } else if let Some(protocol) = Protocol::from_name(name) {
-            return protocol;
+        match app_protocol.unwrap_or(name) {
+            "kubernetes.io/h2c" => Protocol::Http2,
+            "kubernetes.io/ws" => Protocol::Http,
+            "kubernetes.io/wss" => Protocol::Https,
+            name => Protocol::from_name(name).unwrap_or(match port {
+                25 | 53 | 3306 | 27017 => Protocol::Tcp,
+                _ => Protocol::Auto,
+            }),
         }
-        if matches!(port, 25 | 53 | 3306 | 27017) { Protocol::Tcp } else { Protocol::Auto }
     }
 
     fn from_name(name: &str) -> Option<Protocol> {

@@ -77,6 +77,7 @@ fn protocols() {
         (Some("kubernetes.io/wss"), "tcp", 80, Https),
         (Some("http"), "tcp", 80, Http),
         (Some("my.company/x"), "http", 80, Auto),
+        (Some("grpc-x"), "http", 80, Grpc),
     ];
     for (app, name, port, expected) in rows {
         assert_eq!(Protocol::select(app, name, port), expected, "{app:?} {name} {port}");
