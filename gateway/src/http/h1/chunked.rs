@@ -183,8 +183,8 @@ fn check_extension(extension: &[u8]) -> Result<(), BodyError> {
     }
 }
 
-/// RFC 9110 section 6.5.1: fields for framing, routing, authentication, request modifiers, response control and payload processing
-/// do not work as trailers; a recipient that merges them into the head would be fooled by them.
+/// RFC 9110 section 6.5.1: fields for framing, routing, authentication, request modifiers, response control and
+/// payload processing do not work as trailers; a recipient that merges them into the head would be fooled by them.
 fn without_forbidden(trailers: HeaderMap) -> HeaderMap {
     if !trailers.keys().any(is_forbidden) {
         return trailers;

@@ -73,8 +73,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         &mut self.io
     }
 
-    /// Buffers a request head: it leaves with the first data, or with `poll_flush`. `target` must hold no blank or control byte; whatever does is refused
-    /// by closing the connection. The framing headers come from `framing`; Host is in `headers`.
+    /// Buffers a request head: it leaves with the first data, or with `poll_flush`. `target` must hold no blank or
+    /// control byte; whatever does is refused by closing the connection. The framing headers come from `framing`;
+    /// Host is in `headers`.
     pub fn send_head(&mut self, method: &Method, target: &str, headers: &HeaderMap, framing: BodyFraming) {
         self.phase = Phase::Waiting;
         self.informational = 0;
@@ -108,8 +109,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         self.write.end_head();
     }
 
-    /// Ready when the request may grow: at most the high-water mark waits to be written. An error does not mean that there is no response:
-    /// an upstream may answer and close before it has read the request, so ask `poll_head` before giving up.
+    /// Ready when the request may grow: at most the high-water mark waits to be written. An error does not mean that
+    /// there is no response: an upstream may answer and close before it has read the request, so ask `poll_head`
+    /// before giving up.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.write.len() < self.limits.high_water {
             return Poll::Ready(Ok(()));
@@ -123,7 +125,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         self.write.len()
     }
 
-    /// Buffers a piece of the request's body. Data beyond what the head announced is dropped and the connection is not used again.
+    /// Buffers a piece of the request's body. Data beyond what the head announced is dropped and the connection is
+    /// not used again.
     pub fn send_frame(&mut self, frame: Frame) {
         if !self.out.put(&mut self.write, frame) {
             self.persistent = false;
@@ -155,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         written
     }
 
-    /// The next response head: interim ones (1xx but 101) one by one, then the final one. Does not write: poll `poll_flush` too.
+    /// The next response head: interim ones (1xx but 101) one by one, then the final one. Does not write: poll
+    /// `poll_flush` too.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ResponseError>> {
         let result = ready!(self.poll_head_inner(cx));
         if result.is_err() {
@@ -229,7 +233,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         self.request_done
     }
 
-    /// Whether the connection may carry another request: both messages are complete, nobody wants to close, and no stray byte came after the response.
+    /// Whether the connection may carry another request: both messages are complete, nobody wants to close, and no
+    /// stray byte came after the response.
     pub fn reusable(&self) -> bool {
         self.persistent
             && self.request_done
@@ -246,8 +251,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         self.read.rest();
     }
 
-    /// For an idle connection: ready when it must not be used any more, because the upstream closed it or sent something unasked (a 408, or a response
-    /// meant to be taken for the next one).
+    /// For an idle connection: ready when it must not be used any more, because the upstream closed it or sent
+    /// something unasked (a 408, or a response meant to be taken for the next one).
     pub fn poll_idle_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.read.bytes.is_empty() && !self.read.eof {
             let _ = ready!(self.read.poll_fill(&mut self.io, cx, 0));
@@ -263,7 +268,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientCodec<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// The stream and the bytes read but not used, for the protocol after 101. Flush first: what waits to be written is dropped.
+    /// The stream and the bytes read but not used, for the protocol after 101. Flush first: what waits to be written
+    /// is dropped.
     pub fn into_parts(self) -> (S, BytesMut) {
         (self.io, self.read.bytes)
     }

@@ -179,7 +179,8 @@ impl BodyError {
 /// Why an upstream's response head could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseError {
-    /// Closed or reset before any byte of a response: 503, flag UC, `connection_termination`; the request may be tried again.
+    /// Closed or reset before any byte of a response: 503, flag UC, `connection_termination`; the request may be
+    /// tried again.
     #[error("connection closed before a response")]
     Closed(#[source] Option<io::Error>),
     /// Closed or reset inside a head: 502, flag UPE.

@@ -6,7 +6,8 @@ use memchr::{memchr, memchr2};
 
 use super::error::Syntax;
 
-/// Looks for the empty line that ends a block. Remembers how far it got, so that bytes are looked at once however they arrive.
+/// Looks for the empty line that ends a block. Remembers how far it got, so that bytes are looked at once however
+/// they arrive.
 #[derive(Debug, Default)]
 pub(super) struct BlockScan {
     /// Everything before was looked at.
@@ -57,8 +58,9 @@ fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
-/// Reads the field lines of `block` from offset `from` to the empty line. `block` was accepted by [`BlockScan`]: every line ends with
-/// CRLF and no other CR or LF is in it. Values are slices of `block`; bytes from 0x80 up are allowed in them (RFC 9110 section 5.5).
+/// Reads the field lines of `block` from offset `from` to the empty line. `block` was accepted by [`BlockScan`]:
+/// every line ends with CRLF and no other CR or LF is in it. Values are slices of `block`; bytes from 0x80 up are
+/// allowed in them (RFC 9110 section 5.5).
 pub(super) fn parse(block: &Bytes, from: usize, lines: usize) -> Result<HeaderMap, Syntax> {
     let mut headers = HeaderMap::with_capacity(lines);
     let mut start = from;
@@ -89,7 +91,8 @@ pub(super) fn parse(block: &Bytes, from: usize, lines: usize) -> Result<HeaderMa
     Ok(headers)
 }
 
-/// `transfer_encoding` and `content_length`: backends that turn headers into variables (CGI) cannot tell them from the real ones.
+/// `transfer_encoding` and `content_length`: backends that turn headers into variables (CGI) cannot tell them from
+/// the real ones.
 fn looks_like_framing(name: &str) -> bool {
     let same = |real: &str| {
         name.len() == real.len() && name.bytes().zip(real.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
@@ -97,7 +100,8 @@ fn looks_like_framing(name: &str) -> bool {
     memchr(b'_', name.as_bytes()).is_some() && (same("transfer-encoding") || same("content-length"))
 }
 
-/// The comma-separated members of every line of `name` (RFC 9110 section 5.6.1), blanks trimmed, empty members left out.
+/// The comma-separated members of every line of `name` (RFC 9110 section 5.6.1), blanks trimmed, empty members left
+/// out.
 pub(super) fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)

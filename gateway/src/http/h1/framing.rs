@@ -1,5 +1,5 @@
-//! Where a message ends (RFC 9112 section 6.3), from the two headers that may say so. There is one right way to write each;
-//! every other is refused, also those that RFC 9112 lets a recipient repair.
+//! Where a message ends (RFC 9112 section 6.3), from the two headers that may say so. There is one right way to write
+//! each; every other is refused, also those that RFC 9112 lets a recipient repair.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};

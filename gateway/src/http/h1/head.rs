@@ -11,8 +11,8 @@ use super::framing::{self, Declared};
 use super::target::{self, Target};
 use super::{BodyLength, Limits, Version, valid_authority};
 
-/// A request head, as received except that names are lower case, values trimmed, framing headers canonical, and `host` is the
-/// authority of an absolute target when there is one (RFC 9112 section 3.2.2).
+/// A request head, as received except that names are lower case, values trimmed, framing headers canonical, and
+/// `host` is the authority of an absolute target when there is one (RFC 9112 section 3.2.2).
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     pub method: Method,
@@ -96,8 +96,8 @@ fn skip_empty_lines(reader: &mut HeadReader, buffer: &mut BytesMut, limits: &Lim
     Ok(())
 }
 
-/// Refuses what will never be a request line (a TLS hello, a binary protocol) without waiting for the end of the head. Looks at the same bytes
-/// however they arrive, so that the answer does not depend on it.
+/// Refuses what will never be a request line (a TLS hello, a binary protocol) without waiting for the end of the
+/// head. Looks at the same bytes however they arrive, so that the answer does not depend on it.
 fn check_method(buffer: &[u8], limits: &Limits) -> Result<(), HeadError> {
     if buffer == b"\r" {
         return Ok(());

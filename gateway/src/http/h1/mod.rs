@@ -1,8 +1,8 @@
 //! HTTP/1.1 on the wire (RFC 9112): strict, poll-based and cancel-safe codecs for both sides of the gateway.
 //!
-//! This room decides what is a well-formed message and where it ends; anything ambiguous is refused, because two parsers
-//! that disagree about the end of a message is what request smuggling is made of. It knows nothing of routes, timeouts
-//! or hop-by-hop headers (the engine's), and it adds no header beyond what frames the message
+//! This room decides what is a well-formed message and where it ends; anything ambiguous is refused, because two
+//! parsers that disagree about the end of a message is what request smuggling is made of. It knows nothing of routes,
+//! timeouts or hop-by-hop headers (the engine's), and it adds no header beyond what frames the message
 //! (`content-length`, `transfer-encoding`, `connection: close`).
 
 mod body;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-/// Reads up to this size land on the stack first and only what arrived is kept on the heap: an idle connection owns no buffer, and a small
-/// request costs an allocation of its own size.
+/// Reads up to this size land on the stack first and only what arrived is kept on the heap: an idle connection owns
+/// no buffer, and a small request costs an allocation of its own size.
 const STACK: usize = 8 * 1024;
 /// Smallest heap buffer, so that a head that arrives in pieces does not grow byte by byte.
 const SMALLEST: usize = 1024;
@@ -29,7 +29,8 @@ impl ReadBuffer {
         ReadBuffer { bytes: BytesMut::new(), eof: false, next: STACK, largest: largest.max(STACK) }
     }
 
-    /// Between messages: gives an empty buffer back, so that the next head does not pin one as big as the last body wanted.
+    /// Between messages: gives an empty buffer back, so that the next head does not pin one as big as the last body
+    /// wanted.
     pub fn rest(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();

@@ -1,4 +1,5 @@
-//! Every row of the table of malformed and ambiguous requests (ENVOY.md section 4), whole, byte by byte and cut everywhere.
+//! Every row of the table of malformed and ambiguous requests (ENVOY.md section 4), whole, byte by byte and cut
+//! everywhere.
 
 use std::task::Poll;
 

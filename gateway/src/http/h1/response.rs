@@ -21,8 +21,8 @@ pub enum ResponseBody {
     Upgraded,
 }
 
-/// A response head as received, except that names are lower case, values trimmed and framing headers canonical. A response
-/// to HEAD keeps its `content-length` or `transfer-encoding`.
+/// A response head as received, except that names are lower case, values trimmed and framing headers canonical. A
+/// response to HEAD keeps its `content-length` or `transfer-encoding`.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
     pub status: StatusCode,

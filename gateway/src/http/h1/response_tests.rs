@@ -255,7 +255,8 @@ fn upgrade_keeps_the_bytes_behind_it() {
     );
 }
 
-/// An answer that comes before the request was sent: readable, and the connection is not used again unless the request is completed.
+/// An answer that comes before the request was sent: readable, and the connection is not used again unless the
+/// request is completed.
 #[test]
 fn early_response() {
     let input = b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 0\r\n\r\n";

@@ -1,7 +1,8 @@
 //! The client-facing side of a connection: requests in, responses out.
 //!
-//! Every method is poll-based over `&mut self` and keeps its progress in the codec, so one task can pump both directions
-//! and drop any wait without losing bytes. Pipelined requests stay in the read buffer and are served one after another.
+//! Every method is poll-based over `&mut self` and keeps its progress in the codec, so one task can pump both
+//! directions and drop any wait without losing bytes. Pipelined requests stay in the read buffer and are served one
+//! after another.
 
 use std::future::poll_fn;
 use std::io;
@@ -186,11 +187,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         self.write.end_head();
     }
 
-    /// Buffers the response head: it leaves with the first data, or with `poll_flush`. `reason` is the standard phrase if absent.
-    /// Writes the framing headers and `connection: close` or `keep-alive` itself where they are needed.
+    /// Buffers the response head: it leaves with the first data, or with `poll_flush`. `reason` is the standard
+    /// phrase if absent. Writes the framing headers and `connection: close` or `keep-alive` itself where they are
+    /// needed.
     pub fn send_head(&mut self, status: StatusCode, reason: Option<&str>, headers: &HeaderMap, framing: BodyFraming) {
         if matches!(self.phase, Phase::Sending | Phase::Upgraded) {
-            // A second head inside a response would be read as its body, or as the answer to a request of somebody else.
+            // A second head inside a response would be read as its body, or as the answer to a request of somebody
+            // else.
             self.broken = true;
             return;
         }
@@ -257,7 +260,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         }
     }
 
-    /// Ready when the response may grow: at most the high-water mark waits to be written. Pending registers with the socket.
+    /// Ready when the response may grow: at most the high-water mark waits to be written. Pending registers with the
+    /// socket.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.write.len() < self.limits.high_water {
             return Poll::Ready(Ok(()));
@@ -270,7 +274,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         self.write.len()
     }
 
-    /// Buffers a piece of the response's body. Data beyond what the head announced is dropped, and the connection ends after the response.
+    /// Buffers a piece of the response's body. Data beyond what the head announced is dropped, and the connection
+    /// ends after the response.
     pub fn send_frame(&mut self, frame: Frame) {
         if !self.out.put(&mut self.write, frame) {
             self.broken = true;
@@ -299,9 +304,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Ready when the client is certainly gone, seen while waiting for an upstream. A client that only closed its sending side (it looks the same as one that
-    /// closed both, until we write) is not gone: it gets its answer. Bytes that arrive are kept for `poll_frame` and `poll_head`; with 16 KiB of them
-    /// unread nothing more is read, and a reset is noticed by the next write.
+    /// Ready when the client is certainly gone, seen while waiting for an upstream. A client that only closed its
+    /// sending side (it looks the same as one that closed both, until we write) is not gone: it gets its answer.
+    /// Bytes that arrive are kept for `poll_frame` and `poll_head`; with 16 KiB of them unread nothing more is read,
+    /// and a reset is noticed by the next write.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.read.eof && self.read.bytes.len() < READ_AHEAD {
             if ready!(self.read.poll_fill(&mut self.io, cx, 0)).is_err() {
@@ -318,8 +324,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         self.read.eof
     }
 
-    /// Reads and drops until the client closes: done for a moment after a last response while the client still sends, because closing with unread bytes makes
-    /// TCP reset the connection and the client lose the response (RFC 9112 section 9.6). The deadline is the caller's.
+    /// Reads and drops until the client closes: done for a moment after a last response while the client still sends,
+    /// because closing with unread bytes makes TCP reset the connection and the client lose the response (RFC 9112
+    /// section 9.6). The deadline is the caller's.
     pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.persistent = false;
         loop {
@@ -338,7 +345,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// The stream and the bytes read but not used, for the protocol after 101. Flush first: what waits to be written is dropped.
+    /// The stream and the bytes read but not used, for the protocol after 101. Flush first: what waits to be written
+    /// is dropped.
     pub fn into_parts(self) -> (S, BytesMut) {
         (self.io, self.read.bytes)
     }

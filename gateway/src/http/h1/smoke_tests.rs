@@ -1,4 +1,5 @@
-//! Parsers do not depend on how bytes arrive, and no bytes make them panic. A bounded stand-in for the fuzz targets, on stable.
+//! Parsers do not depend on how bytes arrive, and no bytes make them panic. A bounded stand-in for the fuzz targets,
+//! on stable.
 
 use http::Method;
 use proptest::prelude::*;

@@ -47,7 +47,8 @@ async fn a_reset_is_seen_while_waiting_and_a_half_close_is_not() {
     assert_eq!(all, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab");
 }
 
-/// 100 MiB from an upstream to a client through both codecs: never more waits to be written than the mark and one frame.
+/// 100 MiB from an upstream to a client through both codecs: never more waits to be written than the mark and one
+/// frame.
 #[tokio::test]
 async fn a_big_body_passes_in_flat_memory() {
     const SIZE: usize = 100 << 20;

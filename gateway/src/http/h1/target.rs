@@ -119,8 +119,8 @@ fn absolute(target: &Bytes) -> Result<Target, HeadError> {
     Ok(Target::Absolute { scheme, authority: Ascii(authority), path_and_query })
 }
 
-/// `host [":" port]` of RFC 3986 section 3.2 without userinfo: what Host and `:authority` may say. The host must not be empty, the
-/// port must fit 16 bits (it may be empty, RFC 3986 section 3.2.3).
+/// `host [":" port]` of RFC 3986 section 3.2 without userinfo: what Host and `:authority` may say. The host must not
+/// be empty, the port must fit 16 bits (it may be empty, RFC 3986 section 3.2.3).
 pub fn valid_authority(authority: &[u8]) -> bool {
     let (host_is_valid, port) = if authority.first() == Some(&b'[') {
         let Some(close) = memchr(b']', authority) else { return false };

@@ -1,4 +1,5 @@
-//! A scripted stream and drivers for the codecs' tests: what is read arrives in given pieces, and everything that happens is an event.
+//! A scripted stream and drivers for the codecs' tests: what is read arrives in given pieces, and everything that
+//! happens is an event.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,5 @@
-//! What waits to be written: small pieces are copied together, big ones are kept as they are, and both leave in one vectored write.
+//! What waits to be written: small pieces are copied together, big ones are kept as they are, and both leave in one
+//! vectored write.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
