@@ -98,6 +98,13 @@ pub struct Expectation {
     pub location: Option<String>,
     #[serde(default)]
     pub upstream: Map<String, Value>,
+    /// Version -> share.
+    #[serde(default)]
+    pub distribution: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub sample_size: Option<u32>,
+    #[serde(default)]
+    pub tolerance_suggested: Option<f64>,
 }
 
 /// The objects of a row, on addresses of this process.
@@ -186,6 +193,37 @@ impl Objects {
                 }));
             }
         }
+    }
+
+    /// Opens a listener for the calls of services, and binds the VirtualServices of the mesh to it: what a sidecar would do,
+    /// done by a gateway.
+    pub fn bind_mesh_rules(&mut self, port: u16) {
+        for document in &mut self.documents {
+            if text(document, "/kind") == "VirtualService"
+                && let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut)
+            {
+                spec.entry("gateways").or_insert_with(|| json!(["default/for-services"]));
+            }
+        }
+        let server = json!({ "port": { "number": port, "name": "http", "protocol": "HTTP" }, "hosts": ["*"] });
+        self.documents.push(json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": { "name": "for-services", "namespace": "default" },
+            "spec": { "selector": { "istio": "ingressgateway" }, "servers": [server] },
+        }));
+    }
+
+    /// True if a VirtualService names this host.
+    pub fn has_rules_for(&self, host: &str) -> bool {
+        let rules = self.of_kind("VirtualService");
+        rules.iter().flat_map(|rule| list(rule, "/spec/hosts")).any(|named| named.as_str() == Some(host))
+    }
+
+    /// Label `version` of the Pod at each address.
+    fn versions(&self) -> BTreeMap<String, String> {
+        let version =
+            |pod: &Value| (text(pod, "/status/podIP").to_owned(), text(pod, "/metadata/labels/version").to_owned());
+        self.of_kind("Pod").iter().map(version).collect()
     }
 
     /// `Service NAME port N in NAMESPACE …`: what a row asks for and its files do not hold.
@@ -291,6 +329,7 @@ pub struct Running {
     ip: IpAddr,
     backends: Vec<Backend>,
     hosts: BTreeMap<String, Vec<String>>,
+    versions: BTreeMap<String, String>,
     folder: tempfile::TempDir,
 }
 
@@ -326,7 +365,7 @@ impl Running {
                 .into();
         arguments.extend(identity(proxy));
         let meshgate = tokio::task::spawn_blocking(move || Meshgate::start(arguments)).await??;
-        Ok(Running { meshgate, ip, backends, hosts, folder })
+        Ok(Running { meshgate, ip, backends, hosts, versions: objects.versions(), folder })
     }
 
     /// Codes that `meshgate check` finds.
@@ -366,13 +405,32 @@ impl Running {
                 return verdict(expect, kind, None, &error);
             }
         };
-        let mut request = Request::get(&call.host, call.path.as_deref().unwrap_or("/"));
-        request.method = call.method.clone().unwrap_or_else(|| "GET".to_owned());
-        request.headers = call.headers.clone().into_iter().collect();
-        match client.send(&request).await {
+        match client.send(&plain(call)).await {
             Err(error) => verdict(expect, "connection_closed", None, &format!("{error:#}")),
             Ok(answer) => self.compare(expect, &answer),
         }
+    }
+
+    fn version(&self, address: &str) -> Option<&str> {
+        self.versions.get(address.split(':').next()?).map(String::as_str)
+    }
+
+    /// Many calls of one kind over one connection: the share of each version.
+    pub async fn distribution(&self, call: &Call, expect: &Expectation) -> anyhow::Result<Verdict> {
+        let (mut client, _) = Client::connect(SocketAddr::new(self.ip, call.port), None, false).await?;
+        let request = plain(call);
+        let total = expect.sample_size.unwrap_or(1000);
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for _ in 0..total {
+            let answer = client.send(&request).await?;
+            let from = answer.header("x-backend").and_then(|from| self.version(from)).unwrap_or("none");
+            *counts.entry(from.to_owned()).or_default() += 1;
+        }
+        let tolerance = expect.tolerance_suggested.unwrap_or(0.05);
+        let share = |version: &String| f64::from(counts.get(version).copied().unwrap_or_default()) / f64::from(total);
+        let holds = expect.distribution.iter().all(|(version, wanted)| (share(version) - wanted).abs() <= tolerance);
+        let known: u32 = expect.distribution.keys().filter_map(|version| counts.get(version)).sum();
+        Ok(if holds && known == total { Verdict::Holds } else { Verdict::Fails(format!("shares {counts:?}")) })
     }
 
     fn compare(&self, expect: &Expectation, answer: &Response) -> Verdict {
@@ -388,7 +446,11 @@ impl Running {
             return Verdict::Fails(why);
         }
         if let (Some(backend), Some(from)) = (&expect.backend, from) {
-            let host = backend.split('/').next().unwrap_or_default();
+            let mut parts = backend.split('/');
+            let (host, subset) = (parts.next().unwrap_or_default(), parts.next().unwrap_or("-"));
+            if subset != "-" && self.version(from) != Some(subset) {
+                return Verdict::Fails(format!("answered by version {:?}, not {backend}", self.version(from)));
+            }
             let serves = self.hosts.get(from).is_some_and(|hosts| hosts.iter().any(|known| known == host));
             if !serves {
                 return Verdict::Fails(format!("answered by {:?}, not {backend}", self.hosts.get(from)));
@@ -405,6 +467,13 @@ impl Running {
         }
         Verdict::Holds
     }
+}
+
+fn plain(call: &Call) -> Request {
+    let mut request = Request::get(&call.host, call.path.as_deref().unwrap_or("/"));
+    request.method = call.method.clone().unwrap_or_else(|| "GET".to_owned());
+    request.headers = call.headers.clone().into_iter().collect();
+    request
 }
 
 fn alpn(protocol: &str) -> Vec<String> {
