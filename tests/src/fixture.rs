@@ -28,7 +28,7 @@ impl Edge {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("config");
         std::fs::create_dir(&config)?;
-        std::fs::write(config.join("gateway.yaml"), gateway(ip)?)?;
+        std::fs::write(config.join("gateway.yaml"), gateway(ip, "*.example")?)?;
         for (host, address, protocol) in hosts {
             std::fs::write(config.join(format!("{host}.yaml")), destination(host, *address, protocol))?;
         }
@@ -51,6 +51,11 @@ impl Edge {
         Ok(std::fs::rename(beside, self.config().join(name))?)
     }
 
+    /// Another certificate for the TLS listener, of the same names and one more.
+    pub fn rotate(&self, serial: u32) -> anyhow::Result<()> {
+        self.write("gateway.yaml", &gateway(self.ip, &format!("*.example,serial-{serial}.example"))?)
+    }
+
     /// Asks until the answer fits: a change is live, a server is up.
     pub async fn wait_for(
         &self,
@@ -70,8 +75,8 @@ impl Edge {
     }
 }
 
-fn gateway(ip: IpAddr) -> anyhow::Result<String> {
-    let certificate = certs::certificate("*.example")?;
+fn gateway(ip: IpAddr, names: &str) -> anyhow::Result<String> {
+    let certificate = certs::certificate(names)?;
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     Ok(format!(
         "apiVersion: networking.istio.io/v1

@@ -5,15 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use e2e::backend::Backend;
-use e2e::client::{self, Client, Request};
+use e2e::client::{self, Client, Request, TlsOptions};
 use e2e::fixture::{Edge, destination, eventually, route};
 
 /// File changes in the default run; `MESHGATE_SWAPS` asks for more.
 const CHANGES: u32 = 150;
 
 /// One client that asks again and again over one connection, which must not end.
-async fn ask(address: SocketAddr, h2: bool, stop: Arc<AtomicBool>, answered: Arc<AtomicU32>) -> Result<(), String> {
-    let (mut client, _) = Client::connect(address, None, h2).await.map_err(|error| format!("{error:#}"))?;
+async fn ask(
+    address: SocketAddr,
+    tls: Option<TlsOptions>,
+    h2: bool,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU32>,
+) -> Result<(), String> {
+    let (mut client, _) = Client::connect(address, tls.as_ref(), h2).await.map_err(|error| format!("{error:#}"))?;
     while !stop.load(Ordering::Relaxed) {
         let answer = client.send(&Request::get("a.example", "/x")).await;
         let answer = answer.map_err(|error| format!("after {}: {error:#}", answered.load(Ordering::Relaxed)))?;
@@ -32,19 +38,31 @@ async fn changes_under_load_fail_nothing_and_drop_nothing() {
     let (one, two) = (Backend::echo("one").await.unwrap(), Backend::echo("two").await.unwrap());
     let edge = Edge::start(&[("a.example", one.address, "http"), ("b.example", two.address, "http")]).await.unwrap();
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-    let clients: Vec<_> =
-        (0..4).map(|index| tokio::spawn(ask(edge.http, index % 2 == 1, stop.clone(), answered.clone()))).collect();
+    let tls =
+        |alpn: &str| Some(TlsOptions { sni: Some("a.example".to_owned()), alpn: vec![alpn.to_owned()], version: None });
+    let kinds = [
+        (edge.http, None, false),
+        (edge.http, None, true),
+        (edge.https, tls("http/1.1"), false),
+        (edge.https, tls("h2"), true),
+    ];
+    let clients: Vec<_> = kinds
+        .into_iter()
+        .map(|(address, tls, h2)| tokio::spawn(ask(address, tls, h2, stop.clone(), answered.clone())))
+        .collect();
     let counted = answered.clone();
     eventually("the load runs", move || counted.load(Ordering::Relaxed) > 50).await.unwrap();
     let before = (edge.meshgate.memory_kib("VmRSS").unwrap(), edge.meshgate.open_files().unwrap());
     for change in 0..changes {
-        match change % 4 {
+        match change % 5 {
             // Where the requests go.
             0 => edge.write("a.example.yaml", &destination("a.example", two.address, "http")).unwrap(),
             // A host comes; its route is in the same file as its destination.
             1 => edge.write("c.yaml", &destination("c.example", one.address, "http")).unwrap(),
             2 => edge.write("a.example.yaml", &destination("a.example", one.address, "http")).unwrap(),
-            _ => std::fs::remove_file(edge.config().join("c.yaml")).unwrap(),
+            3 => std::fs::remove_file(edge.config().join("c.yaml")).unwrap(),
+            // The certificate; what is connected stays.
+            _ => edge.rotate(change).unwrap(),
         }
         // A few requests between changes, so that each one meets some.
         let (counted, goal) = (answered.clone(), answered.load(Ordering::Relaxed) + 4);

@@ -124,7 +124,11 @@ impl Client {
         let (io, details) = connect(address, tls).await?;
         let alpn = details.as_ref().and_then(|details| details.alpn.as_deref());
         let h2 = alpn.map_or(h2, |alpn| alpn == "h2");
-        let client = if h2 { Client::H2(H2::handshake(io).await?) } else { Client::H1(H1::new(io)) };
+        let client = match (h2, tls) {
+            (false, _) => Client::H1(H1::new(io)),
+            (true, None) => Client::H2(H2::handshake(io).await?),
+            (true, Some(_)) => Client::H2(H2::handshake(io).await?.over_tls()),
+        };
         Ok((client, details))
     }
 
