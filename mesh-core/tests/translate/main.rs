@@ -11,18 +11,14 @@ use std::collections::BTreeMap;
 
 use mesh_core::model::{ProxyInfo, Role};
 
-fn edge(namespace: &str, labels: BTreeMap<String, String>) -> ProxyInfo {
+fn ingress() -> ProxyInfo {
     ProxyInfo {
         id: "edge".to_owned(),
         role: Role::Edge,
-        namespace: namespace.to_owned(),
-        labels,
+        namespace: "istio-system".to_owned(),
+        labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
         service_account: "edge".to_owned(),
         locality: String::new(),
         addresses: Vec::new(),
     }
-}
-
-fn ingress() -> ProxyInfo {
-    edge("istio-system", BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]))
 }

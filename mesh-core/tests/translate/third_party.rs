@@ -10,9 +10,17 @@ use mesh_core::snapshot::{CompiledProtocol, Decision, Request, Snapshot};
 use mesh_core::{api, translate::translate, world::World};
 use serde_json::Value;
 
+#[derive(Default)]
+struct Score {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
 #[test]
 fn third_party() {
     let Ok(folder) = std::env::var("MESHGATE_CASES") else { return };
+    let mut score = Score::default();
     let mut files: Vec<_> = std::fs::read_dir(Path::new(&folder).join("routing"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -20,46 +28,60 @@ fn third_party() {
         .collect();
     files.push(Path::new(&folder).join("routing/integration-gateway.yaml"));
     files.sort();
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let cases: Vec<Value> = serde_saphyr::from_str(&text).unwrap();
-        for case in cases.iter().filter(|case| case["role"] == "edge") {
-            let snapshot = snapshot(case);
-            for call in case["calls"].as_array().unwrap() {
-                let (id, name) = (case["id"].as_str().unwrap(), call["name"].as_str().unwrap_or_default());
-                if matches!(call["call"]["protocol"].as_str(), Some("tcp")) || !case["requires"].is_null() {
-                    skipped += 1;
-                    continue;
-                }
-                let answer = answer(&snapshot, &call["call"]);
-                let expected = expected(&call["expect"]);
-                let fits = answer == expected || (expected == "routed" && answer.starts_with("routed"));
-                if fits {
-                    passed += 1;
-                } else {
-                    failed += 1;
-                    println!("{id} / {name}: expected {expected}, got {answer}");
-                }
+        for case in read(&file).iter().filter(|case| case["role"] == "edge") {
+            score.case(case, case["config"].as_str().unwrap_or_default());
+        }
+    }
+    let samples = Path::new(&folder).join("samples");
+    for case in read(&samples.join("behaviour.yaml")) {
+        let files = case["apply"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let texts = files.filter_map(|file| std::fs::read_to_string(samples.join(file)).ok());
+        score.case(&case, &texts.collect::<Vec<_>>().join("\n---\n"));
+    }
+    println!(
+        "third party: {} passed, {} failed, {} skipped (TCP, other roles, special requirements)",
+        score.passed, score.failed, score.skipped
+    );
+}
+
+fn read(file: &Path) -> Vec<Value> {
+    serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+impl Score {
+    fn case(&mut self, case: &Value, config: &str) {
+        let id = case["id"].as_str().unwrap_or_default();
+        let snapshot = snapshot(case, config);
+        for call in case["calls"].as_array().into_iter().flatten() {
+            let edge = call["role"].is_null() || call["role"] == "edge";
+            if !edge || call["call"]["protocol"] == "tcp" || !case["requires"].is_null() {
+                self.skipped += 1;
+                continue;
+            }
+            let (answer, expected) = (answer(&snapshot, &call["call"]), expected(&call["expect"]));
+            if answer == expected || (expected == "routed" && answer.starts_with("routed")) {
+                self.passed += 1;
+            } else {
+                self.failed += 1;
+                let name = call["name"].as_str().unwrap_or_default();
+                println!("{id} / {name}: expected {expected}, got {answer}; {}", call["call"]);
             }
         }
     }
-    println!("third party: {passed} passed, {failed} failed, {skipped} skipped (TCP, or special requirements)");
 }
 
-fn snapshot(case: &Value) -> Snapshot {
+fn snapshot(case: &Value, config: &str) -> Snapshot {
     let labels = case["proxy"]["labels"].as_object().map(|labels| {
         let pairs = labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()));
         pairs.collect::<BTreeMap<_, _>>()
     });
-    let mut proxy =
-        super::edge(case["proxy"]["namespace"].as_str().unwrap_or("istio-system"), labels.unwrap_or_default());
+    let mut proxy = super::ingress();
+    proxy.labels = labels.unwrap_or(proxy.labels);
+    proxy.namespace = case["proxy"]["namespace"].as_str().unwrap_or(&proxy.namespace).to_owned();
     proxy.addresses.extend(case["proxy"]["ip"].as_str().and_then(|ip| ip.parse::<std::net::IpAddr>().ok()));
-    let parsed = api::parse("case.yaml", case["config"].as_str().unwrap_or_default(), "default");
+    let parsed = api::parse("case.yaml", config, "default");
     let translation = translate(&World::from_objects(parsed.objects), &proxy);
-    for diagnostic in parsed.diagnostics.iter().chain(&translation.diagnostics) {
-        println!("  {}: {diagnostic}", case["id"].as_str().unwrap_or_default());
-    }
     compile(&translation.set, None, 1).snapshot
 }
 
