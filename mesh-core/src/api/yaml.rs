@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span};
 
 /// Nodes that aliases and merge keys may add to a document: a few lines of nested anchors can mean billions.
 const MAX_ALIASED_NODES: usize = 100_000;
@@ -150,7 +150,14 @@ pub(super) fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
 
 fn scan_error(error: &ScanError) -> SyntaxError {
     let at = Mark { line: number(error.marker().line()), column: number(error.marker().col() + 1) };
-    SyntaxError { at, message: error.info() }
+    let message = match error.kind() {
+        // What `hosts: [*.example]` comes to.
+        ErrorKind::UnknownAnchor | ErrorKind::MissingAnchorOrAliasName => {
+            "`*` and `&` name anchors of YAML, and this one is not known; write a wildcard in quotes: `\"*\"`".into()
+        }
+        _ => error.info(),
+    };
+    SyntaxError { at, message }
 }
 
 fn mark(span: &Span) -> Mark {

@@ -153,3 +153,11 @@ fn nesting_is_bounded() {
     }
     assert!(documents(&text).iter().all(Result::is_err));
 }
+
+#[test]
+fn an_unquoted_wildcard_is_explained() {
+    for text in ["hosts: [*]", "hosts:\n- *\n", "hosts: [*.example]", "hosts:\n- *.example\n"] {
+        let found = documents(text);
+        assert!(found[0].as_ref().is_err_and(|error| error.message.contains("in quotes")), "{text}: {found:?}");
+    }
+}
