@@ -257,6 +257,7 @@ impl Store {
         self.observe.own.generation.set(i64::try_from(self.generation).unwrap_or(i64::MAX));
         self.observe.own.set_objects(self.configuration.objects.iter().map(|object| &*object.kind));
         self.observe.own.set_diagnostics(&diagnostics);
+        self.observe.own.listeners.set(i64::try_from(self.listeners.status().len()).unwrap_or(i64::MAX));
         let before = self.status.load();
         let known: HashSet<&Diagnostic> = before.diagnostics.iter().collect();
         for diagnostic in diagnostics.iter().filter(|diagnostic| !known.contains(diagnostic)) {
@@ -305,7 +306,6 @@ impl Store {
         }
         self.drop_retired();
         self.clusters.refresh_names(&self.set, slow);
-        self.observe.own.listeners.set(i64::try_from(self.listeners.status().len()).unwrap_or(i64::MAX));
         let mut different = false;
         if !self.listen_diagnostics.is_empty() {
             let before = self.listen_diagnostics.clone();
