@@ -21,6 +21,8 @@ pub struct Explanation {
     pub host: Option<String>,
     /// Rules in order, up to and including the winner.
     pub rules: Vec<ExplainedRule>,
+    /// Rules before the winner that are not told of, because their path differs and there are too many of them.
+    pub omitted: usize,
     /// `forward`, `redirect`, `respond`, `https redirect`, `no route`, `no host`, `no server`, `no listener`
     pub outcome: &'static str,
     /// The winner as `namespace/name[http]`.
@@ -123,7 +125,7 @@ impl HostTable {
             return;
         }
         explanation.outcome = "no route";
-        let winner = entry.table.consider(&entry.model, request, &mut explanation.rules);
+        let winner = entry.table.consider(&entry.model, request, explanation);
         let Some(rule) = winner.filter(|_| request.method != "CONNECT") else { return };
         explanation.rule = Some(rule.source.to_string());
         match rule.action.as_ref() {

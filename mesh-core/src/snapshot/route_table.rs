@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::candidates::{Candidates, every};
-use super::{CompiledAction, CompiledRule, Decision, ExplainedRule, HostEntry, Node, Request};
+use super::{CompiledAction, CompiledRule, Decision, ExplainedRule, Explanation, HostEntry, Node, Request};
 use crate::model::{Key, PathMatch, VirtualHost};
 
 /// Rules have slots, which they keep when rules before them come and go; their order stands apart. So an edit changes
@@ -36,6 +36,8 @@ pub(crate) struct Slots {
 }
 
 const PIECE: usize = 256;
+/// How many rules an explanation tells of before it leaves out those for other paths.
+const TOLD: usize = 200;
 
 impl Slots {
     pub(crate) fn get(&self, slot: u32) -> Option<&Arc<CompiledRule>> {
@@ -74,7 +76,7 @@ impl RouteTable {
         &self,
         host: &VirtualHost,
         request: &Request<'_>,
-        told: &mut Vec<ExplainedRule>,
+        explanation: &mut Explanation,
     ) -> Option<&CompiledRule> {
         let mut reached = vec![false; self.ranks.len()];
         let mut reach = |slot: u32| {
@@ -89,15 +91,20 @@ impl RouteTable {
         }
         for (model, slot) in host.rules.iter().zip(&self.order) {
             let Some(rule) = self.rules.get(*slot) else { continue };
+            let reached = reached.get(*slot as usize) == Some(&true);
             let failed = if let Some(refused) = &rule.refused {
                 Some(format!("{refused} is refused, so the rule never matches"))
-            } else if reached.get(*slot as usize) != Some(&true) {
+            } else if !reached {
                 Some(path_text(&model.predicate.path))
             } else {
                 rule.conditions.iter().find(|condition| !condition.holds(request)).map(ToString::to_string)
             };
             let matched = failed.is_none();
-            told.push(ExplainedRule::new(rule, failed));
+            if reached || explanation.rules.len() < TOLD {
+                explanation.rules.push(ExplainedRule::new(rule, failed));
+            } else {
+                explanation.omitted += 1;
+            }
             if matched {
                 return Some(rule);
             }

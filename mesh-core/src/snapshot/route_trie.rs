@@ -108,7 +108,9 @@ impl Node {
                 Some(at) => at,
                 None => {
                     node.firsts.push(*first);
-                    node.children.push(Arc::new(Node { label: SmallVec::from_slice(rest), ..Node::default() }));
+                    let mut child = Node::default();
+                    child.label.extend_from_slice(rest);
+                    node.children.push(Arc::new(child));
                     node.children.len() - 1
                 }
             };
@@ -133,23 +135,30 @@ impl Node {
         self.children.push(Arc::new(lower));
     }
 
-    /// Drops nodes on the way of `key` that hold no rule any more.
+    /// Takes away nodes on the way of `key` that hold no rule any more and lead to at most one other.
     pub(crate) fn prune(&mut self, key: &[u8]) {
-        let Some(first) = key.first() else { return };
-        let Some(at) = memchr::memchr(*first, &self.firsts) else { return };
-        let Some(child) = self.children.get_mut(at) else { return };
-        let Some(rest) = key.strip_prefix(child.label.as_slice()) else { return };
-        let child = Arc::make_mut(child);
-        child.prune(rest);
-        if !child.holds_rules() {
-            match child.children.as_slice() {
-                [] => {
-                    self.children.swap_remove(at);
-                    self.firsts.swap_remove(at);
-                }
-                [_] => child.swallow_child(),
-                _ => {}
+        while self.prune_once(key) {}
+    }
+
+    fn prune_once(&mut self, key: &[u8]) -> bool {
+        let mut node = self;
+        let mut rest = key;
+        loop {
+            let Some(at) = rest.first().and_then(|first| memchr::memchr(*first, &node.firsts)) else { return false };
+            let Some(child) = node.children.get(at) else { return false };
+            let Some(behind) = rest.strip_prefix(child.label.as_slice()) else { return false };
+            if !child.holds_rules() && child.children.is_empty() {
+                node.children.swap_remove(at);
+                node.firsts.swap_remove(at);
+                return true;
             }
+            let Some(child) = node.children.get_mut(at).map(Arc::make_mut) else { return false };
+            if !child.holds_rules() && child.children.len() == 1 {
+                child.swallow_child();
+                return true;
+            }
+            node = child;
+            rest = behind;
         }
     }
 
@@ -163,10 +172,26 @@ impl Node {
         let Some(child) = self.children.pop() else { return };
         let mut child = Arc::unwrap_or_clone(child);
         child.label.insert_from_slice(0, &self.label);
-        *self = child;
+        std::mem::swap(self, &mut child);
     }
 
     pub(crate) fn rare_mut(&mut self) -> &mut Rare {
         Arc::make_mut(self.rare.get_or_insert_with(Arc::default))
     }
 }
+
+/// Node by node: a recursion as deep as a chain of nested prefixes is long could end the stack.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut orphans = std::mem::take(&mut self.children);
+        while let Some(orphan) = orphans.pop() {
+            if let Some(mut node) = Arc::into_inner(orphan) {
+                orphans.append(&mut node.children);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "route_trie_tests.rs"]
+mod tests;
