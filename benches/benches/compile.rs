@@ -3,7 +3,7 @@
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use mesh_core::compile::compile;
 use mesh_core::model::{ResourceSet, Rule};
-use meshgate_benches::{host, on_prefix, on_regex, rule, rules, set};
+use meshgate_benches::{CpuTime, host, on_prefix, on_regex, rule, rules, set};
 
 const RULES: u32 = 100_000;
 const HOSTS: u32 = 10_000;
@@ -18,7 +18,7 @@ fn many_hosts() -> ResourceSet {
     set((0..HOSTS).map(each).collect())
 }
 
-fn from_nothing(criterion: &mut Criterion) {
+fn from_nothing(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("compile 100k routes from nothing");
     group.sample_size(10);
     for (name, set) in [("one host", one_host(rules(RULES, on_prefix))), ("10k hosts", many_hosts())] {
@@ -34,7 +34,7 @@ fn from_nothing(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn one_edit(criterion: &mut Criterion) {
+fn one_edit(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("compile 100k routes, one edited");
     group.sample_size(20);
     let before = one_host(rules(RULES, on_prefix));
@@ -78,5 +78,9 @@ fn edited(mut rules: Vec<Rule>) -> Vec<Rule> {
     rules
 }
 
-criterion_group!(benches, from_nothing, one_edit);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = from_nothing, one_edit
+}
 criterion_main!(benches);

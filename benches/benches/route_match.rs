@@ -1,11 +1,11 @@
 //! What finding the rule of a request costs. The figures of one group should be flat.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use mesh_core::compile::compile;
 use mesh_core::model::{ResourceSet, Rule};
 use mesh_core::snapshot::{Decision, Request};
-use meshgate_benches::{host, on_header, on_prefix, on_regex, path, rules, set, table};
+use meshgate_benches::{CpuTime, host, on_header, on_prefix, on_regex, path, requests, rules, set, table};
 
 /// Requests of one round, spread over all rules, so that no cache holds the way of a single one.
 const REQUESTS: u32 = 4096;
@@ -31,11 +31,11 @@ fn spread(count: u32) -> impl Iterator<Item = u32> {
     (0..REQUESTS).map(move |number| number.wrapping_mul(2_654_435_761) % count)
 }
 
-fn measure(criterion: &mut Criterion, group: &str, count: u32, set: &ResourceSet, samples: &[Sample]) {
+fn measure(criterion: &mut Criterion<CpuTime>, group: &str, count: u32, set: &ResourceSet, samples: &[Sample]) {
     let compiled = compile(set, None, 1);
     let Some(table) = table(&compiled.snapshot) else { return };
     let mut group = criterion.benchmark_group(group);
-    group.throughput(Throughput::Elements(samples.len() as u64));
+    group.throughput(requests(samples.len()));
     group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
         bencher.iter(|| {
             let mut found = 0_u32;
@@ -63,7 +63,7 @@ fn one_host(rules: Vec<Rule>) -> ResourceSet {
     set(vec![host("h.example.com", rules)])
 }
 
-fn route_match(criterion: &mut Criterion) {
+fn route_match(criterion: &mut Criterion<CpuTime>) {
     for count in [10, 100, 1_000, 10_000, 100_000] {
         let samples: Vec<_> =
             spread(count).map(|number| Sample::new("h.example.com", path(number) + "items/42")).collect();
@@ -93,5 +93,9 @@ fn route_match(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, route_match);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = route_match
+}
 criterion_main!(benches);

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use criterion::{Criterion, criterion_group, criterion_main};
 use mesh_core::compile::compile;
-use meshgate_benches::{host, on_prefix, rules, set};
+use meshgate_benches::{CpuTime, host, on_prefix, rules, set};
 
-fn swap(criterion: &mut Criterion) {
+fn swap(criterion: &mut Criterion<CpuTime>) {
     let routes = set(vec![host("h.example.com", rules(10_000, on_prefix))]);
     let snapshots: [_; 2] = std::array::from_fn(|number| Arc::new(compile(&routes, None, number as u64).snapshot));
     let [first, second] = &snapshots;
@@ -39,5 +39,9 @@ fn swap(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, swap);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = swap
+}
 criterion_main!(benches);

@@ -1,5 +1,7 @@
 //! Models of any size for the benches, which live in `benches/`.
 
+mod cpu;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use mesh_core::model::{
 };
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledProtocol, HostTable, Snapshot};
+
+pub use cpu::{CpuTime, requests};
 
 /// Key of the only listener.
 pub const LISTENER: &str = "0.0.0.0:8080";
