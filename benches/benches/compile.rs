@@ -52,7 +52,9 @@ fn one_edit(criterion: &mut Criterion<CpuTime>) {
     ];
     for (name, rules) in edits {
         let after = one_host(rules);
-        group.bench_function(name, |bencher| bencher.iter_with_large_drop(|| compile(&after, Some(&previous), 2)));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(|| (), |()| compile(&after, Some(&previous), 2), BatchSize::PerIteration)
+        });
     }
     let before = many_hosts();
     let previous = compile(&before, None, 1).snapshot;

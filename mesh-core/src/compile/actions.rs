@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{header_ops, regex};
 use crate::diag::{self, Diagnostic};
 use crate::model::{Action, DestinationRef, Forward, Key, PathRewrite, Rewrite, Rule, RuleSource};
@@ -65,7 +67,7 @@ impl Actions {
         // Beyond 32 bits the weights lose their lowest bits.
         let shift = (u64::BITS - total.leading_zeros()).saturating_sub(u32::BITS);
         let alone = forward.splits.len() == 1;
-        let splits: Box<[CompiledSplit]> = forward
+        let splits: SmallVec<[CompiledSplit; 1]> = forward
             .splits
             .iter()
             .enumerate()

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use http::HeaderName;
 
-use crate::snapshot::{Buckets, Condition, Entry, HeaderKey, Node, Place, Slots, TextMatch};
+use crate::snapshot::{Buckets, CompiledRule, Condition, Entry, HeaderKey, Node, Pieces, Place, TextMatch};
 
 /// Length at which a list is worth sorting.
 pub(super) const WORTH: usize = 32;
 
 /// Makes, or takes away, the buckets of one list of the node.
-pub(super) fn sort(node: &mut Node, place: Place, rules: &Slots) {
+pub(super) fn sort(node: &mut Node, place: Place, rules: &Pieces<CompiledRule>) {
     let list = if place == Place::Exact { &node.exact } else { &node.prefix };
     let buckets = if list.len() < WORTH { None } else { buckets(list, rules) };
     if buckets.is_none() && node.rare.is_none() {
@@ -25,7 +25,7 @@ pub(super) fn sort(node: &mut Node, place: Place, rules: &Slots) {
 }
 
 /// By the header that most rules ask for, if at least half of them ask for it.
-fn buckets(list: &[Entry], rules: &Slots) -> Option<Buckets> {
+fn buckets(list: &[Entry], rules: &Pieces<CompiledRule>) -> Option<Buckets> {
     let mut counts: HashMap<&HeaderName, usize> = HashMap::new();
     for entry in list {
         for (name, _) in exact_headers(*entry, rules) {
@@ -48,7 +48,7 @@ fn buckets(list: &[Entry], rules: &Slots) -> Option<Buckets> {
 }
 
 /// Header lines that must have one value for the rule to match.
-fn exact_headers(entry: Entry, rules: &Slots) -> impl Iterator<Item = (&HeaderName, &str)> {
+fn exact_headers(entry: Entry, rules: &Pieces<CompiledRule>) -> impl Iterator<Item = (&HeaderName, &str)> {
     let conditions = rules.get(entry.slot()).map_or(&[][..], |rule| rule.conditions.as_ref());
     conditions.iter().filter_map(|condition| match condition {
         Condition::Header { name: HeaderKey::Line(name), value: TextMatch::Exact(value), invert: false } => {

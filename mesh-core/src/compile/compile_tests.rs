@@ -48,8 +48,8 @@ fn an_edited_rule_leaves_the_others() {
     let first = without_trouble(&set(vec![virtual_host("*", rules(1))], &["d"]), None);
     let second = without_trouble(&set(vec![virtual_host("*", rules(2))], &["d"]), Some(&first));
     let same = |slot: u32| {
-        let [a, b] =
-            [&first, &second].map(|snapshot| http_table(snapshot).hosts[0].table.rules.get(slot).unwrap().clone());
+        let [a, b] = [&first, &second]
+            .map(|snapshot| http_table(snapshot).hosts[0].table.rules.get(slot).unwrap().action.clone());
         Arc::ptr_eq(&a, &b)
     };
     assert_eq!((0..1000).filter(|slot| !same(*slot)).collect::<Vec<_>>(), [500]);

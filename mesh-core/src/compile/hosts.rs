@@ -66,7 +66,7 @@ impl<'a> Hosts<'a> {
             .unwrap_or_else(|| table.destinations.keys.iter().map(|key| self.snapshot.cluster_index(key)).collect());
         let troubled =
             table.order.iter().any(|slot| table.rules.get(*slot).is_some_and(|rule| rule.diagnostics.is_some()));
-        Arc::new(HostEntry { model: host.clone(), table, clusters, troubled })
+        Arc::new(HostEntry { model: host.clone(), table, clusters, https_redirect: host.https_redirect, troubled })
     }
 
     /// Rules that share an action, and hosts that share rules, have the same to tell; it is told once.

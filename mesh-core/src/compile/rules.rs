@@ -1,5 +1,7 @@
 //! One rule, prepared: its action and all of its conditions but the path, which the index answers.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use super::actions::Actions;
@@ -45,12 +47,12 @@ pub(super) fn compiled_rule(rule: &Rule, actions: &mut Actions, patterns: &mut P
 struct Reader<'a> {
     source: &'a RuleSource,
     patterns: &'a mut Patterns,
-    refused: Option<Box<str>>,
+    refused: Option<Arc<str>>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
-    fn conditions(&mut self, predicate: &Predicate) -> Box<[Condition]> {
+    fn conditions(&mut self, predicate: &Predicate) -> Arc<[Condition]> {
         let mut conditions = Vec::new();
         for (value, field, condition) in [
             (&predicate.method, "method", Condition::Method as fn(TextMatch) -> Condition),

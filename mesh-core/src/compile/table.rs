@@ -2,13 +2,12 @@
 //! where few rules changed.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::actions::Actions;
 use super::regex::{Patterns, Shape};
 use super::{buckets, rules};
 use crate::model::{PathMatch, Rule, VirtualHost};
-use crate::snapshot::{Entry, HostEntry, Node, Place, RouteTable};
+use crate::snapshot::{Entry, HostEntry, Node, PathIndex, Place, RouteTable};
 
 /// A table is edited if at most this many rules changed, or a share of them.
 const FEW: usize = 64;
@@ -75,7 +74,7 @@ impl<'p> Builder<'p> {
                 next += 1;
                 next - 1
             });
-            self.table.rules.put(slot, Arc::new(rules::compiled_rule(rule, &mut actions, self.patterns)));
+            self.table.rules.put(slot, rules::compiled_rule(rule, &mut actions, self.patterns));
             fresh.push(slot);
         }
         self.table.destinations = actions.destinations();
@@ -115,8 +114,8 @@ impl<'p> Builder<'p> {
             Some(last) if rank(last) > rank(&entry) => list.partition_point(|other| rank(other) < rank(&entry)),
             _ => list.len(),
         };
-        let root = root(&mut table.exact_case, &mut table.any_case, address.any_case);
-        let length = root.edit(&address.key, |node| match address.place {
+        let index = index(&mut table.exact_case, &mut table.any_case, address.any_case);
+        let length = index.edit(&address.key, |node| match address.place {
             Place::Regex => {
                 let regexes = &mut node.rare_mut().regex;
                 regexes.insert(position(regexes), entry);
@@ -137,7 +136,7 @@ impl<'p> Builder<'p> {
     fn remove(&mut self, rule: &Rule, slot: u32) {
         let Some(address) = address(rule, self.patterns) else { return };
         let table = &mut self.table;
-        root(&mut table.exact_case, &mut table.any_case, address.any_case).edit(&address.key, |node| {
+        index(&mut table.exact_case, &mut table.any_case, address.any_case).edit(&address.key, |node| {
             match address.place {
                 Place::Regex => node.rare_mut().regex.retain(|entry| entry.slot() != slot),
                 Place::Prefix => node.prefix.retain(|entry| entry.slot() != slot),
@@ -156,18 +155,17 @@ impl<'p> Builder<'p> {
     fn finish(&mut self, rules: &[Rule]) {
         for (any_case, place, key) in std::mem::take(&mut self.unfinished) {
             let table = &mut self.table;
-            let root = root(&mut table.exact_case, &mut table.any_case, any_case);
-            root.edit(&key, |node| match place {
+            let index = index(&mut table.exact_case, &mut table.any_case, any_case);
+            index.edit(&key, |node| match place {
                 Place::Regex => finish_regexes(node, rules, &table.ranks, self.patterns),
                 Place::Prefix | Place::Exact => buckets::sort(node, place, &table.rules),
             });
-            root.prune(&key);
         }
     }
 }
 
-fn root<'a>(exact_case: &'a mut Arc<Node>, any_case: &'a mut Option<Arc<Node>>, fold: bool) -> &'a mut Node {
-    Arc::make_mut(if fold { any_case.get_or_insert_with(Arc::default) } else { exact_case })
+fn index<'a>(exact_case: &'a mut PathIndex, any_case: &'a mut Option<PathIndex>, fold: bool) -> &'a mut PathIndex {
+    if fold { any_case.get_or_insert_with(|| PathIndex::new(true)) } else { exact_case }
 }
 
 fn finish_regexes(node: &mut Node, rules: &[Rule], ranks: &[u32], patterns: &mut Patterns) {

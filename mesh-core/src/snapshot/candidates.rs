@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::Request;
-use super::route_trie::{Buckets, Entry, Node, Rare};
+use super::path_index::{Buckets, Entry, Node, Rare};
 
 /// A list and how far it was read.
 struct Cursor<'a> {

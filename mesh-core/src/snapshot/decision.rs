@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{CompiledHeaderOps, CompiledPathRewrite, Condition};
 use crate::diag::Diagnostic;
 use crate::model::{DirectResponse, Key, Redirect, RetryPolicy, RuleSource};
@@ -34,7 +36,7 @@ pub enum Decision<'a> {
 }
 
 /// A rule, prepared.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CompiledRule {
     pub source: RuleSource,
     /// For the access log.
@@ -45,9 +47,9 @@ pub struct CompiledRule {
     pub action: Arc<CompiledAction>,
     pub(crate) path: PathKind,
     /// All but the path.
-    pub(crate) conditions: Box<[Condition]>,
+    pub(crate) conditions: Arc<[Condition]>,
     /// A pattern that is refused; then the rule never matches.
-    pub(crate) refused: Option<Box<str>>,
+    pub(crate) refused: Option<Arc<str>>,
     pub(crate) diagnostics: Option<Arc<[Diagnostic]>>,
 }
 
@@ -74,7 +76,7 @@ pub struct CompiledForward {
     /// Whole request, retries included.
     pub timeout: Option<Duration>,
     pub retry: RetryPolicy,
-    pub(crate) splits: Box<[CompiledSplit]>,
+    pub(crate) splits: SmallVec<[CompiledSplit; 1]>,
     /// Sum of the weights.
     pub(crate) total_weight: u32,
 }

@@ -34,6 +34,7 @@ pub(crate) struct HostEntry {
     pub(crate) table: Arc<RouteTable>,
     /// Index in the snapshot's clusters by the slots of the table's destinations.
     pub(crate) clusters: Arc<[Option<u32>]>,
+    pub(crate) https_redirect: bool,
     /// Some rule has diagnostics.
     pub(crate) troubled: bool,
 }
@@ -94,7 +95,7 @@ impl HostTable {
             return Decision::NoRoute;
         }
         let Some(entry) = self.entry(request.authority) else { return Decision::NoRoute };
-        if entry.model.https_redirect {
+        if entry.https_redirect {
             return Decision::HttpsRedirect;
         }
         match entry.table.find(request) {

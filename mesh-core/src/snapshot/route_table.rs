@@ -4,21 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::candidates::{Candidates, every};
-use super::{CompiledAction, CompiledRule, Decision, ExplainedRule, Explanation, HostEntry, Node, Request};
+use super::{
+    CompiledAction, CompiledRule, Decision, ExplainedRule, Explanation, HostEntry, PathIndex, Pieces, Request,
+};
 use crate::model::{Key, PathMatch, VirtualHost};
 
 /// Rules have slots, which they keep when rules before them come and go; their order stands apart. So an edit changes
 /// little of a large table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct RouteTable {
-    pub(crate) rules: Slots,
+    pub(crate) rules: Pieces<CompiledRule>,
     /// Slot by rank.
     pub(crate) order: Vec<u32>,
     /// Rank by slot; `u32::MAX` for a slot without rule.
     pub(crate) ranks: Vec<u32>,
-    pub(crate) exact_case: Arc<Node>,
-    /// Of rules that ignore case; its paths are lower case.
-    pub(crate) any_case: Option<Arc<Node>>,
+    pub(crate) exact_case: PathIndex,
+    /// Of rules that ignore case.
+    pub(crate) any_case: Option<PathIndex>,
     pub(crate) destinations: Arc<Destinations>,
 }
 
@@ -29,32 +31,18 @@ pub(crate) struct Destinations {
     pub(crate) by_key: HashMap<Key, u32, foldhash::fast::RandomState>,
 }
 
-/// Rules by slot, in shared pieces.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Slots {
-    pieces: Vec<Arc<Vec<Arc<CompiledRule>>>>,
-}
-
-const PIECE: usize = 256;
 /// How many rules an explanation tells of before it leaves out those for other paths.
 const TOLD: usize = 200;
 
-impl Slots {
-    pub(crate) fn get(&self, slot: u32) -> Option<&Arc<CompiledRule>> {
-        let slot = slot as usize;
-        self.pieces.get(slot / PIECE)?.get(slot % PIECE)
-    }
-
-    /// Puts a rule in a slot that exists, or in the one behind the last.
-    pub(crate) fn put(&mut self, slot: u32, rule: Arc<CompiledRule>) {
-        let slot = slot as usize;
-        if slot / PIECE == self.pieces.len() {
-            self.pieces.push(Arc::new(Vec::with_capacity(PIECE)));
-        }
-        let Some(piece) = self.pieces.get_mut(slot / PIECE).map(Arc::make_mut) else { return };
-        match piece.get_mut(slot % PIECE) {
-            Some(place) => *place = rule,
-            None => piece.push(rule),
+impl Default for RouteTable {
+    fn default() -> RouteTable {
+        RouteTable {
+            rules: Pieces::default(),
+            order: Vec::new(),
+            ranks: Vec::new(),
+            exact_case: PathIndex::new(false),
+            any_case: None,
+            destinations: Arc::default(),
         }
     }
 }
@@ -63,12 +51,12 @@ impl RouteTable {
     pub(crate) fn find(&self, request: &Request<'_>) -> Option<&CompiledRule> {
         let mut candidates = Candidates::new(&self.ranks);
         let path = request.path.as_bytes();
-        self.exact_case.walk::<false>(path, |node, at_end| candidates.visit(node, at_end, request));
+        self.exact_case.visit(path, |node, at_end| candidates.visit(node, at_end, request));
         if let Some(any_case) = &self.any_case {
-            any_case.walk::<true>(path, |node, at_end| candidates.visit(node, at_end, request));
+            any_case.visit(path, |node, at_end| candidates.visit(node, at_end, request));
         }
         let winner = candidates.first(|entry| self.rules.get(entry.slot()).is_some_and(|rule| rule.holds(request)))?;
-        self.rules.get(winner.slot()).map(Arc::as_ref)
+        self.rules.get(winner.slot())
     }
 
     /// Tells of every rule, up to the winner, whether it matched and if not why.
@@ -85,9 +73,9 @@ impl RouteTable {
             }
         };
         let path = request.path.as_bytes();
-        self.exact_case.walk::<false>(path, |node, end| every(node, end, request.path, &mut |e| reach(e.slot())));
+        self.exact_case.visit(path, |node, end| every(node, end, request.path, &mut |e| reach(e.slot())));
         if let Some(any_case) = &self.any_case {
-            any_case.walk::<true>(path, |node, end| every(node, end, request.path, &mut |e| reach(e.slot())));
+            any_case.visit(path, |node, end| every(node, end, request.path, &mut |e| reach(e.slot())));
         }
         for (model, slot) in host.rules.iter().zip(&self.order) {
             let Some(rule) = self.rules.get(*slot) else { continue };

@@ -6,7 +6,7 @@ impl CompiledForward {
     /// One of the splits, in proportion to the weights. `random` is asked only where there is a choice. None only if
     /// there is no split at all, which translation never yields.
     pub(crate) fn choose(&self, random: &mut dyn FnMut(u32) -> u32) -> Option<&CompiledSplit> {
-        if let [only] = self.splits.as_ref() {
+        if let [only] = self.splits.as_slice() {
             return Some(only);
         }
         let mut ticket = if self.total_weight == 0 { 0 } else { random(self.total_weight) };
