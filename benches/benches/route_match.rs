@@ -1,7 +1,7 @@
 //! What finding the rule of a request costs. The figures of one group should be flat.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_core::compile::compile;
 use mesh_core::model::{ResourceSet, Rule};
 use mesh_core::snapshot::{Decision, Request};
@@ -10,20 +10,41 @@ use meshgate_benches::{CpuTime, host, on_header, on_prefix, on_regex, path, requ
 /// Requests of one round, spread over all rules, so that no cache holds the way of a single one.
 const REQUESTS: u32 = 4096;
 
-struct Sample {
-    authority: String,
-    path: String,
-    headers: HeaderMap,
+/// Heads of requests. Their text is in one piece that is read from front to back, so that it is in the cache as that of
+/// a request that was just received is; what is not, is the table.
+struct Samples {
+    text: String,
+    /// Length of authority and path.
+    lengths: Vec<(usize, usize)>,
+    /// One for all, or one for each.
+    headers: Vec<HeaderMap>,
 }
 
-impl Sample {
-    fn new(authority: &str, path: String) -> Sample {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("user-agent", "curl/8.0"), ("accept", "*/*"), ("x-request-id", "0")] {
-            headers.insert(name, HeaderValue::from_static(value));
+impl Samples {
+    fn new(heads: impl Iterator<Item = (String, String)>) -> Samples {
+        let mut samples = Samples { text: String::new(), lengths: Vec::new(), headers: vec![plain_headers()] };
+        for (authority, path) in heads {
+            samples.lengths.push((authority.len(), path.len()));
+            samples.text += &authority;
+            samples.text += &path;
         }
-        Sample { authority: authority.to_owned(), path, headers }
+        samples
     }
+
+    fn requests(&self) -> impl Iterator<Item = Request<'_>> {
+        let mut rest = self.text.as_str();
+        self.lengths.iter().zip(self.headers.iter().cycle()).filter_map(move |((authority, path), headers)| {
+            let (head, behind) = rest.split_at_checked(authority + path)?;
+            rest = behind;
+            let (authority, path) = head.split_at_checked(*authority)?;
+            Some(Request { method: "GET", scheme: "http", authority, path, query: None, headers })
+        })
+    }
+}
+
+fn plain_headers() -> HeaderMap {
+    let lines = [("user-agent", "curl/8.0"), ("accept", "*/*"), ("x-request-id", "0")];
+    lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
 /// Numbers below `count` in no order.
@@ -31,28 +52,20 @@ fn spread(count: u32) -> impl Iterator<Item = u32> {
     (0..REQUESTS).map(move |number| number.wrapping_mul(2_654_435_761) % count)
 }
 
-fn measure(criterion: &mut Criterion<CpuTime>, group: &str, count: u32, set: &ResourceSet, samples: &[Sample]) {
+fn measure(criterion: &mut Criterion<CpuTime>, group: &str, count: u32, set: &ResourceSet, samples: &Samples) {
     let compiled = compile(set, None, 1);
     let Some(table) = table(&compiled.snapshot) else { return };
     let mut group = criterion.benchmark_group(group);
-    group.throughput(requests(samples.len()));
+    group.throughput(requests(samples.lengths.len()));
     group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
         bencher.iter(|| {
             let mut found = 0_u32;
-            for sample in samples {
-                let request = Request {
-                    method: "GET",
-                    scheme: "http",
-                    authority: &sample.authority,
-                    path: &sample.path,
-                    query: None,
-                    headers: &sample.headers,
-                };
+            for request in samples.requests() {
                 if let Decision::Forward { cluster: Some(_), .. } = table.route(&request, &mut |_| 0) {
                     found += 1;
                 }
             }
-            assert_eq!(found as usize, samples.len());
+            assert_eq!(found as usize, samples.lengths.len());
             found
         });
     });
@@ -64,31 +77,29 @@ fn one_host(rules: Vec<Rule>) -> ResourceSet {
 }
 
 fn route_match(criterion: &mut Criterion<CpuTime>) {
+    let authority = || "h.example.com".to_owned();
     for count in [10, 100, 1_000, 10_000, 100_000] {
-        let samples: Vec<_> =
-            spread(count).map(|number| Sample::new("h.example.com", path(number) + "items/42")).collect();
+        let samples = Samples::new(spread(count).map(|number| (authority(), path(number) + "items/42")));
         measure(criterion, "prefix routes in one host", count, &one_host(rules(count, on_prefix)), &samples);
     }
     for count in [10, 100, 1_000, 10_000] {
         let name = |number| format!("host-{number}.example.com");
         let hosts = (0..count).map(|number| host(&name(number), rules(3, on_prefix))).collect();
-        let samples: Vec<_> = spread(count).map(|number| Sample::new(&name(number), path(number % 3) + "x")).collect();
+        let samples = Samples::new(spread(count).map(|number| (name(number), path(number % 3) + "x")));
         measure(criterion, "exact hosts", count, &set(hosts), &samples);
     }
     for count in [10, 100, 1_000] {
-        let samples: Vec<_> =
-            spread(count).map(|number| Sample::new("h.example.com", format!("/abc/item-{number}/42"))).collect();
+        let samples = Samples::new(spread(count).map(|number| (authority(), format!("/abc/item-{number}/42"))));
         measure(criterion, "regex routes in one host", count, &one_host(rules(count, on_regex)), &samples);
     }
     for count in [10, 1_000, 100_000] {
-        let samples: Vec<_> = spread(count)
-            .map(|number| {
-                let mut sample = Sample::new("h.example.com", "/x".to_owned());
-                let value = HeaderValue::try_from(format!("user-{number}"));
-                sample.headers.extend(value.ok().map(|value| (http::HeaderName::from_static("x-user"), value)));
-                sample
-            })
-            .collect();
+        let mut samples = Samples::new(spread(count).map(|_| (authority(), "/x".to_owned())));
+        let each = spread(count).filter_map(|number| {
+            let mut headers = plain_headers();
+            headers.insert("x-user", HeaderValue::try_from(format!("user-{number}")).ok()?);
+            Some(headers)
+        });
+        samples.headers = each.collect();
         measure(criterion, "one path, header values", count, &one_host(rules(count, on_header)), &samples);
     }
 }

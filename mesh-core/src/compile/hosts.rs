@@ -28,7 +28,7 @@ impl<'a> Hosts<'a> {
     pub(super) fn table(&mut self, routes: &Arc<RouteSet>, previous: Option<&Arc<HostTable>>) -> Arc<HostTable> {
         if let Some(previous) = previous
             && self.same_clusters
-            && (Arc::ptr_eq(&previous.model, routes) || previous.model == *routes)
+            && Arc::ptr_eq(&previous.model, routes)
         {
             previous.hosts.iter().for_each(|entry| self.tell(entry));
             return previous.clone();
@@ -42,22 +42,38 @@ impl<'a> Hosts<'a> {
             self.tell(&entry);
             entries.push(entry);
         }
-        Arc::new(match previous.filter(|_| same_hosts) {
-            Some(previous) => previous.with_entries(routes.clone(), entries),
-            None => HostTable::new(routes.clone(), entries),
-        })
+        let Some(previous) = previous.filter(|_| same_hosts) else {
+            return Arc::new(HostTable::new(routes.clone(), entries));
+        };
+        let same_entries = previous.hosts.iter().zip(&entries).all(|(old, new)| Arc::ptr_eq(old, new));
+        if same_entries && previous.model.key == routes.key && previous.model.origin == routes.origin {
+            return previous.clone();
+        }
+        Arc::new(previous.with_entries(routes.clone(), entries))
     }
 
     fn entry(&mut self, host: &Arc<VirtualHost>, previous: Option<&Arc<HostEntry>>) -> Arc<HostEntry> {
-        let same = previous.filter(|old| Arc::ptr_eq(&old.model, host) || old.model == *host);
+        let differs = |old: &HostEntry| table::difference(&old.model.rules, &host.rules);
+        let difference = previous.filter(|old| !Arc::ptr_eq(&old.model, host)).map(|old| differs(old));
+        let same = previous.filter(|old| match &difference {
+            None => true,
+            Some(difference) => {
+                difference.is_empty(&old.model.rules, &host.rules)
+                    && old.https_redirect == host.https_redirect
+                    && old.model.origin == host.origin
+            }
+        });
         if let Some(same) = same
             && self.same_clusters
         {
             return same.clone();
         }
-        let table = match same {
-            Some(same) => same.table.clone(),
-            None => Arc::new(table::route_table(host, previous.map(Arc::as_ref), &mut self.patterns)),
+        let table = match (same, previous.zip(difference)) {
+            (Some(same), _) => same.table.clone(),
+            (None, Some((old, difference))) => {
+                Arc::new(table::edited(&host.rules, &old.model.rules, &old.table, &difference, &mut self.patterns))
+            }
+            (None, None) => Arc::new(table::fresh(&host.rules, &mut self.patterns)),
         };
         let old_clusters = previous
             .filter(|old| self.same_clusters && Arc::ptr_eq(&old.table.destinations, &table.destinations))

@@ -2,12 +2,13 @@
 //! where few rules changed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::actions::Actions;
 use super::regex::{Patterns, Shape};
 use super::{buckets, rules};
-use crate::model::{PathMatch, Rule, VirtualHost};
-use crate::snapshot::{Entry, HostEntry, Node, PathIndex, Place, RouteTable};
+use crate::model::{PathMatch, Rule};
+use crate::snapshot::{Entry, Node, PathIndex, Place, RouteTable};
 
 /// A table is edited if at most this many rules changed, or a share of them.
 const FEW: usize = 64;
@@ -20,29 +21,58 @@ struct Address {
     key: Vec<u8>,
 }
 
-/// Which rules differ: those behind `start` and before the last `end` ones.
-struct Difference {
+/// Which rules differ: those behind the first `start` and before the last `end` ones.
+pub(super) struct Difference {
     start: usize,
     end: usize,
 }
 
-pub(super) fn route_table(host: &VirtualHost, previous: Option<&HostEntry>, patterns: &mut Patterns) -> RouteTable {
-    if let Some(previous) = previous {
-        let difference = difference(&previous.model.rules, &host.rules);
-        let kept = difference.start + difference.end;
-        let changed = previous.model.rules.len() + host.rules.len() - 2 * kept;
-        if changed <= FEW.max(host.rules.len() / SHARE) {
-            return Builder::edit(&previous.table, patterns).run(&previous.model.rules, &host.rules, &difference);
-        }
+impl Difference {
+    pub(super) fn is_empty(&self, old: &[Rule], new: &[Rule]) -> bool {
+        old.len() == new.len() && self.start + self.end == new.len()
     }
-    Builder::edit(&RouteTable::default(), patterns).run(&[], &host.rules, &Difference { start: 0, end: 0 })
 }
 
-fn difference(old: &[Rule], new: &[Rule]) -> Difference {
-    let start = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+pub(super) fn difference(old: &[Rule], new: &[Rule]) -> Difference {
+    let start = old.iter().zip(new).take_while(|(a, b)| same(a, b)).count();
     let left = old.len().min(new.len()) - start;
-    let end = old.iter().rev().zip(new.iter().rev()).take(left).take_while(|(a, b)| a == b).count();
+    let end = old.iter().rev().zip(new.iter().rev()).take(left).take_while(|(a, b)| same(a, b)).count();
     Difference { start, end }
+}
+
+/// Equality that looks at shared parts by pointer first: most rules share their object's names, and all do that an
+/// edit left alone.
+fn same(a: &Rule, b: &Rule) -> bool {
+    let text = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+    let (x, y) = (&a.source, &b.source);
+    x.http == y.http
+        && x.r#match == y.r#match
+        && text(&x.object.name, &y.object.name)
+        && text(&x.object.namespace, &y.object.namespace)
+        && text(&x.object.kind, &y.object.kind)
+        && (Arc::ptr_eq(&a.action, &b.action) || a.action == b.action)
+        && (Arc::ptr_eq(&a.headers, &b.headers) || a.headers == b.headers)
+        && a.predicate == b.predicate
+        && a.name == b.name
+}
+
+pub(super) fn fresh(rules: &[Rule], patterns: &mut Patterns) -> RouteTable {
+    Builder::new(RouteTable::default(), patterns).run(&[], rules, &Difference { start: 0, end: 0 })
+}
+
+/// The table of the old rules, edited; a fresh one if too many rules changed.
+pub(super) fn edited(
+    rules: &[Rule],
+    old: &[Rule],
+    table: &RouteTable,
+    difference: &Difference,
+    patterns: &mut Patterns,
+) -> RouteTable {
+    let changed = old.len() + rules.len() - 2 * (difference.start + difference.end);
+    if changed > FEW.max(rules.len() / SHARE) {
+        return fresh(rules, patterns);
+    }
+    Builder::new(table.clone(), patterns).run(old, rules, difference)
 }
 
 struct Builder<'p> {
@@ -53,8 +83,8 @@ struct Builder<'p> {
 }
 
 impl<'p> Builder<'p> {
-    fn edit(previous: &RouteTable, patterns: &'p mut Patterns) -> Builder<'p> {
-        Builder { table: previous.clone(), patterns, unfinished: HashSet::new() }
+    fn new(table: RouteTable, patterns: &'p mut Patterns) -> Builder<'p> {
+        Builder { table, patterns, unfinished: HashSet::new() }
     }
 
     fn run(mut self, old: &[Rule], new: &[Rule], difference: &Difference) -> RouteTable {

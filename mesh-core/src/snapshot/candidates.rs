@@ -17,15 +17,16 @@ struct Cursor<'a> {
 pub(super) struct Candidates<'a> {
     ranks: &'a [u32],
     /// The best rule that matches without a test.
-    bound: u32,
     best: Option<Entry>,
+    /// Its rank, if it was needed yet: a lone candidate's is not.
+    bound: Option<u32>,
     /// A heap, lowest rank first, once `heapify` was called.
     cursors: SmallVec<[Cursor<'a>; 12]>,
 }
 
 impl<'a> Candidates<'a> {
     pub(super) fn new(ranks: &'a [u32]) -> Candidates<'a> {
-        Candidates { ranks, bound: u32::MAX, best: None, cursors: SmallVec::new() }
+        Candidates { ranks, best: None, bound: None, cursors: SmallVec::new() }
     }
 
     /// All lists of a node that hold for the path.
@@ -65,16 +66,28 @@ impl<'a> Candidates<'a> {
 
     fn offer(&mut self, entries: &'a [Entry]) {
         let Some(first) = entries.first() else { return };
+        if self.best.is_none() && first.unconditional() {
+            self.best = Some(*first);
+            return;
+        }
         let rank = self.rank(*first);
-        if rank >= self.bound {
+        if rank >= self.bound() {
             return;
         }
         if first.unconditional() {
-            self.bound = rank;
             self.best = Some(*first);
+            self.bound = Some(rank);
         } else {
             self.cursors.push(Cursor { rank, entries });
         }
+    }
+
+    fn bound(&mut self) -> u32 {
+        let bound = self.bound.unwrap_or_else(|| self.best.map_or(u32::MAX, |best| self.rank(best)));
+        if self.best.is_some() {
+            self.bound = Some(bound);
+        }
+        bound
     }
 
     fn rank(&self, entry: Entry) -> u32 {
@@ -83,7 +96,10 @@ impl<'a> Candidates<'a> {
 
     /// The first rule in order that passes; `test` is asked only of rules that have more conditions.
     pub(super) fn first(mut self, mut test: impl FnMut(Entry) -> bool) -> Option<Entry> {
-        let bound = self.bound;
+        if self.cursors.is_empty() {
+            return self.best;
+        }
+        let bound = self.bound();
         self.cursors.retain(|cursor| cursor.rank < bound);
         for at in (0..self.cursors.len() / 2).rev() {
             self.sift(at);
