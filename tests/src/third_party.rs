@@ -2,7 +2,7 @@
 //! schema is in the README there. Their addresses 127.0.10.x become addresses of this process; where a sample has
 //! Deployments only, the Pods and EndpointSlices that a cluster would have are made here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use mesh_core::testing::BackendSettings;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Saw};
 use crate::client::{Client, Request, Response, TlsOptions};
 use crate::process::{self, Meshgate};
 use crate::{case, certs, ports};
@@ -76,6 +76,8 @@ pub struct Call {
     pub path: Option<String>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub follow_redirects: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -197,7 +199,7 @@ impl Objects {
 
     /// Opens a listener for the calls of services, and binds the VirtualServices of the mesh to it: what a sidecar would do,
     /// done by a gateway.
-    pub fn bind_mesh_rules(&mut self, port: u16) {
+    pub fn bind_mesh_rules(&mut self, ports: &BTreeSet<u16>) {
         for document in &mut self.documents {
             if text(document, "/kind") == "VirtualService"
                 && let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut)
@@ -205,11 +207,12 @@ impl Objects {
                 spec.entry("gateways").or_insert_with(|| json!(["default/for-services"]));
             }
         }
-        let server = json!({ "port": { "number": port, "name": "http", "protocol": "HTTP" }, "hosts": ["*"] });
+        let server = |port: &u16| json!({ "port": { "number": port, "name": format!("http-{port}"), "protocol": "HTTP" }, "hosts": ["*"] });
+        let servers: Vec<Value> = ports.iter().map(server).collect();
         self.documents.push(json!({
             "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
             "metadata": { "name": "for-services", "namespace": "default" },
-            "spec": { "selector": { "istio": "ingressgateway" }, "servers": [server] },
+            "spec": { "selector": { "istio": "ingressgateway" }, "servers": servers },
         }));
     }
 
@@ -405,7 +408,15 @@ impl Running {
                 return verdict(expect, kind, None, &error);
             }
         };
-        match client.send(&plain(call)).await {
+        let mut request = plain(call);
+        let mut answer = client.send(&request).await;
+        if let (true, Ok(first)) = (call.follow_redirects, &answer)
+            && let Some(path) = first.header("location").and_then(|location| location.split(&call.host).nth(1))
+        {
+            path.clone_into(&mut request.path);
+            answer = client.send(&request).await;
+        }
+        match answer {
             Err(error) => verdict(expect, "connection_closed", None, &format!("{error:#}")),
             Ok(answer) => self.compare(expect, &answer),
         }
@@ -456,17 +467,47 @@ impl Running {
                 return Verdict::Fails(format!("answered by {:?}, not {backend}", self.hosts.get(from)));
             }
         }
-        if let (Some(protocol), Ok(saw)) = (
-            expect.upstream.get("protocol").and_then(Value::as_str),
-            serde_json::from_slice::<crate::backend::Saw>(&answer.body),
-        ) {
-            let wanted = if protocol.contains('2') { "HTTP/2.0" } else { "HTTP/1.1" };
-            if saw.protocol != wanted {
-                return Verdict::Fails(format!("the backend saw {}, not {protocol}", saw.protocol));
-            }
+        if let Ok(saw) = serde_json::from_slice::<Saw>(&answer.body)
+            && let Some(why) = upstream_differs(&expect.upstream, &saw)
+        {
+            return Verdict::Fails(why);
         }
         Verdict::Holds
     }
+}
+
+/// What of the request as the backend saw it is not as expected; only of what is looked at here.
+fn upstream_differs(expected: &Map<String, Value>, saw: &Saw) -> Option<String> {
+    for (key, value) in expected {
+        let seen = match key.as_str() {
+            "path" => saw.path.as_str(),
+            "host" => saw.authority.as_str(),
+            "protocol" => {
+                let wanted = if value.as_str()?.contains('2') { "HTTP/2.0" } else { "HTTP/1.1" };
+                if saw.protocol != wanted {
+                    return Some(format!("the backend saw {}, not {value}", saw.protocol));
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if value.as_str() != Some(seen) {
+            return Some(format!("the backend saw {key} {seen}, not {value}"));
+        }
+    }
+    for (name, value) in expected.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        let seen = crate::client::values(&saw.headers, name);
+        if !value.as_str().is_some_and(|value| seen.contains(&value)) {
+            return Some(format!("the backend saw {name}: {seen:?}, not {value}"));
+        }
+    }
+    for name in expected.get("headers_absent").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    {
+        if !crate::client::values(&saw.headers, name).is_empty() {
+            return Some(format!("the backend saw {name}"));
+        }
+    }
+    None
 }
 
 fn plain(call: &Call) -> Request {

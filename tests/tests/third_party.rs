@@ -1,6 +1,7 @@
 //! The third-party cases that lie beside the repository (`MESHGATE_CASES`, else `../shared/cases`), as far as they are about
 //! an edge gateway that reads Istio's API. Elsewhere these tests say so and pass.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use e2e::third_party::{self, Objects, Row, Running, Verdict};
@@ -143,7 +144,7 @@ async fn bookinfo_rules_of_the_mesh_hold_at_a_gateway_that_they_are_bound_to() {
             objects.add(&std::fs::read_to_string(cases.join("samples").join(file)).unwrap()).unwrap();
         }
         objects.deploy();
-        objects.bind_mesh_rules(9080);
+        objects.bind_mesh_rules(&BTreeSet::from([9080]));
         row.calls.retain(|call| objects.has_rules_for(&call.call.host));
         for call in &mut row.calls {
             call.role = Some("edge".to_owned());
@@ -152,6 +153,35 @@ async fn bookinfo_rules_of_the_mesh_hold_at_a_gateway_that_they_are_bound_to() {
         run(&row, &objects, &mut count).await;
     }
     count.finish("samples/bookinfo, rules of the mesh bound to a gateway");
+}
+
+/// The same with Istio's integration cases of VirtualServices: they are about rules, not about who applies them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn virtual_service_rows_hold_at_a_gateway_that_they_are_bound_to() {
+    let Some(cases) = cases() else { return };
+    let mut count = Count::default();
+    for mut row in rows(&cases.join("routing/integration-virtual-service.yaml")) {
+        let mut objects = Objects::new();
+        objects.add(&row.config).unwrap();
+        objects.bind_mesh_rules(&row.calls.iter().map(|call| call.call.port).collect());
+        let namespace = row.proxy.take().map_or_else(|| "default".to_owned(), |proxy| proxy.namespace);
+        for call in &mut row.calls {
+            // A sidecar knows short names of its namespace, a gateway full ones only.
+            let short = call.call.host.clone();
+            let (name, port) = short.split_once(':').map_or((short.as_str(), None), |(name, port)| (name, Some(port)));
+            if !name.contains('.') {
+                let full = format!("{name}.{namespace}.svc.cluster.local");
+                call.call.host = port.map_or_else(|| full.clone(), |port| format!("{full}:{port}"));
+                call.expect.location = call
+                    .expect
+                    .location
+                    .take()
+                    .map(|location| location.replace(&format!("//{name}"), &format!("//{full}")));
+            }
+        }
+        run(&row, &objects, &mut count).await;
+    }
+    count.finish("routing/integration-virtual-service.yaml, bound to a gateway");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
