@@ -161,7 +161,7 @@ async def echo(connection):
     async for message in connection:
         await connection.send(message)
 async def main():
-    async with websockets.serve(echo, "127.0.0.1", int(sys.argv[1]), max_size=None, compression=None):
+    async with websockets.serve(echo, "127.0.0.1", int(sys.argv[1]), max_size=None):
         await asyncio.get_running_loop().create_future()
 asyncio.run(main())
 """
