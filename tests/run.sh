@@ -2,14 +2,18 @@
 # All checks and tests of the project. Installs what it needs on a bare Debian, says what it does, stops at the first failure.
 #
 #   bash tests/run.sh            everything
-#   bash tests/run.sh STEP...    only these steps: tools format lint arch test fuzz conformance quickstart
+#   bash tests/run.sh STEP...    only these steps: tools format lint arch test conformance fuzz
 #
 # Test peers that are slow to build are kept outside the repository, in $MESHGATE_CACHE (default ~/.cache/meshgate), by version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CACHE="${MESHGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meshgate}"
-H2SPEC_VERSION=v2.2.1
+H2SPEC_VERSION=v2.2.1+incompatible
+GRPC_VERSION=v1.60.1
+KOSOKU_VERSION=0.1.0
+WEBSOCKETS_VERSION=15.0.1
+FUZZ_SECONDS="${FUZZ_SECONDS:-15}"
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 export MESHGATE_TOOLS="$CACHE/bin"
 
@@ -35,7 +39,7 @@ step_tools() {
     have cmake || packages+=(cmake)
     have cc || packages+=(gcc g++ make libc6-dev)
     have go || packages+=(golang-go)
-    have python3 || packages+=(python3)
+    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
     apt_install "${packages[@]}"
   fi
   if ! have cargo; then
@@ -45,12 +49,30 @@ step_tools() {
     . "$HOME/.cargo/env"
   fi
   mkdir -p "$MESHGATE_TOOLS"
-  if [ ! -x "$MESHGATE_TOOLS/h2spec-$H2SPEC_VERSION" ]; then
-    say "building h2spec $H2SPEC_VERSION (HTTP/2 conformance suite)"
-    GOBIN="$MESHGATE_TOOLS" GOFLAGS=-mod=mod go install "github.com/summerwind/h2spec/cmd/h2spec@$H2SPEC_VERSION"
-    mv "$MESHGATE_TOOLS/h2spec" "$MESHGATE_TOOLS/h2spec-$H2SPEC_VERSION"
-  fi
+  go_tool "h2spec-$H2SPEC_VERSION" h2spec "github.com/summerwind/h2spec/cmd/h2spec@$H2SPEC_VERSION"
+  go_tool "grpc-interop-client-$GRPC_VERSION" client "google.golang.org/grpc/interop/client@$GRPC_VERSION"
+  go_tool "grpc-interop-server-$GRPC_VERSION" server "google.golang.org/grpc/interop/server@$GRPC_VERSION"
   ln -sf "h2spec-$H2SPEC_VERSION" "$MESHGATE_TOOLS/h2spec"
+  ln -sf "grpc-interop-client-$GRPC_VERSION" "$MESHGATE_TOOLS/grpc-interop-client"
+  ln -sf "grpc-interop-server-$GRPC_VERSION" "$MESHGATE_TOOLS/grpc-interop-server"
+  local stamp="$CACHE/python/kosoku-$KOSOKU_VERSION-websockets-$WEBSOCKETS_VERSION"
+  if [ ! -e "$stamp" ]; then
+    say "installing kosoku $KOSOKU_VERSION (WebSocket conformance suite)"
+    python3 -m venv "$CACHE/python"
+    "$CACHE/python/bin/pip" install --quiet "kosoku==$KOSOKU_VERSION" "websockets==$WEBSOCKETS_VERSION"
+    touch "$stamp"
+  fi
+}
+
+# go_tool FILE BINARY PACKAGE: builds PACKAGE, whose binary is called BINARY, as FILE; once per version.
+go_tool() {
+  [ -x "$MESHGATE_TOOLS/$1" ] && return
+  say "building $1"
+  local build
+  build=$(mktemp -d)
+  GOBIN="$build" go install "$3"
+  mv "$build/$2" "$MESHGATE_TOOLS/$1"
+  rm -rf "$build"
 }
 
 step_format() { say "format"; cargo fmt --all --check; }
@@ -58,8 +80,30 @@ step_lint() { say "lint"; cargo clippy --workspace --all-targets --locked -- -D 
 step_arch() { say "walls"; cargo xtask arch; }
 step_test() { say "tests"; cargo test --workspace --locked; }
 
+step_conformance() {
+  say "conformance"
+  cargo build --locked -p gateway --bin meshgate
+  python3 tests/conformance/run.py --meshgate "${CARGO_TARGET_DIR:-target}/debug/meshgate" --tools "$MESHGATE_TOOLS" --python "$CACHE/python/bin"
+}
+
+# Coverage-guided, on the stable toolchain: the instrumentation is LLVM's, the engine libFuzzer's.
+step_fuzz() {
+  say "fuzz, $FUZZ_SECONDS s a target"
+  local out="${CARGO_TARGET_DIR:-target}/fuzz" target
+  RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1" \
+    cargo build --manifest-path tests/fuzz/Cargo.toml --target-dir "$out" --target "$(rustc -vV | sed -n 's/host: //p')"
+  for target in h1_request h1_response yaml_parse; do
+    echo "-- $target"
+    "$out/$(rustc -vV | sed -n 's/host: //p')/debug/$target" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -print_final_stats=1 2>"$out/$target.log" || {
+      tail -n 60 "$out/$target.log"
+      return 1
+    }
+    grep -E 'number_of_executed_units|peak_rss' "$out/$target.log"
+  done
+}
+
 if [ $# = 0 ]; then
-  set -- tools format lint arch test
+  set -- tools format lint arch test conformance fuzz
 fi
 for step in "$@"; do
   if ! declare -F "step_$step" >/dev/null; then

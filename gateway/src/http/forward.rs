@@ -59,6 +59,9 @@ impl Engine {
     ) -> After {
         rewrite(rule, forward, split, exchange);
         let timeout = effective_timeout(forward.timeout, exchange);
+        if exchange.grpc {
+            tell_grpc_timeout(timeout, exchange);
+        }
         let mut deadline: Deadline = timeout.map(|timeout| Box::pin(sleep_until((exchange.started + timeout).into())));
         let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
         let (mut attempt, mut stale) = (1, 0);
@@ -115,14 +118,14 @@ impl Engine {
         deadline: &mut Deadline,
     ) -> Tried {
         exchange.outcome.endpoint = Some(endpoint.clone());
-        let _active = endpoint.enter();
+        let active = endpoint.enter();
         let lease = match until(deadline, self.pools.acquire(cluster, endpoint)).await {
             None => return Tried::Failed(Failure::Timeout),
             Some(Err(error)) => return Tried::NotConnected(error),
             Some(Ok(lease)) => lease,
         };
         let sent = Instant::now();
-        match lease {
+        let mut tried = match lease {
             Lease::H1(lease) => {
                 exchange.outcome.upstream_local = lease.local;
                 self.attempt_h1(lease, split, exchange, client, deadline, sent).await
@@ -131,7 +134,11 @@ impl Engine {
                 exchange.outcome.upstream_local = lease.local;
                 self.attempt_h2(lease, split, exchange, client, deadline, sent).await
             }
+        };
+        if let Tried::Done(After::Tunnel(tunnel)) = &mut tried {
+            tunnel.count(active);
         }
+        tried
     }
 
     async fn attempt_h1<D: Downstream>(
@@ -388,6 +395,20 @@ fn effective_timeout(route: Option<Duration>, exchange: &Exchange) -> Option<Dur
     match (route, asked) {
         (Some(route), Some(asked)) => Some(route.min(asked)),
         (route, asked) => route.or(asked),
+    }
+}
+
+/// The upstream hears the timeout that applies, in place of one that is longer or makes no sense.
+fn tell_grpc_timeout(timeout: Option<Duration>, exchange: &mut Exchange) {
+    const GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
+    let headers = &mut exchange.head.headers;
+    let Some(asked) = headers.get(&GRPC_TIMEOUT) else { return };
+    if grpc_status::parse_timeout(asked.as_bytes()).is_some_and(|asked| Some(asked) == timeout) {
+        return;
+    }
+    match timeout.and_then(|timeout| http::HeaderValue::try_from(grpc_status::format_timeout(timeout)).ok()) {
+        Some(value) => drop(headers.insert(GRPC_TIMEOUT, value)),
+        None => drop(headers.remove(&GRPC_TIMEOUT)),
     }
 }
 

@@ -19,8 +19,6 @@ static X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-atte
 static X_ENVOY_EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 static X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 static X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
-static X_ENVOY_DECORATOR_OPERATION: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
-static X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 
 /// What is known of the client's connection. Made once per connection: it holds prepared values.
 #[derive(Clone, Debug)]
@@ -104,17 +102,6 @@ pub fn forward(headers: &mut HeaderMap, to: &Try<'_>) {
             headers.insert(name, value);
         }
     }
-}
-
-/// Names the route for tracing: `echo.default.svc.cluster.local:80/prefix*`.
-pub fn name_operation(headers: &mut HeaderMap, operation: HeaderValue) {
-    headers.insert(&X_ENVOY_DECORATOR_OPERATION, operation);
-}
-
-/// Makes an accepted request that of a mirror: the address stands there twice, and it counts as internal.
-pub fn mirror(headers: &mut HeaderMap, client: &Client) {
-    append_peer(headers, client);
-    headers.insert(&X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
 }
 
 /// What a request has of the headers that concern us.

@@ -151,27 +151,15 @@ fn every_try_is_counted() {
         original_host: Some("x.example"),
     };
     forward(&mut headers, &second);
-    name_operation(&mut headers, HeaderValue::from_static("echo:80/*"));
     assert_eq!(
         lines(&headers),
         [
             "x-envoy-attempt-count: 2",
-            "x-envoy-decorator-operation: echo:80/*",
             "x-envoy-expected-rq-timeout-ms: 1500",
             "x-envoy-original-host: x.example",
             "x-envoy-original-path: /a?b",
         ]
     );
-}
-
-#[test]
-fn mirrors_name_the_peer_twice() {
-    let client = client("127.0.0.1", false, 0);
-    let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
-    accept(&mut headers, &client);
-    mirror(&mut headers, &client);
-    assert_eq!(headers["x-forwarded-for"], "1.1.1.1,127.0.0.1,127.0.0.1");
-    assert_eq!(headers["x-envoy-internal"], "true");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use mesh_core::lb::ActiveGuard;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
@@ -18,7 +19,9 @@ pub struct Tunnel {
     io: upstream::Stream,
     leftover: Bytes,
     /// Counts the connection as open for as long as it is.
-    _open: Box<dyn Send + Sync>,
+    open: Box<dyn Send + Sync>,
+    /// Counts as a request in flight at its endpoint.
+    active: Option<ActiveGuard>,
 }
 
 /// How many bytes went through.
@@ -32,13 +35,18 @@ pub struct Moved {
 impl Tunnel {
     /// `leftover`: what was read behind the head of the answer.
     pub fn new(io: upstream::Stream, leftover: impl Into<Bytes>, open: Box<dyn Send + Sync>) -> Self {
-        Self { io, leftover: leftover.into(), _open: open }
+        Self { io, leftover: leftover.into(), open, active: None }
+    }
+
+    /// Keeps the endpoint's count up for as long as the tunnel is open.
+    pub fn count(&mut self, active: ActiveGuard) {
+        self.active = Some(active);
     }
 
     /// Runs until both directions are closed.
     pub async fn run(self, client: Stream, leftover: impl Into<Bytes>) -> Moved {
         let mut client = Replayed { io: client, first: leftover.into() };
-        let Tunnel { io, leftover, _open } = self;
+        let Tunnel { io, leftover, open: _open, active: _active } = self;
         let mut upstream = Replayed { io, first: leftover };
         match copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await {
             Ok((received, sent)) => Moved { received, sent, error: None },
