@@ -289,6 +289,7 @@ def main():
     parser.add_argument("--peers", default="meshgate,envoy,haproxy,nginx")
     options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="meshgate-peers-")
+    os.chmod(folder, 0o755)  # nginx workers drop root
     processes = []
     try:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem",
