@@ -12,3 +12,9 @@ pub mod fixture;
 pub mod ports;
 pub mod process;
 pub mod third_party;
+
+/// A line that is seen also when a test passes (the test harness captures `println!` only).
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,7 +1,7 @@
 //! The process as its operator sees it: command line, exit codes, readiness, admin pages, stopping.
 
 use e2e::backend::Backend;
-use e2e::client::{self, Client, H1, Request};
+use e2e::client::{self, Client, H1, H2, Request};
 use e2e::fixture::{Edge, eventually};
 use e2e::ports;
 use e2e::process::{self, Meshgate};
@@ -113,6 +113,37 @@ async fn stopping_lets_requests_end() {
     client.write(b"6\r\nsecond\r\n0\r\n\r\n").await.unwrap();
     assert_eq!(client.read_chunk().await.unwrap().unwrap(), b"second");
     assert!(client.read_chunk().await.unwrap().is_err(), "the last chunk");
+    let status = tokio::task::spawn_blocking(move || edge.meshgate.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_tells_http2_clients_and_lets_streams_end() {
+    let (backend, _) = Backend::mirror().await.unwrap();
+    let mut edge = Edge::start(&[("a.example", backend.address, "http")]).await.unwrap();
+    let client = H2::handshake(client::connect(edge.http, None).await.unwrap().0).await.unwrap();
+    let request = Request { method: "POST".to_owned(), ..Request::get("a.example", "/") };
+    let mut sender = client.sender.clone().ready().await.unwrap();
+    let (answer, mut up) = sender.send_request(client.head(&request).unwrap(), false).unwrap();
+    up.send_data(bytes::Bytes::from_static(b"first"), false).unwrap();
+    let mut down = answer.await.unwrap().into_body();
+    assert_eq!(down.data().await.unwrap().unwrap(), "first");
+    edge.meshgate.terminate().unwrap();
+    // GOAWAY: no new stream on this connection.
+    let end = std::time::Instant::now() + client::DEADLINE;
+    while let Ok(mut sender) = client.sender.clone().ready().await {
+        let asked = sender.send_request(client.head(&Request::get("a.example", "/")).unwrap(), true);
+        let refused = match asked {
+            Ok((answer, _)) => answer.await.is_err(),
+            Err(_) => true,
+        };
+        if refused {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "new streams are served on and on");
+    }
+    up.send_data(bytes::Bytes::from_static(b"second"), true).unwrap();
+    assert_eq!(down.data().await.unwrap().unwrap(), "second");
     let status = tokio::task::spawn_blocking(move || edge.meshgate.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
 }

@@ -259,7 +259,7 @@ async fn each_is_refused_clearly_or_forwarded_cleanly() {
             wrong.push(format!("{name}: {why}"));
         }
     }
-    println!("{} of {} rows of malformed requests", rows.len() - wrong.len(), rows.len());
+    e2e::say(&format!("{} of {} rows of malformed requests", rows.len() - wrong.len(), rows.len()));
     assert!(wrong.is_empty(), "{} of {} rows:\n{}\n{}", wrong.len(), rows.len(), wrong.join("\n"), edge.meshgate.log());
     // It still serves.
     assert_eq!(client::get(edge.http, "a.example", "/").await.unwrap().status, 200);
@@ -290,4 +290,33 @@ async fn rubbish_behind_a_request_spoils_only_what_follows() {
     assert_eq!(client.read_response("GET").await.unwrap().status, 200);
     assert_eq!(client.read_response("GET").await.unwrap().status, 400);
     assert_eq!(backend.requests(), 1);
+}
+
+/// From the first byte, silence: what comes, and after how long.
+async fn silence(edge: &Edge, address: std::net::SocketAddr, bytes: &[u8]) -> (Vec<u8>, Duration) {
+    let started = std::time::Instant::now();
+    let mut client = H1::new(client::connect(address, None).await.unwrap().0);
+    client.write(bytes).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(40), client.read_to_end()).await;
+    let read = read.unwrap_or_else(|_| panic!("{bytes:?} is waited for without end\n{}", edge.meshgate.log()));
+    (read.unwrap_or_default(), started.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_head_and_half_a_handshake_are_waited_for_a_while() {
+    let backend = Backend::echo("a").await.unwrap();
+    let edge = Edge::start(&[("a.example", backend.address, "http")]).await.unwrap();
+    let (first, (second, patience), (hello, hello_patience)) = tokio::join!(
+        silence(&edge, edge.http, b"GET /slow HTTP/1.1\r\nhost: a.exa"),
+        silence(&edge, edge.http, b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\nGET /slow HT"),
+        silence(&edge, edge.https, b"\x16\x03\x01\x02\x00\x01\x00"),
+    );
+    let (first, first_patience) = first;
+    assert!(first.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&first));
+    let second = String::from_utf8_lossy(&second).into_owned();
+    assert!(second.starts_with("HTTP/1.1 200 ") && second.contains("HTTP/1.1 408 "), "{second}");
+    assert!(!hello.starts_with(b"HTTP/"), "{hello:?}");
+    for waited in [first_patience, patience, hello_patience] {
+        assert!((10..=32).contains(&waited.as_secs()), "{waited:?}");
+    }
 }

@@ -21,7 +21,7 @@ fn quickstart() -> Command {
 #[test]
 fn the_page_comes_over_http_and_https_and_a_changed_rule_shows() {
     if !Path::new("/usr/bin/curl").exists() {
-        println!("skipped: no curl");
+        e2e::say("skipped: no curl");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -37,7 +37,7 @@ fn the_page_comes_over_http_and_https_and_a_changed_rule_shows() {
 #[test]
 fn a_port_in_use_is_named() {
     if !Path::new("/usr/bin/curl").exists() {
-        println!("skipped: no curl");
+        e2e::say("skipped: no curl");
         return;
     }
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -143,7 +143,7 @@ async fn a_hundred_mebibytes_each_way_in_flat_memory() {
     assert_eq!(length, 100 * MIB);
 
     let after = edge.meshgate.memory_kib("VmHWM").unwrap();
-    println!("memory: {before} KiB before, {after} KiB at most");
+    e2e::say(&format!("memory: {before} KiB before, {after} KiB at most"));
     assert!(after < before + 8 * 1024, "{before} KiB -> {after} KiB");
 }
 
@@ -167,7 +167,7 @@ async fn a_hundred_mebibytes_over_http2_and_tls() {
     }
     assert_eq!(length, 100 * MIB);
     let after = edge.meshgate.memory_kib("VmHWM").unwrap();
-    println!("memory: {before} KiB before, {after} KiB at most");
+    e2e::say(&format!("memory: {before} KiB before, {after} KiB at most"));
     assert!(after < before + 12 * 1024, "{before} KiB -> {after} KiB");
 }
 

@@ -77,7 +77,10 @@ async fn changes_under_load_fail_nothing_and_drop_nothing() {
     let _ = std::fs::remove_file(edge.config().join("c.yaml"));
     edge.wait_for("c.example", "/", |answer| answer.status == 404).await.unwrap();
     let after = (edge.meshgate.memory_kib("VmRSS").unwrap(), edge.meshgate.open_files().unwrap());
-    println!("{changes} changes, {} requests, 0 failed; {before:?} -> {after:?}", answered.load(Ordering::Relaxed));
+    e2e::say(&format!(
+        "{changes} changes, {} requests, 0 failed; {before:?} -> {after:?}",
+        answered.load(Ordering::Relaxed)
+    ));
     assert!(one.requests() > 0 && two.requests() > 0, "both backends were in force");
     assert!(after.0 < before.0 + 16 * 1024, "memory: {before:?} -> {after:?}");
     assert!(after.1 < before.1 + 20, "descriptors: {before:?} -> {after:?}");

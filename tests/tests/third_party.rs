@@ -12,7 +12,7 @@ const NOT_BUILT: &[&str] = &["MESH0005", "MESH0115", "MESH0116", "MESH0124"];
 fn cases() -> Option<PathBuf> {
     let folder = third_party::folder();
     if folder.is_none() {
-        println!("skipped: there are no third-party cases beside the repository");
+        e2e::say("skipped: there are no third-party cases beside the repository");
     }
     folder
 }
@@ -38,7 +38,7 @@ impl Count {
             self.not_built.len()
         );
         for row in &self.not_built {
-            println!("  not built: {row}");
+            e2e::say(&format!("  not built: {row}"));
         }
         assert!(self.fail.is_empty(), "{} rows of {what} fail:\n{}", self.fail.len(), self.fail.join("\n"));
     }
@@ -101,7 +101,7 @@ fn every_file_of_bookinfo_networking_loads_without_an_error() {
         assert!(errors.is_empty() && !parsed.objects.is_empty(), "{}: {errors:#?}", path.display());
         checked += 1;
     }
-    println!("{checked} files of samples/bookinfo/networking load without an error");
+    e2e::say(&format!("{checked} files of samples/bookinfo/networking load without an error"));
     assert!(checked > 15);
 }
 
