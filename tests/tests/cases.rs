@@ -87,10 +87,10 @@ impl Report {
 
     fn finish(&self) {
         let Report { runner, cases, held, failed, unseen } = self;
-        println!(
+        e2e::say(&format!(
             "{runner}: {cases} cases, {held} expectations held, {} cases failed; not seen: {unseen:?}",
             failed.len()
-        );
+        ));
         assert!(failed.is_empty(), "{} of {cases} cases failed ({runner}):\n{}", failed.len(), failed.join("\n"));
     }
 }

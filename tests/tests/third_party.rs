@@ -31,12 +31,12 @@ struct Count {
 
 impl Count {
     fn finish(&self, what: &str) {
-        println!(
+        e2e::say(&format!(
             "{what}: {} rows hold, {} fail, {} need what is not built yet",
             self.hold,
             self.fail.len(),
             self.not_built.len()
-        );
+        ));
         for row in &self.not_built {
             e2e::say(&format!("  not built: {row}"));
         }
