@@ -29,7 +29,7 @@ impl Live {
 /// A cluster's state that survives swaps.
 pub struct LiveCluster {
     pub destination: Arc<Destination>,
-    /// Changes without a new generation.
+    /// Changes without a new generation; what changes together with the tables belongs to the new generation only.
     pub endpoints: Arc<ArcSwap<EndpointSet>>,
     pub balancer: Arc<Balancer>,
     /// For pools: the same as long as connections may be shared, that is for one key and protocol; never reused.

@@ -188,8 +188,9 @@ impl Store {
         let set = Arc::new(set);
         let changes = Changed::between(&self.set, &set);
         self.other_diagnostics = self.set_access_log();
-        self.clusters.fill_endpoints(&set).await;
-        if changes.only_endpoints() && self.generation > 0 {
+        let tables_stay = changes.only_endpoints() && self.generation > 0;
+        self.clusters.fill_endpoints(&set, !tables_stay).await;
+        if tables_stay {
             self.set = set;
             self.note(begun, None, &changes);
             return;
@@ -210,6 +211,7 @@ impl Store {
             Ok(compiled) => compiled,
             Err(error) => {
                 tracing::error!(%error, "the configuration could not be compiled; the last one stays in force");
+                self.clusters.take_back();
                 return;
             }
         };

@@ -119,6 +119,25 @@ async fn endpoints_alone_need_no_generation() {
 }
 
 #[tokio::test]
+async fn endpoints_that_change_with_the_tables_are_part_of_the_new_ones_only() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001)]).into()).await;
+    let before = store.cells.live.load_full();
+    let mut moved = configuration(&[("a", 1, 1001), ("b", 1, 1001)]);
+    moved.set.endpoints.remove("a");
+    store.apply(moved.into()).await;
+    let after = store.cells.live.load_full();
+    assert_eq!(after.snapshot.generation, 2);
+    assert_eq!((ports(&before, "a"), ports(&after, "a"), ports(&after, "b")), (vec![1001], vec![], vec![1001]));
+    let id = |live: &Live| live.clusters.iter().find(|cluster| &*cluster.destination.key == "a").unwrap().id;
+    assert_eq!(id(&before), id(&after), "its connections are kept");
+    let mut batch = Batch::default();
+    batch.add(Update::Endpoints(vec![endpoints("a", 1002)]));
+    store.apply(batch).await;
+    assert_eq!(ports(&after, "a"), [1002], "in the tables that are served");
+}
+
+#[tokio::test]
 async fn clusters_survive_by_key() {
     let mut store = store(StoreOptions::default());
     store.apply(configuration(&[("a", 1, 1001), ("b", 1, 1002)]).into()).await;

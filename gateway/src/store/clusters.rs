@@ -52,7 +52,9 @@ impl Clusters {
 
     /// Brings the endpoints of all destinations up to date; those that are not in the tables yet, too. Cells of destinations that
     /// are gone are dropped at the next call, when nobody new can look into them.
-    pub async fn fill_endpoints(&mut self, set: &ResourceSet) {
+    ///
+    /// `apart`: the tables change with them. Requests of the tables that are served keep the endpoints that belong to those.
+    pub async fn fill_endpoints(&mut self, set: &ResourceSet, apart: bool) {
         self.cells.retain(|key, _| set.destinations.contains_key(key) || self.clusters.contains_key(key));
         let mut names = Vec::new();
         for key in set.destinations.keys() {
@@ -69,14 +71,25 @@ impl Clusters {
             cell.from = endpoints.cloned();
             match endpoints {
                 Some(endpoints) if has_names(endpoints) => names.push(endpoints.clone()),
-                _ => cell.store(&sockets(endpoints)),
+                _ => cell.put(&sockets(endpoints), apart),
             }
         }
-        self.resolve(names).await;
+        self.resolve(names, apart).await;
+    }
+
+    /// The tables that were to come with the last [`Self::fill_endpoints`] do not come: what is served stays filled.
+    pub fn take_back(&mut self) {
+        for (key, cluster) in &self.clusters {
+            if let Some(cell) = self.cells.get_mut(key)
+                && !Arc::ptr_eq(&cell.set, &cluster.endpoints)
+            {
+                *cell = Cell { from: None, set: cluster.endpoints.clone() };
+            }
+        }
     }
 
     /// All at once, so that the slowest name decides.
-    async fn resolve(&mut self, names: Vec<Arc<Endpoints>>) {
+    async fn resolve(&mut self, names: Vec<Arc<Endpoints>>, apart: bool) {
         let mut tasks = tokio::task::JoinSet::new();
         for endpoints in names {
             let (resolver, wait) = (self.resolver.clone(), self.resolve_wait);
@@ -86,8 +99,10 @@ impl Clusters {
             });
         }
         while let Some(resolved) = tasks.join_next().await {
-            if let Ok(resolved) = resolved {
-                self.store(&resolved);
+            if let Ok(resolved) = resolved
+                && let Some(cell) = self.cells.get_mut(&resolved.endpoints.key)
+            {
+                cell.put(&resolved.addresses, apart);
             }
         }
     }
@@ -107,16 +122,13 @@ impl Clusters {
     }
 
     /// A name that does not resolve any more keeps its addresses.
-    pub fn refreshed(&self, set: &ResourceSet, resolved: Resolved) {
+    pub fn refreshed(&mut self, set: &ResourceSet, resolved: Resolved) {
         let current = set.endpoints.get(&resolved.endpoints.key);
-        if !resolved.addresses.is_empty() && current.is_some_and(|current| Arc::ptr_eq(current, &resolved.endpoints)) {
-            self.store(&resolved);
-        }
-    }
-
-    fn store(&self, resolved: &Resolved) {
-        if let Some(cell) = self.cells.get(&resolved.endpoints.key) {
-            cell.store(&resolved.addresses);
+        if !resolved.addresses.is_empty()
+            && current.is_some_and(|current| Arc::ptr_eq(current, &resolved.endpoints))
+            && let Some(cell) = self.cells.get_mut(&resolved.endpoints.key)
+        {
+            cell.put(&resolved.addresses, false);
         }
     }
 
@@ -128,8 +140,13 @@ impl Clusters {
     }
 
     fn one(&mut self, destination: &Arc<Destination>) -> Arc<LiveCluster> {
+        let cell =
+            self.cells.entry(destination.key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
         let old = self.clusters.get(&destination.key);
-        if let Some(old) = old.filter(|old| Arc::ptr_eq(&old.destination, destination)) {
+        let same = |old: &&Arc<LiveCluster>| {
+            Arc::ptr_eq(&old.destination, destination) && Arc::ptr_eq(&old.endpoints, &cell.set)
+        };
+        if let Some(old) = old.filter(same) {
             return old.clone();
         }
         let same_protocol = old.filter(|old| old.destination.protocol == destination.protocol);
@@ -144,18 +161,21 @@ impl Clusters {
         let same_balancing = old.filter(|old| old.destination.balancing == destination.balancing);
         let balancer =
             same_balancing.map_or_else(|| Arc::new(Balancer::new(destination.balancing)), |old| old.balancer.clone());
-        let cell =
-            self.cells.entry(destination.key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
         Arc::new(LiveCluster { destination: destination.clone(), endpoints: cell.set.clone(), balancer, id })
     }
 }
 
 impl Cell {
-    fn store(&self, addresses: &[(Endpoint, SocketAddr)]) {
-        let previous = self.set.load();
+    /// `apart`: those who look into the set now do not see the change.
+    fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool) {
+        let previous = self.set.load_full();
         let new = EndpointSet::build(addresses, Some(&previous));
-        let same = new.iter().map(Arc::as_ptr).eq(previous.iter().map(Arc::as_ptr));
-        if !same {
+        if new.iter().map(Arc::as_ptr).eq(previous.iter().map(Arc::as_ptr)) {
+            return;
+        }
+        if apart {
+            self.set = Arc::new(ArcSwap::from_pointee(new));
+        } else {
             self.set.store(Arc::new(new));
         }
     }
