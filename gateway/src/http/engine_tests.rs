@@ -292,7 +292,8 @@ async fn a_body_without_length_is_chunked_and_trailers_need_te() {
 
 #[tokio::test]
 async fn interim_answers_pass_and_an_unasked_101_does_not() {
-    let answer = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    let answer =
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nkeep-alive: timeout=5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
     let rig = Rig::new(&[raw_backend(answer).await], UpstreamProtocol::Http1);
     let got = rig.ask(&get("/")).await;
     assert!(got.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 "), "{got}");
@@ -377,6 +378,29 @@ async fn a_dead_idle_connection_is_replaced_without_a_word() {
 }
 
 #[tokio::test]
+async fn an_empty_chunked_body_is_complete_in_the_second_try_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut io, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let head = read_head(&mut io).await.unwrap();
+                if head.contains("chunked") {
+                    assert_eq!(read_head(&mut io).await.unwrap(), "0\r\n\r\n");
+                }
+                let _ = io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                let _ = io.read_u8().await;
+            });
+        }
+    });
+    let rig = Rig::new(&[address], UpstreamProtocol::Http1);
+    assert!(rig.ask(&get("/")).await.starts_with("HTTP/1.1 200 "));
+    let put = "PUT / HTTP/1.1\r\nHost: x.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert!(rig.ask(put).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn large_bodies_flow_both_ways() {
     let rig = Rig::new(&[echo_backend().await], UpstreamProtocol::Http1);
     let mut client = rig.connect(false).await;
@@ -420,6 +444,58 @@ async fn http2_streams_and_trailers_pass() {
     assert_eq!(body.data().await.unwrap().unwrap(), Bytes::from_static(&[0, 0, 0, 0, 1, 9]));
     assert!(body.data().await.is_none());
     assert_eq!(body.trailers().await.unwrap().unwrap().get("grpc-status").unwrap(), "0");
+}
+
+/// Answers one HTTP/2 stream with 200 and these headers, and leaves the rest to the test.
+async fn one_stream(headers: &'static [(&'static str, &'static str)]) -> (SocketAddr, Streams) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (give, streams) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (io, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(io).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let mut response = http::Response::builder();
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            let _ = give.send(respond.send_response(response.body(()).unwrap(), false).unwrap());
+        }
+    });
+    (address, streams)
+}
+
+type Streams = tokio::sync::mpsc::UnboundedReceiver<h2::SendStream<Bytes>>;
+
+#[tokio::test]
+async fn a_cancelled_stream_is_cancelled_upstream_although_the_answer_is_quiet() {
+    let (address, mut streams) = one_stream(&[]).await;
+    let rig = Rig::new(&[address], UpstreamProtocol::Http2);
+    let mut client = h2_client(&rig).await;
+    let request = Request::get("http://x.example/watch").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+    let mut upstream = streams.recv().await.unwrap();
+    drop(response);
+    let reset = tokio::time::timeout(PATIENCE, std::future::poll_fn(|cx| upstream.poll_reset(cx))).await;
+    assert_eq!(reset.unwrap().unwrap(), h2::Reason::CANCEL);
+}
+
+#[tokio::test]
+async fn an_answer_of_length_zero_may_end_after_its_head() {
+    let (address, mut streams) = one_stream(&[("content-length", "0")]).await;
+    let rig = Rig::new(&[address], UpstreamProtocol::Http2);
+    let mut client = h2_client(&rig).await;
+    let request = Request::get("http://x.example/").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+    assert_eq!(response.headers()["content-length"], "0");
+    streams.recv().await.unwrap().send_data(Bytes::new(), true).unwrap();
+    let mut body = response.into_body();
+    while let Some(data) = tokio::time::timeout(PATIENCE, body.data()).await.unwrap() {
+        assert!(data.unwrap().is_empty());
+    }
+    assert!(body.trailers().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::h1_stream::H1Upstream;
 use super::h2_stream::H2Upstream;
-use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Upstream, UpstreamError};
+use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, Upstream, UpstreamError};
 use super::pump::{Direction, PumpError};
 use super::tunnel::Tunnel;
 use super::{forwarded, grpc_status, hop_by_hop, path, upstream_request};
@@ -153,6 +153,10 @@ impl Engine {
         let mut upload = new_upload(exchange, client);
         let mut upstream = H1Upstream::new(&mut lease.codec);
         upstream_request::send_h1(exchange, &mut upstream);
+        if upload.is_ended() {
+            // Also a body that turned out to be empty in a try before.
+            let _ = upstream.finish();
+        }
         let head = self.await_head(&mut upload, exchange, client, &mut upstream, deadline).await;
         let tried = match head {
             Ok(head) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
@@ -238,7 +242,9 @@ impl Engine {
             if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(head);
             }
-            client.send_informational(head.status, head.headers);
+            let mut headers = head.headers;
+            hop_by_hop::clean_response(&mut headers);
+            client.send_informational(head.status, headers);
             if poll_fn(|cx| client.poll_flush(cx)).await.is_err() {
                 return Err(Early::Client(DownstreamError::Gone));
             }
@@ -248,7 +254,7 @@ impl Engine {
     /// A try that ended before its answer began.
     fn before_head(&self, early: Early, reused: bool, upload: &Direction, exchange: &Exchange) -> Tried {
         // Nothing of the body was taken from the client, so the same request can be sent again.
-        let untouched = upload.bytes == 0 && (upload.is_ended() || exchange.head.body == BodySize::Empty);
+        let untouched = !upload.moved;
         match early {
             Early::Client(DownstreamError::Gone) => Tried::Failed(Failure::ClientGone),
             Early::Client(DownstreamError::Malformed { status, detail }) => {
@@ -308,6 +314,10 @@ impl Engine {
                 Poll::Ready(Err(PumpError::Read(error))) => return Poll::Ready(Err(Cut::Upstream(error))),
                 Poll::Ready(Err(PumpError::Write(_))) => return Poll::Ready(Err(Cut::Client)),
                 Poll::Pending => {}
+            }
+            // An answer that is quiet for long writes nothing that could fail: a client that cancels it must still be heard.
+            if upload.is_ended() && client.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Cut::Client));
             }
             match deadline {
                 Some(timer) => timer.as_mut().poll(cx).map(|()| Err(Cut::Timeout)),

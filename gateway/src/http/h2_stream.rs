@@ -204,7 +204,10 @@ impl Downstream for H2Downstream {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.respond.poll_reset(cx).map(|_| ())
+        match &mut self.sender {
+            Some(sender) => sender.poll_reset(cx).map(|_| ()),
+            None => self.respond.poll_reset(cx).map(|_| ()),
+        }
     }
 
     fn abort(&mut self) {
@@ -317,7 +320,8 @@ impl Upstream for H2Upstream {
             match parts.headers.get(http::header::CONTENT_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse().ok()))
             {
                 _ if receiver.done => BodySize::Empty,
-                None => BodySize::Unknown,
+                // The stream goes on: trailers may come, and the client's stream must not end with the head.
+                None | Some(Some(0)) => BodySize::Unknown,
                 Some(Some(length)) => BodySize::Known(length),
                 Some(None) => return Poll::Ready(Err(UpstreamError::Protocol)),
             };

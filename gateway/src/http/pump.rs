@@ -22,6 +22,8 @@ pub struct Direction {
     ended: bool,
     /// And has left it.
     flushed: bool,
+    /// A piece was taken from the source, trailers included.
+    pub moved: bool,
     /// Body bytes moved so far.
     pub bytes: u64,
     /// gRPC messages seen so far, when counted.
@@ -93,6 +95,7 @@ impl Direction {
     }
 
     fn observe(&mut self, frame: &Frame) {
+        self.moved = true;
         match frame {
             Frame::Data(data) => {
                 self.bytes += data.len() as u64;
