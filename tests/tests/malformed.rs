@@ -1,4 +1,4 @@
-//! What clients may send wrong on HTTP/1.1 (the table of ENVOY.md section 4, column "we should"): each is a clear 4xx or 5xx
+//! What clients may send wrong on HTTP/1.1: each is a clear 4xx or 5xx
 //! and the end of the connection, or is forwarded cleanly; never a hang, a panic, or a guess.
 
 use std::time::Duration;

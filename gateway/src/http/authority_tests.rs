@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// ENVOY.md section 1, paragraph "Host".
+/// What Envoy takes as a host, and where we are stricter.
 #[test]
 fn accepted() {
     for (text, host, port) in [

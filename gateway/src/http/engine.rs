@@ -195,7 +195,7 @@ impl Engine {
     }
 }
 
-/// Methods and targets that are not forwarded whatever the rules say (ENVOY.md section 4, rows 39, 40, 42).
+/// Methods and targets that are not forwarded whatever the rules say (as Envoy; TRACE is refused besides).
 fn check_method(exchange: &Exchange) -> Result<(), Failure> {
     let head = &exchange.head;
     if head.method == Method::CONNECT || head.target == "*" {

@@ -499,6 +499,19 @@ async fn an_answer_of_length_zero_may_end_after_its_head() {
 }
 
 #[tokio::test]
+async fn an_http2_client_gets_what_came_before_the_cut() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
+    let rig = Rig::new(&[raw_backend(answer).await], UpstreamProtocol::Http1);
+    let mut client = h2_client(&rig).await;
+    let (response, _) = client.send_request(Request::get("http://x.example/").body(()).unwrap(), true).unwrap();
+    let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), Bytes::from_static(b"ok"));
+    assert!(body.data().await.unwrap().unwrap_err().is_reset());
+}
+
+#[tokio::test]
 async fn grpc_clients_get_grpc_statuses() {
     let rig = Rig::new(&[], UpstreamProtocol::Http2);
     let mut client = h2_client(&rig).await;

@@ -1,4 +1,4 @@
-//! The one table that turns a failure into status, response flag, details and body (ENVOY.md section 3, ISTIO.md 1.2.10).
+//! The one table that turns a failure into status, response flag, details and body, in the words of Envoy.
 
 use std::borrow::Cow;
 

@@ -492,7 +492,7 @@ fn note_end<D: Downstream>(
     end: Result<(), Cut>,
     upload: &Direction,
     download: Direction,
-    client: &mut D,
+    client: &D,
     exchange: &mut Exchange,
 ) -> Tried {
     let outcome = &mut exchange.outcome;
@@ -509,7 +509,6 @@ fn note_end<D: Downstream>(
         Ok(()) => return Tried::Done(After::Close),
         Err(cut) => cut,
     };
-    client.abort();
     Tried::Done(match cut {
         Cut::Client => client_gone(exchange),
         Cut::Timeout => {

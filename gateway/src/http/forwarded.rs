@@ -1,5 +1,5 @@
 //! What the gateway tells upstreams about the client, and clients about itself: the headers of Envoy and Istio
-//! (ENVOY.md sections 1 and 2, ISTIO.md 1.0). What only proxies may say is never taken from a client.
+//! (as Envoy does at an Istio gateway). What only proxies may say is never taken from a client.
 
 use std::net::IpAddr;
 use std::time::Duration;

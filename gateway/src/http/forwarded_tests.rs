@@ -26,7 +26,7 @@ fn a_plain_request_is_told_who_sent_it() {
     assert_eq!(origin, Origin { address: "127.0.0.1".parse().unwrap(), https: false });
 }
 
-/// ENVOY.md section 1, rows "x-forwarded-for", "x-forwarded-proto", "removed from the client".
+/// What Envoy at an Istio gateway does with `x-forwarded-*`, and what it takes from clients.
 #[test]
 fn what_a_client_says_is_not_believed() {
     let (headers, origin) = accepted(
@@ -80,7 +80,7 @@ fn mapped_addresses_are_plain_ones() {
     assert_eq!(origin.address, "10.0.0.1".parse::<IpAddr>().unwrap());
 }
 
-/// ISTIO.md 1.0, row "XFF, XFCC, ids".
+/// Istio with trusted proxies in front.
 #[test]
 fn trusted_proxies_are_believed() {
     let given =

@@ -14,7 +14,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     }
 }
 
-/// The gRPC status of a local reply (ENVOY.md section 3 "Mapping").
+/// The gRPC status of a local reply, as Envoy maps it.
 #[must_use]
 pub fn from_http(status: u16) -> u16 {
     match status {
@@ -82,7 +82,7 @@ mod tests {
         assert!(!is_grpc(&HeaderMap::new()));
     }
 
-    /// ENVOY.md section 3, "Mapping".
+    /// Envoy's mapping.
     #[test]
     fn statuses() {
         for (http, grpc) in [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (502, 14), (503, 14), (504, 14)] {

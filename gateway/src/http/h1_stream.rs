@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::Stream;
 
@@ -82,7 +82,10 @@ impl Downstream for H1Downstream<'_> {
         if close {
             self.codec.close_after_response();
         }
+        // Only chunked framing has a place for the trailers that were announced.
+        let trailers = self.takes_trailers && headers.contains_key(TRAILER);
         let framing = match body {
+            BodySize::Known(_) if trailers => BodyFraming::Chunked,
             BodySize::Known(length) => BodyFraming::Length(length),
             BodySize::Unknown => BodyFraming::Chunked,
             BodySize::Empty => BodyFraming::None,
@@ -100,11 +103,6 @@ impl Downstream for H1Downstream<'_> {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.codec.poll_closed(cx)
-    }
-
-    /// The connection loop closes without the last chunk, or short of the announced length.
-    fn abort(&mut self) {
-        self.codec.close_after_response();
     }
 }
 

@@ -98,11 +98,12 @@ impl Engine {
             None => self.run(&mut exchange, &mut client).await,
             Some(failure) => self.fail(&failure, None, &mut exchange, &mut client).await,
         };
-        match after {
-            // What is unread of the request is cancelled with NO_ERROR behind the answer when the stream is dropped.
-            After::Continue | After::Close => {}
-            After::Abort | After::Tunnel(_) => client.abort_unless_ended(),
+        if let After::Abort | After::Tunnel(_) = after {
+            // The connection task is woken and stands before us in this thread's queue: it writes what came before the cut.
+            tokio::task::yield_now().await;
+            client.abort();
         }
+        // What is unread of the request is cancelled behind the answer when the stream is dropped.
         exchange.record(&self.observer);
     }
 }

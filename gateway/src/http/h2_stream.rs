@@ -119,8 +119,8 @@ impl H2Downstream {
         self.receiver.done
     }
 
-    /// The answer cannot be completed.
-    pub fn abort_unless_ended(&mut self) {
+    /// A reset overtakes what is queued, so the connection task must have taken that before: see `serve_stream`.
+    pub fn abort(&mut self) {
         if !self.ended {
             self.respond.send_reset(Reason::INTERNAL_ERROR);
         }
@@ -208,10 +208,6 @@ impl Downstream for H2Downstream {
             Some(sender) => sender.poll_reset(cx).map(|_| ()),
             None => self.respond.poll_reset(cx).map(|_| ()),
         }
-    }
-
-    fn abort(&mut self) {
-        self.respond.send_reset(Reason::INTERNAL_ERROR);
     }
 }
 

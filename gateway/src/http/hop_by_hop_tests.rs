@@ -27,7 +27,7 @@ fn request(given: &[(&'static str, &str)], expected: &[&str]) -> Removed {
     removed
 }
 
-/// ENVOY.md section 1, rows "connection, keep-alive, …" and "te".
+/// Connection and what it nominates, and `te`, as Envoy treats them.
 #[test]
 fn requests() {
     request(&[("host", "a"), ("connection", "keep-alive"), ("accept", "*/*")], &["accept: */*", "host: a"]);
@@ -79,7 +79,7 @@ fn requests() {
             "x-real-ip: f",
         ],
     );
-    // ENVOY.md section 4, row 14.
+    // A name that looks like a framing header.
     request(&[("transfer_encoding", "chunked"), ("content_length", "1"), ("x_y", "z")], &["x_y: z"]);
 }
 
@@ -108,7 +108,7 @@ fn refused() {
     assert_eq!(clean_request(&mut map(split)), Err(ConnectionError::Rejected));
 }
 
-/// ENVOY.md section 2.
+/// Of responses.
 #[test]
 fn responses() {
     let mut headers = map(&[

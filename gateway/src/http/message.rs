@@ -69,9 +69,6 @@ pub trait Downstream: Source<Error = DownstreamError> + Sink<Error = DownstreamE
 
     /// Ready when the client is gone for good: nobody would read an answer.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-
-    /// Makes the client see that the body is incomplete.
-    fn abort(&mut self);
 }
 
 /// The head of an upstream's answer.

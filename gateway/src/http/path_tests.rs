@@ -12,7 +12,7 @@ fn check(mode: PathNormalization, input: &str, expected: &str) {
     assert_eq!(normalize(input, mode).as_deref(), Ok(expected), "{mode:?} {input}");
 }
 
-/// ENVOY.md section 1, table "Path".
+/// Envoy's path normalization, observed.
 #[test]
 fn base_as_observed() {
     for (input, expected) in [
@@ -68,7 +68,7 @@ fn base_as_observed() {
     }
 }
 
-/// ISTIO.md 1.0, row "Path normalization".
+/// The four modes of MeshConfig's `pathNormalization`.
 #[test]
 fn modes_as_observed() {
     let input = "//a//b/../c/%41%2f%2F/./d";

@@ -1,5 +1,4 @@
-//! Answers that the gateway makes itself: redirects, direct responses, and failures in the words of Envoy
-//! (ENVOY.md section 3).
+//! Answers that the gateway makes itself: redirects, direct responses, and failures in the words of Envoy.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};

@@ -1,4 +1,4 @@
-//! What clients learn about the gateway: `server`, `date`, the upstream's time (ENVOY.md section 2).
+//! What clients learn about the gateway: `server`, `date`, the upstream's time.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! Records of requests for tests: those of ENVOY.md section 8.
+//! Records of requests for tests: lines that Envoy was seen to write.
 
 use std::time::{Duration, SystemTime};
 

@@ -11,7 +11,7 @@ use super::{Expect, ExpectedDiagnostic};
 pub struct Case {
     /// The one rule that this case is about.
     pub about: String,
-    /// Where the rule is written, for example `ISTIO.md 1.2.3 rewrite.uri`.
+    /// Where the rule is written, for example `Istio: VirtualService http action`.
     #[serde(default)]
     pub from: Option<String>,
     #[serde(default)]

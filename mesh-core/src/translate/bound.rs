@@ -42,7 +42,7 @@ impl<'a> Context<'a> {
     }
 
     /// Private ones of the proxy's namespace first, then those exported to it by name, then public ones; oldest first in each
-    /// class (ISTIO.md 1.2.9).
+    /// class (Istio's order, observed).
     fn bind(&self, gateway: &str) -> Bound<'a> {
         let world = self.world;
         let all = world.index().virtual_services.get(gateway).map(Vec::as_slice).unwrap_or_default();

@@ -1,5 +1,4 @@
-//! Delegates: the rules of another VirtualService, spliced in under the condition of the rule that names it (ISTIO.md 1.2.3
-//! `delegate`). A delegate's rule that reaches outside of that condition is left out.
+//! Delegates: the rules of another VirtualService, spliced in under the condition of the rule that names it (`delegate`). A delegate's rule that reaches outside of that condition is left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which DestinationRule counts for a service, and which of its settings for one port and subset (ISTIO.md 1.3).
+//! Which DestinationRule counts for a service, and which of its settings for one port and subset.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Gateways of an edge proxy: which ones are its own, and how their servers share ports (ISTIO.md 1.1, merging rules).
+//! Gateways of an edge proxy: which ones are its own, and how their servers share ports, by Istio's merging rules.
 //! Older Gateways come first, and whoever comes first has the port.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,5 +1,5 @@
 //! What a rule does: forward, redirect or answer, with its header operations, timeout and retries. Defaults are filled in
-//! here (ISTIO.md 1.0, 1.2.3).
+//! here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! On which ports a server listens: its number is a port of the Service in front of the gateway, and the proxy listens on
-//! the target port behind it (ISTIO.md 1.1 `port.number`).
+//! the target port behind it (`port.number`).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -120,7 +120,7 @@ impl<'a> Context<'a> {
     }
 
     /// `match.gateways`, `port`, `sourceLabels`, `sourceNamespace` are settled here. With `gateways` set, the source
-    /// conditions are not looked at (ISTIO.md 1.2.2).
+    /// conditions are not looked at.
     fn applies(&self, condition: &HttpMatch, entry: &Entry<VirtualService>, gateway: &str, port: u16) -> bool {
         if condition.port.is_some_and(|wanted| wanted != 0 && wanted != u32::from(port)) {
             return false;

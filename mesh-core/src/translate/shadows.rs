@@ -1,5 +1,5 @@
 //! Rules of a host that an earlier one leaves no request: there is no sort by specificity, so `/api` before `/api/v1`
-//! takes everything (ISTIO.md 1.2.9).
+//! takes everything (Istio's order, observed).
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! The hosts of one route table and the order of their rules (ISTIO.md 1.2.9): the rules of all VirtualServices of a host one
+//! The hosts of one route table and the order of their rules (Istio's order, observed): the rules of all VirtualServices of a host one
 //! after another, catch-all rules last. Exact and wildcard hosts are separate: no rule falls through from one to the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -24,7 +24,7 @@ impl<T> Entry<T> {
     }
 
     /// What comes first is older. Objects without a time (files) come before those with one; equal times are settled by
-    /// name, then namespace (ISTIO.md 1.2.9).
+    /// name, then namespace (Istio's order, observed).
     pub fn age(&self) -> (Option<&str>, &str, &str) {
         (self.meta.creation_timestamp.as_deref(), &self.reference.name, &self.reference.namespace)
     }

@@ -1,4 +1,4 @@
-//! Settings of the whole mesh: the ConfigMap `istio`, with Istio's defaults (ISTIO.md 1.0) for what it leaves out.
+//! Settings of the whole mesh: the ConfigMap `istio`, with Istio's defaults for what it leaves out.
 
 use std::time::Duration;
 

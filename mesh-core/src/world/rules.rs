@@ -27,7 +27,7 @@ struct Rule {
     export_to: ExportTo,
 }
 
-/// One or several DestinationRules of one host and namespace, merged (ISTIO.md 1.3.1): subsets are joined, the first of a
+/// One or several DestinationRules of one host and namespace, merged: subsets are joined, the first of a
 /// name counts; the first traffic policy that is not empty counts.
 #[derive(Clone, Debug)]
 pub struct Consolidated<'a> {

@@ -1,4 +1,4 @@
-//! Every row of the table of malformed and ambiguous requests (ENVOY.md section 4), whole, byte by byte and cut
+//! Every row of the table of malformed and ambiguous requests (what Envoy, HAProxy and nginx let through or disagree on), whole, byte by byte and cut
 //! everywhere.
 
 use std::task::Poll;

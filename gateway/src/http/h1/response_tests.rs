@@ -1,4 +1,4 @@
-//! Every row of what a backend may send (ENVOY.md section 2), whole, byte by byte and cut everywhere.
+//! Every row of what a backend may send (as observed beside Envoy, HAProxy and nginx), whole, byte by byte and cut everywhere.
 
 use std::task::Poll;
 
