@@ -54,7 +54,7 @@ pub const ADMIN_PAGES: &[Entry] = &[
     entry("/explain", "where a request goes and why: ?url=URL&method=GET&header=NAME:VALUE", explain::page),
     entry("/metrics", "metrics in Prometheus' text format", metrics::page),
     entry("/stats/prometheus", "the same", metrics::page),
-    entry("/logging", "the log filter; ?level=debug changes it", logging::page),
+    entry("/logging", "the log filter; POST ?level=debug changes it", logging::page),
     entry("/server_info", "version, state, uptime, as JSON", server_info::page),
     command("/quitquitquit", "ends the process, after draining", process::quit),
     command("/drain_listeners", "asks clients to go elsewhere", process::drain_listeners),

@@ -160,9 +160,11 @@ async fn keys_are_in_no_dump() {
 }
 
 #[tokio::test]
-async fn only_a_deliberate_post_ends_the_process() {
+async fn only_a_deliberate_post_changes_anything() {
     let (admin, mut commands) = admin().await;
-    assert_eq!(get(&admin, "/quitquitquit").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    for page in ["/quitquitquit", "/drain_listeners", "/logging?level=trace", "/logging?filter=trace"] {
+        assert_eq!(get(&admin, page).await.0, StatusCode::METHOD_NOT_ALLOWED, "{page}");
+    }
     let foreign = http::Request::post("/quitquitquit").header("sec-fetch-site", "cross-site").body(()).unwrap();
     assert_eq!(answer(&admin, Audience::Admin, &foreign).status(), StatusCode::FORBIDDEN);
     assert!(commands.try_recv().is_err());
