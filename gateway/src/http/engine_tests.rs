@@ -546,3 +546,27 @@ async fn draining_ends_idle_connections_and_finishes_running_ones() {
     let late = rig.ask(&get("/")).await;
     assert!(late.starts_with("HTTP/1.1 200 ") && late.contains("connection: close"), "{late}");
 }
+
+#[tokio::test]
+async fn an_http2_connection_goes_when_it_was_not_used_and_not_before() {
+    let mut rig = Rig::new(&[echo_backend().await], UpstreamProtocol::Http1);
+    let idle = Duration::from_millis(100);
+    let settings = Settings { idle_timeout: idle, ..Settings::default() };
+    let engine = Engine::new(rig.engine.cells.clone(), Pools::new(), Arc::default(), Arc::new(settings));
+    rig.engine = Arc::new(engine);
+    let mut client = h2_client(&rig).await;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < idle * 4 {
+        let (response, _) = client.send_request(Request::get("http://x.example/").body(()).unwrap(), true).unwrap();
+        let body = response.await.unwrap().into_body();
+        drop(body);
+        std::future::poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+    }
+    let gone = async {
+        while std::future::poll_fn(|cx| client.poll_ready(cx)).await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    };
+    // At least a second passes until the next look.
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}

@@ -61,6 +61,20 @@ pub fn format_timeout(timeout: Duration) -> String {
     if seconds <= LIMIT { format!("{seconds}S") } else { format!("{}H", (seconds / 3600).min(LIMIT)) }
 }
 
+/// A text as `grpc-message` has it: what is not printable ASCII, and `%`, percent-encoded (the gRPC protocol, "Responses").
+#[must_use]
+pub fn encode_message(text: &[u8]) -> Vec<u8> {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 };
+    let mut out = Vec::with_capacity(text.len());
+    for &byte in text {
+        match byte {
+            b'%' | ..b' ' | 0x7f.. => out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]),
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +105,12 @@ mod tests {
         for http in [201, 302, 405, 408, 409, 412, 413, 431, 499, 500, 501, 511, 555] {
             assert_eq!(from_http(http), 2);
         }
+    }
+
+    #[test]
+    fn messages() {
+        assert_eq!(encode_message(b"no healthy upstream"), b"no healthy upstream");
+        assert_eq!(encode_message("100 % \u{e4}\n".as_bytes()), b"100 %25 %C3%A4%0A");
     }
 
     #[test]

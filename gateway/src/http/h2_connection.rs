@@ -50,6 +50,8 @@ impl Engine {
         }
         let idle = sleep_until(Instant::now() + self.settings.idle_timeout);
         tokio::pin!(idle);
+        // Streams of this idle time: a connection that is used now and then goes only when it was not used for one.
+        let mut used = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -62,7 +64,7 @@ impl Engine {
                 }
                 accepted = connection.accept() => accepted,
                 () = idle.as_mut() => {
-                    if running.load(Ordering::Relaxed) == 0 {
+                    if !std::mem::take(&mut used) && running.load(Ordering::Relaxed) == 0 {
                         connection.graceful_shutdown();
                         draining = true;
                     }
@@ -71,6 +73,7 @@ impl Engine {
                 }
             };
             let Some(Ok((request, respond))) = accepted else { return };
+            used = true;
             running.fetch_add(1, Ordering::Relaxed);
             let task = Running(running.clone());
             let (engine, peer) = (self.clone(), peer.clone());

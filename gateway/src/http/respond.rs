@@ -137,7 +137,7 @@ fn as_grpc(status: StatusCode, body: &mut Vec<u8>, headers: &mut HeaderMap, exch
     exchange.outcome.status = 200;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(code));
-    if let Ok(message) = HeaderValue::from_bytes(body)
+    if let Ok(message) = HeaderValue::from_bytes(&grpc_status::encode_message(body))
         && !body.is_empty()
     {
         headers.insert(HeaderName::from_static("grpc-message"), message);
