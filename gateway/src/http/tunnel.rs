@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use mesh_core::lb::ActiveGuard;
@@ -24,7 +24,7 @@ pub struct Tunnel {
     active: Option<ActiveGuard>,
 }
 
-/// How many bytes went through.
+/// How many bytes came, also if it broke.
 pub struct Moved {
     pub received: u64,
     pub sent: u64,
@@ -45,13 +45,11 @@ impl Tunnel {
 
     /// Runs until both directions are closed.
     pub async fn run(self, client: Stream, leftover: impl Into<Bytes>) -> Moved {
-        let mut client = Replayed { io: client, first: leftover.into() };
+        let mut client = Replayed { io: client, first: leftover.into(), read: 0 };
         let Tunnel { io, leftover, open: _open, active: _active } = self;
-        let mut upstream = Replayed { io, first: leftover };
-        match copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await {
-            Ok((received, sent)) => Moved { received, sent, error: None },
-            Err(error) => Moved { received: 0, sent: 0, error: Some(error) },
-        }
+        let mut upstream = Replayed { io, first: leftover, read: 0 };
+        let end = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
+        Moved { received: client.read, sent: upstream.read, error: end.err() }
     }
 }
 
@@ -59,16 +57,22 @@ impl Tunnel {
 struct Replayed<S> {
     io: S,
     first: Bytes,
+    /// Bytes that were read from it here.
+    read: u64,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Replayed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+            self.read += (buffer.filled().len() - before) as u64;
+            return Poll::Ready(Ok(()));
         }
         let take = self.first.len().min(buffer.remaining());
         buffer.put_slice(self.first.get(..take).unwrap_or_default());
         self.first.advance(take);
+        self.read += take as u64;
         Poll::Ready(Ok(()))
     }
 }
@@ -84,5 +88,41 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Replayed<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::listen::Connection;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_went_through_a_broken_tunnel_is_counted() {
+        let ((mut client, near), (io, mut backend)) = (pair().await, pair().await);
+        let tunnel = Tunnel::new(io, &b"hi"[..], Box::new(()));
+        let stream = Connection::plain(near).into_stream();
+        let run = tokio::spawn(tunnel.run(stream, &b"early"[..]));
+        let mut buffer = [0; 5];
+        backend.read_exact(&mut buffer).await.unwrap();
+        client.read_exact(&mut buffer[..2]).await.unwrap();
+        backend.write_all(b"abc").await.unwrap();
+        client.read_exact(&mut buffer[..3]).await.unwrap();
+        // Closing with unread bytes is a reset.
+        client.write_all(b"late").await.unwrap();
+        while backend.peek(&mut buffer).await.unwrap() < 4 {}
+        socket2::SockRef::from(&backend).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(backend);
+        let moved = run.await.unwrap();
+        assert!(moved.error.is_some());
+        assert_eq!((moved.received, moved.sent), (9, 5));
     }
 }
