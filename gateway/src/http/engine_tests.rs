@@ -570,3 +570,18 @@ async fn an_http2_connection_goes_when_it_was_not_used_and_not_before() {
     // At least a second passes until the next look.
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_answer_that_begins_while_draining_says_that_it_is_the_last() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::new(&[listener.local_addr().unwrap()], UpstreamProtocol::Http1);
+    let mut client = rig.connect(false).await;
+    client.write_all(get("/").as_bytes()).await.unwrap();
+    let (mut io, _) = listener.accept().await.unwrap();
+    read_head(&mut io).await.unwrap();
+    rig.drain.send_replace(true);
+    io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("ok"), "{answer}");
+}

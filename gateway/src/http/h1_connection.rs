@@ -37,13 +37,10 @@ impl Engine {
                 }
             };
             wait.first = false;
-            if *drain.borrow() {
-                codec.close_after_response();
-            }
             let takes_trailers = takes_trailers(&head.headers);
             let mut exchange = Exchange::new(peer.clone(), request_head(head));
             let after = {
-                let mut client = H1Downstream::new(&mut codec, takes_trailers);
+                let mut client = H1Downstream::new(&mut codec, takes_trailers, &drain);
                 self.run(&mut exchange, &mut client).await
             };
             match after {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use http::header::{CONNECTION, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::Stream;
+use tokio::sync::watch;
 
 use super::h1::{self, BodyError, BodyFraming, ClientCodec, Frame, ResponseBody, ResponseError, ServerCodec};
 use crate::upstream;
@@ -16,11 +17,13 @@ pub struct H1Downstream<'c> {
     codec: &'c mut ServerCodec<Stream>,
     /// The client said `te: trailers`; without it trailers are dropped (RFC 9110 section 6.5.1).
     takes_trailers: bool,
+    /// True: the connection is to end with its next answer.
+    drain: &'c watch::Receiver<bool>,
 }
 
 impl<'c> H1Downstream<'c> {
-    pub fn new(codec: &'c mut ServerCodec<Stream>, takes_trailers: bool) -> Self {
-        Self { codec, takes_trailers }
+    pub fn new(codec: &'c mut ServerCodec<Stream>, takes_trailers: bool, drain: &'c watch::Receiver<bool>) -> Self {
+        Self { codec, takes_trailers, drain }
     }
 }
 
@@ -79,7 +82,7 @@ impl Downstream for H1Downstream<'_> {
         body: BodySize,
         close: bool,
     ) -> Result<(), DownstreamError> {
-        if close {
+        if close || *self.drain.borrow() {
             self.codec.close_after_response();
         }
         // Only chunked framing has a place for the trailers that were announced.
