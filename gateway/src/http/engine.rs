@@ -96,7 +96,7 @@ impl Engine {
 
     /// Whether the access log will ask for headers of the answer.
     pub(super) fn keeps_response_headers(&self) -> bool {
-        self.settings.keep_response_headers || self.observer.wants_response_headers()
+        self.observer.wants_response_headers()
     }
 
     /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.

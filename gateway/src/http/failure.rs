@@ -37,8 +37,6 @@ pub enum Failure {
     BadRequest { status: u16, detail: &'static str },
     /// `Upgrade` to something else than `websocket`.
     UpgradeRefused,
-    /// The gateway is overloaded.
-    Overload,
 }
 
 /// What to send and what to log.
@@ -94,7 +92,6 @@ impl Failure {
             Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
             Failure::BadRequest { status, detail } => reply(*status, "", ResponseFlags::NONE, detail),
             Failure::UpgradeRefused => reply(403, "", ResponseFlags::NONE, "upgrade_failed"),
-            Failure::Overload => reply(503, "", ResponseFlags::OM, "overload"),
         }
     }
 }

@@ -30,14 +30,9 @@ impl Engine {
             return After::Abort;
         }
         let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut extra = None;
-        if *failure == Failure::Overload {
-            extra = Some((HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true")));
-        }
-        let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. } | Failure::Overload)
+        let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. })
             || matches!(failure, Failure::BadRequest { status: 400, .. });
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.extend(extra);
+        let headers = HeaderMap::with_capacity(8);
         self.send_reply(status, reply.body.into_owned().into_bytes(), headers, ops, close, exchange, client).await
     }
 

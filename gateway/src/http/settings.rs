@@ -24,8 +24,6 @@ pub struct Settings {
     pub linger: Duration,
     /// Proxies in front whose headers are trusted (`numTrustedProxies`).
     pub trusted_proxies: u32,
-    /// Keep a copy of each answer's headers for the access log (a format asks for them).
-    pub keep_response_headers: bool,
     /// `%HOSTNAME%`
     pub hostname: Arc<str>,
 }
@@ -42,7 +40,6 @@ impl Default for Settings {
             h2_connection_window: 16 << 20,
             linger: Duration::from_secs(1),
             trusted_proxies: 0,
-            keep_response_headers: false,
             hostname: Arc::from("-"),
         }
     }

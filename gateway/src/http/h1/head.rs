@@ -1,7 +1,7 @@
 //! The strict parser of request heads (RFC 9112 sections 2 to 6).
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 use memchr::{memchr, memrchr};
 
@@ -19,10 +19,6 @@ pub struct RequestHead {
     pub target: Target,
     pub version: Version,
     pub headers: HeaderMap,
-    /// `Expect: 100-continue`; ignored in HTTP/1.0 (RFC 9110 section 10.1.1).
-    pub expect_continue: bool,
-    /// Value of Upgrade, if Connection names it too (RFC 9110 section 7.8).
-    pub upgrade: Option<HeaderValue>,
     /// Whether the client wants the connection kept (RFC 9112 section 9.3).
     pub keep_alive: bool,
     pub body: BodyLength,
@@ -139,12 +135,9 @@ fn parse(block: &Bytes, lines: usize, limits: &Limits) -> Result<RequestHead, He
         Declared::Length(length) => BodyLength::Length(length),
         Declared::Chunked => BodyLength::Chunked,
     };
-    let (keep_alive, wants_upgrade) = connection_options(&headers, version);
-    let upgrade = if wants_upgrade && version == Version::V1_1 { upgrade_value(&headers) } else { None };
-    let expect_continue = version == Version::V1_1
-        && headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let (keep_alive, _) = connection_options(&headers, version);
     let wire_bytes = block.len();
-    Ok(RequestHead { method, target, version, headers, expect_continue, upgrade, keep_alive, body, wire_bytes })
+    Ok(RequestHead { method, target, version, headers, keep_alive, body, wire_bytes })
 }
 
 /// RFC 9112 section 2.3: `HTTP/` DIGIT `.` DIGIT, case-sensitive.
@@ -190,22 +183,6 @@ pub(super) fn connection_options(headers: &HeaderMap, version: Version) -> (bool
         upgrade |= option.eq_ignore_ascii_case(b"upgrade");
     }
     (keep_alive && !close, upgrade)
-}
-
-/// The value of Upgrade; several lines are joined, so that nobody takes the first for the only one.
-fn upgrade_value(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut values = headers.get_all(UPGRADE).iter();
-    let first = values.next()?;
-    let joined = values.fold(None, |joined: Option<Vec<u8>>, value| {
-        let mut bytes = joined.unwrap_or_else(|| first.as_bytes().to_vec());
-        bytes.extend_from_slice(b", ");
-        bytes.extend_from_slice(value.as_bytes());
-        Some(bytes)
-    });
-    match joined {
-        None => Some(first.clone()),
-        Some(bytes) => HeaderValue::from_bytes(&bytes).ok(),
-    }
 }
 
 /// For tests and logs: the text of a target.

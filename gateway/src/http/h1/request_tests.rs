@@ -446,22 +446,3 @@ fn http_1_0_when_allowed() {
     let (events, _) = run("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     assert_eq!(events, [Event::Refused(400, TE.into())]);
 }
-
-#[test]
-fn upgrade_and_expectation() {
-    let head = |lines: &str| {
-        let input = format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
-        let mut codec = ServerCodec::new(Script::new(vec![input.into()], End::Silence), Limits::default());
-        match codec.poll_head(&mut context()) {
-            Poll::Ready(Ok(Some(head))) => head,
-            other => panic!("{other:?}"),
-        }
-    };
-    let upgrade = |lines: &str| head(lines).upgrade.map(|value| value.to_str().unwrap().to_owned());
-    assert_eq!(upgrade("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n").as_deref(), Some("WebSocket"));
-    assert_eq!(upgrade("Connection: upgrade\r\nUpgrade: a\r\nUpgrade: websocket\r\n").as_deref(), Some("a, websocket"));
-    assert_eq!(upgrade("Upgrade: websocket\r\n"), None);
-    assert_eq!(upgrade("Connection: upgrade\r\n"), None);
-    assert!(head("Expect: 100-Continue\r\n").expect_continue);
-    assert!(!head("Expect: foo\r\n").expect_continue);
-}

@@ -319,11 +319,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerCodec<S> {
         Poll::Pending
     }
 
-    /// Whether the client closed its sending side.
-    pub fn peer_half_closed(&self) -> bool {
-        self.read.eof
-    }
-
     /// Reads and drops until the client closes: done for a moment after a last response while the client still sends,
     /// because closing with unread bytes makes TCP reset the connection and the client lose the response (RFC 9112
     /// section 9.6). The deadline is the caller's.
