@@ -11,6 +11,7 @@ pub mod diag;
 pub mod lb;
 pub mod model;
 pub mod object;
+mod re2;
 pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;

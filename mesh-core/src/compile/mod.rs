@@ -5,7 +5,6 @@ mod actions;
 mod buckets;
 mod header_ops;
 mod hosts;
-mod re2;
 mod regex;
 mod reuse;
 mod rules;

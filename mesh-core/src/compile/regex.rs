@@ -7,10 +7,9 @@ use regex_automata::dfa::{StartKind, dense};
 use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson;
 use regex_automata::{MatchKind, dfa};
-use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Dot, Hir, HirKind, Look};
 
-use super::re2;
+use crate::re2;
 use crate::snapshot::{Engine, Pattern, PatternSet};
 
 /// Largest NFA of one pattern.
@@ -121,7 +120,7 @@ fn engine(hir: &Hir) -> Result<Engine, String> {
 
 /// A regex that matches anywhere, for substitutions.
 pub(super) fn anywhere(text: &str) -> Result<Regex, String> {
-    meta_regex(&parse(text)?)
+    meta_regex(&re2::parse(text)?)
 }
 
 fn meta_regex(hir: &Hir) -> Result<Regex, String> {
@@ -150,18 +149,8 @@ fn dense(hirs: &[&Hir], limit: usize) -> Option<dense::DFA<Vec<u32>>> {
     dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()
 }
 
-fn parse(text: &str) -> Result<Hir, String> {
-    let translated = re2::to_rust(text)?;
-    let mut parser = ParserBuilder::new().utf8(false).nest_limit(128).build();
-    parser.parse(&translated).map_err(|error| match error {
-        regex_syntax::Error::Parse(error) => error.kind().to_string(),
-        regex_syntax::Error::Translate(error) => error.kind().to_string(),
-        other => other.to_string(),
-    })
-}
-
 fn understand(text: &str) -> Result<Parsed, String> {
-    let hir = parse(text)?;
+    let hir = re2::parse(text)?;
     // Its size is judged now, so that a set needs no error of its own.
     thompson::Compiler::new()
         .configure(thompson::Config::new().utf8(false).nfa_size_limit(Some(NFA_LIMIT)))
@@ -224,3 +213,7 @@ fn push_prefix(hir: &Hir, prefix: &mut Vec<u8>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "regex_tests.rs"]
+mod tests;

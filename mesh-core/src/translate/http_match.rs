@@ -3,16 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use regex_syntax::ParserBuilder;
-
 use super::Context;
 use crate::api::{HttpMatch, StringMatch, VirtualService};
 use crate::diag;
 use crate::model::{self, HeaderMatch, PathMatch, Predicate, QueryMatch};
+use crate::re2;
 use crate::world::Entry;
 
-/// As deep as an expression may be nested (as `compile` has it), and as long (Istio's limit).
-const NEST_LIMIT: u32 = 128;
+/// As long as an expression may be (Istio's limit).
 const LENGTH_LIMIT: usize = 1024;
 
 /// The rule is left out.
@@ -31,25 +29,10 @@ impl Patterns {
         let error = if regex.len() > LENGTH_LIMIT {
             Some(format!("it is longer than {LENGTH_LIMIT} bytes"))
         } else {
-            ParserBuilder::new()
-                .utf8(false)
-                .nest_limit(NEST_LIMIT)
-                .build()
-                .parse(regex)
-                .err()
-                .map(|error| reason(&error))
+            re2::parse(regex).err()
         };
         self.0.insert(regex.to_owned(), error.clone());
         error
-    }
-}
-
-/// One line: the library draws the expression with a caret.
-fn reason(error: &regex_syntax::Error) -> String {
-    match error {
-        regex_syntax::Error::Parse(error) => error.kind().to_string(),
-        regex_syntax::Error::Translate(error) => error.kind().to_string(),
-        other => other.to_string(),
     }
 }
 

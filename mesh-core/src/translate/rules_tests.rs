@@ -112,6 +112,13 @@ fn a_virtual_service_without_rules_for_the_port_does_not_open_the_host() {
 }
 
 #[test]
+fn a_regex_is_read_as_re2_reads_it() {
+    let t = translate(&rule(r"{uri: {regex: '/users/{id}'}}, {uri: {regex: '\Q/a.b\E'}}"));
+    assert_eq!(t.rules("a.com").len(), 2);
+    assert_eq!(t.said(diag::REGEX_INVALID), Vec::<String>::new());
+}
+
+#[test]
 fn a_bad_regex_never_matches_and_the_host_stays() {
     // The parser drops such a rule; objects of another source may still have it.
     let t = translate(&rule("{uri: {regex: '/a('}}"));

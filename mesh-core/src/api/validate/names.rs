@@ -187,14 +187,9 @@ pub(super) fn regex(pattern: &str) -> Check {
         let message = format!("the regular expression has {} bytes", pattern.len());
         return refuse(message, "allowed: at most 1024 bytes");
     }
-    match regex_syntax::Parser::new().parse(pattern) {
+    match crate::re2::parse(pattern) {
         Ok(_) => Ok(()),
-        Err(error) => {
-            let reason = match &error {
-                regex_syntax::Error::Parse(error) => error.kind().to_string(),
-                regex_syntax::Error::Translate(error) => error.kind().to_string(),
-                _ => "it cannot be read".to_owned(),
-            };
+        Err(reason) => {
             let help = "RE2 syntax: https://github.com/google/re2/wiki/Syntax";
             refuse(format!("`{pattern}` is not a regular expression: {reason}"), help)
         }

@@ -84,7 +84,7 @@ fn label_maps() {
 fn regular_expressions() {
     verdicts(
         regex,
-        &["a.*", "(?i)a", r"\d+", "^/a(/|$)", "[[:alpha:]]", r"\p{Greek}"],
+        &["a.*", "(?i)a", r"\d+", "^/a(/|$)", "[[:alpha:]]", r"\p{Greek}", "/users/{id}", r"\Qa.b\E", "[a&&b]"],
         &["", "(", "a{2,1}", "(?=a)", r"(a)\1", "*"],
     );
     assert!(regex(&"a".repeat(1025)).is_err());

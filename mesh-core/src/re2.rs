@@ -3,10 +3,15 @@
 //! Where the two differ: `\d`, `\s`, `\w`, `\b` are ASCII in RE2; a brace that is no repetition is a literal there; its
 //! classes have no `&&`, `--`, `~~` and no nested `[`; it has `\Q…\E`, octal escapes and `\C`; any escaped punctuation
 //! stands for itself.
+//!
+//! A leaf: whoever checks a pattern and whoever prepares it must read it in the same way.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::Chars;
+
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::Hir;
 
 const DIGIT: &str = "0-9";
 const WORD: &str = "0-9A-Za-z_";
@@ -17,8 +22,22 @@ struct Translator<'a> {
     out: String,
 }
 
+/// As deep as a pattern may be nested.
+const NEST_LIMIT: u32 = 128;
+
+/// What a pattern means; else, in a line, why it means nothing.
+pub(crate) fn parse(text: &str) -> Result<Hir, String> {
+    let translated = to_rust(text)?;
+    let mut parser = ParserBuilder::new().utf8(false).nest_limit(NEST_LIMIT).build();
+    parser.parse(&translated).map_err(|error| match error {
+        regex_syntax::Error::Parse(error) => error.kind().to_string(),
+        regex_syntax::Error::Translate(error) => error.kind().to_string(),
+        other => other.to_string(),
+    })
+}
+
 /// The same pattern for `regex-syntax`. Errors are left to its parser, except those that translation would hide.
-pub(super) fn to_rust(text: &str) -> Result<String, String> {
+fn to_rust(text: &str) -> Result<String, String> {
     let mut translator = Translator { rest: text.chars().peekable(), out: String::with_capacity(text.len() + 8) };
     while let Some(char) = translator.rest.next() {
         match char {
@@ -203,7 +222,3 @@ impl Translator<'_> {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "re2_tests.rs"]
-mod tests;

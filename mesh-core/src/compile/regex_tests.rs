@@ -1,4 +1,4 @@
-use super::super::regex::Patterns;
+use super::Patterns;
 
 fn matches(pattern: &str, text: &str) -> bool {
     Patterns::default().single(pattern).unwrap_or_else(|reason| panic!("{pattern}: {reason}")).is_match(text.as_bytes())
