@@ -33,7 +33,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     raise_file_limit();
     let loaded = load(args.files_options());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
-    let code = runtime.block_on(async { Process::start(args, loaded, logging).await?.serve(args).await });
+    let code = runtime.block_on(async {
+        // Before anything else: a sign to reload or to stop must not kill a process that is still starting.
+        let signals = Signals::new()?;
+        Process::start(args, loaded, logging).await?.serve(args, signals).await
+    });
     // Whatever still blocks there (a name that does not resolve) must not hold up the end.
     runtime.shutdown_background();
     code
@@ -62,7 +66,7 @@ impl Process {
         let cells = Arc::new(Cells::default());
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
-        let settings = Arc::new(settings(&loaded));
+        let settings = Arc::new(settings());
         let workers = start_workers(args.worker_count(), &cells, &pools, &observe, &settings)?;
         let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default())?);
         observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
@@ -96,8 +100,7 @@ impl Process {
     }
 
     /// Until it is told to stop, then until the last request is answered or the time for that is over.
-    async fn serve(mut self, args: &RunArgs) -> anyhow::Result<u8> {
-        let mut signals = Signals::new()?;
+    async fn serve(mut self, args: &RunArgs, mut signals: Signals) -> anyhow::Result<u8> {
         self.wait(&mut signals).await;
         self.readiness.set(Phase::Draining);
         tracing::info!(connections = self.listeners.connections(), "draining");
@@ -199,12 +202,8 @@ fn start_workers(
     workers.map_err(|error| anyhow!("cannot start workers: {error}"))
 }
 
-fn settings(loaded: &Loaded) -> Settings {
-    Settings {
-        trusted_proxies: loaded.configuration.trusted_proxies,
-        hostname: hostname().into(),
-        ..Settings::default()
-    }
+fn settings() -> Settings {
+    Settings { hostname: hostname().into(), ..Settings::default() }
 }
 
 fn info(args: &RunArgs, started: Instant) -> Info {

@@ -2,6 +2,7 @@
 //! cell once per request; only `store` writes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
 use mesh_core::lb::{Balancer, EndpointSet};
@@ -41,4 +42,6 @@ pub struct LiveCluster {
 pub struct Cells {
     pub live: ArcSwap<Live>,
     pub certificates: ArcSwap<CertificateTable>,
+    /// Proxies in front whose headers are trusted (`numTrustedProxies`); for connections that come from now on.
+    pub trusted_proxies: AtomicU32,
 }

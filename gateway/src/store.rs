@@ -7,6 +7,7 @@ mod status;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_core::compile::{Compiled, compile};
@@ -177,6 +178,7 @@ impl Store {
         let mut set = match batch.configuration {
             Some(configuration) => {
                 self.configuration = *configuration;
+                self.cells.trusted_proxies.store(self.configuration.trusted_proxies, Ordering::Relaxed);
                 std::mem::take(&mut self.configuration.set)
             }
             None => (*self.set).clone(),

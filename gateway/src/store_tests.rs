@@ -103,6 +103,21 @@ async fn nothing_new_is_not_published() {
 }
 
 #[tokio::test]
+async fn trusted_proxies_follow_the_configuration() {
+    let mut store = store(StoreOptions::default());
+    let trusted = |store: &Store| store.cells.trusted_proxies.load(Ordering::Relaxed);
+    for count in [2, 0, 1] {
+        let new = Configuration { trusted_proxies: count, ..configuration(&[("a", 1, 1001)]) };
+        store.apply(new.into()).await;
+        assert_eq!(trusted(&store), count);
+    }
+    let mut batch = Batch::default();
+    batch.add(Update::Endpoints(vec![endpoints("a", 1002)]));
+    store.apply(batch).await;
+    assert_eq!(trusted(&store), 1);
+}
+
+#[tokio::test]
 async fn endpoints_alone_need_no_generation() {
     let mut store = store(StoreOptions::default());
     store.apply(configuration(&[("a", 1, 1001)]).into()).await;

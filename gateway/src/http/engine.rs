@@ -4,6 +4,7 @@
 //! head -> snapshot -> route -> respond, or pick -> connect -> forward (retried within the same snapshot) -> record
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
@@ -87,8 +88,9 @@ impl Engine {
     }
 
     pub(super) fn peer(&self, info: &Arc<ConnectionInfo>) -> Arc<Peer> {
+        let trusted = self.cells.trusted_proxies.load(Ordering::Relaxed);
         Arc::new(Peer {
-            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), None, self.settings.trusted_proxies),
+            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), None, trusted),
             info: info.clone(),
             hostname: self.settings.hostname.clone(),
         })

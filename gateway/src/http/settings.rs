@@ -22,8 +22,6 @@ pub struct Settings {
     pub h2_connection_window: u32,
     /// How long a connection that must end is read, so that the client gets the answer and no reset.
     pub linger: Duration,
-    /// Proxies in front whose headers are trusted (`numTrustedProxies`).
-    pub trusted_proxies: u32,
     /// `%HOSTNAME%`
     pub hostname: Arc<str>,
 }
@@ -39,7 +37,6 @@ impl Default for Settings {
             h2_stream_window: 1 << 20,
             h2_connection_window: 16 << 20,
             linger: Duration::from_secs(1),
-            trusted_proxies: 0,
             hostname: Arc::from("-"),
         }
     }
