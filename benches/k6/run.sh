@@ -31,7 +31,7 @@ export TMPDIR=$work MESHGATE_LOOPBACK=${MESHGATE_LOOPBACK:-127.0.21}
 bash deploy/quickstart.sh --http-port "$http_port" --https-port "$https_port" --admin-port "$admin_port" --status-port "$status_port" >"$work/log" 2>&1 &
 stack=$!
 finish() {
-  kill -INT "$stack" 2>/dev/null || true
+  kill -TERM "$stack" 2>/dev/null || true
   wait "$stack" 2>/dev/null || true
   rm -rf "$work"
 }
