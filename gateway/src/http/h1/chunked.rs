@@ -122,18 +122,10 @@ impl Chunked {
 
     fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Step, BodyError> {
         let State::Trailers(scan) = &mut self.state else { return Ok(Step::End) };
-        let complete = scan.advance(buffer)?;
+        // The empty line that ends a section without trailers is always allowed.
+        let complete = scan.advance(buffer, self.trailer_bytes.max(2), self.trailer_fields)?;
         let lines = scan.lines;
-        if lines > 0 && complete.unwrap_or(buffer.len()) > self.trailer_bytes {
-            return Err(BodyError::TrailersTooLarge);
-        }
-        if lines > self.trailer_fields {
-            return Err(BodyError::TooManyTrailers);
-        }
-        let Some(length) = complete else {
-            let limit = self.trailer_bytes.max(2);
-            return if buffer.len() > limit { Err(BodyError::TrailersTooLarge) } else { Ok(Step::More) };
-        };
+        let Some(length) = complete else { return Ok(Step::More) };
         self.state = State::Done;
         if lines == 0 {
             buffer.advance(length);

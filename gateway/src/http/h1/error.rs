@@ -6,6 +6,7 @@ use std::io;
 
 use http::StatusCode;
 
+use super::fields::BlockError;
 use super::framing::FramingError;
 
 const CODEC_ERROR: &str = "http1.codec_error";
@@ -213,5 +214,35 @@ impl ResponseError {
     /// True for everything that is answered 502 with flag UPE; false for [`ResponseError::Closed`].
     pub fn is_protocol_error(&self) -> bool {
         !matches!(self, ResponseError::Closed(_))
+    }
+}
+
+impl From<BlockError> for HeadError {
+    fn from(error: BlockError) -> HeadError {
+        match error {
+            BlockError::Syntax(syntax) => HeadError::Syntax(syntax),
+            BlockError::TooLarge => HeadError::TooLarge,
+            BlockError::TooManyLines => HeadError::TooManyHeaders,
+        }
+    }
+}
+
+impl From<BlockError> for ResponseError {
+    fn from(error: BlockError) -> ResponseError {
+        match error {
+            BlockError::Syntax(syntax) => ResponseError::Syntax(syntax),
+            BlockError::TooLarge => ResponseError::TooLarge,
+            BlockError::TooManyLines => ResponseError::TooManyHeaders,
+        }
+    }
+}
+
+impl From<BlockError> for BodyError {
+    fn from(error: BlockError) -> BodyError {
+        match error {
+            BlockError::Syntax(syntax) => BodyError::Syntax(syntax),
+            BlockError::TooLarge => BodyError::TrailersTooLarge,
+            BlockError::TooManyLines => BodyError::TooManyTrailers,
+        }
     }
 }

@@ -17,26 +17,37 @@ pub(super) struct BlockScan {
     pub lines: usize,
 }
 
+/// Why a block of lines is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BlockError {
+    Syntax(Syntax),
+    TooLarge,
+    TooManyLines,
+}
+
 impl BlockScan {
     /// The length of the block including its empty line; `None` if the end is not in `bytes` yet.
-    /// `bytes` must be what the last call saw, plus what arrived since.
-    pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Syntax> {
+    /// `bytes` must be what the last call saw, plus what arrived since. Of several faults the first in the order of the
+    /// bytes is told, so that the answer does not depend on how they arrive.
+    pub fn advance(&mut self, bytes: &[u8], max_bytes: usize, max_lines: usize) -> Result<Option<usize>, BlockError> {
+        let window = bytes.len().min(max_bytes);
         loop {
-            let Some(found) = bytes.get(self.at..).and_then(|rest| memchr2(b'\r', b'\n', rest)) else {
-                self.at = bytes.len();
-                return Ok(None);
+            let Some(found) = bytes.get(self.at..window).and_then(|rest| memchr2(b'\r', b'\n', rest)) else {
+                self.at = self.at.max(window);
+                return if bytes.len() > max_bytes { Err(BlockError::TooLarge) } else { Ok(None) };
             };
             let end = self.at + found;
             if bytes.get(end) == Some(&b'\n') {
-                return Err(Syntax::BareLf);
+                return Err(BlockError::Syntax(Syntax::BareLf));
             }
             match bytes.get(end + 1) {
                 None => {
                     self.at = end;
                     return Ok(None);
                 }
+                Some(b'\n') if end + 2 > max_bytes => return Err(BlockError::TooLarge),
                 Some(b'\n') => {}
-                Some(_) => return Err(Syntax::BareCr),
+                Some(_) => return Err(BlockError::Syntax(Syntax::BareCr)),
             }
             let empty = end == self.line_start;
             self.at = end + 2;
@@ -45,6 +56,9 @@ impl BlockScan {
                 return Ok(Some(end + 2));
             }
             self.lines += 1;
+            if self.lines > max_lines {
+                return Err(BlockError::TooManyLines);
+            }
         }
     }
 }

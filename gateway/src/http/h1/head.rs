@@ -62,14 +62,8 @@ pub(super) fn read(
 ) -> Result<Option<RequestHead>, HeadError> {
     skip_empty_lines(reader, buffer, limits)?;
     check_method(buffer, limits)?;
-    let complete = reader.scan.advance(buffer)?;
-    if complete.unwrap_or(buffer.len()) > limits.head_bytes {
-        return Err(HeadError::TooLarge);
-    }
     // The request line is a line, too.
-    if reader.scan.lines > limits.headers + 1 {
-        return Err(HeadError::TooManyHeaders);
-    }
+    let complete = reader.scan.advance(buffer, limits.head_bytes, limits.headers + 1)?;
     let Some(length) = complete else { return Ok(None) };
     let lines = reader.scan.lines;
     *reader = HeadReader::default();

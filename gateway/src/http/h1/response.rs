@@ -68,13 +68,8 @@ pub(super) fn read(
     if scan.lines == 0 && !buffer.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected) {
         return Err(ResponseError::StatusLine);
     }
-    let complete = scan.advance(buffer)?;
-    if complete.unwrap_or(buffer.len()) > limits.head_bytes {
-        return Err(ResponseError::TooLarge);
-    }
-    if scan.lines > limits.headers + 1 {
-        return Err(ResponseError::TooManyHeaders);
-    }
+    // The status line is a line, too.
+    let complete = scan.advance(buffer, limits.head_bytes, limits.headers + 1)?;
     let Some(length) = complete else { return Ok(None) };
     let lines = scan.lines;
     *scan = BlockScan::default();
