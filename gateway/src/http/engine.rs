@@ -103,7 +103,13 @@ impl Engine {
 
     /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.
     pub(super) async fn run<D: Downstream>(&self, exchange: &mut Exchange, client: &mut D) -> After {
-        let live = self.cells.live.load_full();
+        let mut live = self.cells.live.load_full();
+        let info = &exchange.peer.info;
+        if !live.snapshot.listeners.contains_key(&info.listener)
+            && let Some(last) = info.retired.load()
+        {
+            live = last;
+        }
         exchange.outcome.generation = live.snapshot.generation;
         match self.accept(exchange, &live) {
             Ok(decision) => self.act(&live, decision, exchange, client).await,

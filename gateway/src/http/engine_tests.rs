@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::Engine;
 use crate::http::Settings;
-use crate::listen::{Connection, ConnectionHandler, ConnectionInfo};
+use crate::listen::{Connection, ConnectionHandler, ConnectionInfo, Retired};
 use crate::live::{Cells, Live, LiveCluster};
 use crate::observe::Observer;
 use crate::upstream::Pools;
@@ -31,7 +31,9 @@ fn origin() -> ObjectRef {
 
 struct Rig {
     engine: Arc<Engine>,
+    cells: Arc<Cells>,
     drain: watch::Sender<bool>,
+    retired: Retired,
 }
 
 fn rule(path: &str, forward: Forward) -> Rule {
@@ -124,8 +126,8 @@ impl Rig {
         let cells = Arc::new(Cells::default());
         cells.live.store(Arc::new(Live { snapshot: Arc::new(compiled.snapshot), clusters }));
         let settings = Settings { head_timeout: Duration::from_millis(500), ..Settings::default() };
-        let engine = Engine::new(cells, Pools::new(), Arc::new(Observer::default()), Arc::new(settings));
-        Rig { engine: Arc::new(engine), drain: watch::Sender::new(false) }
+        let engine = Engine::new(cells.clone(), Pools::new(), Arc::new(Observer::default()), Arc::new(settings));
+        Rig { engine: Arc::new(engine), cells, drain: watch::Sender::new(false), retired: Retired::default() }
     }
 
     /// A client's end of a connection that the engine serves.
@@ -138,7 +140,15 @@ impl Rig {
         if h2 {
             connection.set_alpn(pingora_core::protocols::ALPN::H2);
         }
-        let info = ConnectionInfo { id: 1, peer, local, listener: "l".into(), listener_port: 80, tls: None };
+        let info = ConnectionInfo {
+            id: 1,
+            peer,
+            local,
+            listener: "l".into(),
+            listener_port: 80,
+            tls: None,
+            retired: self.retired.clone(),
+        };
         let engine = self.engine.clone();
         tokio::spawn(engine.handle(connection.into_stream(), Arc::new(info), self.drain.subscribe()));
         client
@@ -426,6 +436,15 @@ async fn h2_client(rig: &Rig) -> h2::client::SendRequest<Bytes> {
     let (send, connection) = h2::client::handshake(io).await.unwrap();
     tokio::spawn(connection);
     send.ready().await.unwrap()
+}
+
+#[tokio::test]
+async fn connections_of_a_removed_listener_are_served_as_before() {
+    let rig = Rig::new(&[echo_backend().await], UpstreamProtocol::Http1);
+    let before = rig.cells.live.swap(Arc::default());
+    assert!(rig.ask(&get("/")).await.starts_with("HTTP/1.1 404 "));
+    rig.retired.store(before);
+    assert!(rig.ask(&get("/")).await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

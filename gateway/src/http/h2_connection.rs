@@ -1,7 +1,9 @@
 //! An HTTP/2 connection of a client: Pingora's handshake over our stream, then one task per stream.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use h2::Reason;
@@ -16,7 +18,7 @@ use super::engine::{After, Engine};
 use super::exchange::{Exchange, Peer, Protocol, RequestHead, Scheme};
 use super::failure::Failure;
 use super::h2_stream::H2Downstream;
-use super::message::BodySize;
+use super::message::{BodySize, Downstream};
 use crate::listen::ConnectionInfo;
 
 /// Fields of a head, pseudo fields and cookie crumbs counted as Envoy does, crumbs as one.
@@ -96,6 +98,10 @@ impl Engine {
             Ok(head) => head,
             Err(reason) => return client.reset(reason),
         };
+        // Opened and cancelled at once, a stream costs no route, no connection and no upstream work.
+        if poll_fn(|cx| Poll::Ready(client.poll_gone(cx).is_ready())).await {
+            return;
+        }
         let mut exchange = Exchange::new(peer, head);
         let after = match problem {
             None => self.run(&mut exchange, &mut client).await,

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use super::counters::Counters;
 use super::handshake::{self, Refusal};
-use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, sniff};
+use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, sniff};
 use crate::live::Cells;
 use crate::tls::server::ServerConfigs;
 
@@ -45,6 +45,8 @@ pub(super) struct Listening {
     pub local: SocketAddr,
     /// As of the newest snapshot that has this listener: for connections that waited while it was removed.
     pub last: ArcSwap<CompiledListener>,
+    /// Set when the listener is removed.
+    pub retired: Retired,
     pub counters: Counters,
     /// Tasks that still accept, or take what waits in a closing socket's queue.
     pub acceptors: AtomicUsize,
@@ -248,6 +250,7 @@ async fn establish(
         listener: Arc::clone(&listening.key),
         listener_port,
         tls,
+        retired: listening.retired.clone(),
     };
     Some((connection, info))
 }

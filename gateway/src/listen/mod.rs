@@ -14,14 +14,18 @@ mod socket;
 pub(crate) mod testing;
 mod workers;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use mesh_core::model::Key;
 use pingora_core::protocols::Stream;
 use tokio::sync::watch;
+
+use crate::live::Live;
 
 pub use buffered::BufferedTcp;
 pub use connection::Connection;
@@ -54,7 +58,7 @@ impl Default for ListenOptions {
 }
 
 /// What is known of a client's connection when it is handed to the handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// Unique in this process.
     pub id: u64,
@@ -66,6 +70,27 @@ pub struct ConnectionInfo {
     /// Port that the user wrote for the listener; that of `local` may differ.
     pub listener_port: u16,
     pub tls: Option<TlsInfo>,
+    pub retired: Retired,
+}
+
+/// The last tables that knew a listener, once it is removed: its connections are served by them until they have ended.
+#[derive(Clone, Default)]
+pub struct Retired(Arc<ArcSwapOption<Live>>);
+
+impl Retired {
+    pub fn load(&self) -> Option<Arc<Live>> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn store(&self, last: Arc<Live>) {
+        self.0.store(Some(last));
+    }
+}
+
+impl fmt::Debug for Retired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Retired").field(&self.0.load().is_some()).finish()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::accept::{Acceptor, Listening, Shared};
 use super::counters::{Counters, ListenerCounts};
 
-use super::{ListenOptions, Workers, socket};
+use super::{ListenOptions, Retired, Workers, socket};
 use crate::live::{Cells, Live};
 use crate::tls::server::ServerConfigs;
 
@@ -82,6 +82,8 @@ struct State {
     open: BTreeMap<Key, Entry>,
     /// Closed, or about to be, until their last connection has ended.
     leaving: Vec<Entry>,
+    /// What was served before the change that is under way.
+    previous: Option<Arc<Live>>,
     draining: bool,
 }
 
@@ -110,6 +112,7 @@ impl ListenerManager {
     /// connect from now on, and wait. A listener that fails is left out, the others are not touched by it.
     pub fn open(&self, live: &Live) -> Vec<ListenError> {
         let mut state = self.state();
+        state.previous = Some(self.shared.cells.live.load_full());
         let mut errors = Vec::new();
         for (key, compiled) in &live.snapshot.listeners {
             if let Some(entry) = state.open.get(key)
@@ -138,6 +141,11 @@ impl ListenerManager {
         let mut state = self.state();
         let listeners = &live.snapshot.listeners;
         let removed: Vec<_> = state.open.extract_if(.., |key, _| !listeners.contains_key(key)).collect();
+        if let Some(previous) = state.previous.take() {
+            for (_, entry) in &removed {
+                entry.listening.retired.store(previous.clone());
+            }
+        }
         state.leaving.extend(removed.into_iter().map(|(_, entry)| entry));
         for entry in state.open.values_mut() {
             self.start(entry);
@@ -224,6 +232,7 @@ impl ListenerManager {
             wanted,
             local,
             last: ArcSwap::new(Arc::clone(compiled)),
+            retired: Retired::default(),
             counters: Counters::default(),
             acceptors: AtomicUsize::new(0),
             close: watch::Sender::new(false),
