@@ -72,6 +72,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves for as long as it is polled.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience) {
+    let local_only = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -84,7 +85,10 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience)
         let admin = admin.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request: http::Request<Incoming>| {
-                let answer = answer(&admin, audience, &request);
+                let answer = match local_only && !names_this_machine(&request) {
+                    true => text(StatusCode::FORBIDDEN, "ask by address or as localhost\n"),
+                    false => answer(&admin, audience, &request),
+                };
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
@@ -94,6 +98,15 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience)
             }
         });
     }
+}
+
+/// A web page can have its own name resolved to 127.0.0.1 (DNS rebinding) and would then be let in by the browser; it
+/// cannot make the browser send another Host.
+fn names_this_machine<B>(request: &http::Request<B>) -> bool {
+    let Some(host) = request.headers().get(http::header::HOST) else { return true };
+    let Ok(authority) = http::uri::Authority::try_from(host.as_bytes()) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn answer<B>(admin: &Admin, audience: Audience, request: &http::Request<B>) -> Answer {

@@ -171,3 +171,16 @@ async fn only_a_deliberate_post_changes_anything() {
     assert_eq!(ask(&admin, Audience::Admin, Method::POST, "/quitquitquit").await.0, StatusCode::OK);
     assert_eq!(commands.try_recv(), Ok(Command::Quit));
 }
+
+#[test]
+fn a_name_that_is_not_this_machine_is_not_served_on_the_loopback() {
+    let asked = |host: &str| {
+        super::names_this_machine(&http::Request::get("/").header("host", host).body(()).expect("a request"))
+    };
+    for host in ["localhost", "localhost:15000", "127.0.0.1:15000", "[::1]:15000"] {
+        assert!(asked(host), "{host}");
+    }
+    for host in ["evil.example", "localhost.evil.example:15000", "", "a b"] {
+        assert!(!asked(host), "{host}");
+    }
+}
