@@ -78,7 +78,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOST", requires = "to")]
     pub from: Option<String>,
     /// With --to: where to listen.
-    #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_listen)]
+    #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_serve)]
     pub http: SocketAddr,
     /// Where the admin pages listen; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15000", value_parser = parse_listen)]
@@ -292,6 +292,15 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         None => text.replace("localhost:", "127.0.0.1:"),
     };
     text.parse().map_err(|_| format!("`{text}` is not an address and a port, such as 127.0.0.1:8080"))
+}
+
+/// As a Gateway's port: 0 is none.
+fn parse_serve(text: &str) -> Result<SocketAddr, String> {
+    let address = parse_listen(text)?;
+    if address.port() == 0 {
+        return Err("port 0 is none to serve on; name one from 1 to 65535".to_owned());
+    }
+    Ok(address)
 }
 
 #[cfg(test)]

@@ -24,9 +24,13 @@ fn usage_errors_exit_64_and_help_exits_0() {
     assert_eq!(run(&["-f", "a", "--nonsense"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--to", ":80"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["--to", "nonsense"]).unwrap_err(), exit::USAGE);
+    assert_eq!(run(&["--to", ":80", "--http", "127.0.0.1:0"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--workers", "0"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--labels", "x"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--log", "a=nonsense"]).unwrap_err(), exit::USAGE);
+    assert_eq!(run(&["-f", "a", "--log", "dbug"]).unwrap_err(), exit::USAGE);
+    assert_eq!(run(&["-f", "a", "--log", "info,nonsense"]).unwrap_err(), exit::USAGE);
+    assert!(run(&["-f", "a", "--log", "gateway::store=debug,info"]).is_ok());
     assert_eq!(parse(["meshgate"]).unwrap_err(), exit::USAGE);
     assert_eq!(parse(["meshgate", "nonsense"]).unwrap_err(), exit::USAGE);
     assert_eq!(parse(["meshgate", "--version"]).unwrap_err(), exit::OK);

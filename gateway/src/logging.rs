@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Registry, fmt, reload};
@@ -17,6 +17,8 @@ pub struct Logging {
 pub enum LoggingError {
     #[error("`{0}` is not a log level or filter: {1}")]
     Filter(String, ParseError),
+    #[error("`{0}` is not a log level (off, error, warn, info, debug, trace); for a module write `{0}=debug`")]
+    Level(String),
     #[error("the filter cannot be changed: {0}")]
     Reload(#[from] reload::Error),
     #[error("logging is set up already: {0}")]
@@ -48,12 +50,18 @@ impl Logging {
     }
 }
 
-/// `warning` and `critical` are Envoy's words.
+/// `warning` and `critical` are Envoy's words. A lone word that is no level would be taken for a module, and everything else
+/// would fall silent: a misspelled level is refused.
 fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
     let words = match filter {
         "warning" => "warn",
         "critical" => "error",
         other => other,
     };
+    let lone =
+        |word: &&str| !word.is_empty() && !word.contains(['=', '[', ':']) && word.parse::<LevelFilter>().is_err();
+    if let Some(word) = words.split(',').map(str::trim).find(lone) {
+        return Err(LoggingError::Level(word.to_owned()));
+    }
     EnvFilter::builder().parse(words).map_err(|error| LoggingError::Filter(filter.to_owned(), error))
 }
