@@ -69,9 +69,10 @@ pub fn run(files: FilesOptions, json: bool) -> anyhow::Result<u8> {
 /// Everything that `run` would find out without opening a socket, and the number of objects.
 fn findings(files: FilesOptions) -> anyhow::Result<(Vec<Diagnostic>, usize)> {
     let configuration = load(files).configuration;
-    let mut diagnostics = configuration.diagnostics;
+    let mut diagnostics = configuration.diagnostics.clone();
     diagnostics.extend(compile(&configuration.set, None, 1).diagnostics);
     diagnostics.extend(certificates(&configuration.set)?);
+    configuration.locate(&mut diagnostics);
     diagnostics.sort_by(|a, b| (&a.position, &a.object, a.code).cmp(&(&b.position, &b.object, b.code)));
     diagnostics.dedup();
     Ok((diagnostics, configuration.objects.len()))

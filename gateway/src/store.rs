@@ -299,6 +299,7 @@ impl Store {
             &self.other_diagnostics,
         ];
         let mut all: Vec<Diagnostic> = parts.into_iter().flatten().cloned().collect();
+        self.configuration.locate(&mut all);
         all.sort_by(|a, b| (&a.position, &a.object, a.code).cmp(&(&b.position, &b.object, b.code)));
         all.dedup();
         all

@@ -44,6 +44,17 @@ fn check_tells_by_its_exit_code() {
     assert_eq!(code, Some(79), "{report}");
     assert_eq!(report["diagnostics"][0]["severity"].as_str(), Some("error"), "{report}");
 
+    // Found by the certificates, which do not know files.
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: bad, namespace: istio-system}\nstringData: {tls.crt: x, tls.key: x}\n";
+    let https = "protocol: HTTPS }\n      tls: {mode: SIMPLE, credentialName: bad";
+    let (code, report) = check(&format!("{}---\n{secret}", VALID.replace("protocol: HTTP", https)));
+    let found = &report["diagnostics"][0];
+    assert_eq!((code, found["code"].as_str()), (Some(79), Some("MESH0301")), "{report}");
+    assert!(
+        found["file"].as_str().unwrap().ends_with("config.yaml") && found["line"].as_u64().unwrap() > 1,
+        "{report}"
+    );
+
     let usage = process::run_to_end(["check", "--nonsense"]).unwrap();
     assert_eq!(usage.status.code(), Some(64));
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use mesh_core::api::{self, ApiObject};
+use mesh_core::api::{self, ApiObject, Positions};
 use mesh_core::diag::{self, Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
 
@@ -117,6 +117,12 @@ impl Documents {
     /// Names of the objects in force.
     pub fn references(&self) -> impl Iterator<Item = &ObjectRef> {
         self.owners.keys()
+    }
+
+    /// Where the objects of these kinds are written.
+    pub fn positions(&self, kinds: &[&str]) -> HashMap<ObjectRef, Positions> {
+        let wanted = self.references().filter(|reference| kinds.contains(&&*reference.kind));
+        wanted.filter_map(|wanted| Some((wanted.clone(), self.given(wanted).last()?.positions.clone()))).collect()
     }
 
     /// What to do with a world that is as it was at the last call.

@@ -302,6 +302,7 @@ impl Reader {
             set: translation.set,
             diagnostics,
             objects: self.documents.references().cloned().collect(),
+            positions: self.documents.positions(&["Gateway", "Secret"]),
             access_log: access_log_of(&self.world.mesh().config),
             trusted_proxies: trusted_proxies_of(&self.world.mesh().config),
         }

@@ -6,9 +6,10 @@ mod settle;
 mod tree;
 mod watch;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use mesh_core::api::{AccessLogEncoding, MeshConfig};
+use mesh_core::api::{AccessLogEncoding, MeshConfig, Positions};
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::{Endpoints, ResourceSet};
 use mesh_core::object::ObjectRef;
@@ -33,10 +34,22 @@ pub struct Configuration {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects in force.
     pub objects: Vec<ObjectRef>,
+    /// Where Gateways and Secrets are written: only listeners and certificates find out some of what is wrong with them.
+    pub positions: HashMap<ObjectRef, Positions>,
     /// As the MeshConfig wants it; none: off.
     pub access_log: Option<LogSettings>,
     /// Proxies in front of the gateway whose headers are believed (`numTrustedProxies`).
     pub trusted_proxies: u32,
+}
+
+impl Configuration {
+    /// Listeners and certificates do not know files; this says where the field is written.
+    pub fn locate(&self, diagnostics: &mut [Diagnostic]) {
+        for diagnostic in diagnostics.iter_mut().filter(|diagnostic| diagnostic.position.is_none()) {
+            let positions = diagnostic.object.as_ref().and_then(|object| self.positions.get(object));
+            diagnostic.position = positions.and_then(|positions| positions.get(&diagnostic.field));
+        }
+    }
 }
 
 /// `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
