@@ -113,11 +113,11 @@ fn host_not_opened(context: &mut Context<'_>, entry: &Entry<VirtualService>, hos
     let more = opens.len().saturating_sub(5);
     opens.truncate(5);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let opens = if opens.is_empty() { "no hosts".to_owned() } else { opens.join(", ") };
     let message = format!(
-        "no server of Gateway {} opens `{written}` to namespace `{}` (it has {}{more}); requests for it are answered 404",
+        "no server of Gateway {} opens `{written}` to namespace `{}` (it has {opens}{more}); requests for it are answered 404",
         gateways.join(", "),
         entry.namespace(),
-        opens.join(", ")
     );
     let help = "add the host to a server of the Gateway, or correct it here".to_owned();
     let field = format!("spec.hosts[{host}]");
