@@ -72,7 +72,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves for as long as it is polled.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience) {
-    let local_only = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    // Probes and scrapers may call the status port what they like; it has nothing to hide.
+    let local_only =
+        audience == Audience::Admin && listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
