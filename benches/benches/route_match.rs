@@ -1,4 +1,8 @@
 //! What finding the rule of a request costs. The figures of one group should be flat.
+//!
+//! The prefix routes are asked in two ways. "ten paths": the same number of different requests whatever the table's size, so
+//! that the processor's caches hold the ways of all of them, and what is compared is the work of a match. "spread": over
+//! all rules, so that a large table does not fit the caches and the memory's latency is part of the figure.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,7 +11,11 @@ use mesh_core::model::{ResourceSet, Rule};
 use mesh_core::snapshot::{Decision, Request};
 use meshgate_benches::{CpuTime, host, on_header, on_prefix, on_regex, path, requests, rules, set, table};
 
-/// Requests of one round, spread over all rules, so that no cache holds the way of a single one.
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Requests of one round.
 const REQUESTS: u32 = 4096;
 
 /// Heads of requests. Their text is in one piece that is read from front to back, so that it is in the cache as that of
@@ -79,8 +87,12 @@ fn one_host(rules: Vec<Rule>) -> ResourceSet {
 fn route_match(criterion: &mut Criterion<CpuTime>) {
     let authority = || "h.example.com".to_owned();
     for count in [10, 100, 1_000, 10_000, 100_000] {
-        let samples = Samples::new(spread(count).map(|number| (authority(), path(number) + "items/42")));
-        measure(criterion, "prefix routes in one host", count, &one_host(rules(count, on_prefix)), &samples);
+        let set = one_host(rules(count, on_prefix));
+        let prefix = |number| (authority(), path(number) + "items/42");
+        let samples = Samples::new(spread(10).map(|number| prefix(number * (count / 10))));
+        measure(criterion, "prefix routes in one host, ten paths", count, &set, &samples);
+        let samples = Samples::new(spread(count).map(prefix));
+        measure(criterion, "prefix routes in one host, spread", count, &set, &samples);
     }
     for count in [10, 100, 1_000, 10_000] {
         let name = |number| format!("host-{number}.example.com");

@@ -1,0 +1,1 @@
+//! The control plane: it tells who should know what.
