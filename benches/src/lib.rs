@@ -46,9 +46,9 @@ pub fn rule(number: u32, predicate: Predicate) -> Rule {
     }
 }
 
-/// `/team-7/service-1234/`
+/// `/team-07/service-01234/`: all of one length, so that tables of all sizes have the same shape.
 pub fn path(number: u32) -> String {
-    format!("/team-{}/service-{number}/", number % 17)
+    format!("/team-{:02}/service-{number:05}/", number % 17)
 }
 
 pub fn on_prefix(number: u32) -> Predicate {
