@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::Reason;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Request};
@@ -19,7 +20,7 @@ use super::exchange::{Exchange, Peer, Protocol, RequestHead, Scheme};
 use super::failure::Failure;
 use super::h2_stream::H2Downstream;
 use super::message::{BodySize, Downstream};
-use crate::listen::ConnectionInfo;
+use crate::listen::{ConnectionInfo, put_off_flushes};
 
 /// Fields of a head, pseudo fields and cookie crumbs counted as Envoy does, crumbs as one.
 const MAX_FIELDS: usize = 100;
@@ -64,7 +65,7 @@ impl Engine {
                     }
                     continue;
                 }
-                accepted = connection.accept() => accepted,
+                accepted = poll_fn(|cx| poll_accept(&mut connection, cx)) => accepted,
                 () = idle.as_mut() => {
                     if !std::mem::take(&mut used) && running.load(Ordering::Relaxed) == 0 {
                         connection.graceful_shutdown();
@@ -90,7 +91,7 @@ impl Engine {
         &self,
         peer: Arc<Peer>,
         request: Request<h2::RecvStream>,
-        respond: h2::server::SendResponse<bytes::Bytes>,
+        respond: h2::server::SendResponse<Bytes>,
     ) {
         let (parts, body) = request.into_parts();
         let mut client = H2Downstream::new(body, respond);
@@ -115,6 +116,16 @@ impl Engine {
         // What is unread of the request is cancelled behind the answer when the stream is dropped.
         exchange.record(&self.observer);
     }
+}
+
+/// Opened by the client: the head of a stream and the way to answer it.
+type Accepted = Option<Result<(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>), h2::Error>>;
+
+/// Does what there is to do on the connection, and then flushes once: what all its streams had to say leaves in one system
+/// call.
+fn poll_accept(connection: &mut h2::server::Connection<Stream, Bytes>, cx: &mut Context<'_>) -> Poll<Accepted> {
+    let (accepted, owes_flush) = put_off_flushes(|| connection.poll_accept(cx));
+    if accepted.is_pending() && owes_flush { connection.poll_accept(cx) } else { accepted }
 }
 
 /// Counts running streams.

@@ -5,7 +5,7 @@
 //!
 //! Under TLS reads are gathered too: rustls asks for 4 KiB at a time, a record may have 16 KiB.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
@@ -30,6 +30,24 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     /// Where reads under TLS land before they are handed out.
     static LANDING: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    static FLUSHES: Cell<Flushes> = const { Cell::new(Flushes::Done) };
+}
+
+/// What a flush on this thread does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flushes {
+    Done,
+    PutOff,
+    /// Put off, and one was asked for.
+    Owed,
+}
+
+/// Puts flushes off while `poll` runs: for users of a stream that flush after every piece, as the h2 crate does after every
+/// DATA frame. True: something waits that has to be flushed later.
+pub fn put_off_flushes<T>(poll: impl FnOnce() -> T) -> (T, bool) {
+    FLUSHES.set(Flushes::PutOff);
+    let result = poll();
+    (result, FLUSHES.replace(Flushes::Done) == Flushes::Owed)
 }
 
 fn take_buffer() -> Vec<u8> {
@@ -202,6 +220,12 @@ impl AsyncWrite for BufferedTcp {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if FLUSHES.get() != Flushes::Done {
+            if !self.gathered.is_empty() {
+                FLUSHES.set(Flushes::Owed);
+            }
+            return Poll::Ready(Ok(()));
+        }
         self.get_mut().poll_drain(cx)
     }
 

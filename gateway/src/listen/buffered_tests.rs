@@ -29,6 +29,25 @@ async fn small_writes_wait_for_the_flush() {
 }
 
 #[tokio::test]
+async fn a_flush_that_is_put_off_is_owed_and_sends_nothing() {
+    let (mut other, mut io) = pair().await;
+    let flush = |io: &mut BufferedTcp| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        put_off_flushes(|| Pin::new(io).poll_flush(&mut cx).is_ready())
+    };
+    assert_eq!(flush(&mut io), (true, false), "nothing waits");
+    io.write_all(b"first ").await.unwrap();
+    assert_eq!(flush(&mut io), (true, true));
+    io.write_all(b"second").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(nothing_came(&other));
+    io.flush().await.unwrap();
+    let mut read = [0; 12];
+    soon(other.read_exact(&mut read)).await.unwrap();
+    assert_eq!(&read, b"first second");
+}
+
+#[tokio::test]
 async fn nothing_is_held_while_nothing_waits() {
     let (_other, mut io) = pair().await;
     assert_eq!(io.gathered.capacity(), 0);

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::live::Live;
 
-pub use buffered::BufferedTcp;
+pub use buffered::{BufferedTcp, put_off_flushes};
 pub use connection::Connection;
 pub use counters::ListenerCounts;
 pub use reconcile::{ListenError, ListenerManager, ListenerState, ListenerStatus};
