@@ -16,4 +16,5 @@ pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod translate;
+pub mod wire;
 pub mod world;

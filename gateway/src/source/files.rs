@@ -18,7 +18,7 @@ use super::documents::{Documents, FileName};
 use super::settle::Settle;
 use super::tree::{Found, Stamp, Tree};
 use super::watch::{Signal, Watch};
-use super::{Configuration, Update, access_log_of, trusted_proxies_of};
+use super::{Configuration, Update, log_settings};
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -296,6 +296,7 @@ impl Reader {
             self.world.apply(changes.apply);
         }
         let translation = translate(&self.world, &self.proxy);
+        let settings = self.world.mesh().proxy_settings();
         let mut diagnostics = self.documents.diagnostics();
         diagnostics.extend(translation.diagnostics);
         Configuration {
@@ -303,8 +304,8 @@ impl Reader {
             diagnostics,
             objects: self.documents.references().cloned().collect(),
             positions: self.documents.positions(&["Gateway", "Secret"]),
-            access_log: access_log_of(&self.world.mesh().config),
-            trusted_proxies: trusted_proxies_of(&self.world.mesh().config),
+            access_log: settings.access_log.as_ref().map(log_settings),
+            trusted_proxies: settings.trusted_proxies,
         }
     }
 }

@@ -9,9 +9,9 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mesh_core::api::{AccessLogEncoding, MeshConfig, Positions};
+use mesh_core::api::Positions;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{Endpoints, ResourceSet};
+use mesh_core::model::{AccessLog, Endpoints, ResourceSet};
 use mesh_core::object::ObjectRef;
 
 pub use files::{Files, FilesOptions, Loaded, load};
@@ -52,20 +52,12 @@ impl Configuration {
     }
 }
 
-/// `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
+/// As the MeshConfig wants it.
 #[must_use]
-pub fn access_log_of(mesh: &MeshConfig) -> Option<LogSettings> {
-    let file = mesh.access_log_file.as_deref().filter(|file| !file.is_empty())?;
-    Some(LogSettings {
-        target: LogTarget::from_path(std::path::Path::new(file)),
-        json: mesh.access_log_encoding == Some(AccessLogEncoding::Json),
-        format: mesh.access_log_format.clone().filter(|format| !format.is_empty()),
-    })
-}
-
-/// `defaultConfig.gatewayTopology.numTrustedProxies`
-#[must_use]
-pub fn trusted_proxies_of(mesh: &MeshConfig) -> u32 {
-    let topology = mesh.default_config.as_ref().and_then(|config| config.gateway_topology.as_ref());
-    topology.and_then(|topology| topology.num_trusted_proxies).unwrap_or(0)
+pub fn log_settings(access_log: &AccessLog) -> LogSettings {
+    LogSettings {
+        target: LogTarget::from_path(std::path::Path::new(&access_log.file)),
+        json: access_log.json,
+        format: access_log.format.clone(),
+    }
 }

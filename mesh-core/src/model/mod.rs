@@ -9,6 +9,7 @@ mod listener;
 mod predicate;
 mod proxy_info;
 mod route;
+mod settings;
 mod tls;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,7 @@ pub use listener::*;
 pub use predicate::*;
 pub use proxy_info::*;
 pub use route::*;
+pub use settings::*;
 pub use tls::*;
 
 /// Key of a resource: unique among the resources of its type for one proxy, stable over changes.

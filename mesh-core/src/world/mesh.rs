@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Objects;
-use crate::api::{MeshConfig, NormalizationType};
+use crate::api::{AccessLogEncoding, MeshConfig, NormalizationType};
 use crate::diag::Diagnostic;
-use crate::model::PathNormalization;
+use crate::model::{AccessLog, PathNormalization, ProxySettings};
 
 /// Namespaces in which the ConfigMap is looked for, in this order; else any.
 const NAMESPACES: [&str; 2] = ["istio-system", "meshgate-system"];
@@ -36,6 +36,20 @@ impl Mesh {
             connect_timeout: config.connect_timeout.map_or(Duration::from_secs(10), |duration| duration.get()),
             path_normalization: normalization(&config),
             config,
+        }
+    }
+
+    /// What proxies follow whatever they serve.
+    pub fn proxy_settings(&self) -> ProxySettings {
+        let file = self.config.access_log_file.clone().filter(|file| !file.is_empty());
+        let topology = self.config.default_config.as_ref().and_then(|config| config.gateway_topology.as_ref());
+        ProxySettings {
+            access_log: file.map(|file| AccessLog {
+                file,
+                json: self.config.access_log_encoding == Some(AccessLogEncoding::Json),
+                format: self.config.access_log_format.clone().filter(|format| !format.is_empty()),
+            }),
+            trusted_proxies: topology.and_then(|topology| topology.num_trusted_proxies).unwrap_or(0),
         }
     }
 

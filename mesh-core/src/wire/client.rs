@@ -1,0 +1,377 @@
+//! The proxy's end: what it has, what it asks for, and what it makes of a response. What it has outlives a stream, so that
+//! after a break it is sent only what changed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
+use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
+use super::{Kind, REFUSED, Violation};
+use crate::model::{
+    CertificateSource, Destination, Endpoints, HostPattern, Key, Listener, ListenerProtocol, ProxySettings,
+    ResourceSet, RouteSet, Secret, VirtualHost,
+};
+use crate::object::ObjectRef;
+
+/// Most refused resources that one refusal names.
+const NAMED: usize = 20;
+
+/// What the proxy has.
+#[derive(Clone, Debug, Default)]
+pub struct ClientState {
+    listeners: BTreeMap<Key, Arc<Listener>>,
+    routes: BTreeMap<Key, Routes>,
+    destinations: BTreeMap<Key, Arc<Destination>>,
+    endpoints: BTreeMap<Key, Arc<Endpoints>>,
+    secrets: BTreeMap<Key, Arc<Secret>>,
+    settings: ProxySettings,
+    /// Name to version, of what is in force.
+    versions: [HashMap<String, String>; 3],
+    /// A response of the kind `Config` came at some time: there is something to serve, even if it is nothing.
+    configured: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Routes {
+    origin: Option<ObjectRef>,
+    hosts: BTreeMap<HostPattern, Arc<VirtualHost>>,
+    /// As it stands in the set, until it changes.
+    built: Option<Arc<RouteSet>>,
+}
+
+/// What a response changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Nothing,
+    /// More than endpoints.
+    Configuration,
+    Endpoints(Vec<Arc<Endpoints>>),
+}
+
+/// What became of a response.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub kind: Kind,
+    /// Generation at the controller, as it says.
+    pub generation: String,
+    pub change: Change,
+    /// Names of resources that stay as they were, and why.
+    pub refused: Vec<(String, String)>,
+    /// To be sent at once: names that the new configuration needs.
+    pub subscriptions: Vec<DeltaDiscoveryRequest>,
+    /// To be sent when the change is in force.
+    pub acknowledgement: DeltaDiscoveryRequest,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub struct Client {
+    state: ClientState,
+    subscribed: [BTreeSet<Key>; 2],
+    /// Names subscribed to on this stream that were neither sent nor said to be missing.
+    unanswered: [BTreeSet<Key>; 2],
+}
+
+impl ClientState {
+    pub fn settings(&self) -> &ProxySettings {
+        &self.settings
+    }
+
+    /// Whether a controller ever said what to serve.
+    pub fn configured(&self) -> bool {
+        self.configured
+    }
+
+    /// Everything, as the store takes it.
+    pub fn set(&mut self) -> ResourceSet {
+        let mut set = ResourceSet {
+            listeners: self.listeners.clone(),
+            destinations: self.destinations.clone(),
+            endpoints: self.endpoints.clone(),
+            secrets: self.secrets.clone(),
+            ..ResourceSet::default()
+        };
+        for (key, routes) in &mut self.routes {
+            if let Some(built) = routes.build(key) {
+                set.routes.insert(key.clone(), built);
+            }
+        }
+        set
+    }
+
+    fn versions(&mut self, kind: Kind) -> Option<&mut HashMap<String, String>> {
+        self.versions.get_mut(kind.index())
+    }
+
+    fn put(&mut self, kind: Kind, resource: &Resource) -> Result<(), DecodeError> {
+        let body = resource.resource.as_ref().map(|any| &any.value[..]).unwrap_or_default();
+        match kind {
+            Kind::Config => {
+                let config: Config = decode(body)?;
+                right_name(&config.name(), &resource.name)?;
+                self.put_config(config);
+            }
+            Kind::Endpoints => {
+                let endpoints: Endpoints = decode(body)?;
+                right_name(&endpoints.key, &resource.name)?;
+                self.endpoints.insert(endpoints.key.clone(), Arc::new(endpoints));
+            }
+            Kind::Secret => {
+                let secret: Secret = decode(body)?;
+                right_name(&secret.key, &resource.name)?;
+                self.secrets.insert(secret.key.clone(), Arc::new(secret));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_config(&mut self, config: Config) {
+        match config {
+            Config::Listener(listener) => drop(self.listeners.insert(listener.key.clone(), Arc::new(listener))),
+            Config::Destination(destination) => {
+                drop(self.destinations.insert(destination.key.clone(), Arc::new(destination)));
+            }
+            Config::Settings(settings) => self.settings = settings,
+            Config::Routes { key, origin } => {
+                let routes = self.routes.entry(key).or_default();
+                routes.origin = Some(origin);
+                routes.built = None;
+            }
+            Config::Host { routes, host } => {
+                let routes = self.routes.entry(routes).or_default();
+                routes.hosts.insert(host.host.clone(), Arc::new(host));
+                routes.built = None;
+            }
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &str) {
+        match kind {
+            Kind::Endpoints => drop(self.endpoints.remove(name)),
+            Kind::Secret => drop(self.secrets.remove(name)),
+            Kind::Config => self.remove_config(name),
+        }
+    }
+
+    fn remove_config(&mut self, name: &str) {
+        if let Some(key) = name.strip_prefix(&listener_name("")) {
+            self.listeners.remove(key);
+        } else if let Some(key) = name.strip_prefix(&destination_name("")) {
+            self.destinations.remove(key);
+        } else if let Some(key) = name.strip_prefix(&routes_name("")) {
+            if let Some(routes) = self.routes.get_mut(key) {
+                routes.origin = None;
+                routes.built = None;
+            }
+        } else if let Some((key, host)) = name.strip_prefix("host/").and_then(|rest| rest.rsplit_once('/'))
+            && let Some(routes) = self.routes.get_mut(key)
+        {
+            routes.hosts.remove(&pattern(host));
+            routes.built = None;
+        }
+        self.routes.retain(|_, routes| routes.origin.is_some() || !routes.hosts.is_empty());
+    }
+}
+
+impl Routes {
+    /// None: the controller never said that there is such a set.
+    fn build(&mut self, key: &Key) -> Option<Arc<RouteSet>> {
+        if self.built.is_none() {
+            let origin = self.origin.clone()?;
+            let virtual_hosts = self.hosts.values().cloned().collect();
+            self.built = Some(Arc::new(RouteSet { key: key.clone(), virtual_hosts, origin }));
+        }
+        self.built.clone()
+    }
+}
+
+impl Client {
+    /// A stream that goes on with what another one left.
+    pub fn new(state: ClientState) -> Client {
+        Client { state, subscribed: [BTreeSet::new(), BTreeSet::new()], unanswered: [BTreeSet::new(), BTreeSet::new()] }
+    }
+
+    pub fn state(&mut self) -> &mut ClientState {
+        &mut self.state
+    }
+
+    /// For the next stream.
+    pub fn into_state(self) -> ClientState {
+        self.state
+    }
+
+    /// The first requests of a stream.
+    pub fn start(&mut self, node: Node) -> Vec<DeltaDiscoveryRequest> {
+        let first = DeltaDiscoveryRequest {
+            node: Some(node),
+            type_url: Kind::Config.type_url().to_owned(),
+            resource_names_subscribe: vec!["*".to_owned()],
+            initial_resource_versions: self.state.versions(Kind::Config).cloned().unwrap_or_default(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        let mut requests = vec![first];
+        for mut request in self.subscriptions() {
+            // What is had already is not waited for.
+            let kind = Kind::from_type_url(&request.type_url).unwrap_or(Kind::Endpoints);
+            let had = self.state.versions(kind).cloned().unwrap_or_default();
+            if let Some(unanswered) = names(&mut self.unanswered, kind) {
+                unanswered.retain(|name| !had.contains_key(&**name));
+            }
+            request.initial_resource_versions = had;
+            requests.push(request);
+        }
+        requests
+    }
+
+    /// Whether the configuration names something that was asked for and not answered: better not to serve it yet.
+    pub fn is_incomplete(&self) -> bool {
+        self.unanswered.iter().any(|names| !names.is_empty())
+    }
+
+    /// Takes a response in. What cannot be read stays as it was and is refused by name; the rest is taken.
+    pub fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Result<Applied, Violation> {
+        let Some(kind) = Kind::from_type_url(&response.type_url) else {
+            return Err(Violation::UnknownType(response.type_url));
+        };
+        let mut refused: Vec<(String, String)> = Vec::new();
+        let mut changed: Vec<String> = Vec::new();
+        for name in response.removed_resources {
+            self.answered(kind, &name);
+            self.state.remove(kind, &name);
+            if let Some(versions) = self.state.versions(kind) {
+                versions.remove(&name);
+            }
+            changed.push(name);
+        }
+        for resource in response.resources {
+            self.answered(kind, &resource.name);
+            if names(&mut self.subscribed, kind).is_some_and(|names| !names.contains(resource.name.as_str())) {
+                // It crossed with our word that it is not needed any more.
+                continue;
+            }
+            match self.state.put(kind, &resource) {
+                Ok(()) => {
+                    if let Some(versions) = self.state.versions(kind) {
+                        versions.insert(resource.name.clone(), resource.version);
+                    }
+                    changed.push(resource.name);
+                }
+                Err(error) => refused.push((resource.name, error.to_string())),
+            }
+        }
+        let first = kind == Kind::Config && !self.state.configured;
+        self.state.configured |= first;
+        let subscriptions = if kind == Kind::Config { self.subscriptions() } else { Vec::new() };
+        let acknowledgement = DeltaDiscoveryRequest {
+            type_url: response.type_url,
+            response_nonce: response.nonce,
+            error_detail: refusal(&refused),
+            ..DeltaDiscoveryRequest::default()
+        };
+        let change = self.change(kind, changed, first);
+        Ok(Applied { kind, generation: response.system_version_info, change, refused, subscriptions, acknowledgement })
+    }
+
+    fn change(&self, kind: Kind, changed: Vec<String>, first: bool) -> Change {
+        if changed.is_empty() && !first {
+            return Change::Nothing;
+        }
+        if kind != Kind::Endpoints {
+            return Change::Configuration;
+        }
+        let endpoints = changed.into_iter().map(|name| {
+            let key: Key = name.into();
+            self.state.endpoints.get(&key).cloned().unwrap_or_else(|| {
+                let origin = self.state.destinations.get(&key).map(|destination| destination.origin.clone());
+                let origin = origin.unwrap_or_else(|| ObjectRef::new("Service", "", &key));
+                Arc::new(Endpoints { key, endpoints: Vec::new(), origin })
+            })
+        });
+        Change::Endpoints(endpoints.collect())
+    }
+
+    fn answered(&mut self, kind: Kind, name: &str) {
+        if let Some(unanswered) = names(&mut self.unanswered, kind) {
+            unanswered.remove(name);
+        }
+    }
+
+    /// What must be asked for, or need not be any more, since the last time.
+    fn subscriptions(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        let endpoints: BTreeSet<Key> = self.state.destinations.keys().cloned().collect();
+        let secrets: BTreeSet<Key> = self.state.listeners.values().flat_map(|listener| secrets_of(listener)).collect();
+        let mut requests = Vec::new();
+        for (kind, wanted) in [(Kind::Endpoints, endpoints), (Kind::Secret, secrets)] {
+            let Some(subscribed) = names(&mut self.subscribed, kind) else { continue };
+            let news: Vec<Key> = wanted.difference(subscribed).cloned().collect();
+            let gone: Vec<Key> = subscribed.difference(&wanted).cloned().collect();
+            *subscribed = wanted;
+            if news.is_empty() && gone.is_empty() {
+                continue;
+            }
+            for name in &gone {
+                self.state.remove(kind, name);
+                if let Some(versions) = self.state.versions(kind) {
+                    versions.remove(&**name);
+                }
+            }
+            if let Some(unanswered) = names(&mut self.unanswered, kind) {
+                unanswered.extend(news.iter().cloned());
+                gone.iter().for_each(|name| drop(unanswered.remove(name)));
+            }
+            let text = |names: Vec<Key>| names.iter().map(|name| (**name).to_owned()).collect();
+            requests.push(DeltaDiscoveryRequest {
+                type_url: kind.type_url().to_owned(),
+                resource_names_subscribe: text(news),
+                resource_names_unsubscribe: text(gone),
+                ..DeltaDiscoveryRequest::default()
+            });
+        }
+        requests
+    }
+}
+
+/// Those of a kind that is subscribed to by name.
+fn names(all: &mut [BTreeSet<Key>; 2], kind: Kind) -> Option<&mut BTreeSet<Key>> {
+    let [endpoints, secrets] = all;
+    match kind {
+        Kind::Config => None,
+        Kind::Endpoints => Some(endpoints),
+        Kind::Secret => Some(secrets),
+    }
+}
+
+fn right_name(is: &str, called: &str) -> Result<(), DecodeError> {
+    if is == called { Ok(()) } else { Err(DecodeError::Misnamed(is.to_owned())) }
+}
+
+fn secrets_of(listener: &Listener) -> Vec<Key> {
+    let ListenerProtocol::Tls { servers } = &listener.protocol else { return Vec::new() };
+    let sources = servers.iter().flat_map(|server| &server.tls.certificates);
+    sources
+        .filter_map(|source| match source {
+            CertificateSource::Secret(key) => Some(key.clone()),
+            CertificateSource::Files { .. } => None,
+        })
+        .collect()
+}
+
+/// As [`HostPattern`] is displayed.
+fn pattern(text: &str) -> HostPattern {
+    match text.strip_prefix('*') {
+        Some("") => HostPattern::Any,
+        Some(suffix) => HostPattern::Suffix(suffix.into()),
+        None => HostPattern::Exact(text.into()),
+    }
+}
+
+fn refusal(refused: &[(String, String)]) -> Option<Status> {
+    if refused.is_empty() {
+        return None;
+    }
+    let mut message: Vec<String> = refused.iter().take(NAMED).map(|(name, why)| format!("{name}: {why}")).collect();
+    if refused.len() > NAMED {
+        message.push(format!("and {} more", refused.len() - NAMED));
+    }
+    Some(Status { code: REFUSED, message: message.join("; ") })
+}

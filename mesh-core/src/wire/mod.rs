@@ -1,0 +1,75 @@
+//! How configuration travels: the messages of Envoy's incremental discovery service with resource types of our own, and
+//! both ends of it as state machines. It decides what is sent, what counts as acknowledged and what is refused; it must
+//! not know sockets, tasks or clocks.
+//!
+//! One `Config` response is one transaction. It is made of small resources, so that one changed route does not send a
+//! table again; `Endpoints` and `Secret` are types of their own, subscribed to by name.
+
+mod client;
+mod codec;
+pub mod proto;
+mod publication;
+mod server;
+
+pub use client::{Applied, Change, Client, ClientState};
+pub use codec::{Config, DecodeError, decode, version_of};
+pub use publication::{Encoded, Publication, Published, Table};
+pub use server::{Event, ServerStream, Sync};
+
+use serde::Serialize;
+
+/// The gRPC method, a bidirectional stream.
+pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+/// Largest message that either end accepts, in bytes: about half a million routes.
+pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
+
+/// `code` of a refusal in `error_detail`: gRPC's INVALID_ARGUMENT.
+pub const REFUSED: i32 = 3;
+
+/// What a resource is about; each is subscribed to and acknowledged for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Listeners, routes, destinations, settings; always all of them.
+    Config,
+    /// By key of the destination.
+    Endpoints,
+    /// By `namespace/name`.
+    Secret,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Config, Kind::Endpoints, Kind::Secret];
+
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Kind::Config => "type.googleapis.com/meshgate.v1.Config",
+            Kind::Endpoints => "type.googleapis.com/meshgate.v1.Endpoints",
+            Kind::Secret => "type.googleapis.com/meshgate.v1.Secret",
+        }
+    }
+
+    pub fn from_type_url(url: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.type_url() == url)
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What the other end must never do. The stream is of no use any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    #[error("unknown resource type `{0}`")]
+    UnknownType(String),
+    #[error("nonce `{given}` was never sent")]
+    UnknownNonce { given: String },
+    #[error("{0} names subscribed to; the limit is {1}")]
+    TooManyNames(usize, usize),
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

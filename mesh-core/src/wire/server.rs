@@ -1,0 +1,243 @@
+//! The controller's end of one stream: what the proxy asked for, what it was sent, what it acknowledged. At most one
+//! response of a kind is under way: for a slow proxy, later publications fall together.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
+use super::publication::{Encoded, Published, Table};
+use super::{Kind, Violation};
+
+/// Most names that one proxy may subscribe to in a kind.
+const MAX_NAMES: usize = 1_000_000;
+
+/// What a request meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Subscribed(Kind),
+    Acknowledged {
+        kind: Kind,
+        generation: u64,
+    },
+    /// Some of what was sent is not in force at the proxy.
+    Refused {
+        kind: Kind,
+        generation: u64,
+        message: String,
+    },
+}
+
+/// How far a proxy is, in one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sync {
+    pub subscribed: bool,
+    /// Generation of the last response.
+    pub sent: u64,
+    /// Generation up to which it has everything. Refused resources count as had; `refused` names them.
+    pub acknowledged: u64,
+    /// Message of the last response, if the proxy refused some of it.
+    pub refused: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct ServerStream {
+    node: Option<Node>,
+    kinds: [State; 3],
+    nonce: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sync: Sync,
+    all: bool,
+    names: BTreeSet<Arc<str>>,
+    /// Subscribed to, not answered yet.
+    fresh: BTreeSet<Arc<str>>,
+    /// What the proxy brought along, until it was compared with a table.
+    brought: HashMap<String, String>,
+    /// What the proxy has, restricted to what it subscribed to.
+    had: Option<Arc<Table>>,
+    /// Something was sent, if only that there is nothing.
+    answered: bool,
+    /// Nonce and generation of a response that was not answered yet.
+    under_way: Option<(String, u64)>,
+}
+
+impl ServerStream {
+    /// Who the proxy says it is, once it said so.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    pub fn sync(&self, kind: Kind) -> &Sync {
+        let [config, endpoints, secrets] = &self.kinds;
+        match kind {
+            Kind::Config => &config.sync,
+            Kind::Endpoints => &endpoints.sync,
+            Kind::Secret => &secrets.sync,
+        }
+    }
+
+    fn state(&mut self, kind: Kind) -> &mut State {
+        let [config, endpoints, secrets] = &mut self.kinds;
+        match kind {
+            Kind::Config => config,
+            Kind::Endpoints => endpoints,
+            Kind::Secret => secrets,
+        }
+    }
+
+    /// Takes a request in; afterwards [`ServerStream::poll`] may have something to send.
+    pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<Event, Violation> {
+        let Some(kind) = Kind::from_type_url(&request.type_url) else {
+            return Err(Violation::UnknownType(request.type_url));
+        };
+        if let Some(node) = request.node {
+            self.node.get_or_insert(node);
+        }
+        let state = self.state(kind);
+        state.subscribe(kind, request.resource_names_subscribe, &request.resource_names_unsubscribe)?;
+        if !state.sync.subscribed {
+            state.sync.subscribed = true;
+            state.brought = request.initial_resource_versions;
+        }
+        if request.response_nonce.is_empty() {
+            return Ok(Event::Subscribed(kind));
+        }
+        let Some((_, generation)) = state.under_way.take_if(|(nonce, _)| *nonce == request.response_nonce) else {
+            return Err(Violation::UnknownNonce { given: request.response_nonce });
+        };
+        state.sync.acknowledged = generation;
+        state.sync.refused = request.error_detail.map(|status| status.message);
+        Ok(match &state.sync.refused {
+            None => Event::Acknowledged { kind, generation },
+            Some(message) => Event::Refused { kind, generation, message: message.clone() },
+        })
+    }
+
+    /// What is to be sent now that `published` is to be had. Endpoints and secrets first, for what configuration names
+    /// must be there before it.
+    pub fn poll(&mut self, published: &Published) -> Vec<DeltaDiscoveryResponse> {
+        let mut responses = Vec::new();
+        for kind in [Kind::Endpoints, Kind::Secret, Kind::Config] {
+            let next = self.nonce + 1;
+            if let Some(response) = self.state(kind).respond(kind, published, next) {
+                self.nonce = next;
+                responses.push(response);
+            }
+        }
+        responses
+    }
+}
+
+impl State {
+    fn subscribe(&mut self, kind: Kind, subscribe: Vec<String>, unsubscribe: &[String]) -> Result<(), Violation> {
+        self.all |= kind == Kind::Config;
+        for name in subscribe.into_iter().filter(|_| kind != Kind::Config) {
+            let name: Arc<str> = name.into();
+            self.fresh.insert(Arc::clone(&name));
+            self.names.insert(name);
+        }
+        for name in unsubscribe {
+            self.names.remove(name.as_str());
+            self.fresh.remove(name.as_str());
+        }
+        match self.names.len() {
+            count if count > MAX_NAMES => Err(Violation::TooManyNames(count, MAX_NAMES)),
+            _ => Ok(()),
+        }
+    }
+
+    fn respond(&mut self, kind: Kind, published: &Published, nonce: u64) -> Option<DeltaDiscoveryResponse> {
+        if !self.sync.subscribed || self.under_way.is_some() {
+            return None;
+        }
+        let table = published.table(kind);
+        let (resources, removed) = self.difference(table);
+        self.had = Some(Arc::clone(table));
+        self.brought = HashMap::new();
+        self.fresh.clear();
+        // A proxy that has nothing yet is told so: it waits for that.
+        let first = kind == Kind::Config && !std::mem::replace(&mut self.answered, true);
+        self.sync.sent = published.generation;
+        if resources.is_empty() && removed.is_empty() && !first {
+            self.sync.acknowledged = published.generation;
+            return None;
+        }
+        let nonce = nonce.to_string();
+        self.under_way = Some((nonce.clone(), published.generation));
+        Some(DeltaDiscoveryResponse {
+            system_version_info: published.generation.to_string(),
+            resources: resources.into_iter().map(|(name, body)| resource(kind, name, body)).collect(),
+            type_url: kind.type_url().to_owned(),
+            nonce,
+            removed_resources: removed,
+        })
+    }
+
+    /// What it lacks, and names of what it is to drop.
+    fn difference<'t>(&self, table: &'t Arc<Table>) -> (Vec<(&'t str, &'t Encoded)>, Vec<String>) {
+        let wanted = |name: &str| self.all || self.names.contains(name);
+        let mut send: Vec<(&str, &Encoded)> = Vec::new();
+        let mut removed: Vec<String> = Vec::new();
+        match &self.had {
+            Some(had) if Arc::ptr_eq(had, table) => {}
+            Some(had) => {
+                let (news, gone) = compare(had, table);
+                send.extend(news.into_iter().filter(|(name, _)| wanted(name)));
+                removed.extend(gone.into_iter().filter(|name| wanted(name)).map(str::to_owned));
+            }
+            None => {
+                let same =
+                    |name: &str, body: &Encoded| self.brought.get(name).is_some_and(|had| **had == *body.version);
+                let news = table.iter().filter(|(name, body)| wanted(name) && !same(name, body));
+                send.extend(news.map(|(name, body)| (&**name, body)));
+                removed.extend(self.brought.keys().filter(|name| !table.contains_key(name.as_str())).cloned());
+                removed.extend(
+                    self.fresh
+                        .iter()
+                        .filter(|name| !table.contains_key(*name) && !self.brought.contains_key(&***name))
+                        .map(|name| (**name).to_owned()),
+                );
+                return (send, removed);
+            }
+        }
+        let sent: BTreeSet<&str> = send.iter().map(|(name, _)| *name).collect();
+        for name in self.fresh.iter().filter(|name| !sent.contains(&***name)) {
+            match table.get_key_value(name) {
+                Some((name, body)) => send.push((name, body)),
+                None => removed.push((**name).to_owned()),
+            }
+        }
+        removed.sort();
+        removed.dedup();
+        (send, removed)
+    }
+}
+
+fn resource(kind: Kind, name: &str, encoded: &Encoded) -> Resource {
+    Resource {
+        version: (*encoded.version).to_owned(),
+        resource: Some(Any { type_url: kind.type_url().to_owned(), value: encoded.body.clone() }),
+        name: name.to_owned(),
+    }
+}
+
+/// What is new or different, and names that are gone. Both tables are sorted, and most of their entries are the same
+/// allocation.
+fn compare<'o, 'n>(old: &'o Table, new: &'n Table) -> (Vec<(&'n str, &'n Encoded)>, Vec<&'o str>) {
+    let (mut news, mut gone) = (Vec::new(), Vec::new());
+    let mut old = old.iter().peekable();
+    for (name, body) in new {
+        while let Some((before, _)) = old.next_if(|(before, _)| *before < name) {
+            gone.push(&**before);
+        }
+        match old.next_if(|(before, _)| *before == name) {
+            Some((_, before)) if Arc::ptr_eq(&before.version, &body.version) || before.version == body.version => {}
+            _ => news.push((&**name, body)),
+        }
+    }
+    gone.extend(old.map(|(before, _)| &**before));
+    (news, gone)
+}

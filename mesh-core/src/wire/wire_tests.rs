@@ -1,0 +1,379 @@
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use super::*;
+use crate::model::*;
+use crate::object::ObjectRef;
+
+fn origin(name: &str) -> ObjectRef {
+    ObjectRef::new("VirtualService", "default", name)
+}
+
+fn host(name: &str, path: &str) -> Arc<VirtualHost> {
+    let action = Action::Respond(DirectResponse { status: 200, body: None });
+    let rule = Rule {
+        source: RuleSource { object: origin(name), http: 0, r#match: Some(0) },
+        name: None,
+        predicate: Predicate {
+            path: PathMatch::Prefix { value: path.to_owned(), ignore_case: false },
+            ..Predicate::default()
+        },
+        action: Arc::new(action),
+        headers: Arc::default(),
+    };
+    let pattern = match name.strip_prefix('*') {
+        Some("") => HostPattern::Any,
+        Some(suffix) => HostPattern::Suffix(suffix.into()),
+        None => HostPattern::Exact(name.into()),
+    };
+    Arc::new(VirtualHost { host: pattern, https_redirect: false, rules: vec![rule], origin: origin(name) })
+}
+
+fn destination(key: &str) -> Arc<Destination> {
+    Arc::new(Destination {
+        key: key.into(),
+        host: key.into(),
+        service_name: key.into(),
+        service_namespace: "default".into(),
+        port: 80,
+        subset: None,
+        protocol: UpstreamProtocol::Http1,
+        balancing: Balancing::LeastRequest,
+        connect_timeout: std::time::Duration::from_secs(10),
+        idle_timeout: std::time::Duration::from_secs(60),
+        origin: origin(key),
+        rule: None,
+    })
+}
+
+fn endpoints(key: &str, ports: &[u16]) -> Arc<Endpoints> {
+    let endpoint = |port: &u16| Endpoint {
+        address: EndpointAddress::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))),
+        weight: 1,
+        locality: "".into(),
+        workload: None,
+    };
+    Arc::new(Endpoints { key: key.into(), endpoints: ports.iter().map(endpoint).collect(), origin: origin(key) })
+}
+
+fn secret(key: &str, text: &str) -> Arc<Secret> {
+    Arc::new(Secret {
+        key: key.into(),
+        certificate_pem: text.to_owned(),
+        private_key_pem: "k".to_owned(),
+        origin: origin(key),
+    })
+}
+
+/// A world in numbers: which hosts, with which paths; which destinations with how many endpoints; which secrets.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Plan {
+    hosts: BTreeMap<u8, u8>,
+    destinations: BTreeMap<u8, u8>,
+    secrets: BTreeMap<u8, u8>,
+}
+
+fn set(plan: &Plan) -> ResourceSet {
+    const HOSTS: [&str; 4] = ["a.example", "b.example", "*.example", "*"];
+    let mut set = ResourceSet::default();
+    let hosts = plan.hosts.iter().filter_map(|(host_number, path)| {
+        HOSTS.get(usize::from(*host_number) % HOSTS.len()).map(|name| host(name, &format!("/{path}")))
+    });
+    let by_pattern: BTreeMap<HostPattern, Arc<VirtualHost>> = hosts.map(|host| (host.host.clone(), host)).collect();
+    let virtual_hosts: Vec<Arc<VirtualHost>> = by_pattern.into_values().collect();
+    if !virtual_hosts.is_empty() {
+        let key: Key = "http.80".into();
+        let routes = RouteSet { key: key.clone(), virtual_hosts, origin: origin("gateway") };
+        set.routes.insert(key.clone(), Arc::new(routes));
+        let servers = plan.secrets.keys().map(|number| TlsServer {
+            hosts: vec![HostPattern::Any],
+            tls: TlsTermination {
+                certificates: vec![CertificateSource::Secret(format!("ns/s{number}").into())],
+                min_version: TlsVersion::V1_2,
+                max_version: TlsVersion::V1_3,
+            },
+            routes: key.clone(),
+            origin: origin("gateway"),
+            server_index: 0,
+        });
+        let listener = Listener {
+            key: "0.0.0.0:443".into(),
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443)),
+            port: 443,
+            protocol: ListenerProtocol::Tls { servers: servers.collect() },
+            path_normalization: PathNormalization::Base,
+            origin: origin("gateway"),
+        };
+        set.listeners.insert(listener.key.clone(), Arc::new(listener));
+        for (number, text) in &plan.secrets {
+            let secret = secret(&format!("ns/s{number}"), &text.to_string());
+            set.secrets.insert(secret.key.clone(), secret);
+        }
+    }
+    for (number, count) in &plan.destinations {
+        let key = format!("outbound|80||d{number}");
+        set.destinations.insert(key.as_str().into(), destination(&key));
+        let ports: Vec<u16> = (1..=u16::from(*count)).collect();
+        set.endpoints.insert(key.as_str().into(), endpoints(&key, &ports));
+    }
+    set
+}
+
+/// Both ends and what is on the wire between them.
+struct Pair {
+    publication: Publication,
+    published: Arc<Published>,
+    old: ResourceSet,
+    server: ServerStream,
+    client: Client,
+    up: std::collections::VecDeque<DeltaDiscoveryRequest>,
+    down: std::collections::VecDeque<DeltaDiscoveryResponse>,
+    sent: usize,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let mut pair = Pair {
+            publication: Publication::default(),
+            published: Arc::default(),
+            old: ResourceSet::default(),
+            server: ServerStream::default(),
+            client: Client::new(ClientState::default()),
+            up: Default::default(),
+            down: Default::default(),
+            sent: 0,
+        };
+        pair.connect();
+        pair
+    }
+
+    /// What was under way is lost; the controller forgets everything.
+    fn connect(&mut self) {
+        let state = std::mem::replace(&mut self.client, Client::new(ClientState::default())).into_state();
+        self.client = Client::new(state);
+        self.server = ServerStream::default();
+        self.down.clear();
+        self.up = self.client.start(Node { id: "router~a".to_owned(), ..Node::default() }).into();
+    }
+
+    fn publish(&mut self, plan: &Plan) {
+        let mut set = set(plan);
+        set.reuse(&self.old);
+        self.old = set.clone();
+        let generation = self.published.generation + 1;
+        self.published = self.publication.update(Arc::new(set), &ProxySettings::default(), generation).unwrap();
+    }
+
+    fn server_turn(&mut self) -> Option<Event> {
+        let event = self.up.pop_front().map(|request| self.server.on_request(request).unwrap());
+        let responses = self.server.poll(&self.published);
+        self.sent += responses.iter().map(|response| response.resources.len()).sum::<usize>();
+        self.down.extend(responses);
+        event
+    }
+
+    fn client_turn(&mut self) -> Option<Applied> {
+        let applied = self.client.on_response(self.down.pop_front()?).unwrap();
+        self.up.extend(applied.subscriptions.clone());
+        self.up.push_back(applied.acknowledgement.clone());
+        Some(applied)
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            self.server_turn();
+            while self.client_turn().is_some() {}
+            if self.up.is_empty() && self.down.is_empty() {
+                return;
+            }
+        }
+        panic!("the two ends never come to rest");
+    }
+}
+
+fn plan(hosts: &[(u8, u8)], destinations: &[(u8, u8)], secrets: &[(u8, u8)]) -> Plan {
+    Plan {
+        hosts: hosts.iter().copied().collect(),
+        destinations: destinations.iter().copied().collect(),
+        secrets: secrets.iter().copied().collect(),
+    }
+}
+
+#[test]
+fn a_proxy_gets_everything_and_then_only_what_changed() {
+    let mut pair = Pair::new();
+    let mut now = plan(&[(0, 1), (1, 1), (2, 1), (3, 1)], &[(1, 2), (2, 1)], &[(1, 1)]);
+    pair.publish(&now);
+    pair.settle();
+    assert_eq!(pair.client.state().set(), set(&now));
+    assert!(!pair.client.is_incomplete());
+    let before = pair.sent;
+    now.hosts.insert(0, 9);
+    pair.publish(&now);
+    pair.settle();
+    assert_eq!(pair.sent - before, 1, "one virtual host");
+    assert_eq!(pair.client.state().set(), set(&now));
+    assert_eq!(pair.server.sync(Kind::Config).acknowledged, 2);
+}
+
+#[test]
+fn an_empty_configuration_is_told_too() {
+    let mut pair = Pair::new();
+    pair.publish(&Plan::default());
+    pair.settle();
+    assert!(pair.client.state().configured());
+}
+
+#[test]
+fn a_proxy_that_comes_back_is_sent_only_what_it_missed() {
+    let mut pair = Pair::new();
+    let mut now = plan(&[(0, 1), (1, 1)], &[(1, 2), (2, 1)], &[(1, 1)]);
+    pair.publish(&now);
+    pair.settle();
+    let before = pair.sent;
+    pair.connect();
+    pair.settle();
+    assert_eq!(pair.sent, before, "nothing changed");
+    now.hosts.remove(&1);
+    now.destinations.insert(2, 3);
+    pair.publish(&now);
+    pair.connect();
+    pair.settle();
+    assert_eq!(pair.sent - before, 1, "endpoints of one destination");
+    assert_eq!(pair.client.state().set(), set(&now));
+}
+
+#[test]
+fn what_is_not_understood_is_refused_alone_and_keeps_its_last_good_version() {
+    let mut pair = Pair::new();
+    let first = plan(&[(0, 1), (1, 1)], &[(1, 1)], &[]);
+    pair.publish(&first);
+    pair.settle();
+    pair.publish(&plan(&[(0, 2), (1, 2)], &[(1, 1)], &[]));
+    let request = pair.server_turn();
+    assert_eq!(request, None);
+    let response = pair.down.front_mut().unwrap();
+    let resource = response.resources.iter_mut().find(|resource| resource.name.ends_with("a.example")).unwrap();
+    let any = resource.resource.as_mut().unwrap();
+    let text = String::from_utf8(any.value.to_vec()).unwrap();
+    any.value = text.replacen(r#""predicate":{"#, r#""predicate":{"weather":"fine","#, 1).into();
+    let applied = pair.client_turn().unwrap();
+    let [(name, why)] = applied.refused.as_slice() else { panic!("{:?}", applied.refused) };
+    assert_eq!(name, "host/http.80/a.example");
+    assert!(why.contains("weather"), "{why}");
+    let Some(Event::Refused { kind: Kind::Config, generation: 2, message }) = pair.server_turn() else { panic!() };
+    assert!(message.contains("host/http.80/a.example"), "{message}");
+    assert_eq!(pair.client.state().set(), set(&plan(&[(0, 1), (1, 2)], &[(1, 1)], &[])));
+    assert!(pair.server.sync(Kind::Config).refused.is_some());
+}
+
+#[test]
+fn a_slow_proxy_has_one_response_under_way() {
+    let mut pair = Pair::new();
+    pair.publish(&plan(&[(0, 1)], &[], &[]));
+    pair.server_turn();
+    for path in 2..50 {
+        pair.publish(&plan(&[(0, path)], &[], &[]));
+        pair.server_turn();
+    }
+    assert_eq!(pair.down.len(), 1);
+    pair.settle();
+    assert_eq!(pair.client.state().set(), set(&plan(&[(0, 49)], &[], &[])));
+    assert_eq!(pair.sent, 3 + 2, "settings, listener and routes; the host twice");
+}
+
+#[test]
+fn new_configuration_is_incomplete_until_its_endpoints_and_secrets_are_there() {
+    let mut pair = Pair::new();
+    pair.publish(&plan(&[(0, 1)], &[(1, 1)], &[(1, 1)]));
+    pair.server_turn();
+    let applied = pair.client_turn().unwrap();
+    assert_eq!((applied.kind, applied.subscriptions.len()), (Kind::Config, 2));
+    assert!(pair.client.is_incomplete());
+    pair.settle();
+    assert!(!pair.client.is_incomplete());
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_answered() {
+    let mut server = ServerStream::default();
+    let request = DeltaDiscoveryRequest {
+        type_url: Kind::Secret.type_url().to_owned(),
+        resource_names_subscribe: vec!["other/secret".to_owned()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    assert_eq!(server.on_request(request).unwrap(), Event::Subscribed(Kind::Secret));
+    let responses = server.poll(&Published::default());
+    assert_eq!(responses.len(), 1);
+    assert_eq!(responses[0].removed_resources, ["other/secret"]);
+}
+
+#[test]
+fn nonces_that_were_never_sent_and_unknown_types_end_the_stream() {
+    let mut server = ServerStream::default();
+    let request = |kind: &str, nonce: &str| DeltaDiscoveryRequest {
+        type_url: kind.to_owned(),
+        response_nonce: nonce.to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    assert_eq!(server.on_request(request("x", "")), Err(Violation::UnknownType("x".to_owned())));
+    let error = server.on_request(request(Kind::Config.type_url(), "7"));
+    assert_eq!(error, Err(Violation::UnknownNonce { given: "7".to_owned() }));
+}
+
+/// What may happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    Publish(Plan),
+    Server,
+    Client,
+    Break,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let numbers = || proptest::collection::btree_map(0_u8..4, 0_u8..4, 0..4);
+    let plans = (numbers(), numbers(), numbers()).prop_map(|(hosts, destinations, secrets)| Plan {
+        hosts,
+        destinations,
+        secrets,
+    });
+    let one = prop_oneof![
+        3 => plans.prop_map(Happening::Publish),
+        6 => Just(Happening::Server),
+        6 => Just(Happening::Client),
+        1 => Just(Happening::Break),
+    ];
+    proptest::collection::vec(one, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn both_ends_agree_whatever_happened(happenings in happenings()) {
+        let mut pair = Pair::new();
+        let mut last = Plan::default();
+        for happening in happenings {
+            match happening {
+                Happening::Publish(plan) => {
+                    pair.publish(&plan);
+                    last = plan;
+                }
+                Happening::Server => drop(pair.server_turn()),
+                Happening::Client => drop(pair.client_turn()),
+                Happening::Break => pair.connect(),
+            }
+            prop_assert!(pair.down.len() <= 3, "one of each kind");
+        }
+        pair.settle();
+        let mut set = set(&last);
+        // What nothing names is not asked for.
+        if last.hosts.is_empty() {
+            set.secrets.clear();
+        }
+        prop_assert_eq!(pair.client.state().set(), set);
+        prop_assert!(!pair.client.is_incomplete());
+    }
+}
