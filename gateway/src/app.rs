@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector};
 use crate::bootstrap::RunArgs;
@@ -20,7 +20,7 @@ use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers};
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
-use crate::source::{Files, Loaded, Update, load};
+use crate::source::{ConnectionCell, Controller, Files, Loaded, Update, load};
 use crate::store::{Store, StoreOptions};
 use crate::upstream::{Pools, Resolver};
 
@@ -31,7 +31,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let logging = Logging::start(&args.log)?;
     raise_file_limit();
-    let loaded = load(args.files_options());
+    let loaded = if args.controller.is_none() { Some(load(args.files_options())) } else { None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
     let code = runtime.block_on(async {
         // Before anything else: a sign to reload or to stop must not kill a process that is still starting.
@@ -47,14 +47,23 @@ struct Process {
     listeners: Arc<ListenerManager>,
     observe: Arc<Observe>,
     readiness: Arc<Readiness>,
-    files: Files,
+    source: Source,
+    /// As told to those who start the process.
+    addresses: (SocketAddr, SocketAddr),
     commands: mpsc::UnboundedReceiver<Command>,
     /// Kept, so that the store serves on where no source can send anything.
     _updates: mpsc::UnboundedSender<Update>,
 }
 
+/// Where configuration comes from.
+enum Source {
+    Files(Files),
+    /// Becomes true when the first of it is served.
+    Controller(watch::Receiver<bool>),
+}
+
 impl Process {
-    async fn start(args: &RunArgs, mut loaded: Loaded, logging: Logging) -> anyhow::Result<Process> {
+    async fn start(args: &RunArgs, loaded: Option<Loaded>, logging: Logging) -> anyhow::Result<Process> {
         let started = Instant::now();
         let admin_socket = bind(args.admin, "admin").await?;
         let status_socket = bind(args.status, "status").await?;
@@ -73,6 +82,7 @@ impl Process {
 
         let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
         let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
+        let connection = ConnectionCell::new(observe.own.controller.clone());
         let (send_command, commands) = mpsc::unbounded_channel();
         let admin = Arc::new(Admin {
             cells,
@@ -84,19 +94,26 @@ impl Process {
             logging: Some(logging),
             commands: send_command,
             info: info(args, started),
+            connection: args.controller.as_ref().map(|_| connection.clone()),
         });
         let addresses = (admin_socket.local_addr()?, status_socket.local_addr()?);
         // Probes are answered from the beginning: not ready yet.
         tokio::spawn(admin::serve(admin_socket, admin.clone(), Audience::Admin));
         tokio::spawn(admin::serve(status_socket, admin, Audience::Status));
 
-        store.apply(std::mem::take(&mut loaded.configuration).into()).await;
         let (updates, received) = mpsc::unbounded_channel();
-        let files = Files::watch(loaded, updates.clone()).context("cannot watch files")?;
+        let source = match (loaded, args.controller_options()) {
+            (Some(mut loaded), _) => {
+                store.apply(std::mem::take(&mut loaded.configuration).into()).await;
+                readiness.set(Phase::Live);
+                announce(addresses, &listeners);
+                Source::Files(Files::watch(loaded, updates.clone()).context("cannot watch files")?)
+            }
+            (None, Some(options)) => Source::Controller(Controller::start(options, updates.clone(), connection)),
+            (None, None) => return Err(anyhow!("neither files nor a controller")),
+        };
         tokio::spawn(store.run(received));
-        readiness.set(Phase::Live);
-        announce(addresses, &listeners);
-        Ok(Process { listeners, observe, readiness, files, commands, _updates: updates })
+        Ok(Process { listeners, observe, readiness, source, addresses, commands, _updates: updates })
     }
 
     /// Until it is told to stop, then until the last request is answered or the time for that is over.
@@ -120,10 +137,16 @@ impl Process {
                 () = signals.stop.recv() => return,
                 _ = signals.hangup.recv() => {
                     tracing::info!("reloading");
-                    self.files.reload();
+                    if let Source::Files(files) = &self.source {
+                        files.reload();
+                    }
                     self.observe.reopen_access_log();
                 }
                 _ = signals.user.recv() => self.observe.reopen_access_log(),
+                () = first_configuration(&mut self.source), if self.readiness.phase() == Phase::Starting => {
+                    self.readiness.set(Phase::Live);
+                    announce(self.addresses, &self.listeners);
+                }
                 Some(command) = self.commands.recv() => match command {
                     Command::Quit => return,
                     Command::DrainListeners => {
@@ -144,6 +167,16 @@ impl Process {
             tracing::warn!(connections = self.listeners.connections(), "the time to drain is over");
         }
     }
+}
+
+/// Until something that a controller said is served.
+async fn first_configuration(source: &mut Source) {
+    if let Source::Controller(live) = source
+        && live.wait_for(|live| *live).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 struct Signals {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::wire::proto::Node;
 
 use crate::exit;
 use crate::logging::Logging;
-use crate::observe::{LogSettings, LogTarget};
-use crate::source::FilesOptions;
+use crate::observe::{LogSettings, LogTarget, hostname};
+use crate::source::{ControllerOptions, FilesOptions};
 
 /// Of objects that do not say theirs, as kubectl has it.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -66,7 +67,7 @@ impl IdentityArgs {
 pub struct Labels(pub BTreeMap<String, String>);
 
 #[derive(Clone, Debug, Args)]
-#[command(group = clap::ArgGroup::new("config").required(true).multiple(false).args(["files", "to"]))]
+#[command(group = clap::ArgGroup::new("config").required(true).multiple(false).args(["files", "to", "controller"]))]
 pub struct RunArgs {
     /// Files or directories with objects in YAML or JSON, watched for changes; `-` reads standard input once.
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., action = clap::ArgAction::Append)]
@@ -80,6 +81,18 @@ pub struct RunArgs {
     /// With --to: where to listen.
     #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_serve)]
     pub http: SocketAddr,
+    /// Configuration from a controller, which says who may see what by the token.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_controller, env = "MESHGATE_CONTROLLER")]
+    pub controller: Option<String>,
+    /// With --controller: certificates (PEM) that the controller's may come from.
+    #[arg(long, value_name = "FILE", requires = "controller", default_value = "/var/run/secrets/istio/root-cert.pem")]
+    pub controller_ca: PathBuf,
+    /// With --controller: name in its certificate [default: the host of --controller]
+    #[arg(long, value_name = "NAME", requires = "controller")]
+    pub controller_name: Option<String>,
+    /// With --controller: the token of this pod's service account; it is read again for each connection.
+    #[arg(long, value_name = "FILE", requires = "controller", default_value = "/var/run/secrets/tokens/istio-token")]
+    pub token: PathBuf,
     /// Where the admin pages listen; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15000", value_parser = parse_listen)]
     pub admin: SocketAddr,
@@ -162,6 +175,28 @@ impl RunArgs {
             default_namespace: DEFAULT_NAMESPACE.to_owned(),
             proxy: self.identity.proxy(),
         }
+    }
+
+    /// With `--controller`: where it is, and who this is.
+    #[must_use]
+    pub fn controller_options(&self) -> Option<ControllerOptions> {
+        let address = self.controller.clone()?;
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let pod = std::env::var("POD_NAME").unwrap_or_else(|_| hostname().to_owned());
+        let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| self.identity.namespace.clone());
+        Some(ControllerOptions {
+            name: self.controller_name.clone().unwrap_or_else(|| host.to_owned()),
+            ca: self.controller_ca.clone(),
+            token: self.token.clone(),
+            node: Node {
+                id: format!("router~{pod}.{namespace}"),
+                cluster: std::env::var("ISTIO_META_CLUSTER_ID").unwrap_or_else(|_| "Kubernetes".to_owned()),
+                user_agent_name: "meshgate".to_owned(),
+                user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            address,
+        })
     }
 
     /// As many as cores, unless said otherwise.
@@ -292,6 +327,19 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         None => text.replace("localhost:", "127.0.0.1:"),
     };
     text.parse().map_err(|_| format!("`{text}` is not an address and a port, such as 127.0.0.1:8080"))
+}
+
+/// `HOST:PORT`; the port may be left out.
+fn parse_controller(text: &str) -> Result<String, String> {
+    let with_port = if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        text.to_owned()
+    } else {
+        format!("{text}:15012")
+    };
+    match with_port.parse::<http::uri::Authority>() {
+        Ok(_) => Ok(with_port),
+        Err(_) => Err(format!("`{text}` is not HOST:PORT")),
+    }
 }
 
 /// As a Gateway's port: 0 is none.

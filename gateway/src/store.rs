@@ -14,6 +14,7 @@ use mesh_core::compile::{Compiled, compile};
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{CertificateSource, Endpoints, Key, ListenerProtocol, ResourceSet};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, timeout_at};
 
 pub use status::{Status, StatusCell};
@@ -173,7 +174,16 @@ impl Store {
     }
 
     /// Takes the updates over, and publishes if anything but endpoints changed.
-    pub async fn apply(&mut self, batch: Batch) {
+    pub async fn apply(&mut self, mut batch: Batch) {
+        let barriers = std::mem::take(&mut batch.barriers);
+        self.take_over(batch).await;
+        for barrier in barriers {
+            // Who does not wait any more need not know.
+            let _ = barrier.send(());
+        }
+    }
+
+    async fn take_over(&mut self, batch: Batch) {
         let begun = Instant::now();
         let mut set = match batch.configuration {
             Some(configuration) => {
@@ -357,6 +367,8 @@ const DANGLING: [diag::Code; 6] = [
 pub struct Batch {
     configuration: Option<Box<Configuration>>,
     endpoints: Vec<Arc<Endpoints>>,
+    /// Told when it is in force.
+    barriers: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
@@ -367,6 +379,7 @@ impl Batch {
                 self.endpoints.clear();
             }
             Update::Endpoints(endpoints) => self.endpoints.extend(endpoints),
+            Update::Barrier(barrier) => self.barriers.push(barrier),
         }
     }
 
@@ -392,7 +405,7 @@ impl Batch {
 
 impl From<Configuration> for Batch {
     fn from(configuration: Configuration) -> Self {
-        Batch { configuration: Some(Box::new(configuration)), endpoints: Vec::new() }
+        Batch { configuration: Some(Box::new(configuration)), ..Batch::default() }
     }
 }
 

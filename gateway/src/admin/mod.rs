@@ -5,6 +5,7 @@ mod certs;
 mod clusters;
 mod collector;
 mod config_dump;
+mod controller;
 mod diagnostics;
 mod explain;
 mod index;
@@ -30,6 +31,7 @@ use crate::listen::ListenerManager;
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::Observe;
+use crate::source::ConnectionCell;
 use crate::store::StatusCell;
 use crate::upstream::Pools;
 
@@ -44,6 +46,8 @@ pub struct Admin {
     pub logging: Option<Logging>,
     pub commands: mpsc::UnboundedSender<Command>,
     pub info: Info,
+    /// None: configuration comes from files.
+    pub connection: Option<ConnectionCell>,
 }
 
 /// What never changes.

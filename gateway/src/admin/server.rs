@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 
 use super::page::{Answer, Ask, text};
 use super::{
-    Admin, certs, clusters, config_dump, diagnostics, explain, index, listeners, logging, metrics, process, ready,
-    server_info,
+    Admin, certs, clusters, config_dump, controller, diagnostics, explain, index, listeners, logging, metrics, process,
+    ready, server_info,
 };
 
 /// Who may see what.
@@ -55,6 +55,7 @@ pub const ADMIN_PAGES: &[Entry] = &[
     entry("/metrics", "metrics in Prometheus' text format", metrics::page),
     entry("/stats/prometheus", "the same", metrics::page),
     entry("/logging", "the log filter; POST ?level=debug changes it", logging::page),
+    entry("/controller", "how it stands with the controller, as JSON", controller::page),
     entry("/server_info", "version, state, uptime, as JSON", server_info::page),
     command("/quitquitquit", "ends the process, after draining", process::quit),
     command("/drain_listeners", "asks clients to go elsewhere", process::drain_listeners),

@@ -86,6 +86,7 @@ async fn admin() -> (Admin, tokio::sync::mpsc::UnboundedReceiver<Command>) {
         readiness: Arc::new(Readiness::default()),
         logging: None,
         commands,
+        connection: None,
         info,
     };
     (admin, received)

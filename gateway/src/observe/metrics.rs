@@ -229,6 +229,15 @@ pub struct OwnMetrics {
     pub publishes: IntCounter,
     pub compile_seconds: Histogram,
     pub listeners: IntGauge,
+    pub controller: ControllerMetrics,
+}
+
+/// How it stands with the controller, where there is one.
+#[derive(Clone, Debug)]
+pub struct ControllerMetrics {
+    pub connected: IntGauge,
+    pub streams: IntCounter,
+    pub refused: IntCounter,
 }
 
 impl OwnMetrics {
@@ -249,17 +258,26 @@ impl OwnMetrics {
         let istio = IntGaugeVec::new(Opts::new("istio_build", "Always 1."), &["component", "tag"])?;
         istio.with_label_values(&["proxy", env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(istio))?;
-        let publishes = IntCounter::new("meshgate_publishes_total", "Generations published.")?;
-        registry.register(Box::new(publishes.clone()))?;
         let seconds = HistogramOpts::new("meshgate_compile_seconds", "Time from resources to tables.")
             .buckets(vec![0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]);
         let compile_seconds = Histogram::with_opts(seconds)?;
         registry.register(Box::new(compile_seconds.clone()))?;
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let controller = ControllerMetrics {
+            connected: gauge("meshgate_controller_connected", "Whether a controller is connected.")?,
+            streams: counter("meshgate_controller_streams_total", "Discovery streams opened.")?,
+            refused: counter("meshgate_controller_refused_total", "Resources that were not understood.")?,
+        };
         Ok(OwnMetrics {
+            controller,
             generation: gauge("meshgate_config_generation", "Generation that is served.")?,
             objects: gauges("meshgate_config_objects", "Objects of the configuration, by kind.", "kind")?,
             diagnostics: gauges("meshgate_config_diagnostics", "Findings about the configuration.", "severity")?,
-            publishes,
+            publishes: counter("meshgate_publishes_total", "Generations published.")?,
             compile_seconds,
             listeners: gauge("meshgate_listeners", "Addresses that are listened on.")?,
         })

@@ -22,7 +22,7 @@ use prometheus::{IntCounter, Registry};
 
 pub use access_log::{AccessLog, LogSettings, LogTarget};
 pub use flags::ResponseFlags;
-pub use metrics::{OwnMetrics, SourceLabels};
+pub use metrics::{ControllerMetrics, OwnMetrics, SourceLabels};
 pub use observer::Observer;
 pub use record::{RecordHeaders, RequestRecord};
 

@@ -1,5 +1,6 @@
 //! Where configuration comes from. A source yields [`Update`]s on one channel; what they lead to is the store's business.
 
+mod controller;
 mod documents;
 mod files;
 mod settle;
@@ -13,7 +14,9 @@ use mesh_core::api::Positions;
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::{AccessLog, Endpoints, ResourceSet};
 use mesh_core::object::ObjectRef;
+use tokio::sync::oneshot;
 
+pub use controller::{Connection, ConnectionCell, Controller, ControllerOptions};
 pub use files::{Files, FilesOptions, Loaded, load};
 
 use crate::observe::{LogSettings, LogTarget};
@@ -25,6 +28,8 @@ pub enum Update {
     Configuration(Box<Configuration>),
     /// Only these endpoints; everything else is as it was.
     Endpoints(Vec<Arc<Endpoints>>),
+    /// Told when everything before it is in force.
+    Barrier(oneshot::Sender<()>),
 }
 
 #[derive(Clone, Debug, Default)]

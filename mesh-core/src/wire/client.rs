@@ -317,7 +317,7 @@ impl Client {
             }
             if let Some(unanswered) = names(&mut self.unanswered, kind) {
                 unanswered.extend(news.iter().cloned());
-                gone.iter().for_each(|name| drop(unanswered.remove(name)));
+                unanswered.retain(|name| !gone.contains(name));
             }
             let text = |names: Vec<Key>| names.iter().map(|name| (**name).to_owned()).collect();
             requests.push(DeltaDiscoveryRequest {

@@ -59,18 +59,10 @@ impl Publication {
         let old = std::mem::take(&mut self.set);
         let [config, endpoints, secrets] = &mut self.published.tables;
         let mut edits = Edits::default();
-        edits.plain(
-            &old.listeners,
-            &set.listeners,
-            |key| listener_name(key),
-            |listener| Config::Listener(listener.clone()),
-        )?;
-        edits.plain(
-            &old.destinations,
-            &set.destinations,
-            |key| destination_name(key),
-            |destination| Config::Destination(destination.clone()),
-        )?;
+        edits.plain(&old.listeners, &set.listeners, listener_name, |listener| Config::Listener(listener.clone()))?;
+        edits.plain(&old.destinations, &set.destinations, destination_name, |destination| {
+            Config::Destination(destination.clone())
+        })?;
         edits.routes(&old.routes, &set.routes)?;
         if self.settings.as_ref() != Some(settings) {
             edits.put(SETTINGS.to_owned(), &Config::Settings(settings.clone()))?;
