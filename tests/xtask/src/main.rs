@@ -91,8 +91,20 @@ const WALLS: &[Wall] = &[
         why: "lb picks endpoints, nothing else",
     },
     Wall {
+        room: "mesh-core/src/wire",
+        forbidden: &[
+            "crate::api",
+            "crate::world",
+            "crate::translate",
+            "crate::compile",
+            "crate::snapshot",
+            "crate::lb",
+        ],
+        why: "what travels is the model",
+    },
+    Wall {
         room: "gateway/src",
-        forbidden: &["kube::", "k8s_openapi", "controller::"],
+        forbidden: &["kube::", "k8s_openapi"],
         why: "the gateway knows neither Kubernetes nor the controller",
     },
     Wall {
