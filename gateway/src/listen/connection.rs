@@ -1,5 +1,5 @@
-//! The stream that everything above the sockets sees, towards clients and towards destinations: clear text or TLS, in one
-//! type that Pingora takes as its [`Stream`].
+//! The stream that everything above the sockets sees of a client: clear text or TLS, in one type that Pingora takes as its
+//! [`Stream`].
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -17,7 +17,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{client, server};
+use tokio_rustls::server;
 
 use super::TlsInfo;
 use super::buffered::BufferedTcp;
@@ -27,7 +27,6 @@ use crate::tls::names;
 enum Transport {
     Plain(BufferedTcp),
     Server(Box<server::TlsStream<BufferedTcp>>),
-    Client(Box<client::TlsStream<BufferedTcp>>),
 }
 
 /// An established connection. Writes are gathered until `poll_flush`; dropping it without `shutdown` loses what was not
@@ -41,7 +40,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Clear text, either side. Sets TCP_NODELAY: gathering is done here, not by the kernel.
+    /// Clear text. Sets TCP_NODELAY: gathering is done here, not by the kernel.
     pub fn plain(io: TcpStream) -> Self {
         let _ = io.set_nodelay(true);
         Self::accepted(io)
@@ -58,13 +57,6 @@ impl Connection {
         let alpn = negotiated(stream.get_ref().1.alpn_protocol());
         let fd = stream.get_ref().0.as_raw_fd();
         Self { fd, transport: Transport::Server(Box::new(stream)), replay: Replay::default(), alpn }
-    }
-
-    /// Our own TLS connection to a destination, after its handshake.
-    pub fn tls_client(stream: client::TlsStream<BufferedTcp>) -> Self {
-        let alpn = negotiated(stream.get_ref().1.alpn_protocol());
-        let fd = stream.get_ref().0.as_raw_fd();
-        Self { fd, transport: Transport::Client(Box::new(stream)), replay: Replay::default(), alpn }
     }
 
     /// The bytes will be read again, before everything else.
@@ -86,7 +78,6 @@ impl Connection {
         match &self.transport {
             Transport::Plain(io) => io.get_ref(),
             Transport::Server(stream) => stream.get_ref().0.get_ref(),
-            Transport::Client(stream) => stream.get_ref().0.get_ref(),
         }
     }
 
@@ -95,7 +86,7 @@ impl Connection {
         Box::new(self)
     }
 
-    /// What the handshake of a client's connection agreed on.
+    /// What the handshake agreed on.
     pub(super) fn tls_info(&self, sni: Option<Arc<str>>) -> TlsInfo {
         let (version, cipher) = self.tls_parameters().unwrap_or(("-", "-"));
         let alpn = match self.alpn {
@@ -111,9 +102,6 @@ impl Connection {
         let (version, suite) = match &self.transport {
             Transport::Plain(_) => return None,
             Transport::Server(stream) => {
-                (stream.get_ref().1.protocol_version(), stream.get_ref().1.negotiated_cipher_suite())
-            }
-            Transport::Client(stream) => {
                 (stream.get_ref().1.protocol_version(), stream.get_ref().1.negotiated_cipher_suite())
             }
         };
@@ -140,10 +128,6 @@ macro_rules! each {
                 let $io = Pin::new(&mut **stream);
                 $do
             }
-            Transport::Client(stream) => {
-                let $io = Pin::new(&mut **stream);
-                $do
-            }
         }
     };
 }
@@ -158,8 +142,7 @@ impl AsyncRead for Connection {
             return each!(self, io => io.poll_read(cx, buffer));
         };
         match Pin::new(&mut **stream).poll_read(cx, buffer) {
-            // Many clients close without close_notify. Requests say where they end, so nothing can be cut unseen. (What
-            // destinations send may last until they close: there it stays an error.)
+            // Many clients close without close_notify. Requests say where they end, so nothing can be cut unseen.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             other => other,
         }

@@ -18,33 +18,17 @@ macro_rules! flags {
 }
 
 flags! {
-    DI = 0, "Delay injected.";
-    FI = 1, "Abort injected.";
-    RL = 2, "Rate limited (429).";
-    UAEX = 3, "Denied by external authorization (403).";
-    RLSE = 4, "The rate limit service failed.";
-    URX = 5, "Retries are used up, or none was allowed.";
-    NR = 6, "No route (404).";
-    NC = 7, "The cluster of the route does not exist (503).";
-    UH = 8, "No healthy upstream (503).";
-    UF = 9, "The upstream connection could not be made (503).";
-    UO = 10, "Circuit breaker overflow (503).";
-    UT = 11, "Upstream request timeout (504).";
-    UC = 12, "The upstream closed the connection (503).";
-    UR = 13, "The upstream reset the stream (503).";
-    UPE = 14, "Upstream protocol error (502).";
-    UMSDR = 15, "The upstream reached its maximum stream duration.";
-    DF = 16, "DNS resolution of the upstream failed.";
-    DC = 17, "The client went away.";
-    DPE = 18, "Protocol error of the client.";
-    DT = 19, "The whole request took too long.";
-    SI = 20, "The stream was idle for too long.";
-    IH = 21, "A header that must be strict was not.";
-    OM = 22, "The overload manager ended the request.";
-    LH = 23, "Local service failed its health check.";
-    LR = 24, "The stream was reset locally.";
-    NFCF = 25, "The filter configuration is missing.";
-    RFCF = 26, "The response came from the cache filter.";
+    URX = 0, "Retries are used up, or none was allowed.";
+    NR = 1, "No route (404).";
+    NC = 2, "The cluster of the route does not exist (503).";
+    UH = 3, "No healthy upstream (503).";
+    UF = 4, "The upstream connection could not be made (503).";
+    UT = 5, "Upstream request timeout (504).";
+    UC = 6, "The upstream closed the connection (503).";
+    UR = 7, "The upstream reset the stream (503).";
+    UPE = 8, "Upstream protocol error (502).";
+    DC = 9, "The client went away.";
+    DPE = 10, "Protocol error of the client.";
 }
 
 impl ResponseFlags {

@@ -42,21 +42,6 @@ impl ConnectError {
             }
         }
     }
-
-    /// What stands in braces in the response code details:
-    /// `remote_connection_failure|delayed_connect_error:_Connection_refused` or `connection_timeout`.
-    #[must_use]
-    pub fn detail(&self) -> Cow<'static, str> {
-        match self {
-            ConnectError::Refused => {
-                Cow::Borrowed("remote_connection_failure|delayed_connect_error:_Connection_refused")
-            }
-            ConnectError::Timeout => Cow::Borrowed("connection_timeout"),
-            ConnectError::Other(_) => {
-                Cow::Owned(format!("remote_connection_failure|{}", self.transport_failure().unwrap_or_default()))
-            }
-        }
-    }
 }
 
 impl From<io::Error> for ConnectError {
