@@ -4,6 +4,8 @@
 
 mod clusters;
 mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::HashSet;
 use std::sync::Arc;

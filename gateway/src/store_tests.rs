@@ -7,28 +7,9 @@ use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, ListenOptions, Workers};
-use crate::observe::SourceLabels;
-
-struct Nobody;
-
-impl ConnectionHandler for Nobody {
-    fn handle(
-        self: Arc<Self>,
-        _: pingora_core::protocols::Stream,
-        _: Arc<ConnectionInfo>,
-        _: tokio::sync::watch::Receiver<bool>,
-    ) -> ConnectionFuture {
-        Box::pin(async {})
-    }
-}
 
 fn store(options: StoreOptions) -> Store {
-    let cells = Arc::new(Cells::default());
-    let workers = Workers::start(1, |_| Arc::new(Nobody) as Arc<dyn ConnectionHandler>).unwrap();
-    let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default()).unwrap());
-    let source = SourceLabels::of_gateway(&Default::default(), "istio-system", |_| None);
-    Store::new(cells, listeners, Observe::new(1, &source).unwrap(), Resolver::new(), options)
+    testing::rig(options).store
 }
 
 fn origin() -> ObjectRef {

@@ -4,12 +4,9 @@ use http_body_util::BodyExt as _;
 
 use super::*;
 use crate::admin::{Command, Info, Phase, PoolList, Readiness};
-use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, ListenOptions, ListenerManager, Workers};
-use crate::live::Cells;
-use crate::observe::{Observe, SourceLabels};
 use crate::source::{FilesOptions, load};
-use crate::store::{Store, StoreOptions};
-use crate::upstream::Resolver;
+use crate::store::StoreOptions;
+use crate::store::testing::{Rig, rig};
 
 const OBJECTS: &str = r#"
 apiVersion: networking.istio.io/v1
@@ -37,27 +34,8 @@ metadata: {name: s, namespace: istio-system}
 stringData: {tls.crt: nonsense, tls.key: very-secret}
 "#;
 
-struct Nobody;
-
-impl ConnectionHandler for Nobody {
-    fn handle(
-        self: Arc<Self>,
-        _: pingora_core::protocols::Stream,
-        _: Arc<ConnectionInfo>,
-        _: tokio::sync::watch::Receiver<bool>,
-    ) -> ConnectionFuture {
-        Box::pin(async {})
-    }
-}
-
 async fn admin() -> (Admin, tokio::sync::mpsc::UnboundedReceiver<Command>) {
-    let cells = Arc::new(Cells::default());
-    let workers = Workers::start(1, |_| Arc::new(Nobody) as Arc<dyn ConnectionHandler>).unwrap();
-    let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default()).unwrap());
-    let source = SourceLabels::of_gateway(&BTreeMap::new(), "istio-system", |_| None);
-    let observe = Observe::new(1, &source).unwrap();
-    let mut store =
-        Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), StoreOptions::default());
+    let Rig { cells, listeners, observe, mut store } = rig(StoreOptions::default());
     let identity = crate::bootstrap::IdentityArgs {
         namespace: "istio-system".to_owned(),
         labels: crate::bootstrap::Labels([("istio".to_owned(), "ingressgateway".to_owned())].into()),
