@@ -120,14 +120,17 @@ impl Engine {
     /// Makes the request canonical and trustworthy and asks the tables.
     fn accept<'l>(&self, exchange: &mut Exchange, live: &'l Live) -> Result<Decision<'l>, Failure> {
         check_method(exchange)?;
-        let removed = hop_by_hop::clean_request(&mut exchange.head.headers)
+        let upgrade = hop_by_hop::clean_request(&mut exchange.head.headers)
             .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
-        if let Some(upgrade) = removed.upgrade {
+        if let Some(upgrade) = upgrade {
             accept_upgrade(exchange, &upgrade)?;
         }
         let head = &mut exchange.head;
-        authority::parse(head.authority.as_bytes())
-            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+        if head.protocol == Protocol::Http2 || head.authority.is_empty() {
+            // The codec of HTTP/1 looked at it already; only HTTP/1.0 may leave it out there.
+            authority::parse(head.authority.as_bytes())
+                .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+        }
         exchange.https = forwarded::accept(&mut head.headers, &exchange.peer.client).https;
         exchange.grpc = grpc_status::is_grpc(&head.headers);
 

@@ -13,10 +13,10 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, Peer, Protocol, RequestHead, Scheme};
 use super::failure::reason;
-use super::forwarded;
 use super::h1::{self, BodyFraming, Frame, HeadError, ServerCodec};
 use super::h1_stream::{H1Downstream, body_size};
 use super::message::BodySize;
+use super::{forwarded, hop_by_hop};
 use crate::listen::ConnectionInfo;
 use crate::observe::ResponseFlags;
 
@@ -37,7 +37,7 @@ impl Engine {
                 }
             };
             wait.first = false;
-            let takes_trailers = takes_trailers(&head.headers);
+            let takes_trailers = hop_by_hop::takes_trailers(&head.headers);
             let mut exchange = Exchange::new(peer.clone(), request_head(head));
             let after = {
                 let mut client = H1Downstream::new(&mut codec, takes_trailers, &drain);
@@ -187,12 +187,6 @@ impl Wait {
         }
         false
     }
-}
-
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(http::header::TE).iter().any(|value| {
-        value.as_bytes().split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    })
 }
 
 fn request_head(head: h1::RequestHead) -> RequestHead {

@@ -13,17 +13,6 @@ static CONTENT_LENGTH_LOOKALIKE: HeaderName = HeaderName::from_static("content_l
 /// Envoy's bound on what `connection` may name.
 const MAX_TOKENS: usize = 10;
 
-/// What was learnt from the headers that were removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// The value of `upgrade`, if `connection` nominated it.
-    pub upgrade: Option<HeaderValue>,
-    /// `connection: close`
-    pub close: bool,
-    /// `te` has `trailers`; it is then `te: trailers` still.
-    pub trailers: bool,
-}
-
 /// Why a request is answered 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
@@ -46,18 +35,21 @@ impl ConnectionError {
 }
 
 /// Removes from a request what does not pass: connection and all it nominates, keep-alive, proxy-connection, upgrade,
-/// transfer-encoding, proxy-authorization, `te` but `trailers`, and names that look like framing headers.
-pub fn clean_request(headers: &mut HeaderMap) -> Result<Removed, ConnectionError> {
+/// transfer-encoding, proxy-authorization, `te` but `trailers`, and names that look like framing headers. Yields the value of
+/// `upgrade`, if `connection` nominated it.
+pub fn clean_request(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, ConnectionError> {
     let found = Found::look(headers);
-    let mut removed = Removed::default();
+    let mut upgrade = None;
     if found.connection {
         let nominated = Nominated::read(headers);
         nominated.check()?;
-        removed.close = nominated.close;
-        nominated.remove(headers, &mut removed);
+        if nominated.upgrade {
+            upgrade = joined(headers, &UPGRADE);
+        }
+        nominated.remove(headers);
     }
     if found.te {
-        removed.trailers = reduce_te(headers);
+        reduce_te(headers);
     }
     if found.unusual {
         remove_unusual(headers);
@@ -65,23 +57,24 @@ pub fn clean_request(headers: &mut HeaderMap) -> Result<Removed, ConnectionError
             headers.remove(name);
         }
     }
-    Ok(removed)
+    Ok(upgrade)
 }
 
 /// Removes from a response what does not pass: connection and all it nominates, keep-alive, proxy-connection, upgrade,
 /// transfer-encoding.
-pub fn clean_response(headers: &mut HeaderMap) -> Removed {
+pub fn clean_response(headers: &mut HeaderMap) {
     let found = Found::look(headers);
-    let mut removed = Removed::default();
     if found.connection {
-        let nominated = Nominated::read(headers);
-        removed.close = nominated.close;
-        nominated.remove(headers, &mut removed);
+        Nominated::read(headers).remove(headers);
     }
     if found.unusual {
         remove_unusual(headers);
     }
-    removed
+}
+
+/// The client said `te: trailers`: trailers of the answer may be sent to it (RFC 9110 section 6.5.1).
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn remove_unusual(headers: &mut HeaderMap) {
@@ -123,7 +116,6 @@ impl Found {
 /// The tokens of `connection`.
 #[derive(Default)]
 struct Nominated {
-    close: bool,
     upgrade: bool,
     tokens: usize,
     host: bool,
@@ -146,10 +138,8 @@ impl Nominated {
 
     fn add(&mut self, token: &[u8]) {
         let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
-        if is("keep-alive") || is("te") {
-            // `te` is reduced to what may pass whether it was nominated or not.
-        } else if is("close") {
-            self.close = true;
+        if is("keep-alive") || is("close") || is("te") {
+            // Persistence is the codec's business; `te` is reduced to what may pass whether it was nominated or not.
         } else if is("upgrade") {
             self.upgrade = true;
         } else if is("host") {
@@ -172,10 +162,7 @@ impl Nominated {
         }
     }
 
-    fn remove(self, headers: &mut HeaderMap, removed: &mut Removed) {
-        if self.upgrade {
-            removed.upgrade = joined(headers, &UPGRADE);
-        }
+    fn remove(&self, headers: &mut HeaderMap) {
         headers.remove(CONNECTION);
         for name in &self.others {
             headers.remove(name);
@@ -189,14 +176,12 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 }
 
 /// `te` becomes `trailers` or goes.
-fn reduce_te(headers: &mut HeaderMap) -> bool {
-    let trailers = headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
-    if trailers {
+fn reduce_te(headers: &mut HeaderMap) {
+    if takes_trailers(headers) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     } else {
         headers.remove(TE);
     }
-    trailers
 }
 
 /// All values of a header as one list.

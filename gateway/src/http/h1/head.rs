@@ -9,7 +9,8 @@ use super::error::HeadError;
 use super::fields::{self, BlockScan};
 use super::framing::{self, Declared};
 use super::target::{self, Target};
-use super::{BodyLength, Limits, Version, valid_authority};
+use super::{BodyLength, Limits, Version};
+use crate::http::authority;
 
 /// A request head, as received except that names are lower case, values trimmed, framing headers canonical, and
 /// `host` is the authority of an absolute target when there is one (RFC 9112 section 3.2.2).
@@ -156,9 +157,7 @@ fn check_host(headers: &mut HeaderMap, version: Version, target: &Target) -> Res
             if hosts.next().is_some() {
                 return Err(HeadError::DuplicateHost);
             }
-            if !valid_authority(host.as_bytes()) {
-                return Err(HeadError::InvalidHost);
-            }
+            authority::parse(host.as_bytes()).map_err(|_| HeadError::InvalidHost)?;
         }
     }
     if let Target::Absolute { authority, .. } = target {

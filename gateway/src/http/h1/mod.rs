@@ -40,7 +40,7 @@ pub use framing::FramingError;
 pub use head::RequestHead;
 pub use response::{ResponseBody, ResponseHead};
 pub use server::ServerCodec;
-pub use target::{Ascii, Scheme, Target, valid_authority};
+pub use target::{Ascii, Scheme, Target};
 
 /// What one connection may cost before it is refused.
 #[derive(Debug, Clone, Copy)]

@@ -224,11 +224,30 @@ fn target_rows() -> Vec<Row> {
         get(45, "Expect: foo\r\n", Yes("GET /p", "x", b"")),
         row(46, "GET /p HTTP/1.1\r\nHos", Wait),
     ];
-    for host in ["", "x y", "x/y?z", "u:p@x", "x:99999", "x:y", "u@x", ":80", "[::1", "[]", "[g]", "::1", "x\"", "a<b"]
-    {
+    for host in [
+        "",
+        "x y",
+        "x/y?z",
+        "u:p@x",
+        "x:99999",
+        "x:y",
+        "u@x",
+        ":80",
+        "[::1",
+        "[]",
+        "[g]",
+        "::1",
+        "x\"",
+        "a<b",
+        "x:",
+        "x:0",
+        "x,y",
+        "%2",
+        "[1.2.3.4]",
+    ] {
         rows.push(row(37, format!("GET /p HTTP/1.1\r\nHost: {host}\r\n\r\n"), No(400, HOST)));
     }
-    for host in ["A.example.com.", "x:9", "x:", "a..b", "_", "%2e", "[::1]", "[::1]:80", "x:65535"] {
+    for host in ["A.example.com.", "x:9", "a..b", "_", "%2e", "[::1]", "[::1]:80", "x:65535"] {
         let mut accepted = row(37, format!("GET /p HTTP/1.1\r\nHost: {host}\r\n\r\n"), Wait);
         accepted.want = Yes("GET /p", host, b"");
         rows.push(accepted);

@@ -8,6 +8,7 @@ use memchr::memchr;
 
 use super::error::HeadError;
 use super::fields::slice;
+use crate::http::authority;
 
 /// ASCII text that is a slice of the buffer it was read from.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -84,7 +85,11 @@ pub(super) fn parse(block: &Bytes, start: usize, end: usize, method: &http::Meth
 fn connect(target: Bytes) -> Result<Target, HeadError> {
     let has_port = target.last().is_some_and(u8::is_ascii_digit)
         && memchr::memrchr(b':', &target).is_some_and(|colon| !target.get(colon..).unwrap_or_default().contains(&b']'));
-    if has_port && valid_authority(&target) { Ok(Target::Authority(Ascii(target))) } else { Err(HeadError::Target) }
+    if has_port && authority::parse(&target).is_ok() {
+        Ok(Target::Authority(Ascii(target)))
+    } else {
+        Err(HeadError::Target)
+    }
 }
 
 /// RFC 9112 section 3.2.2.
@@ -102,9 +107,7 @@ fn absolute(target: &Bytes) -> Result<Target, HeadError> {
     let length = after.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(after.len());
     let start = target.len() - after.len();
     let authority = slice(target, start, start + length);
-    if !valid_authority(&authority) {
-        return Err(HeadError::InvalidHost);
-    }
+    authority::parse(&authority).map_err(|_| HeadError::InvalidHost)?;
     let path = slice(target, start + length, target.len());
     let path_and_query = match path.first() {
         Some(b'/') => Ascii(path),
@@ -117,56 +120,4 @@ fn absolute(target: &Bytes) -> Result<Target, HeadError> {
         }
     };
     Ok(Target::Absolute { scheme, authority: Ascii(authority), path_and_query })
-}
-
-/// `host [":" port]` of RFC 3986 section 3.2 without userinfo: what Host and `:authority` may say. The host must not
-/// be empty, the port must fit 16 bits (it may be empty, RFC 3986 section 3.2.3).
-pub fn valid_authority(authority: &[u8]) -> bool {
-    let (host_is_valid, port) = if authority.first() == Some(&b'[') {
-        let Some(close) = memchr(b']', authority) else { return false };
-        let (literal, port) = authority.split_at(close + 1);
-        let inside = literal.get(1..close).unwrap_or_default();
-        let valid = inside.len() >= 2 && inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
-        (valid, port)
-    } else {
-        let (host, port) = authority.split_at(memchr(b':', authority).unwrap_or(authority.len()));
-        (!host.is_empty() && host.iter().all(|b| is_reg_name(*b)), port)
-    };
-    host_is_valid && valid_port(port)
-}
-
-fn valid_port(port: &[u8]) -> bool {
-    match port.split_first() {
-        None => true,
-        Some((b':', digits)) => {
-            let number = digits.iter().try_fold(0u32, |number, digit| {
-                digit.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
-            });
-            number.is_some_and(|number| number <= u32::from(u16::MAX))
-        }
-        Some(_) => false,
-    }
-}
-
-/// RFC 3986 section 3.2.2: unreserved, sub-delims, and the `%` of an escape.
-fn is_reg_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-        )
 }
