@@ -144,3 +144,15 @@ fn suggestions() {
     assert_eq!(one("something"), "fields: `regex`, `prefix`, `exact`");
     assert_eq!(nearest("Re-Gex", known.iter().copied()), Some("regex"));
 }
+
+#[test]
+fn a_number_where_a_text_is_wanted_wants_quotes() {
+    let document = documents("text: 5").remove(0).unwrap();
+    for (secret, message) in [(false, "`5` is a number, not a text"), (true, "the value is a number, not a text")] {
+        let context = Context::new(Strictness::All, secret);
+        context.read::<Sample>(&document, document.at, "spec");
+        let findings = context.into_findings();
+        assert_eq!(findings.len(), 1);
+        assert_eq!((&*findings[0].message, findings[0].help.as_deref()), (message, Some("put it in quotes")));
+    }
+}

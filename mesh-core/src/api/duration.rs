@@ -66,6 +66,10 @@ fn part(number: &str, unit: u128) -> Option<u128> {
     Some(nanos)
 }
 
+fn without_unit<E: de::Error>(number: impl fmt::Display) -> E {
+    E::custom(format_args!("`{number}` is not a duration, it has no unit: did you mean `{number}s`?"))
+}
+
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct DurationVisitor;
@@ -75,9 +79,18 @@ impl<'de> Deserialize<'de> for Duration {
                 f.write_str("a duration such as `1.5s`, `100ms` or `1h30m`")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-                Duration::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                Duration::parse(text).ok_or_else(|| match text.parse::<f64>() {
+                    Ok(number) if number.is_finite() && number >= 0.0 => without_unit(text),
+                    _ => E::invalid_value(de::Unexpected::Str(text), &self),
+                })
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+                Err(without_unit(number))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+                Err(without_unit(number))
             }
         }
-        deserializer.deserialize_str(DurationVisitor)
+        deserializer.deserialize_any(DurationVisitor)
     }
 }

@@ -1,4 +1,5 @@
-//! Fields that are read, but have no effect yet. A row goes when its feature is built.
+//! Fields that are read, but have no effect yet. A row goes when its feature is built. Servers that are not served at all are
+//! `translate`'s to report: it knows which gateway they are for.
 
 use crate::diag::{self, Diagnostic};
 
@@ -49,24 +50,8 @@ const SE: &str = "ServiceEntry";
 /// Conditions of `retryOn` that hold before a request was sent; all that is retried so far.
 const CONNECT: &[&str] = &["connect-failure", "refused-stream"];
 
-const NOT_SERVED: &str = "the server is not served";
-
 const ROWS: &[Row] = &[
-    row(
-        GW,
-        "spec.servers[].port.protocol",
-        Is(&["TLS", "TCP", "MONGO", "REDIS", "MYSQL", "UDP"]),
-        "ports that are not HTTP",
-    )
-    .instead(NOT_SERVED),
     row(GW, "spec.servers[].defaultEndpoint", Present, "default endpoints"),
-    row(
-        GW,
-        "spec.servers[].tls.mode",
-        Is(&["PASSTHROUGH", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"]),
-        "TLS modes other than SIMPLE",
-    )
-    .instead(NOT_SERVED),
     row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.caCertCredentialName", Present, "client certificates"),

@@ -126,9 +126,9 @@ fn an_invalid_rule_is_dropped_and_the_others_keep_their_place() {
     for part in [
         "did you mean `regex`?",
         "`http` is not a whole number from 0 to 4294967295",
+        "`5` is not a duration, it has no unit: did you mean `5s`?",
         "did you mean `weight`?",
         "allowed: `FROM_PROTOCOL_DEFAULT`, `FROM_REQUEST_PORT`",
-        "`5` is a number, not a text",
     ] {
         assert!(text.contains(part), "{part}:\n{text}");
     }

@@ -124,7 +124,7 @@ impl<'de> Deserializer<'de> for Source<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.node.value() {
+        let visited = match self.node.value() {
             Value::Sequence(_) => self.deserialize_seq(visitor),
             Value::Mapping(_) => self.deserialize_map(visitor),
             Value::Scalar { text, plain: false } => visitor.visit_str(text),
@@ -139,7 +139,8 @@ impl<'de> Deserializer<'de> for Source<'_> {
                     _ => visitor.visit_i128(value),
                 },
             },
-        }
+        };
+        visited.map_err(|error| self.locate(error))
     }
 
     integers!(
