@@ -20,8 +20,7 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
 
 struct Question<'a> {
     method: &'a str,
-    /// None: not said.
-    scheme: Option<String>,
+    https: bool,
     authority: String,
     port: Option<u16>,
     sni: Option<String>,
@@ -33,7 +32,7 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     fn parse(ask: &'a Ask) -> Result<Question<'a>, String> {
         let url = ask.get("url").ok_or("say which request: /explain?url=http://host/path")?;
-        let uri: Uri = url.parse().map_err(|error| format!("url `{url}`: {error}"))?;
+        let uri = parse_url(url)?;
         let mut headers = HeaderMap::new();
         for line in ask.all("header") {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("header `{line}` is not NAME:VALUE"))?;
@@ -45,7 +44,7 @@ impl<'a> Question<'a> {
         let authority = host_header.or_else(|| uri.authority().map(ToString::to_string)).unwrap_or_default();
         Ok(Question {
             method: ask.get("method").unwrap_or("GET"),
-            scheme: uri.scheme_str().map(str::to_owned),
+            https: uri.scheme_str() == Some("https"),
             authority,
             port: uri.port_u16(),
             sni: ask.get("sni").or(uri.host()).map(str::to_owned),
@@ -92,10 +91,7 @@ impl<'a> Question<'a> {
         if let Some(key) = self.listener {
             return all().filter(|listener| &*listener.listener.key == key).collect();
         }
-        let fits = |listener: &&CompiledListener| match self.scheme.as_deref() {
-            Some(scheme) => is_tls(listener) == (scheme == "https"),
-            None => true,
-        };
+        let fits = |listener: &&CompiledListener| is_tls(listener) == self.https;
         let at_port = |port: u16| {
             let here = move |listener: &&CompiledListener| {
                 listener.listener.port == port || listener.listener.address.port() == port
@@ -105,10 +101,19 @@ impl<'a> Question<'a> {
         match self.port {
             Some(port) => at_port(port),
             None => {
-                let usual = at_port(if self.scheme.as_deref() == Some("https") { 443 } else { 80 });
+                let usual = at_port(if self.https { 443 } else { 80 });
                 if usual.is_empty() { all().filter(fits).collect() } else { usual }
             }
         }
+    }
+}
+
+fn parse_url(url: &str) -> Result<Uri, String> {
+    let form = "a URL looks like http://host/path or https://host:port/path?query";
+    let uri: Uri = url.parse().map_err(|error| format!("url `{url}`: {error}; {form}"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(uri),
+        _ => Err(format!("url `{url}` does not begin with http:// or https://; {form}")),
     }
 }
 

@@ -124,6 +124,11 @@ async fn explain_tells_rules_and_winner() {
     for wrong in ["/explain", "/explain?url=%20", "/explain?url=http://a/&header=nonsense"] {
         assert_eq!(get(&admin, wrong).await.0, StatusCode::BAD_REQUEST, "{wrong}");
     }
+    for url in ["bogus", "a.example/x", "ftp://a.example/x", "/x", "http:///x"] {
+        let (status, body) = get(&admin, &format!("/explain?url={url}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{url}: {body}");
+        assert!(body.contains("a URL looks like http://host/path"), "{url}: {body}");
+    }
 }
 
 #[tokio::test]
