@@ -37,6 +37,8 @@ pub enum Failure {
     BadRequest { status: u16, detail: &'static str },
     /// `Upgrade` to something else than `websocket`.
     UpgradeRefused,
+    /// The destination speaks HTTP/2 only, which carries no upgrade (it would have to offer RFC 8441).
+    UpgradeOverHttp2,
 }
 
 /// What to send and what to log.
@@ -92,6 +94,9 @@ impl Failure {
             Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
             Failure::BadRequest { status, detail } => reply(*status, "", ResponseFlags::NONE, detail),
             Failure::UpgradeRefused => reply(403, "", ResponseFlags::NONE, "upgrade_failed"),
+            Failure::UpgradeOverHttp2 => {
+                reply(502, "no upgrade to an HTTP/2 destination", ResponseFlags::UPE, "upgrade_to_http2_destination")
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use mesh_core::lb::EndpointState;
+use mesh_core::model::UpstreamProtocol;
 use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
 use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep_until};
@@ -57,6 +58,9 @@ impl Engine {
         exchange: &mut Exchange,
         client: &mut D,
     ) -> After {
+        if exchange.websocket.is_some() && cluster.destination.protocol == UpstreamProtocol::Http2 {
+            return self.fail(&Failure::UpgradeOverHttp2, Some(&split.headers), exchange, client).await;
+        }
         rewrite(rule, forward, split, exchange);
         let timeout = effective_timeout(forward.timeout, exchange);
         if exchange.grpc {
@@ -119,7 +123,7 @@ impl Engine {
     ) -> Tried {
         exchange.outcome.endpoint = Some(endpoint.clone());
         let active = endpoint.enter();
-        let lease = match until(deadline, self.pools.acquire(cluster, endpoint)).await {
+        let lease = match until(deadline, self.connect(cluster, endpoint, exchange.websocket.is_some())).await {
             None => return Tried::Failed(Failure::Timeout),
             Some(Err(error)) => return Tried::NotConnected(error),
             Some(Ok(lease)) => lease,
@@ -139,6 +143,19 @@ impl Engine {
             tunnel.count(active);
         }
         tried
+    }
+
+    /// A WebSocket begins in HTTP/1.1: backends that take it in HTTP/2 (RFC 8441) are rare, and none was asked for.
+    async fn connect(
+        &self,
+        cluster: &Arc<LiveCluster>,
+        endpoint: &Arc<EndpointState>,
+        websocket: bool,
+    ) -> Result<Lease, ConnectError> {
+        if websocket {
+            return self.pools.acquire_h1(cluster, endpoint).await.map(Lease::H1);
+        }
+        self.pools.acquire(cluster, endpoint).await
     }
 
     async fn attempt_h1<D: Downstream>(
@@ -180,10 +197,6 @@ impl Engine {
         deadline: &mut Deadline,
         sent: Instant,
     ) -> Tried {
-        if exchange.websocket.is_some() {
-            // The backend never offered extended CONNECT (RFC 8441).
-            return Tried::Failed(Failure::UpstreamProtocol);
-        }
         let mut upload = new_upload(exchange, client);
         let Some(ready) = until(deadline, lease.send.clone().ready()).await else {
             return Tried::Failed(Failure::Timeout);
@@ -313,7 +326,7 @@ impl Engine {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(PumpError::Read(error))) => return Poll::Ready(Err(Cut::Upstream(error))),
                 Poll::Ready(Err(PumpError::Write(_))) => return Poll::Ready(Err(Cut::Client)),
-                Poll::Pending => {}
+                Poll::Pending => exchange.outcome.bytes_sent = download.bytes,
             }
             // An answer that is quiet for long writes nothing that could fail: a client that cancels it must still be heard.
             if upload.is_ended() && client.poll_gone(cx).is_ready() {

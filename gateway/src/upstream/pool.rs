@@ -125,11 +125,36 @@ impl Pools {
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
     ) -> Result<Upstream, ConnectError> {
-        let limit = cluster.destination.connect_timeout;
-        let host = self.host(cluster.id, endpoint.address);
         match cluster.destination.protocol {
-            UpstreamProtocol::Http1 => self.acquire_h1(host, limit).await.map(Upstream::H1),
-            UpstreamProtocol::Http2 => self.acquire_h2(host, limit).await.map(Upstream::H2),
+            UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint).await.map(Upstream::H1),
+            UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded => {
+                let host = self.host(cluster.id, endpoint.address);
+                self.acquire_h2(host, cluster.destination.connect_timeout).await.map(Upstream::H2)
+            }
+        }
+    }
+
+    /// The same in HTTP/1.1, whatever the cluster prefers: for upgrades.
+    pub async fn acquire_h1(
+        &self,
+        cluster: &Arc<LiveCluster>,
+        endpoint: &Arc<EndpointState>,
+    ) -> Result<H1Lease, ConnectError> {
+        let host = self.host(cluster.id, endpoint.address);
+        if let Some(idle) = host.take_idle(&self.idle_total) {
+            return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
+        }
+        match dial::connect(host.address, cluster.destination.connect_timeout).await {
+            Ok(stream) => {
+                host.counters.connects.fetch_add(1, Ordering::Relaxed);
+                let local = stream.local_addr().ok();
+                let codec = Box::new(ClientCodec::new(stream, self.h1));
+                Ok(H1Lease { codec, reused: false, local, lent: Lent::new(&host) })
+            }
+            Err(error) => {
+                host.counters.failures.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
         }
     }
 
@@ -161,24 +186,6 @@ impl Pools {
                 }
             })
             .collect()
-    }
-
-    async fn acquire_h1(&self, host: Arc<Host>, limit: Duration) -> Result<H1Lease, ConnectError> {
-        if let Some(idle) = host.take_idle(&self.idle_total) {
-            return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
-        }
-        match dial::connect(host.address, limit).await {
-            Ok(stream) => {
-                host.counters.connects.fetch_add(1, Ordering::Relaxed);
-                let local = stream.local_addr().ok();
-                let codec = Box::new(ClientCodec::new(stream, self.h1));
-                Ok(H1Lease { codec, reused: false, local, lent: Lent::new(&host) })
-            }
-            Err(error) => {
-                host.counters.failures.fetch_add(1, Ordering::Relaxed);
-                Err(error)
-            }
-        }
     }
 
     async fn acquire_h2(&self, host: Arc<Host>, limit: Duration) -> Result<H2Lease, ConnectError> {

@@ -34,6 +34,8 @@ pub enum UpstreamProtocol {
     Http1,
     /// Prior knowledge (h2c).
     Http2,
+    /// The same by `h2UpgradePolicy`, on a port of HTTP/1: what HTTP/2 cannot carry, a WebSocket, still goes in HTTP/1.1.
+    Http2Upgraded,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,7 +100,11 @@ impl<'a> Policy<'a> {
                 port.protocol.is_http() && mesh.config.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade)
             }
         };
-        if upgrade || port.protocol.is_http2() { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 }
+        match (port.protocol.is_http2(), upgrade) {
+            (true, _) => UpstreamProtocol::Http2,
+            (false, true) => UpstreamProtocol::Http2Upgraded,
+            (false, false) => UpstreamProtocol::Http1,
+        }
     }
 
     fn connection_pool<'m>(&self, mesh: &'m Mesh) -> Option<&'m ConnectionPool>

@@ -185,7 +185,7 @@ fn subset_policies_replace_block_by_block_and_ports_replace_all_blocks() {
         (v1.balancing, v1.connect_timeout, v1.idle_timeout),
         (Balancing::RoundRobin, Duration::from_secs(3), Duration::from_secs(7))
     );
-    assert_eq!((v2.balancing, v2.protocol), (Balancing::Random, UpstreamProtocol::Http2));
+    assert_eq!((v2.balancing, v2.protocol), (Balancing::Random, UpstreamProtocol::Http2Upgraded));
     assert_eq!(v2.connect_timeout, Duration::from_secs(10));
 }
 
