@@ -24,7 +24,7 @@ use crate::source::{ConnectionCell, Controller, Files, Loaded, Update, load};
 use crate::store::{Store, StoreOptions};
 use crate::upstream::{Pools, Resolver};
 
-/// Wakes up now and then while it waits for the last connections.
+/// How long the last lines of the access log may take to be written.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// `meshgate run`: until a signal ends it. Yields the exit code.
@@ -125,6 +125,8 @@ impl Process {
             () = self.drain(args) => {}
             () = signals.stop.recv() => tracing::warn!("told twice to stop: ending at once"),
         }
+        // Requests that are cut by it leave their line in the access log.
+        self.listeners.stop();
         self.observe.flush_access_log(FLUSH);
         tracing::info!("stopped");
         Ok(exit::OK)

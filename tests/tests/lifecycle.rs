@@ -160,6 +160,35 @@ async fn stopping_tells_http2_clients_and_lets_streams_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_end_of_the_process_cuts_is_in_the_access_log() {
+    let (backend, _) = Backend::mirror().await.unwrap();
+    let mut edge = Edge::start(&[("a.example", backend.address, "http")]).await.unwrap();
+    let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                data: {mesh: 'accessLogFile: /dev/stdout'}\n";
+    edge.write("mesh.yaml", mesh).unwrap();
+    eventually("the access log is on", || {
+        let _ = std::net::TcpStream::connect(edge.http).map(|mut io| {
+            use std::io::{Read as _, Write as _};
+            let _ = io.write_all(b"GET /probe HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+            let _ = io.read_to_end(&mut Vec::new());
+        });
+        edge.meshgate.log().contains("GET /probe HTTP/1.1\" 200 - via_upstream")
+    })
+    .await
+    .unwrap();
+    let mut client = H1::new(client::connect(edge.http, None).await.unwrap().0);
+    let head = b"POST /long HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    client.write(head).await.unwrap();
+    assert_eq!(client.read_head().await.unwrap().status, 200);
+    assert_eq!(client.read_chunk().await.unwrap().unwrap(), b"first");
+    edge.meshgate.terminate().unwrap();
+    let (status, log) = tokio::task::spawn_blocking(move || (edge.meshgate.wait(), edge.meshgate.log())).await.unwrap();
+    assert_eq!(status.unwrap().code(), Some(0));
+    let line = log.lines().find(|line| line.contains("POST /long")).unwrap_or_else(|| panic!("no line:\n{log}"));
+    assert!(line.contains("\"POST /long HTTP/1.1\" 200 DC downstream_local_disconnect - \"-\" 5 5 "), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_own_samples_are_read_without_an_error() {
     let sample = process::repository().join("deploy/samples/bookinfo");
     let mut files: Vec<_> =

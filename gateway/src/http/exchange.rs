@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -165,8 +166,8 @@ impl Exchange {
         self.outcome.transport_failure = reply.transport_failure.clone();
     }
 
-    /// Tells metrics and the access log. Called once.
-    pub fn record(&self, observer: &Observer) {
+    /// Tells metrics and the access log.
+    fn record(&self, observer: &Observer) {
         let header = |name: http::HeaderName| text(&self.head.headers, &name);
         let outcome = &self.outcome;
         observer.record(&RequestRecord {
@@ -202,6 +203,48 @@ impl Exchange {
             generation: outcome.generation,
             headers: Some(self),
         });
+    }
+}
+
+/// An exchange that leaves its line in the access log however it ends, also when its task is dropped in the middle of it:
+/// that is what happens to those that last longer than the time to drain.
+pub struct Recorded<'o> {
+    exchange: Exchange,
+    observer: &'o Observer,
+    cut: bool,
+}
+
+impl<'o> Recorded<'o> {
+    pub fn new(exchange: Exchange, observer: &'o Observer) -> Self {
+        Self { exchange, observer, cut: true }
+    }
+
+    /// It came to its end, good or bad.
+    pub fn end(mut self) {
+        self.cut = false;
+    }
+}
+
+impl Drop for Recorded<'_> {
+    fn drop(&mut self) {
+        if self.cut {
+            self.exchange.outcome.flags |= ResponseFlags::DC;
+            self.exchange.outcome.details = Cow::Borrowed("downstream_local_disconnect");
+        }
+        self.exchange.record(self.observer);
+    }
+}
+
+impl Deref for Recorded<'_> {
+    type Target = Exchange;
+    fn deref(&self) -> &Exchange {
+        &self.exchange
+    }
+}
+
+impl DerefMut for Recorded<'_> {
+    fn deref_mut(&mut self) -> &mut Exchange {
+        &mut self.exchange
     }
 }
 

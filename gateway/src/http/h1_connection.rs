@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::engine::{After, Engine};
-use super::exchange::{Exchange, Peer, Protocol, RequestHead, Scheme};
+use super::exchange::{Exchange, Peer, Protocol, Recorded, RequestHead, Scheme};
 use super::failure::reason;
 use super::h1::{self, BodyFraming, Frame, HeadError, ServerCodec};
 use super::h1_stream::{H1Downstream, body_size};
@@ -38,19 +38,19 @@ impl Engine {
             };
             wait.first = false;
             let takes_trailers = hop_by_hop::takes_trailers(&head.headers);
-            let mut exchange = Exchange::new(peer.clone(), request_head(head));
+            let mut exchange = Recorded::new(Exchange::new(peer.clone(), request_head(head)), &self.observer);
             let after = {
                 let mut client = H1Downstream::new(&mut codec, takes_trailers, &drain);
                 self.run(&mut exchange, &mut client).await
             };
             match after {
-                After::Continue if codec.can_keep_alive() => exchange.record(&self.observer),
+                After::Continue if codec.can_keep_alive() => exchange.end(),
                 After::Continue | After::Close => {
-                    exchange.record(&self.observer);
+                    exchange.end();
                     return self.close(codec, true).await;
                 }
                 After::Abort => {
-                    exchange.record(&self.observer);
+                    exchange.end();
                     // What was sent of the answer still goes out; the client sees that it is cut.
                     let _ = timeout(self.settings.linger, poll_fn(|cx| codec.poll_shutdown(cx))).await;
                     return;
@@ -63,15 +63,17 @@ impl Engine {
                     if moved.error.is_some() {
                         exchange.outcome.flags |= ResponseFlags::UC;
                     }
-                    return exchange.record(&self.observer);
+                    return exchange.end();
                 }
             }
         }
     }
 
-    /// The next head, within the time for it: idle time before its first byte, head time from then on.
+    /// The next head, within the time for it: idle time before its first byte, head time from then on. While draining a
+    /// connection that was used a moment ago stays for its next request, whose answer says `connection: close`: closing
+    /// it at once would lose the request that is on its way.
     async fn next_head(&self, codec: &mut Codec, wait: &mut Wait) -> Result<Option<h1::RequestHead>, HeadError> {
-        let mut due: Option<Instant> = None;
+        let mut since: Option<Instant> = None;
         let mut partial = false;
         poll_fn(|cx| {
             if let Poll::Ready(head) = codec.poll_head(cx) {
@@ -79,17 +81,16 @@ impl Engine {
             }
             if codec.has_partial_head() && !partial {
                 partial = true;
-                due = None;
+                since = None;
             }
-            if wait.poll_drain(cx) && !partial && !wait.first {
-                // Nothing was asked on this connection since its last answer.
-                return Poll::Ready(Ok(None));
-            }
-            let due = *due.get_or_insert_with(|| {
-                // A client that connects and says nothing is given as long as one that begins and stops.
-                let limit = if partial || wait.first { self.settings.head_timeout } else { self.settings.idle_timeout };
-                Instant::now() + limit
-            });
+            let draining = wait.poll_drain(cx);
+            // A client that connects and says nothing is given as long as one that begins and stops.
+            let limit = match partial || wait.first {
+                true => self.settings.head_timeout,
+                false if draining => self.settings.idle_timeout.min(self.settings.drain_idle_timeout),
+                false => self.settings.idle_timeout,
+            };
+            let due = *since.get_or_insert_with(Instant::now) + limit;
             if wait.poll_due(due, cx) {
                 return Poll::Ready(if partial { Err(HeadError::Timeout) } else { Ok(None) });
             }
@@ -110,7 +111,7 @@ impl Engine {
             headers: HeaderMap::new(),
             body: BodySize::Empty,
         };
-        let mut exchange = Exchange::new(peer.clone(), head);
+        let mut exchange = Recorded::new(Exchange::new(peer.clone(), head), &self.observer);
         exchange.outcome.generation = self.cells.live.load().snapshot.generation;
         exchange.outcome.status = status.as_u16();
         exchange.outcome.details = error.details().into();
@@ -129,7 +130,7 @@ impl Engine {
         codec.finish();
         exchange.outcome.bytes_sent = body.len() as u64;
         let _ = timeout(self.settings.linger, poll_fn(|cx| codec.poll_flush(cx))).await;
-        exchange.record(&self.observer);
+        exchange.end();
     }
 
     /// Ends a connection whose last answer is complete. With `linger` what the client still sends is read for a moment,

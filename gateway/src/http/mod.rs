@@ -5,6 +5,8 @@
 //! ```
 
 pub mod authority;
+#[cfg(test)]
+mod drain_tests;
 mod engine;
 mod exchange;
 mod failure;
@@ -24,6 +26,8 @@ mod pump;
 mod respond;
 mod response_headers;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod tunnel;
 mod upstream_request;
 

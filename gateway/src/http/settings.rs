@@ -13,6 +13,8 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// An unused client connection is closed after this.
     pub idle_timeout: Duration,
+    /// The same while draining, of a client that speaks HTTP/1: nobody can tell it that its next request would be too late.
+    pub drain_idle_timeout: Duration,
     /// Concurrent HTTP/2 streams per connection.
     pub h2_max_streams: u32,
     /// Bytes of a decoded HTTP/2 header list (RFC 9113 section 6.5.2).
@@ -32,6 +34,7 @@ impl Default for Settings {
             h1: h1::Limits::default(),
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(3600),
+            drain_idle_timeout: Duration::from_secs(1),
             h2_max_streams: 1024,
             h2_max_header_list: 60 * 1024,
             h2_stream_window: 1 << 20,
