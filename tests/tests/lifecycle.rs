@@ -182,9 +182,16 @@ async fn what_the_end_of_the_process_cuts_is_in_the_access_log() {
     assert_eq!(client.read_head().await.unwrap().status, 200);
     assert_eq!(client.read_chunk().await.unwrap().unwrap(), b"first");
     edge.meshgate.terminate().unwrap();
-    let (status, log) = tokio::task::spawn_blocking(move || (edge.meshgate.wait(), edge.meshgate.log())).await.unwrap();
+    let (status, edge) = tokio::task::spawn_blocking(move || (edge.meshgate.wait(), edge)).await.unwrap();
     assert_eq!(status.unwrap().code(), Some(0));
-    let line = log.lines().find(|line| line.contains("POST /long")).unwrap_or_else(|| panic!("no line:\n{log}"));
+    let mut line = None;
+    eventually("the request is in the access log", || {
+        line = edge.meshgate.log().lines().find(|line| line.contains("POST /long")).map(str::to_owned);
+        line.is_some()
+    })
+    .await
+    .unwrap();
+    let line = line.unwrap();
     assert!(line.contains("\"POST /long HTTP/1.1\" 200 DC downstream_local_disconnect - \"-\" 5 5 "), "{line}");
 }
 
