@@ -1,1 +1,9 @@
-//! The control plane: it tells who should know what.
+//! The control plane: it tells who should know what. Objects come from Kubernetes, are translated by `mesh-core` once for each
+//! class of proxies, and go to the proxies by incremental discovery.
+
+pub mod admin;
+pub mod app;
+pub mod ca;
+pub mod kube;
+pub mod options;
+pub mod push;

@@ -1,3 +1,12 @@
 //! The controller process.
 
-fn main() {}
+use clap::Parser as _;
+use controller::options::Options;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    controller::app::run(Options::parse()).await
+}

@@ -138,6 +138,15 @@ impl World {
         self.objects.secrets.values()
     }
 
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<Pod>>> {
+        self.objects.pods.get(&(namespace.into(), name.into()))
+    }
+
+    /// Whether the world holds the object just as it is: to put it in again would change nothing.
+    pub fn has(&self, object: &ApiObject) -> bool {
+        self.objects.has(object)
+    }
+
     /// Kubernetes Services of a namespace.
     pub fn kube_services(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<KubeService>>> {
         in_namespace(&self.objects.services, namespace)
@@ -201,6 +210,26 @@ impl Objects {
             Spec::Secret(spec) => shelve(&mut self.secrets, reference, parts, spec),
             Spec::Pod(spec) => shelve(&mut self.pods, reference, parts, spec),
             Spec::ConfigMap(spec) => shelve(&mut self.config_maps, reference, parts, spec),
+        }
+    }
+
+    fn has(&self, object: &ApiObject) -> bool {
+        fn same<T: PartialEq>(shelf: &Shelf<T>, meta: &crate::api::Meta, spec: &T) -> bool {
+            let had = shelf.get(&(meta.namespace.as_str().into(), meta.name.as_str().into()));
+            had.is_some_and(|had| had.meta == *meta && had.spec == *spec)
+        }
+        let meta = &object.meta;
+        match &object.spec {
+            Spec::Gateway(spec) => same(&self.gateways, meta, spec),
+            Spec::VirtualService(spec) => same(&self.virtual_services, meta, spec),
+            Spec::DestinationRule(spec) => same(&self.destination_rules, meta, spec),
+            Spec::ServiceEntry(spec) => same(&self.service_entries, meta, spec),
+            Spec::WorkloadEntry(spec) => same(&self.workload_entries, meta, spec),
+            Spec::Service(spec) => same(&self.services, meta, spec),
+            Spec::EndpointSlice(spec) => same(&self.endpoint_slices, meta, spec),
+            Spec::Secret(spec) => same(&self.secrets, meta, spec),
+            Spec::Pod(spec) => same(&self.pods, meta, spec),
+            Spec::ConfigMap(spec) => same(&self.config_maps, meta, spec),
         }
     }
 

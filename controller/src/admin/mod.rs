@@ -1,0 +1,166 @@
+//! Pages for operators and for `meshctl` on 15014: metrics, readiness, and what the controller knows. They change nothing.
+
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_core::model::ResourceSet;
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::kube::{KeeperHandle, Leadership, View};
+use crate::push::Proxies;
+use metrics::Metrics;
+
+/// All that pages may look at.
+pub struct Admin {
+    keeper: KeeperHandle,
+    proxies: Proxies,
+    leadership: Leadership,
+    replica: String,
+    metrics: Metrics,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    pub fn new(
+        keeper: KeeperHandle,
+        proxies: Proxies,
+        leadership: Leadership,
+        replica: &str,
+    ) -> prometheus::Result<Admin> {
+        Ok(Admin { keeper, proxies, leadership, replica: replica.to_owned(), metrics: Metrics::new()? })
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        }
+        let path = request.uri().path();
+        if let "/ready" | "/healthz/ready" = path {
+            return match *self.keeper.generation().borrow() {
+                0 => text(StatusCode::SERVICE_UNAVAILABLE, "not everything is listed yet\n"),
+                _ => text(StatusCode::OK, "ready\n"),
+            };
+        }
+        if path == "/version" {
+            return json(&json!({ "version": env!("CARGO_PKG_VERSION"), "replica": self.replica }));
+        }
+        if path == "/debug/proxies" {
+            return json(&json!({
+                "replica": self.replica,
+                "leader": *self.leadership.borrow(),
+                "generation": *self.keeper.generation().borrow(),
+                "proxies": self.proxies.all(),
+            }));
+        }
+        let Some(view) = self.keeper.look().await else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        };
+        match path {
+            "/metrics" => text(
+                StatusCode::OK,
+                self.metrics.render(
+                    &view,
+                    &self.proxies.all(),
+                    *self.leadership.borrow(),
+                    *self.keeper.generation().borrow(),
+                ),
+            ),
+            "/debug/diagnostics" => json(&diagnostics(&view)),
+            "/debug/config" => self.config(&view, request.uri().query().unwrap_or_default()),
+            _ => text(StatusCode::NOT_FOUND, PAGES),
+        }
+    }
+
+    /// What a class of proxies is to have. `proxy=POD.NAMESPACE` picks that of a connected proxy.
+    fn config(&self, view: &View, query: &str) -> Answer {
+        let wanted = query.split('&').find_map(|pair| pair.strip_prefix("proxy="));
+        let found = view.classes.iter().find(|(proxy, _)| match wanted {
+            None => true,
+            Some(wanted) => {
+                self.proxies.all().iter().any(|status| status.name == wanted && status.namespace == proxy.namespace)
+            }
+        });
+        match found {
+            Some((proxy, state)) => {
+                json(&json!({ "class": proxy, "generation": state.generation, "set": redacted(&state.set) }))
+            }
+            None => text(StatusCode::NOT_FOUND, "no such proxy is connected here\n"),
+        }
+    }
+}
+
+const PAGES: &str = "  /ready              200 once everything was listed
+  /metrics            Prometheus
+  /version            version and replica, as JSON
+  /debug/proxies      connected proxies, and how far each is, as JSON
+  /debug/config       what proxies are to have (?proxy=POD.NAMESPACE), as JSON; keys are left out
+  /debug/diagnostics  what is wrong with the objects, as JSON
+";
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            let builder = builder.timer(TokioTimer::new()).header_read_timeout(std::time::Duration::from_secs(10));
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "admin");
+            }
+        });
+    }
+}
+
+fn diagnostics(view: &View) -> serde_json::Value {
+    let of_classes = view.classes.iter().flat_map(|(_, state)| state.diagnostics.iter());
+    let all: std::collections::BTreeSet<_> = view.diagnostics.iter().chain(of_classes).collect();
+    json!({ "diagnostics": all, "unavailable": view.unavailable })
+}
+
+/// Without private keys.
+fn redacted(set: &ResourceSet) -> ResourceSet {
+    let secrets: BTreeMap<_, _> =
+        set.secrets.iter().map(|(key, secret)| (key.clone(), Arc::new(secret.redacted()))).collect();
+    ResourceSet { secrets, ..set.clone() }
+}
+
+fn json<T: Serialize>(value: &T) -> Answer {
+    match serde_json::to_vec_pretty(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            with_type(StatusCode::OK, "application/json", body)
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,98 @@
+//! The process: wires the rooms, starts them in order, ends them in order. Nobody imports it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::{self, Admin};
+use crate::ca::{Authority, ServerCertificate, server_names};
+use crate::kube::{Keeper, Lease, publish_roots, watch as watch_kinds};
+use crate::options::Options;
+use crate::push::{self, Discovery, Proxies, TokenReviewer};
+
+/// Events between the watches and the keeper. More would only be memory: watches wait.
+const FEED: usize = 256;
+/// Pause between attempts to reach the API server at the start.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Until a signal ends it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&options.log).context("--log")?;
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = watch::Sender::new(false);
+    tokio::select! {
+        result = serve(&options, stop.subscribe()) => result?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.send_replace(true);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let discovery_socket = bind(options.discovery).await?;
+    let admin_socket = bind(options.admin).await?;
+    let client = client(options).await?;
+
+    let (feed, fed) = mpsc::channel(FEED);
+    let (keeper, handle) = Keeper::new(fed);
+    let proxies = Proxies::default();
+    let leadership = Lease::start(client.clone(), &options.namespace, "meshgate-leader", &options.replica);
+    let admin = Arc::new(Admin::new(handle.clone(), proxies.clone(), leadership.clone(), &options.replica)?);
+    tokio::spawn(admin::serve(admin_socket, admin));
+    tokio::spawn(keeper.run());
+    watch_kinds(&client, &options.namespace, &feed);
+
+    let authority = Arc::new(patiently(|| Authority::load(&client, &options.namespace)).await);
+    let mut names = server_names(&options.service, &options.namespace);
+    names.extend(options.san.iter().cloned());
+    let certificate = ServerCertificate::start(authority.clone(), names)?;
+    tokio::spawn(publish_roots(client.clone(), authority.root_pem().to_owned(), leadership));
+
+    // Proxies come when there is something to tell: an empty answer would take away what they have.
+    let mut generation = handle.generation();
+    generation.wait_for(|generation| *generation > 0).await?;
+    eprintln!("meshgate-controller ready: discovery {} admin {}", discovery_socket.local_addr()?, options.admin);
+    let authenticate = Arc::new(TokenReviewer::new(client));
+    let discovery = Discovery { keeper: handle, proxies, authenticate };
+    push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop).await;
+    Ok(())
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn client(options: &Options) -> anyhow::Result<Client> {
+    // kube's TLS takes the process default.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = match &options.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+        }
+        None => kube::Config::infer().await.context("no --kubeconfig, not in a pod, no KUBECONFIG")?,
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// Until it succeeds: the API server may be away, or our rights not be there yet.
+async fn patiently<T, F: Future<Output = anyhow::Result<T>>>(mut attempt: impl FnMut() -> F) -> T {
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => tracing::warn!("{error:#}; trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

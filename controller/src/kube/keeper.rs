@@ -1,0 +1,442 @@
+//! The one task that owns the world. It takes in what the watches see, and translates once for each class of proxies.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::DynamicObject;
+use kube::runtime::watcher::Event;
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{ProxyInfo, ResourceSet, Role};
+use mesh_core::object::ObjectRef;
+use mesh_core::translate::translate;
+use mesh_core::wire::{Publication, Published};
+use mesh_core::world::World;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::objects::{read, reference};
+use super::{Feed, KINDS, Watched};
+use crate::push::Identity;
+
+/// Longest that changes are gathered. How long really follows from what the last turn cost: a change that comes alone is
+/// not held up, a storm does not take more than half of a processor.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// A class that nobody belongs to any more is kept for so long: its proxies may only be restarting.
+const LINGER: Duration = Duration::from_secs(60);
+/// How often such classes are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// What proxies of one class are to have, and what was found out about it.
+#[derive(Clone, Debug, Default)]
+pub struct ClassState {
+    /// Of the world; the publication's is the same.
+    pub generation: u64,
+    pub published: Arc<Published>,
+    pub set: Arc<ResourceSet>,
+    pub diagnostics: Arc<[Diagnostic]>,
+    /// `metadata.generation` of the objects that this holds.
+    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+}
+
+/// The proxy as it is known here, and the states of its class.
+pub type Joined = Result<(ProxyInfo, watch::Receiver<Arc<ClassState>>), UnknownPod>;
+
+/// What others ask of the keeper.
+#[derive(Debug)]
+pub enum Command {
+    /// The class of a proxy, and its states from now on.
+    Join(Identity, oneshot::Sender<Joined>),
+    /// Everything as it is now.
+    Look(oneshot::Sender<View>),
+}
+
+/// The pod of an identity is not there, or not seen yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pod {namespace}/{name} is not known")]
+pub struct UnknownPod {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// The world at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub world: World,
+    /// What was found while objects were read, before any translation.
+    pub diagnostics: Vec<Diagnostic>,
+    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+    /// Kinds that cannot be watched, and why.
+    pub unavailable: BTreeMap<&'static str, String>,
+    pub classes: Vec<(ProxyInfo, Arc<ClassState>)>,
+}
+
+/// How to reach it.
+#[derive(Clone, Debug)]
+pub struct KeeperHandle {
+    commands: mpsc::Sender<Command>,
+    /// Grows with every change, once everything was listed.
+    generation: watch::Receiver<u64>,
+}
+
+impl KeeperHandle {
+    /// The states of the proxy's class. Waits a moment for a pod that is not seen yet.
+    pub async fn join(&self, identity: &Identity) -> Joined {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let unknown = || UnknownPod { namespace: identity.namespace.clone(), name: identity.pod.clone() };
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Join(identity.clone(), reply);
+            self.commands.send(command).await.map_err(|_| unknown())?;
+            match answer.await.map_err(|_| unknown())? {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(100)).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    pub async fn look(&self) -> Option<View> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Look(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Changes whenever the world does; 0 until everything was listed.
+    #[must_use]
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.clone()
+    }
+}
+
+/// See the module.
+pub struct Keeper {
+    feed: mpsc::Receiver<Feed>,
+    commands: mpsc::Receiver<Command>,
+    generation: watch::Sender<u64>,
+    world: World,
+    kinds: Vec<Kind>,
+    observed: Arc<BTreeMap<ObjectRef, i64>>,
+    found: BTreeMap<ObjectRef, Vec<Diagnostic>>,
+    faulty: HashSet<ObjectRef>,
+    classes: HashMap<ClassKey, Class>,
+}
+
+#[derive(Default)]
+struct Kind {
+    /// Names and versions of the objects that are there.
+    versions: HashMap<ObjectRef, String>,
+    /// Seen since the list began.
+    listing: Option<HashSet<ObjectRef>>,
+    /// Everything was seen once, or it cannot be.
+    known: bool,
+    unavailable: Option<String>,
+}
+
+/// What translation looks at in a proxy: those that agree in it get the same answer.
+type ClassKey = (Role, String, BTreeMap<String, String>);
+
+struct Class {
+    proxy: ProxyInfo,
+    publication: Publication,
+    states: watch::Sender<Arc<ClassState>>,
+    /// Since when nobody is there.
+    deserted: Option<Instant>,
+}
+
+/// What is to be done to the world.
+#[derive(Default)]
+struct Changes {
+    apply: BTreeMap<ObjectRef, mesh_core::api::ApiObject>,
+    remove: Vec<ObjectRef>,
+    /// Something else that matters: a generation, a finding, a kind.
+    other: bool,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.apply.is_empty() && self.remove.is_empty() && !self.other
+    }
+}
+
+impl Keeper {
+    pub fn new(feed: mpsc::Receiver<Feed>) -> (Keeper, KeeperHandle) {
+        let (send, commands) = mpsc::channel(64);
+        let (generation, watched) = watch::channel(0);
+        let keeper = Keeper {
+            feed,
+            commands,
+            generation,
+            world: World::default(),
+            kinds: KINDS.iter().map(|_| Kind::default()).collect(),
+            observed: Arc::default(),
+            found: BTreeMap::new(),
+            faulty: HashSet::new(),
+            classes: HashMap::new(),
+        };
+        (keeper, KeeperHandle { commands: send, generation: watched })
+    }
+
+    /// Until nobody feeds it any more.
+    pub async fn run(mut self) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut next = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => self.obey(command),
+                feed = self.feed.recv() => {
+                    let Some(feed) = feed else { return };
+                    let mut changes = Changes::default();
+                    self.take(feed, &mut changes);
+                    self.gather(&mut changes, next).await;
+                    let begun = Instant::now();
+                    self.apply(changes);
+                    next = Instant::now() + begun.elapsed().min(PATIENCE);
+                }
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    /// What comes with it: all that is there already, and what comes until the next turn is due.
+    async fn gather(&mut self, changes: &mut Changes, next: Instant) {
+        loop {
+            while let Ok(feed) = self.feed.try_recv() {
+                self.take(feed, changes);
+            }
+            match timeout_at(next, self.feed.recv()).await {
+                Ok(Some(feed)) => self.take(feed, changes),
+                _ => return,
+            }
+        }
+    }
+
+    fn take(&mut self, feed: Feed, changes: &mut Changes) {
+        match feed {
+            Feed::Unavailable { kind, reason } => {
+                let Some(state) = self.kinds.get_mut(kind) else { return };
+                changes.other = true;
+                state.known = true;
+                state.unavailable = Some(reason);
+            }
+            Feed::Event { kind: number, event } => {
+                let (Some(kind), Some(state)) = (KINDS.get(number), self.kinds.get_mut(number)) else { return };
+                match *event {
+                    Event::Apply(object) => self.seen(number, kind, &object, changes),
+                    Event::InitApply(object) => self.seen(number, kind, &object, changes),
+                    Event::Delete(object) => self.gone(number, &reference(kind, &object), changes),
+                    Event::Init => state.listing = Some(HashSet::new()),
+                    Event::InitDone => {
+                        let listed = state.listing.take().unwrap_or_default();
+                        let gone: Vec<ObjectRef> =
+                            state.versions.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                        changes.other |= !state.known;
+                        state.known = true;
+                        state.unavailable = None;
+                        gone.iter().for_each(|name| self.gone(number, name, changes));
+                    }
+                }
+            }
+        }
+    }
+
+    fn seen(&mut self, number: usize, kind: &Watched, object: &DynamicObject, changes: &mut Changes) {
+        let name = reference(kind, object);
+        let Some(state) = self.kinds.get_mut(number) else { return };
+        if let Some(listing) = &mut state.listing {
+            listing.insert(name.clone());
+        }
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        let had = state.versions.insert(name.clone(), version.clone());
+        if had.as_ref() == Some(&version) {
+            return;
+        }
+        let generation = object.metadata.generation;
+        let read = read(kind, &name, object);
+        let news =
+            read.object.as_ref().is_none_or(|object| !self.world.has(object) || changes.apply.contains_key(&name));
+        if !news && read.diagnostics.is_empty() && generation == self.observed.get(&name).copied() {
+            // Only its status is different, or something else that has no meaning here.
+            return;
+        }
+        let is_faulty = read.is_faulty();
+        let keeps_old = is_faulty && had.is_some() && !self.faulty.contains(&name);
+        if is_faulty && !keeps_old {
+            self.faulty.insert(name.clone());
+        } else if !is_faulty {
+            self.faulty.remove(&name);
+        }
+        if let Some(generation) = generation {
+            Arc::make_mut(&mut self.observed).insert(name.clone(), generation);
+        }
+        let notes =
+            read.diagnostics.into_iter().map(|diagnostic| if keeps_old { kept(diagnostic) } else { diagnostic });
+        let notes: Vec<Diagnostic> = notes.collect();
+        if notes.is_empty() {
+            self.found.remove(&name);
+        } else {
+            self.found.insert(name.clone(), notes);
+        }
+        changes.other = true;
+        match read.object {
+            Some(object) if !keeps_old => {
+                changes.remove.retain(|gone| *gone != name);
+                changes.apply.insert(name, object);
+            }
+            None if !keeps_old => {
+                changes.apply.remove(&name);
+                changes.remove.push(name);
+            }
+            _ => {}
+        }
+    }
+
+    fn gone(&mut self, number: usize, name: &ObjectRef, changes: &mut Changes) {
+        let Some(state) = self.kinds.get_mut(number) else { return };
+        if state.versions.remove(name).is_none() {
+            return;
+        }
+        self.faulty.remove(name);
+        self.found.remove(name);
+        if self.observed.contains_key(name) {
+            Arc::make_mut(&mut self.observed).remove(name);
+        }
+        changes.apply.remove(name);
+        changes.remove.push(name.clone());
+    }
+
+    fn apply(&mut self, changes: Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        if !changes.remove.is_empty() {
+            self.world.remove(&changes.remove);
+        }
+        if !changes.apply.is_empty() {
+            self.world.apply(changes.apply.into_values().collect());
+        }
+        if self.kinds.iter().any(|kind| !kind.known) {
+            return;
+        }
+        let generation = *self.generation.borrow() + 1;
+        let (world, observed) = (&self.world, &self.observed);
+        let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
+        tokio::task::block_in_place(|| {
+            for class in self.classes.values_mut() {
+                class.update(world, generation, observed, &found);
+            }
+        });
+        self.generation.send_replace(generation);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Join(identity, reply) => {
+                let _ = reply.send(self.join(&identity));
+            }
+            Command::Look(reply) => {
+                let unavailable = KINDS.iter().zip(&self.kinds);
+                let _ = reply.send(View {
+                    world: self.world.clone(),
+                    diagnostics: self.found.values().flatten().cloned().collect(),
+                    observed: self.observed.clone(),
+                    unavailable: unavailable
+                        .filter_map(|(kind, state)| Some((kind.plural, state.unavailable.clone()?)))
+                        .collect(),
+                    classes: self
+                        .classes
+                        .values()
+                        .map(|class| (class.proxy.clone(), class.states.borrow().clone()))
+                        .collect(),
+                });
+            }
+        }
+    }
+
+    fn join(&mut self, identity: &Identity) -> Joined {
+        let unknown = || UnknownPod { namespace: identity.namespace.clone(), name: identity.pod.clone() };
+        if self.kinds.iter().any(|kind| !kind.known) {
+            return Err(unknown());
+        }
+        let pod = self.world.pod(&identity.namespace, &identity.pod).ok_or_else(unknown)?;
+        let proxy = ProxyInfo {
+            id: identity.pod.clone(),
+            role: Role::Edge,
+            namespace: identity.namespace.clone(),
+            labels: pod.meta.labels.clone(),
+            service_account: identity.service_account.clone(),
+            locality: String::new(),
+            addresses: Vec::new(),
+        };
+        // Each ReplicaSet of a Deployment labels its pods with its hash, which selects nothing of ours.
+        let mut labels = proxy.labels.clone();
+        labels.remove("pod-template-hash");
+        let key = (proxy.role, proxy.namespace.clone(), labels.clone());
+        let class = match self.classes.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let mut class = Class {
+                    proxy: ProxyInfo { labels, ..proxy.clone() },
+                    publication: Publication::default(),
+                    states: watch::Sender::new(Arc::default()),
+                    deserted: None,
+                };
+                let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
+                let generation = *self.generation.borrow();
+                tokio::task::block_in_place(|| class.update(&self.world, generation, &self.observed, &found));
+                entry.insert(class)
+            }
+        };
+        class.deserted = None;
+        Ok((proxy, class.states.subscribe()))
+    }
+
+    fn sweep(&mut self) {
+        self.classes.retain(|_, class| {
+            if class.states.receiver_count() > 0 {
+                class.deserted = None;
+                return true;
+            }
+            class.deserted.get_or_insert_with(Instant::now).elapsed() < LINGER
+        });
+    }
+}
+
+impl Class {
+    fn update(
+        &mut self,
+        world: &World,
+        generation: u64,
+        observed: &Arc<BTreeMap<ObjectRef, i64>>,
+        found: &[Diagnostic],
+    ) {
+        let mut translation = translate(world, &self.proxy);
+        let before = self.states.borrow().clone();
+        translation.set.reuse(&before.set);
+        let set = Arc::new(translation.set);
+        let settings = world.mesh().proxy_settings();
+        let published = match self.publication.update(set.clone(), &settings, generation) {
+            Ok(published) => published,
+            Err(error) => {
+                tracing::error!(%error, "the configuration cannot be encoded; proxies keep the last one");
+                return;
+            }
+        };
+        let mut diagnostics = found.to_vec();
+        diagnostics
+            .extend(translation.diagnostics.into_iter().map(|diagnostic| Diagnostic { position: None, ..diagnostic }));
+        self.states.send_replace(Arc::new(ClassState {
+            generation,
+            published,
+            set,
+            diagnostics: diagnostics.into(),
+            observed: observed.clone(),
+        }));
+    }
+}
+
+fn kept(mut diagnostic: Diagnostic) -> Diagnostic {
+    let note = "until then its previous version stays in force";
+    diagnostic.help = Some(diagnostic.help.map_or_else(|| note.to_owned(), |help| format!("{help}; {note}")));
+    diagnostic
+}

@@ -1,0 +1,124 @@
+//! Which replica writes: the holder of a Lease. Serving proxies needs no leader.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease as KubeLease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::sync::watch;
+
+/// A holder that was not heard of for so long has lost it, by the watch of whoever looks.
+const DURATION: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(2);
+
+/// Whether this replica leads.
+pub type Leadership = watch::Receiver<bool>;
+
+/// The candidate.
+pub struct Lease {
+    api: Api<KubeLease>,
+    name: String,
+    replica: String,
+    leads: watch::Sender<bool>,
+    /// The holder's last sign of life, and when it was seen: clocks of different machines are not compared.
+    seen: Option<(Option<MicroTime>, Option<String>, Instant)>,
+    renewed: Instant,
+}
+
+impl Lease {
+    pub fn start(client: Client, namespace: &str, name: &str, replica: &str) -> Leadership {
+        let (leads, leadership) = watch::channel(false);
+        let lease = Lease {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            replica: replica.to_owned(),
+            leads,
+            seen: None,
+            renewed: Instant::now(),
+        };
+        tokio::spawn(lease.run());
+        leadership
+    }
+
+    async fn run(mut self) {
+        let mut ticks = tokio::time::interval(RENEW);
+        loop {
+            ticks.tick().await;
+            let leads = match tokio::time::timeout(RENEW, self.turn()).await {
+                Ok(Ok(leads)) => leads,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "lease");
+                    self.still_mine()
+                }
+                Err(_) => self.still_mine(),
+            };
+            if leads {
+                self.renewed = Instant::now();
+            }
+            if *self.leads.borrow() != leads {
+                tracing::info!(replica = self.replica, leads, "leadership");
+                self.leads.send_replace(leads);
+            }
+        }
+    }
+
+    /// Without word from the API server: it is ours as long as nobody else may take it, with some margin.
+    fn still_mine(&self) -> bool {
+        *self.leads.borrow() && self.renewed.elapsed() + RENEW < DURATION
+    }
+
+    async fn turn(&mut self) -> kube::Result<bool> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+            let lease = KubeLease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.spec(0)),
+            };
+            return won(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let sign = (spec.renew_time.clone(), spec.holder_identity.clone());
+        let mine = spec.holder_identity.as_deref() == Some(&self.replica);
+        let fresh = match &self.seen {
+            Some((time, holder, at)) if (time, holder) == (&sign.0, &sign.1) => at.elapsed() < DURATION,
+            _ => {
+                self.seen = Some((sign.0, sign.1, Instant::now()));
+                true
+            }
+        };
+        let free = spec.holder_identity.as_deref().unwrap_or_default().is_empty();
+        if !mine && !free && fresh {
+            return Ok(false);
+        }
+        let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(!mine);
+        lease.spec = Some(LeaseSpec {
+            acquire_time: if mine { spec.acquire_time } else { Some(now()) },
+            ..self.spec(transitions)
+        });
+        // With its resource version: of two who take it, one fails.
+        won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, transitions: i32) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.replica.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: Some(now()),
+            renew_time: Some(now()),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+fn now() -> MicroTime {
+    MicroTime(jiff::Timestamp::now())
+}
+
+fn won(result: kube::Result<KubeLease>) -> kube::Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

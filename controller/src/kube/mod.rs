@@ -1,0 +1,12 @@
+//! From Kubernetes to the world: watches, and the one task that owns the world.
+
+mod keeper;
+mod leader;
+mod objects;
+mod roots;
+mod watch;
+
+pub use keeper::{ClassState, Command, Keeper, KeeperHandle, UnknownPod, View};
+pub use leader::{Leadership, Lease};
+pub use roots::publish_roots;
+pub use watch::{Feed, KINDS, Watched, watch};

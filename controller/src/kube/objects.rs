@@ -1,0 +1,47 @@
+//! Objects of the API server as the world takes them.
+
+use kube::api::DynamicObject;
+use mesh_core::api::{self, ApiObject};
+use mesh_core::diag::{Diagnostic, Severity};
+use mesh_core::object::ObjectRef;
+
+use super::Watched;
+
+/// An object, read.
+pub(super) struct Read {
+    pub object: Option<ApiObject>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Read {
+    pub fn is_faulty(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+pub(super) fn reference(kind: &Watched, object: &DynamicObject) -> ObjectRef {
+    let metadata = &object.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    ObjectRef::new(kind.kind, &text(&metadata.namespace), &text(&metadata.name))
+}
+
+/// With the parser that files are read with, so that a word means the same wherever it is written.
+pub(super) fn read(kind: &Watched, reference: &ObjectRef, object: &DynamicObject) -> Read {
+    let Ok(mut value) = serde_json::to_value(object) else { return Read { object: None, diagnostics: Vec::new() } };
+    if let Some(fields) = value.as_object_mut() {
+        // Lists leave these out; and what we wrote there ourselves is not the user's.
+        let version =
+            if kind.group.is_empty() { kind.version.to_owned() } else { format!("{}/{}", kind.group, kind.version) };
+        fields.insert("apiVersion".to_owned(), version.into());
+        fields.insert("kind".to_owned(), kind.kind.into());
+        if kind.group == "networking.istio.io" {
+            fields.remove("status");
+        }
+    }
+    let mut parsed = api::parse("", &value.to_string(), &reference.namespace);
+    for diagnostic in &mut parsed.diagnostics {
+        // Lines of a text that nobody wrote.
+        diagnostic.position = None;
+    }
+    Read { object: parsed.objects.pop(), diagnostics: parsed.diagnostics }
+}

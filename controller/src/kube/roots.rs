@@ -1,0 +1,72 @@
+//! The root certificate in every namespace, where proxies expect it: ConfigMap `istio-ca-root-cert`, key `root-cert.pem`.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, ResourceExt as _};
+
+use super::Leadership;
+
+const NAME: &str = "istio-ca-root-cert";
+
+/// Writes it while this replica leads, wherever a namespace appears.
+pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Leadership) {
+    loop {
+        if !until(&mut leadership, true).await {
+            return;
+        }
+        let events = watcher::watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default());
+        futures::pin_mut!(events);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(Event::Apply(namespace) | Event::InitApply(namespace))) => {
+                        let ending = namespace.metadata.deletion_timestamp.is_some();
+                        if !ending && let Err(error) = publish(&client, &namespace.name_any(), &root_pem).await {
+                            tracing::warn!(namespace = namespace.name_any(), %error, "cannot write the root certificate");
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "watch of namespaces");
+                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    }
+                    None => break,
+                },
+                there = until(&mut leadership, false) => {
+                    if !there {
+                        return;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// False: the process ends.
+async fn until(leadership: &mut Leadership, leads: bool) -> bool {
+    leadership.wait_for(|now| *now == leads).await.is_ok()
+}
+
+async fn publish(client: &Client, namespace: &str, root_pem: &str) -> kube::Result<()> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let wanted = BTreeMap::from([("root-cert.pem".to_owned(), root_pem.to_owned())]);
+    if api.get_opt(NAME).await?.is_some_and(|map| map.data.as_ref() == Some(&wanted)) {
+        return Ok(());
+    }
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(NAME.to_owned()),
+            labels: Some(BTreeMap::from([("istio.io/config".to_owned(), "true".to_owned())])),
+            ..ObjectMeta::default()
+        },
+        data: Some(wanted),
+        ..ConfigMap::default()
+    };
+    api.patch(NAME, &PatchParams::apply("meshgate-controller").force(), &Patch::Apply(&map)).await?;
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! One watch for each kind. What they see goes through one bounded channel: if the world's owner is behind, they wait, and
+//! the API server keeps what is new.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::watcher::{self, Event};
+use tokio::sync::mpsc::Sender;
+
+/// Pause after a failure: doubled each time, up to the second value.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A kind, and where and which of its objects are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub scope: Scope,
+    /// Field selector; empty: all.
+    pub fields: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Everywhere,
+    /// Only in the namespace of the controller and its gateways.
+    System,
+}
+
+const fn istio(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { group: "networking.istio.io", version: "v1", kind, plural, scope: Scope::Everywhere, fields: "" }
+}
+
+const fn core(kind: &'static str, plural: &'static str, scope: Scope, fields: &'static str) -> Watched {
+    Watched { group: "", version: "v1", kind, plural, scope, fields }
+}
+
+/// Everything that the world is made of.
+pub const KINDS: &[Watched] = &[
+    istio("Gateway", "gateways"),
+    istio("VirtualService", "virtualservices"),
+    istio("DestinationRule", "destinationrules"),
+    istio("ServiceEntry", "serviceentries"),
+    istio("WorkloadEntry", "workloadentries"),
+    core("Service", "services", Scope::Everywhere, ""),
+    core("Pod", "pods", Scope::Everywhere, ""),
+    core("Secret", "secrets", Scope::System, "type!=kubernetes.io/service-account-token"),
+    core("ConfigMap", "configmaps", Scope::System, "metadata.name=istio"),
+    Watched {
+        group: "discovery.k8s.io",
+        version: "v1",
+        kind: "EndpointSlice",
+        plural: "endpointslices",
+        scope: Scope::Everywhere,
+        fields: "",
+    },
+];
+
+/// What a watch has to tell.
+#[derive(Debug)]
+pub enum Feed {
+    /// Something happened to objects of this kind (index in [`KINDS`]).
+    Event { kind: usize, event: Box<Event<DynamicObject>> },
+    /// The kind cannot be watched: it does not exist there, or we may not. It is tried again; until then it has no objects.
+    Unavailable { kind: usize, reason: String },
+}
+
+/// Watches all kinds until the receiver is gone.
+pub fn watch(client: &Client, namespace: &str, feed: &Sender<Feed>) {
+    for (number, kind) in KINDS.iter().enumerate() {
+        let resource = ApiResource {
+            plural: kind.plural.to_owned(),
+            ..ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind))
+        };
+        let api: Api<DynamicObject> = match kind.scope {
+            Scope::Everywhere => Api::all_with(client.clone(), &resource),
+            Scope::System => Api::namespaced_with(client.clone(), namespace, &resource),
+        };
+        let mut config = watcher::Config::default();
+        if !kind.fields.is_empty() {
+            config = config.fields(kind.fields);
+        }
+        tokio::spawn(watch_one(number, api, config, feed.clone()));
+    }
+}
+
+async fn watch_one(kind: usize, api: Api<DynamicObject>, config: watcher::Config, feed: Sender<Feed>) {
+    let mut pause = PAUSE.0;
+    let mut told = false;
+    let events = watcher::watcher(api, config);
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        let message = match event {
+            Ok(event) => {
+                (pause, told) = (PAUSE.0, false);
+                Feed::Event { kind, event: Box::new(slim(event)) }
+            }
+            Err(error) => {
+                let name = KINDS.get(kind).map_or("", |kind| kind.plural);
+                if told {
+                    tracing::debug!(kind = name, "watch: {error}");
+                } else {
+                    tracing::warn!(kind = name, "watch: {error}; trying again");
+                }
+                if let Some(reason) = refused(&error).filter(|_| !told)
+                    && feed.send(Feed::Unavailable { kind, reason }).await.is_err()
+                {
+                    return;
+                }
+                told = true;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+                continue;
+            }
+        };
+        if feed.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why the API server will not let us watch; none: a failure that will pass.
+fn refused(error: &watcher::Error) -> Option<String> {
+    let (watcher::Error::InitialListFailed(cause)
+    | watcher::Error::WatchStartFailed(cause)
+    | watcher::Error::WatchFailed(cause)) = error
+    else {
+        return None;
+    };
+    match cause {
+        kube::Error::Api(status) if [401, 403, 404, 405].contains(&status.code) => Some(status.message.clone()),
+        _ => None,
+    }
+}
+
+/// Without what nobody reads.
+fn slim(event: Event<DynamicObject>) -> Event<DynamicObject> {
+    let strip = |mut object: DynamicObject| {
+        object.metadata.managed_fields = None;
+        object
+    };
+    match event {
+        Event::Apply(object) => Event::Apply(strip(object)),
+        Event::InitApply(object) => Event::InitApply(strip(object)),
+        other => other,
+    }
+}

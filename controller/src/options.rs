@@ -1,0 +1,36 @@
+//! Command line and environment of the controller.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// The controller of Meshgate: watches Kubernetes and tells the proxies.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "meshgate-controller", version)]
+pub struct Options {
+    /// Namespace of the controller and its gateways.
+    #[arg(long, value_name = "NS", default_value = "meshgate-system", env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// Name of this replica in the Lease.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "meshgate-controller")]
+    pub replica: String,
+    /// Name of the Service in front of the replicas: proxies expect it in the certificate.
+    #[arg(long, value_name = "NAME", default_value = "meshgate-controller")]
+    pub service: String,
+    /// Further names or addresses for the certificate.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub san: Vec<String>,
+    /// kubeconfig [default: that of the pod, else KUBECONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where proxies connect; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15012")]
+    pub discovery: SocketAddr,
+    /// Where metrics, readiness and debug pages listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15014")]
+    pub admin: SocketAddr,
+    /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG")]
+    pub log: String,
+}

@@ -1,0 +1,11 @@
+//! Discovery: who a proxy is, what it is sent, and how far each of them is.
+
+mod identity;
+mod proxies;
+mod server;
+mod token_review;
+
+pub use identity::{Authenticate, Identity, Unauthenticated};
+pub use proxies::{Proxies, ProxyStatus};
+pub use server::{Discovery, serve};
+pub use token_review::{AUDIENCE, TokenReviewer};

@@ -1,0 +1,129 @@
+//! The proxies that are connected to this replica, and how far each of them is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mesh_core::wire::{Kind, ServerStream, Sync};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Identity;
+
+/// One proxy.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProxyStatus {
+    /// `pod.namespace`
+    pub name: String,
+    pub namespace: String,
+    pub pod: String,
+    pub service_account: String,
+    /// What it says of itself.
+    pub version: String,
+    pub address: String,
+    /// RFC 3339.
+    pub connected_since: String,
+    pub kinds: BTreeMap<Kind, KindStatus>,
+}
+
+/// See [`Sync`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KindStatus {
+    pub subscribed: bool,
+    pub sent: u64,
+    pub acknowledged: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+impl From<&Sync> for KindStatus {
+    fn from(sync: &Sync) -> KindStatus {
+        KindStatus {
+            subscribed: sync.subscribed,
+            sent: sync.sent,
+            acknowledged: sync.acknowledged,
+            refused: sync.refused.clone(),
+        }
+    }
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    list: Arc<Mutex<List>>,
+    changes: Arc<watch::Sender<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    next: u64,
+    proxies: BTreeMap<u64, ProxyStatus>,
+}
+
+impl Default for Proxies {
+    fn default() -> Proxies {
+        Proxies { list: Arc::default(), changes: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl Proxies {
+    /// A proxy is there until the guard is dropped.
+    pub fn add(&self, identity: &Identity, address: String) -> Connected {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = list.next;
+        list.next += 1;
+        let status = ProxyStatus {
+            name: format!("{}.{}", identity.pod, identity.namespace),
+            namespace: identity.namespace.clone(),
+            pod: identity.pod.clone(),
+            service_account: identity.service_account.clone(),
+            version: String::new(),
+            address,
+            connected_since: jiff::Timestamp::now().to_string(),
+            kinds: BTreeMap::new(),
+        };
+        list.proxies.insert(number, status);
+        drop(list);
+        self.changes.send_modify(|change| *change += 1);
+        Connected { proxies: self.clone(), number }
+    }
+
+    #[must_use]
+    pub fn all(&self) -> Vec<ProxyStatus> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).proxies.values().cloned().collect()
+    }
+
+    /// Changes whenever a proxy comes, goes, or gets on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+/// One proxy's entry.
+pub struct Connected {
+    proxies: Proxies,
+    number: u64,
+}
+
+impl Connected {
+    /// Notes how far it is.
+    pub(super) fn note(&self, stream: &ServerStream) {
+        let mut list = self.proxies.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(status) = list.proxies.get_mut(&self.number) else { return };
+        if status.version.is_empty()
+            && let Some(node) = stream.node()
+        {
+            status.version.clone_from(&node.user_agent_version);
+        }
+        status.kinds = Kind::ALL.into_iter().map(|kind| (kind, KindStatus::from(stream.sync(kind)))).collect();
+        drop(list);
+        self.proxies.changes.send_modify(|change| *change += 1);
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.proxies.list.lock().unwrap_or_else(PoisonError::into_inner).proxies.remove(&self.number);
+        self.proxies.changes.send_modify(|change| *change += 1);
+    }
+}

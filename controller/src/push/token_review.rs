@@ -1,0 +1,127 @@
+//! Identity by Kubernetes: TokenReview of a service account's token.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use kube::Client;
+use kube::api::{Api, PostParams};
+
+use super::{Authenticate, Identity, Unauthenticated};
+
+/// Audience of the tokens, as Istio's pods have it.
+pub const AUDIENCE: &str = "istio-ca";
+/// How long an answer counts: a proxy that comes back soon costs no question. A deleted pod's token lives on no longer.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Most answers that are kept.
+const KEPT: usize = 4096;
+
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+
+/// Asks the API server.
+pub struct TokenReviewer {
+    api: Api<TokenReview>,
+    /// By token.
+    answers: Mutex<HashMap<String, (Identity, Instant)>>,
+}
+
+impl TokenReviewer {
+    #[must_use]
+    pub fn new(client: Client) -> TokenReviewer {
+        TokenReviewer { api: Api::all(client), answers: Mutex::default() }
+    }
+
+    fn remembered(&self, token: &str) -> Option<Identity> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(token).filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(identity, _)| identity.clone())
+    }
+
+    fn remember(&self, token: &str, identity: &Identity) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
+        if answers.len() < KEPT {
+            answers.insert(token.to_owned(), (identity.clone(), Instant::now()));
+        }
+    }
+}
+
+#[async_trait]
+impl Authenticate for TokenReviewer {
+    async fn authenticate(&self, token: &str) -> Result<Identity, Unauthenticated> {
+        if let Some(identity) = self.remembered(token) {
+            return Ok(identity);
+        }
+        let review = TokenReview {
+            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
+            ..TokenReview::default()
+        };
+        let answer = self.api.create(&PostParams::default(), &review).await;
+        let status =
+            answer.map_err(|error| Unauthenticated::Unavailable(error.to_string()))?.status.unwrap_or_default();
+        let identity = identity(&status)?;
+        self.remember(token, &identity);
+        Ok(identity)
+    }
+}
+
+fn identity(status: &TokenReviewStatus) -> Result<Identity, Unauthenticated> {
+    let refused = |why: &str| Unauthenticated::Refused(status.error.clone().unwrap_or_else(|| why.to_owned()));
+    if status.authenticated != Some(true) {
+        return Err(refused("not authenticated"));
+    }
+    // An API server that does not know audiences leaves them out: then the token's is not ours to trust.
+    if !status.audiences.iter().flatten().any(|audience| audience == AUDIENCE) {
+        return Err(refused("its audience is not istio-ca"));
+    }
+    let user = status.user.clone().unwrap_or_default();
+    let name = user.username.unwrap_or_default();
+    let (namespace, service_account) = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+        .ok_or_else(|| refused("it is not a service account's"))?;
+    let extra = user.extra.unwrap_or_default();
+    let pod = extra.get(POD_NAME).and_then(|values| values.first()).ok_or(Unauthenticated::NoPod)?;
+    Ok(Identity { namespace: namespace.to_owned(), service_account: service_account.to_owned(), pod: pod.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::api::authentication::v1::UserInfo;
+
+    use super::*;
+
+    fn status(user: &str, audience: Option<&str>, pod: Option<&str>) -> TokenReviewStatus {
+        let extra = pod.map(|pod| BTreeMap::from([(POD_NAME.to_owned(), vec![pod.to_owned()])]));
+        TokenReviewStatus {
+            authenticated: Some(true),
+            audiences: audience.map(|audience| vec![audience.to_owned()]),
+            user: Some(UserInfo { username: Some(user.to_owned()), extra, ..UserInfo::default() }),
+            ..TokenReviewStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_pods_token_says_who_it_is() {
+        let found = identity(&status("system:serviceaccount:ns:sa", Some(AUDIENCE), Some("p"))).unwrap();
+        let expected = Identity { namespace: "ns".to_owned(), service_account: "sa".to_owned(), pod: "p".to_owned() };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn others_are_refused() {
+        let refused = |status: &TokenReviewStatus| identity(status).unwrap_err().to_string();
+        let good = "system:serviceaccount:ns:sa";
+        assert!(refused(&status(good, None, Some("p"))).contains("audience"));
+        assert!(refused(&status(good, Some("other"), Some("p"))).contains("audience"));
+        assert!(refused(&status("admin", Some(AUDIENCE), Some("p"))).contains("service account"));
+        assert!(refused(&status(good, Some(AUDIENCE), None)).contains("no pod"));
+        let mut not = status(good, Some(AUDIENCE), Some("p"));
+        not.authenticated = Some(false);
+        assert!(refused(&not).contains("not authenticated"));
+    }
+}
