@@ -312,8 +312,7 @@ impl Store {
         ];
         let mut all: Vec<Diagnostic> = parts.into_iter().flatten().cloned().collect();
         self.configuration.locate(&mut all);
-        all.sort_by(|a, b| (&a.position, &a.object, a.code).cmp(&(&b.position, &b.object, b.code)));
-        all.dedup();
+        diag::arrange(&mut all);
         all
     }
 

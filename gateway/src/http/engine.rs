@@ -19,12 +19,12 @@ use super::authority;
 use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
 use super::message::Downstream;
-use super::path;
 use super::{forwarded, grpc_status, hop_by_hop};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
 use crate::upstream::Pools;
+use mesh_core::snapshot::path;
 
 use super::settings::Settings;
 use super::tunnel::Tunnel;

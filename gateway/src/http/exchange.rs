@@ -13,10 +13,10 @@ use mesh_core::snapshot::{FormatContext, Request};
 use super::failure::LocalReply;
 use super::forwarded;
 use super::message::BodySize;
-use super::path::split_query;
 use crate::listen::ConnectionInfo;
 use crate::live::LiveCluster;
 use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
+use mesh_core::snapshot::path::split_query;
 
 /// What all requests of a connection share.
 pub struct Peer {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use mesh_core::lb::EndpointState;
 use mesh_core::model::UpstreamProtocol;
+use mesh_core::snapshot::path;
 use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
 use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep_until};
@@ -23,7 +24,7 @@ use super::h2_stream::H2Upstream;
 use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, Upstream, UpstreamError};
 use super::pump::{Direction, PumpError};
 use super::tunnel::Tunnel;
-use super::{forwarded, grpc_status, hop_by_hop, path, upstream_request};
+use super::{forwarded, grpc_status, hop_by_hop, upstream_request};
 use crate::live::LiveCluster;
 use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
 

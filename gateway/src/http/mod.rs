@@ -21,7 +21,6 @@ mod h2_connection;
 mod h2_stream;
 pub mod hop_by_hop;
 mod message;
-pub mod path;
 mod pump;
 mod respond;
 mod response_headers;

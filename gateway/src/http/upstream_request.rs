@@ -8,7 +8,7 @@ use super::exchange::Exchange;
 use super::h1::BodyFraming;
 use super::h1_stream::H1Upstream;
 use super::message::BodySize;
-use super::path;
+use mesh_core::snapshot::path;
 
 fn authority(exchange: &Exchange) -> &str {
     exchange.outcome.upstream_authority.as_deref().unwrap_or(&exchange.head.authority)

@@ -1,12 +1,14 @@
 //! Diagnostics: one shape for what is wrong or doubtful, shared by log, status, webhook, CLI and NACK. A leaf.
 
 mod codes;
+mod report;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use codes::*;
+pub use report::{Finding, Report, Verdict, arrange, report, text, verdict};
 
 use crate::object::{ObjectRef, Position};
 

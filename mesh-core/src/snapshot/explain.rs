@@ -1,12 +1,15 @@
 //! Why a request goes where it goes, told by the tables that serve it.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::{CompiledAction, CompiledProtocol, CompiledRule, HostTable, Request, Snapshot};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Explanation {
     pub generation: u64,
     pub listener: String,
@@ -24,7 +27,7 @@ pub struct Explanation {
     /// Rules before the winner that are not told of, because their path differs and there are too many of them.
     pub omitted: usize,
     /// `forward`, `redirect`, `respond`, `https redirect`, `no route`, `no host`, `no server`, `no listener`
-    pub outcome: &'static str,
+    pub outcome: Cow<'static, str>,
     /// The winner as `namespace/name[http]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -44,7 +47,7 @@ pub struct Explanation {
 }
 
 /// One rule that was considered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedRule {
     /// `namespace/name[http]`
     pub rule: String,
@@ -75,7 +78,7 @@ impl ExplainedRule {
 }
 
 /// A share of a rule's requests.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedDestination {
     pub cluster: String,
     pub weight: u32,
@@ -89,7 +92,7 @@ impl Snapshot {
         let mut explanation =
             Explanation { generation: self.generation, listener: listener.to_owned(), ..Explanation::default() };
         let Some(compiled) = self.listeners.get(listener) else {
-            explanation.outcome = "no listener";
+            explanation.outcome = "no listener".into();
             return explanation;
         };
         let table = match &compiled.protocol {
@@ -100,7 +103,7 @@ impl Snapshot {
                     &server.routes
                 }
                 None => {
-                    explanation.outcome = "no server";
+                    explanation.outcome = "no server".into();
                     return explanation;
                 }
             },
@@ -114,23 +117,23 @@ impl HostTable {
     fn explain(&self, explanation: &mut Explanation, request: &Request<'_>, listener_port: u16) {
         explanation.routes = Some(self.model.key.to_string());
         let Some(entry) = self.entry(request.authority) else {
-            explanation.outcome = "no host";
+            explanation.outcome = "no host".into();
             return;
         };
         explanation.host = Some(entry.model.host.to_string());
         if entry.model.https_redirect {
-            explanation.outcome = "https redirect";
+            explanation.outcome = "https redirect".into();
             explanation.status = Some(301);
             explanation.location = Some(super::https_location(request));
             return;
         }
-        explanation.outcome = "no route";
+        explanation.outcome = "no route".into();
         let winner = entry.table.consider(&entry.model, request, explanation);
         let Some(rule) = winner.filter(|_| request.method != "CONNECT") else { return };
         explanation.rule = Some(rule.source.to_string());
         match rule.action.as_ref() {
             CompiledAction::Forward(forward) => {
-                explanation.outcome = "forward";
+                explanation.outcome = "forward".into();
                 explanation.rewritten_path = rule.rewritten_path(forward, request.path);
                 explanation.rewritten_authority = forward.rewrite.authority.as_deref().map(str::to_owned);
                 explanation.destinations = forward
@@ -144,12 +147,12 @@ impl HostTable {
                     .collect();
             }
             CompiledAction::Redirect(redirect) => {
-                explanation.outcome = "redirect";
+                explanation.outcome = "redirect".into();
                 explanation.status = Some(redirect.status);
                 explanation.location = Some(rule.location(redirect, request, listener_port));
             }
             CompiledAction::Respond(response) => {
-                explanation.outcome = "respond";
+                explanation.outcome = "respond".into();
                 explanation.status = Some(response.status);
             }
         }

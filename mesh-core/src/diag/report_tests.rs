@@ -1,16 +1,16 @@
-use mesh_core::object::{ObjectRef, Position};
-
+use super::super::{DESTINATION_HOST_UNKNOWN, UNKNOWN_KIND};
 use super::*;
+use crate::object::{ObjectRef, Position};
 
 fn diagnostics() -> Vec<Diagnostic> {
     let at = |line| Some(Position { file: "bookinfo.yaml".into(), line, column: 9 });
     vec![
-        Diagnostic::new(diag::DESTINATION_HOST_UNKNOWN, "host `reviws` is no known service")
+        Diagnostic::new(DESTINATION_HOST_UNKNOWN, "host `reviws` is no known service")
             .object(&ObjectRef::new("VirtualService", "default", "reviews"))
             .field("spec.http[0].route[0].destination.host")
             .at(at(12))
             .help("did you mean `reviews`?"),
-        Diagnostic::new(diag::UNKNOWN_KIND, "kind `Deployment` is not read").at(at(40)),
+        Diagnostic::new(UNKNOWN_KIND, "kind `Deployment` is not read").at(at(40)),
     ]
 }
 
@@ -52,9 +52,9 @@ fn json_for_programs() {
 }
 
 #[test]
-fn exit_codes() {
-    assert_eq!(exit_code(&[]), exit::OK);
-    assert_eq!(exit_code(&diagnostics()), exit::FOUND_PROBLEMS);
-    assert_eq!(exit_code(&diagnostics()[1..]), exit::OK);
-    assert_eq!(exit_code(&[Diagnostic::new(diag::YAML_SYNTAX, "")]), exit::BAD_DATA);
+fn verdicts() {
+    assert_eq!(verdict(&[]), Verdict::Fine);
+    assert_eq!(verdict(&diagnostics()), Verdict::Problems);
+    assert_eq!(verdict(&diagnostics()[1..]), Verdict::Fine);
+    assert_eq!(verdict(&[Diagnostic::new(YAML_SYNTAX, "")]), Verdict::BadData);
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use mesh_core::model::PathNormalization;
+use crate::model::PathNormalization;
 
 /// Why a target is answered 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

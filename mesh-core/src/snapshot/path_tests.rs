@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use mesh_core::model::PathNormalization::{self, Base, DecodeAndMergeSlashes, MergeSlashes, None as Off};
+use crate::model::PathNormalization::{self, Base, DecodeAndMergeSlashes, MergeSlashes, None as Off};
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,104 @@
+//! What somebody wants explained: a request that nobody sent, told by its URL.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::{CompiledListener, CompiledProtocol, Explanation, Request, Snapshot, path};
+
+/// The question is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct QuestionError(String);
+
+/// A request, and where it would arrive.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub method: String,
+    pub headers: HeaderMap,
+    /// Server name of the TLS handshake, where it is not the host of the URL.
+    pub sni: Option<String>,
+    /// Key of the listener, where the port of the URL does not say which.
+    pub listener: Option<String>,
+    uri: Uri,
+}
+
+impl Question {
+    /// `http://host/path`, `https://host:port/path?query`
+    pub fn new(url: &str) -> Result<Question, QuestionError> {
+        let form = "a URL looks like http://host/path or https://host:port/path?query";
+        let wrong = |what: String| QuestionError(format!("url `{url}` {what}; {form}"));
+        let uri: Uri = url.parse().map_err(|error| QuestionError(format!("url `{url}`: {error}; {form}")))?;
+        match uri.scheme_str() {
+            Some("http" | "https") => {
+                Ok(Question { method: "GET".to_owned(), headers: HeaderMap::new(), sni: None, listener: None, uri })
+            }
+            _ => Err(wrong("does not begin with http:// or https://".to_owned())),
+        }
+    }
+
+    /// A header `NAME:VALUE`. `host` replaces the authority, as in a request.
+    pub fn header(&mut self, line: &str) -> Result<(), QuestionError> {
+        let wrong = |what: &dyn std::fmt::Display| QuestionError(format!("header `{line}`: {what}"));
+        let (name, value) =
+            line.split_once(':').ok_or_else(|| QuestionError(format!("header `{line}` is not NAME:VALUE")))?;
+        let name: HeaderName = name.trim().parse().map_err(|error| wrong(&error))?;
+        let value: HeaderValue = value.trim().parse().map_err(|error| wrong(&error))?;
+        self.headers.append(name, value);
+        Ok(())
+    }
+
+    /// What these tables would do with it.
+    pub fn ask(&self, snapshot: &Snapshot) -> Result<Explanation, QuestionError> {
+        let mut headers = self.headers.clone();
+        let host = headers.remove("host").and_then(|value| value.to_str().map(str::to_owned).ok());
+        let authority = host.or_else(|| self.uri.authority().map(ToString::to_string)).unwrap_or_default();
+        let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut listeners = self.listeners(snapshot);
+        listeners.sort_by(|a, b| a.listener.key.cmp(&b.listener.key));
+        let mut explanations = Vec::new();
+        for listener in listeners {
+            let target = path::normalize(target, listener.listener.path_normalization)
+                .map_err(|error| QuestionError(format!("path `{target}`: {error}")))?;
+            let (path, query) = path::split_query(&target);
+            let scheme = if is_tls(listener) { "https" } else { "http" };
+            let request =
+                Request { method: &self.method, scheme, authority: &authority, path, query, headers: &headers };
+            let sni = self.sni.as_deref().or(self.uri.host());
+            explanations.push(snapshot.explain(&listener.listener.key, sni, &request));
+        }
+        // One that knows the host, else the first.
+        let lost = |explanation: &Explanation| matches!(&*explanation.outcome, "no host" | "no server");
+        let best = explanations.iter().position(|explanation| !lost(explanation)).unwrap_or(0);
+        if explanations.is_empty() {
+            let nowhere = Explanation { generation: snapshot.generation, ..Explanation::default() };
+            return Ok(Explanation { outcome: "no listener".into(), ..nowhere });
+        }
+        Ok(explanations.swap_remove(best))
+    }
+
+    /// Listeners that are meant: by key, by port, else by scheme.
+    fn listeners<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s CompiledListener> {
+        let all = || snapshot.listeners.values().map(std::convert::AsRef::as_ref);
+        if let Some(key) = &self.listener {
+            return all().filter(|listener| *listener.listener.key == **key).collect();
+        }
+        let https = self.uri.scheme_str() == Some("https");
+        let fits = |listener: &&CompiledListener| is_tls(listener) == https;
+        let at_port = |port: u16| {
+            let here = move |listener: &&CompiledListener| {
+                listener.listener.port == port || listener.listener.address.port() == port
+            };
+            all().filter(fits).filter(here).collect::<Vec<_>>()
+        };
+        match self.uri.port_u16() {
+            Some(port) => at_port(port),
+            None => {
+                let usual = at_port(if https { 443 } else { 80 });
+                if usual.is_empty() { all().filter(fits).collect() } else { usual }
+            }
+        }
+    }
+}
+
+fn is_tls(listener: &CompiledListener) -> bool {
+    matches!(listener.protocol, CompiledProtocol::Tls(_))
+}
