@@ -8,6 +8,7 @@ pub mod bookinfo;
 pub mod case;
 pub mod certs;
 pub mod client;
+pub mod controller;
 pub mod fixture;
 pub mod ports;
 pub mod process;

@@ -65,6 +65,13 @@ struct Log {
 impl Meshgate {
     /// `meshgate run` with these arguments; admin and status ports are free ones, labels and namespace the defaults.
     pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Meshgate> {
+        let mut meshgate = Meshgate::spawn(arguments)?;
+        meshgate.ready()?;
+        Ok(meshgate)
+    }
+
+    /// The same without waiting until it is ready; its addresses are not known before that.
+    pub fn spawn<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Meshgate> {
         let mut command = Command::new(binary()?);
         command
             .arg("run")
@@ -82,11 +89,15 @@ impl Meshgate {
             collect(stdout, log.clone());
         }
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut meshgate = Meshgate { child, log, admin: unknown, status: unknown };
-        let line = meshgate.wait_for_line(|line| line.contains("ready") && line.contains("admin"), READY_DEADLINE)?;
-        meshgate.admin = address_after(&line, "admin")?;
-        meshgate.status = address_after(&line, "status")?;
-        Ok(meshgate)
+        Ok(Meshgate { child, log, admin: unknown, status: unknown })
+    }
+
+    /// Waits for the line that says where it listens.
+    pub fn ready(&mut self) -> anyhow::Result<()> {
+        let line = self.wait_for_line(|line| line.contains("meshgate ready: admin"), READY_DEADLINE)?;
+        self.admin = address_after(&line, "admin")?;
+        self.status = address_after(&line, "status")?;
+        Ok(())
     }
 
     /// `meshgate run -f FOLDER`

@@ -1,0 +1,179 @@
+//! A controller in the test's own process: everything but Kubernetes is the real thing. What the API server would tell comes
+//! from [`Control::apply`]; a token is the name of the pod that it belongs to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context as _;
+use controller::ca::{Authority, ServerCertificate};
+use controller::kube::{Feed, KINDS, Keeper, KeeperHandle};
+use controller::push::{self, Authenticate, Discovery, Identity, Proxies, Unauthenticated};
+use kube::api::DynamicObject;
+use kube::runtime::watcher::Event;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::process::Meshgate;
+
+/// Namespace of the gateways.
+pub const NAMESPACE: &str = "meshgate-system";
+
+/// The world, which outlives the servers that tell of it.
+pub struct Control {
+    feed: mpsc::Sender<Feed>,
+    pub keeper: KeeperHandle,
+    pub proxies: Proxies,
+    authority: Arc<Authority>,
+    versions: AtomicU64,
+    folder: tempfile::TempDir,
+}
+
+/// One life of the discovery server.
+pub struct Serving {
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct PodNames;
+
+#[async_trait::async_trait]
+impl Authenticate for PodNames {
+    async fn authenticate(&self, token: &str) -> Result<Identity, Unauthenticated> {
+        match token.strip_prefix("pod-") {
+            Some(pod) => Ok(Identity {
+                namespace: NAMESPACE.to_owned(),
+                service_account: "gateway".to_owned(),
+                pod: pod.to_owned(),
+            }),
+            None => Err(Unauthenticated::Refused("no such token".to_owned())),
+        }
+    }
+}
+
+impl Control {
+    /// With one gateway pod, `gw`, and nothing else.
+    pub async fn start() -> anyhow::Result<Control> {
+        let (feed, fed) = mpsc::channel(64);
+        let (keeper, handle) = Keeper::new(fed);
+        tokio::spawn(keeper.run());
+        let folder = tempfile::tempdir()?;
+        let authority = Arc::new(Authority::generate()?);
+        std::fs::write(folder.path().join("root.pem"), authority.root_pem())?;
+        let control = Control {
+            feed,
+            keeper: handle,
+            proxies: Proxies::default(),
+            authority,
+            versions: AtomicU64::new(1),
+            folder,
+        };
+        control.token("pod-gw")?;
+        for kind in 0..KINDS.len() {
+            control.send(kind, Event::Init).await?;
+            control.send(kind, Event::InitDone).await?;
+        }
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: gw, namespace: {NAMESPACE}, labels: {{istio: ingressgateway}}}}\nspec: {{containers: []}}\n"
+        );
+        control.apply(&pod).await?;
+        Ok(control)
+    }
+
+    /// What the gateway's token file holds.
+    pub fn token(&self, token: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.token_file(), token)?)
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.folder.path().join("token")
+    }
+
+    /// As `kubectl apply` and then a watch would tell.
+    pub async fn apply(&self, text: &str) -> anyhow::Result<()> {
+        for (kind, object) in self.objects(text)? {
+            self.send(kind, Event::Apply(object)).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn delete(&self, text: &str) -> anyhow::Result<()> {
+        for (kind, object) in self.objects(text)? {
+            self.send(kind, Event::Delete(object)).await?;
+        }
+        Ok(())
+    }
+
+    /// A watch of this kind that broke and lists everything again.
+    pub async fn relist(&self, kind: &str, text: &str) -> anyhow::Result<()> {
+        let number = KINDS.iter().position(|known| known.kind == kind).context("no such kind")?;
+        self.send(number, Event::Init).await?;
+        for (kind, object) in self.objects(text)? {
+            self.send(kind, Event::InitApply(object)).await?;
+        }
+        self.send(number, Event::InitDone).await
+    }
+
+    async fn send(&self, kind: usize, event: Event<DynamicObject>) -> anyhow::Result<()> {
+        self.feed.send(Feed::Event { kind, event: Box::new(event) }).await.context("the keeper ended")
+    }
+
+    fn objects(&self, text: &str) -> anyhow::Result<Vec<(usize, DynamicObject)>> {
+        let documents: Vec<HashMap<String, serde_json::Value>> = serde_saphyr::from_multiple(text)?;
+        let object = |document: HashMap<String, serde_json::Value>| {
+            let kind = document.get("kind").and_then(|kind| kind.as_str()).context("no kind")?;
+            let number = KINDS.iter().position(|known| known.kind == kind).with_context(|| format!("kind {kind}"))?;
+            let mut object: DynamicObject = serde_json::from_value(serde_json::to_value(&document)?)?;
+            let version = self.versions.fetch_add(1, Ordering::Relaxed);
+            object.metadata.resource_version = Some(version.to_string());
+            object.metadata.generation = i64::try_from(version).ok();
+            object.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+            Ok((number, object))
+        };
+        documents.into_iter().map(object).collect()
+    }
+
+    /// Serves at this address, or at a free one.
+    pub async fn serve(&self, address: Option<SocketAddr>) -> anyhow::Result<Serving> {
+        let listener = TcpListener::bind(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
+        let address = listener.local_addr()?;
+        let certificate = ServerCertificate::start(self.authority.clone(), vec!["controller.test".to_owned()])?;
+        let discovery =
+            Discovery { keeper: self.keeper.clone(), proxies: self.proxies.clone(), authenticate: Arc::new(PodNames) };
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped));
+        Ok(Serving { address, stop, task })
+    }
+
+    /// A gateway of this controller that may take a while to be ready.
+    pub fn gateway(&self, address: SocketAddr) -> anyhow::Result<Meshgate> {
+        let root = self.folder.path().join("root.pem");
+        Meshgate::spawn([
+            "--controller".into(),
+            address.to_string().into(),
+            "--controller-name".into(),
+            "controller.test".into(),
+            "--controller-ca".into(),
+            root.into_os_string(),
+            "--token".into(),
+            self.token_file().into_os_string(),
+            "--namespace".into(),
+            NAMESPACE.into(),
+            "--workers".into(),
+            "1".into(),
+            "--drain-seconds".into(),
+            std::ffi::OsString::from("1"),
+        ])
+    }
+}
+
+impl Serving {
+    /// As a controller that is gone: the port is free again.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+    }
+}

@@ -1,0 +1,228 @@
+//! A gateway that is told by a controller: from the watch events to the answers, without Kubernetes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use e2e::client;
+use e2e::controller::{Control, NAMESPACE};
+use e2e::fixture::eventually;
+use e2e::ports;
+use e2e::process::Meshgate;
+use mesh_core::wire::Kind;
+
+fn gateway(port: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: edge, namespace: {NAMESPACE}}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers:
+  - {{port: {{number: {port}, name: http, protocol: HTTP}}, bind: 127.0.0.1, hosts: ['*/*']}}
+"
+    )
+}
+
+fn route(host: &str, answer: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: '{host}', namespace: default}}
+spec:
+  hosts: ['{host}']
+  gateways: [{NAMESPACE}/edge]
+  http:
+  - directResponse: {{status: 200, body: {{string: {answer}}}}}
+"
+    )
+}
+
+/// What a host is answered, or the status if it is not 200.
+async fn answer(address: SocketAddr, host: &str) -> String {
+    match client::get(address, host, "/").await {
+        Ok(response) if response.status == 200 => response.text(),
+        Ok(response) => response.status.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn until_answer(address: SocketAddr, host: &str, wanted: &str) {
+    let mut last = String::new();
+    for _ in 0..200 {
+        last = answer(address, host).await;
+        if last == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{host} answers `{last}`, not `{wanted}`");
+}
+
+async fn state(gateway: &Meshgate) -> serde_json::Value {
+    serde_json::from_str(&gateway.admin("/controller").await.unwrap()).unwrap()
+}
+
+fn edge() -> SocketAddr {
+    let ip = std::net::IpAddr::from([127, 0, 0, 1]);
+    SocketAddr::new(ip, ports::free_port(ip).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_cluster_says_is_served_and_outlives_the_controller() {
+    let control = Control::start().await.unwrap();
+    let edge = edge();
+    control.apply(&gateway(edge.port())).await.unwrap();
+    control.apply(&route("a.example", "first")).await.unwrap();
+
+    // The gateway is there before the controller, and not ready without it.
+    let address = ports::refused().unwrap();
+    let mut gateway = control.gateway(address).unwrap();
+    gateway.wait_for_line(|line| line.contains("retry_ms"), Duration::from_secs(20)).unwrap();
+    assert!(!gateway.log().contains("meshgate ready"), "{}", gateway.log());
+
+    let serving = control.serve(Some(address)).await.unwrap();
+    gateway.ready().unwrap();
+    assert_eq!(answer(edge, "a.example").await, "first", "ready means that it is served");
+
+    // One object more, one changed, one gone.
+    control.apply(&(route("b.example", "b") + "---\n" + &route("a.example", "second"))).await.unwrap();
+    until_answer(edge, "a.example", "second").await;
+    until_answer(edge, "b.example", "b").await;
+    control.delete(&route("b.example", "b")).await.unwrap();
+    until_answer(edge, "b.example", "404").await;
+
+    // Acknowledged once it is in force.
+    let proxies = control.proxies.clone();
+    eventually("the acknowledgement", || {
+        let all = proxies.all();
+        all.len() == 1 && all[0].kinds[&Kind::Config].acknowledged == all[0].kinds[&Kind::Config].sent
+    })
+    .await
+    .unwrap();
+    assert_eq!(control.proxies.all()[0].name, format!("gw.{NAMESPACE}"));
+
+    // The controller goes, and the gateway serves on; it comes back, and tells what changed meanwhile.
+    serving.stop().await;
+    eventually("the end of the stream", || control.proxies.all().is_empty()).await.unwrap();
+    let mut generation = control.keeper.generation();
+    generation.borrow_and_update();
+    control.apply(&route("a.example", "third")).await.unwrap();
+    assert_eq!(answer(edge, "a.example").await, "second");
+    generation.changed().await.unwrap();
+    let before = gateway.log().matches("published generation").count();
+    let serving = control.serve(Some(address)).await.unwrap();
+    until_answer(edge, "a.example", "third").await;
+    assert_eq!(gateway.log().matches("published generation").count(), before + 1, "{}", gateway.log());
+
+    let state = state(&gateway).await;
+    assert_eq!(
+        (state["connected"].as_bool(), state["refused"].as_array().map(Vec::len)),
+        (Some(true), Some(0)),
+        "{state}"
+    );
+    serving.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_lists_again_forgets_what_is_gone_and_keeps_what_is_not() {
+    let control = Control::start().await.unwrap();
+    let edge = edge();
+    control.apply(&gateway(edge.port())).await.unwrap();
+    control.apply(&(route("a.example", "a") + "---\n" + &route("b.example", "b"))).await.unwrap();
+    let serving = control.serve(None).await.unwrap();
+    let mut gateway = control.gateway(serving.address).unwrap();
+    gateway.ready().unwrap();
+    assert_eq!((&*answer(edge, "a.example").await, &*answer(edge, "b.example").await), ("a", "b"));
+    control.relist("VirtualService", &route("a.example", "a")).await.unwrap();
+    until_answer(edge, "b.example", "404").await;
+    assert_eq!(answer(edge, "a.example").await, "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_becomes_wrong_stays_as_it_was() {
+    let control = Control::start().await.unwrap();
+    let edge = edge();
+    control.apply(&gateway(edge.port())).await.unwrap();
+    control.apply(&route("a.example", "good")).await.unwrap();
+    let serving = control.serve(None).await.unwrap();
+    let mut gateway = control.gateway(serving.address).unwrap();
+    gateway.ready().unwrap();
+    assert_eq!(answer(edge, "a.example").await, "good");
+    control.apply(&route("a.example", "bad").replace("status: 200", "status: many")).await.unwrap();
+    control.apply(&route("b.example", "b")).await.unwrap();
+    until_answer(edge, "b.example", "b").await;
+    assert_eq!(answer(edge, "a.example").await, "good");
+    let view = control.keeper.look().await.unwrap();
+    let found =
+        view.diagnostics.iter().find(|found| found.object.as_ref().is_some_and(|object| &*object.name == "a.example"));
+    let found = found.expect("a finding about the object");
+    assert!(found.help.as_deref().is_some_and(|help| help.contains("previous version stays in force")), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_come_and_go_without_a_new_generation_at_the_gateway() {
+    let backend = e2e::backend::Backend::echo("one").await.unwrap();
+    let control = Control::start().await.unwrap();
+    let edge = edge();
+    let service = "apiVersion: v1
+kind: Service
+metadata: {name: app, namespace: default}
+spec: {ports: [{name: http, port: 80, targetPort: 8080}], selector: {app: app}}
+";
+    let slice = |endpoints: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: app-1, namespace: default, labels: {{kubernetes.io/service-name: app}}}}
+addressType: IPv4
+ports: [{{name: http, port: {}}}]
+endpoints: [{endpoints}]
+",
+            backend.address.port()
+        )
+    };
+    let route = route("a.example", "x").replace(
+        "directResponse: {status: 200, body: {string: x}}",
+        "route: [{destination: {host: app, port: {number: 80}}}]",
+    );
+    let there = format!("{{addresses: ['{}'], conditions: {{ready: true}}}}", backend.address.ip());
+    control.apply(&[gateway(edge.port()).as_str(), &route, service, &slice("")].join("---\n")).await.unwrap();
+    let serving = control.serve(None).await.unwrap();
+    let mut gateway = control.gateway(serving.address).unwrap();
+    gateway.ready().unwrap();
+    assert_eq!(answer(edge, "a.example").await, "503", "no endpoint yet");
+    let published = gateway.log().matches("published generation").count();
+    control.apply(&slice(&there)).await.unwrap();
+    let mut status = String::new();
+    for _ in 0..200 {
+        status = answer(edge, "a.example").await;
+        if status != "503" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_ne!(status, "503");
+    assert_eq!(backend.requests(), 1);
+    control.apply(&slice("")).await.unwrap();
+    until_answer(edge, "a.example", "503").await;
+    assert_eq!(gateway.log().matches("published generation").count(), published, "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_know_is_told_why_and_a_new_token_is_taken() {
+    let control = Control::start().await.unwrap();
+    let edge = edge();
+    control.apply(&gateway(edge.port())).await.unwrap();
+    control.apply(&route("a.example", "a")).await.unwrap();
+    control.token("stolen").unwrap();
+    let serving = control.serve(None).await.unwrap();
+    let mut gateway = control.gateway(serving.address).unwrap();
+    gateway
+        .wait_for_line(|line| line.contains("the token is refused: no such token"), Duration::from_secs(20))
+        .unwrap();
+    assert!(control.proxies.all().is_empty());
+    assert!(!gateway.log().contains("stolen"), "tokens stay out of logs");
+    control.token("pod-gw").unwrap();
+    gateway.ready().unwrap();
+    assert_eq!(answer(edge, "a.example").await, "a");
+}
