@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod app;
 pub mod ca;
+pub mod crds;
 pub mod kube;
 pub mod options;
 pub mod push;

@@ -3,11 +3,27 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 /// The controller of Meshgate: watches Kubernetes and tells the proxies.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "meshgate-controller", version)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What it does instead of running.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Print the definitions of the objects that Kubernetes must know.
+    Crds,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Namespace of the controller and its gateways.
     #[arg(long, value_name = "NS", default_value = "meshgate-system", env = "POD_NAMESPACE")]

@@ -16,6 +16,8 @@ mod object;
 mod parse;
 mod positions;
 mod protocol;
+#[cfg(feature = "schema")]
+mod schema;
 mod scope;
 mod service_entry;
 mod string_match;

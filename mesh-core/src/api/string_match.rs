@@ -2,8 +2,12 @@
 
 use serde::Deserialize;
 
+#[cfg(feature = "schema")]
+use super::schema;
+
 /// How a string is compared (networking/v1 `StringMatch`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "StringMatchFields")]
 pub enum StringMatch {
     Exact(String),
@@ -16,10 +20,15 @@ pub enum StringMatch {
 
 /// The message as it is written; at most one may be set.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename = "StringMatch")]
+#[cfg_attr(feature = "schema", schemars(extend("oneOf" = schema::at_most_one(&["exact", "prefix", "regex"]))))]
 struct StringMatchFields {
+    /// The same string.
     exact: Option<String>,
+    /// Starts with this.
     prefix: Option<String>,
+    /// RE2; the whole value must match.
     regex: Option<String>,
 }
 

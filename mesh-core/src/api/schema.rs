@@ -1,0 +1,176 @@
+//! What the types alone do not say about the schema of an object: unions, limits and rules in CEL.
+//!
+//! The rules are those that Istio's definitions have, so that the API server refuses what it would refuse there. Rules sit only
+//! where no list without a limit is above another: the API server multiplies their estimated cost by the lengths.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::{Bytes, Duration, Protocol};
+
+/// Rules with their messages.
+pub(super) type Rules = &'static [(&'static str, &'static str)];
+
+const RULES: &str = "x-kubernetes-validations";
+
+pub(super) const PORT: Rules = &[("0 < self && self <= 65535", "port must be between 1-65535")];
+
+pub(super) const UNIQUE_PORTS: Rules =
+    &[("self.all(a, self.exists_one(b, a.number == b.number))", "port number cannot be duplicated")];
+
+pub(super) const CREDENTIALS: Rules = &[
+    (
+        "(has(self.credentialNames) ? 1 : 0) + (has(self.tlsCertificates) ? 1 : 0) <= 1",
+        "only one of credentialNames or tlsCertificates can be set",
+    ),
+    (
+        "(has(self.credentialName) ? 1 : 0) + (has(self.credentialNames) ? 1 : 0) <= 1",
+        "only one of credentialName or credentialNames can be set",
+    ),
+    (
+        "(has(self.credentialName) ? 1 : 0) + (has(self.tlsCertificates) ? 1 : 0) <= 1",
+        "only one of credentialName or tlsCertificates can be set",
+    ),
+];
+
+pub(super) const SERVICE_ENTRY: Rules = &[
+    (
+        "(has(self.workloadSelector) ? 1 : 0) + (has(self.endpoints) ? 1 : 0) <= 1",
+        "only one of WorkloadSelector or Endpoints can be set",
+    ),
+    (
+        "!has(self.addresses) || !has(self.resolution) || self.resolution in ['NONE', 'STATIC'] || \
+         !self.addresses.exists(a, a.contains('/'))",
+        "CIDR addresses are allowed only for NONE/STATIC resolution types",
+    ),
+    ("!has(self.endpoints) || (has(self.resolution) && self.resolution != 'NONE')", "NONE mode cannot set endpoints"),
+    (
+        "!has(self.resolution) || self.resolution != 'DNS_ROUND_ROBIN' || !has(self.endpoints) || \
+         size(self.endpoints) <= 1",
+        "DNS_ROUND_ROBIN mode cannot have multiple endpoints",
+    ),
+];
+
+pub(super) const WORKLOAD_ENTRY: Rules = &[
+    ("has(self.address) || has(self.network)", "Address is required"),
+    ("!has(self.address) || !self.address.startsWith('unix://') || !has(self.ports)", "UDS may not include ports"),
+];
+
+pub(super) const UNIX_ADDRESS: Rules = &[
+    (
+        "!self.startsWith('unix://') || self.startsWith('unix:///') || self.startsWith('unix://@')",
+        "UDS must be an absolute path or abstract socket",
+    ),
+    ("!self.startsWith('unix://') || !self.endsWith('/')", "UDS may not be a dir"),
+];
+
+/// For `extend`: the value of `x-kubernetes-validations`.
+pub(super) fn rules(rules: &[(&str, &str)]) -> Value {
+    rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect()
+}
+
+/// For `extend`: the value of `oneOf` if at most one of these fields may be set.
+pub(super) fn at_most_one(fields: &[&str]) -> Value {
+    let set: Vec<Value> = fields.iter().map(|field| json!({ "required": [field] })).collect();
+    let mut cases = vec![json!({ "not": { "anyOf": set } })];
+    cases.extend(set);
+    Value::Array(cases)
+}
+
+/// Two unions in one message: the key, and the algorithm.
+pub(super) fn hash() -> Value {
+    json!([
+        { "oneOf": at_most_one(&["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"]) },
+        { "oneOf": at_most_one(&["ringHash", "maglev"]) },
+    ])
+}
+
+/// `mirror_percent` is the field's name in the first version of the API; readers of protobuf JSON take both.
+pub(super) fn legacy_mirror_percent(schema: &mut Schema) {
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
+    let mut spelled = properties.get("mirrorPercent").cloned().unwrap_or_default();
+    if let Some(object) = spelled.as_object_mut() {
+        object.insert("description".to_owned(), "The same as `mirrorPercent`.".into());
+    }
+    properties.insert("mirror_percent".to_owned(), spelled);
+}
+
+pub(super) fn not_wildcard(schema: &mut Schema) {
+    insert_below(schema, "items", RULES, rules(&[("self != '*'", "hostname cannot be wildcard")]));
+}
+
+pub(super) fn ports_by_name(schema: &mut Schema) {
+    let name = "self.all(name, 0 < size(name) && size(name) < 256 && name.matches('^[a-zA-Z0-9-_./]*$'))";
+    schema.insert("maxProperties".to_owned(), 128.into());
+    schema.insert(RULES.to_owned(), rules(&[(name, "port name must be valid")]));
+    insert_below(schema, "additionalProperties", RULES, rules(PORT));
+}
+
+pub(super) fn selector_labels(schema: &mut Schema) {
+    schema.insert("maxProperties".to_owned(), 4096.into());
+    schema.insert(
+        RULES.to_owned(),
+        rules(&[
+            ("self.all(key, !key.contains('*'))", "wildcard not allowed in label key match"),
+            ("self.all(key, key.size() != 0)", "key must not be empty"),
+        ]),
+    );
+    let value = "!self.contains('*')";
+    insert_below(schema, "additionalProperties", "maxLength", 63.into());
+    insert_below(schema, "additionalProperties", RULES, rules(&[(value, "wildcard is not supported in selector")]));
+}
+
+fn insert_below(schema: &mut Schema, child: &str, key: &str, value: Value) {
+    if let Some(Value::Object(child)) = schema.get_mut(child) {
+        child.insert(key.to_owned(), value);
+    }
+}
+
+impl JsonSchema for Duration {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let rule = ("duration(self) >= duration('1ms')", "must be a valid duration greater than 1ms");
+        json_schema!({
+            "type": "string",
+            "x-kubernetes-validations": [{ "rule": rule.0, "message": rule.1 }],
+        })
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "byte" })
+    }
+}
+
+/// A text: the names are compared without regard to case.
+impl JsonSchema for Protocol {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Protocol".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
