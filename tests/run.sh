@@ -2,7 +2,7 @@
 # All checks and tests of the project. Installs what it needs on a bare Debian, says what it does, stops at the first failure.
 #
 #   bash tests/run.sh            everything
-#   bash tests/run.sh STEP...    only these steps: tools format lint arch test conformance fuzz
+#   bash tests/run.sh STEP...    only these steps: tools format lint arch test conformance cluster fuzz
 #
 # Test peers that are slow to build are kept outside the repository, in $MESHGATE_CACHE (default ~/.cache/meshgate), by version.
 set -euo pipefail
@@ -86,6 +86,31 @@ step_conformance() {
   python3 tests/conformance/run.py --meshgate "${CARGO_TARGET_DIR:-target}/debug/meshgate" --tools "$MESHGATE_TOOLS" --python "$CACHE/python/bin"
 }
 
+# Against a real Kubernetes control plane, in a network namespace of its own. Needs root, and Go to build what is missing.
+step_cluster() {
+  say "cluster"
+  if [ "$(id -u)" != 0 ] || ! have go; then
+    [ "${CI:-}" = true ] && { echo "the cluster tests need root and Go" >&2; return 1; }
+    echo "skipped: no cluster (needs root and Go)"
+    return
+  fi
+  export MESHGATE_CLUSTER_OUT="$CACHE/cluster"
+  tests/cluster/build.sh "$MESHGATE_CLUSTER_OUT" packages kube
+  cargo build --locked -p gateway --bin meshgate -p controller --bin meshgate-controller
+  local folder binary
+  binary=$(cargo test --locked -p e2e --test cluster --no-run --message-format=json 2>/dev/null |
+    python3 -c 'import json,sys; print(*[m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["target"]["name"] == "cluster"])')
+  folder=$(mktemp -d /tmp/mgc.XXXX)
+  # shellcheck disable=SC2064
+  trap "tests/cluster/cluster.sh down '$folder' || true; rm -rf '$folder'" EXIT
+  tests/cluster/cluster.sh up "$folder" --control-plane
+  MESHGATE_BIN="$(realpath "${CARGO_TARGET_DIR:-target}/debug/meshgate")" MESHGATE_CLUSTER="$folder" PATH="$MESHGATE_CLUSTER_OUT/bin:$PATH" KUBECONFIG="$folder/admin.kubeconfig" \
+    tests/cluster/cluster.sh exec "$folder" "$binary" --test-threads 1
+  tests/cluster/cluster.sh down "$folder"
+  rm -rf "$folder"
+  trap - EXIT
+}
+
 # Coverage-guided, on the stable toolchain: the instrumentation is LLVM's, the engine libFuzzer's.
 step_fuzz() {
   say "fuzz, $FUZZ_SECONDS s a target"
@@ -103,7 +128,7 @@ step_fuzz() {
 }
 
 if [ $# = 0 ]; then
-  set -- tools format lint arch test conformance fuzz
+  set -- tools format lint arch test conformance cluster fuzz
 fi
 for step in "$@"; do
   if ! declare -F "step_$step" >/dev/null; then
