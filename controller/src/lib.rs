@@ -5,6 +5,7 @@ pub mod admin;
 pub mod app;
 pub mod ca;
 pub mod crds;
+pub mod ctl;
 pub mod kube;
 pub mod options;
 pub mod push;

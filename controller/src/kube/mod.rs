@@ -2,11 +2,13 @@
 
 mod keeper;
 mod leader;
+mod list;
 mod objects;
 mod roots;
 mod watch;
 
 pub use keeper::{ClassState, Command, Keeper, KeeperHandle, UnknownPod, View};
 pub use leader::{Leadership, Lease};
+pub use list::{Listed, list};
 pub use roots::publish_roots;
 pub use watch::{Feed, KINDS, Watched, watch};

@@ -73,19 +73,24 @@ pub enum Feed {
 /// Watches all kinds until the receiver is gone.
 pub fn watch(client: &Client, namespace: &str, feed: &Sender<Feed>) {
     for (number, kind) in KINDS.iter().enumerate() {
-        let resource = ApiResource {
-            plural: kind.plural.to_owned(),
-            ..ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind))
-        };
-        let api: Api<DynamicObject> = match kind.scope {
-            Scope::Everywhere => Api::all_with(client.clone(), &resource),
-            Scope::System => Api::namespaced_with(client.clone(), namespace, &resource),
-        };
+        let api = api(client, namespace, kind);
         let mut config = watcher::Config::default();
         if !kind.fields.is_empty() {
             config = config.fields(kind.fields);
         }
         tokio::spawn(watch_one(number, api, config, feed.clone()));
+    }
+}
+
+/// All objects of the kind, as far as they matter. `namespace` is the controller's.
+pub(super) fn api(client: &Client, namespace: &str, kind: &Watched) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        plural: kind.plural.to_owned(),
+        ..ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind))
+    };
+    match kind.scope {
+        Scope::Everywhere => Api::all_with(client.clone(), &resource),
+        Scope::System => Api::namespaced_with(client.clone(), namespace, &resource),
     }
 }
 

@@ -6,6 +6,6 @@ mod server;
 mod token_review;
 
 pub use identity::{Authenticate, Identity, Unauthenticated};
-pub use proxies::{Proxies, ProxyStatus};
+pub use proxies::{KindStatus, Proxies, ProxyStatus};
 pub use server::{Discovery, serve};
 pub use token_review::{AUDIENCE, TokenReviewer};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_core::wire::{Kind, ServerStream, Sync};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Identity;
 
 /// One proxy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProxyStatus {
     /// `pod.namespace`
     pub name: String,
@@ -26,13 +26,27 @@ pub struct ProxyStatus {
 }
 
 /// See [`Sync`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindStatus {
     pub subscribed: bool,
     pub sent: u64,
     pub acknowledged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Since when it stands so; RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+impl KindStatus {
+    /// The same state keeps its time.
+    fn since(mut self, before: Option<&KindStatus>, now: &str) -> KindStatus {
+        self.since = before.and_then(|before| before.since.clone());
+        if self.since.is_none() || before.is_none_or(|before| *before != self) {
+            self.since = Some(now.to_owned());
+        }
+        self
+    }
 }
 
 impl From<&Sync> for KindStatus {
@@ -42,6 +56,7 @@ impl From<&Sync> for KindStatus {
             sent: sync.sent,
             acknowledged: sync.acknowledged,
             refused: sync.refused.clone(),
+            since: None,
         }
     }
 }
@@ -115,7 +130,11 @@ impl Connected {
         {
             status.version.clone_from(&node.user_agent_version);
         }
-        status.kinds = Kind::ALL.into_iter().map(|kind| (kind, KindStatus::from(stream.sync(kind)))).collect();
+        let now = jiff::Timestamp::now().to_string();
+        let before = std::mem::take(&mut status.kinds);
+        let kinds = Kind::ALL.into_iter();
+        status.kinds =
+            kinds.map(|kind| (kind, KindStatus::from(stream.sync(kind)).since(before.get(&kind), &now))).collect();
         drop(list);
         self.proxies.changes.send_modify(|change| *change += 1);
     }

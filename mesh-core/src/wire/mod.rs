@@ -16,7 +16,7 @@ pub use codec::{Config, DecodeError, decode, version_of};
 pub use publication::{Encoded, Publication, Published, Table};
 pub use server::{Event, ServerStream, Sync};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The gRPC method, a bidirectional stream.
 pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -28,7 +28,7 @@ pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
 pub const REFUSED: i32 = 3;
 
 /// What a resource is about; each is subscribed to and acknowledged for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Listeners, routes, destinations, settings; always all of them.

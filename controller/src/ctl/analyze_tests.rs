@@ -1,0 +1,92 @@
+#![allow(clippy::unwrap_used)]
+
+use super::picture::testing::picture;
+use super::*;
+
+const OBJECTS: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: web, namespace: shop }
+spec:
+  selector: { istio: ingressgateway }
+  servers:
+  - { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: cart, namespace: shop }
+spec:
+  hosts: [cart.example]
+  gateways: [web]
+  http:
+  - route: [{ destination: { host: crat, port: { number: 80 } } }]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: blog, namespace: blog }
+spec:
+  hosts: [blog.example]
+  gateways: [shop/wbe]
+  http:
+  - match: [{ uri: { regex: "(" } }]
+    directResponse: { status: 200 }
+---
+{ apiVersion: v1, kind: Service, metadata: { name: cart, namespace: shop }, spec: { ports: [{ port: 80, name: http }] } }
+"#;
+
+/// As if the objects were in the cluster: without files.
+fn of_cluster() -> Picture {
+    let mut picture = picture(OBJECTS);
+    picture.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.position = None);
+    picture
+}
+
+#[test]
+fn files_are_told_with_lines() {
+    let (diagnostics, objects) = select(&picture(OBJECTS), None);
+    insta::assert_snapshot!(diag::text(&diagnostics, objects, false), @r#"
+    error[MESH0103]: `crat` is `crat.shop.svc.cluster.local`, and no Service or ServiceEntry is called so; its share is answered 503
+      --> objects.yaml:17:36
+       = object: VirtualService/shop/cart
+       = field: spec.http[0].route[0].destination.host
+       = help: did you mean `cart.shop.svc.cluster.local`?
+
+    error[MESH0101]: there is no Gateway `shop/wbe`; the rules do not apply there
+      --> objects.yaml:24:14
+       = object: VirtualService/blog/blog
+       = field: spec.gateways[0]
+       = help: did you mean `web`?
+
+    error[MESH0003]: `(` is not a regular expression: unclosed group
+      --> objects.yaml:26:29
+       = object: VirtualService/blog/blog
+       = field: spec.http[0].match[0].uri.regex
+       = help: RE2 syntax: https://github.com/google/re2/wiki/Syntax
+
+    4 objects: 3 errors, 0 warnings, 0 infos
+    "#);
+    assert_eq!(diag::verdict(&diagnostics), Verdict::Problems);
+}
+
+#[test]
+fn a_namespace_of_the_cluster_alone() {
+    let (diagnostics, objects) = select(&of_cluster(), Some("shop"));
+    insta::assert_snapshot!(diag::text(&diagnostics, objects, false), @r#"
+    error[MESH0103]: `crat` is `crat.shop.svc.cluster.local`, and no Service or ServiceEntry is called so; its share is answered 503
+       = object: VirtualService/shop/cart
+       = field: spec.http[0].route[0].destination.host
+       = help: did you mean `cart.shop.svc.cluster.local`?
+
+    3 objects: 1 error, 0 warnings, 0 infos
+    "#);
+    assert_eq!(select(&of_cluster(), Some("elsewhere")), (Vec::new(), 0));
+}
+
+#[test]
+fn programs_get_the_shape_of_check() {
+    let (diagnostics, _) = select(&of_cluster(), Some("shop"));
+    let json = Output::Json.render(&diag::report(&diagnostics), String::new).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["diagnostics"][0]["code"], diag::DESTINATION_HOST_UNKNOWN.id);
+    assert_eq!(value["diagnostics"][0]["object"], "VirtualService/shop/cart");
+}

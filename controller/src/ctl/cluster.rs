@@ -1,0 +1,237 @@
+//! The way into the cluster: the API server, and through it the admin pages of pods.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, ResourceExt as _};
+use tokio::time::timeout;
+
+use super::exit::Failure;
+
+/// Admin pages of a gateway, on its loopback.
+pub const GATEWAY_ADMIN: u16 = 15000;
+/// Admin pages of the controller.
+pub const CONTROLLER_ADMIN: u16 = 15014;
+/// The controller's Deployment.
+const CONTROLLER: &str = "meshgate-controller";
+/// A page that takes longer is not coming.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Which cluster, and where in it.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// kubeconfig [default: KUBECONFIG, else ~/.kube/config, else that of the pod]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub context: Option<String>,
+    /// Namespace of the controller and its gateways.
+    #[arg(short = 'i', long, value_name = "NS", global = true, default_value = "meshgate-system")]
+    pub system_namespace: String,
+}
+
+/// A cluster that answers, or so we hope.
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+    pub system_namespace: String,
+}
+
+impl ClusterArgs {
+    /// Asks nothing of the API server yet.
+    pub async fn connect(&self) -> anyhow::Result<Cluster> {
+        // kube's TLS takes the process default; it is set already when this is called twice.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let config = match &self.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
+                kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?
+            }
+            None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
+            None => kube::Config::infer().await.context("no cluster: no --kubeconfig, no KUBECONFIG, not in a pod")?,
+        };
+        Ok(Cluster { client: Client::try_from(config)?, system_namespace: self.system_namespace.clone() })
+    }
+}
+
+/// `POD`, `POD.NS`, `deploy/NAME`, `deploy/NAME.NS`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    deployment: bool,
+    name: String,
+    namespace: Option<String>,
+}
+
+impl std::str::FromStr for Target {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Target, Failure> {
+        let (deployment, rest) = match text.split_once('/') {
+            None => (false, text),
+            Some(("pod" | "pods" | "po", rest)) => (false, rest),
+            Some(("deploy" | "deployment" | "deployments" | "deployment.apps", rest)) => (true, rest),
+            Some((kind, _)) => {
+                return Err(Failure::Usage(format!(
+                    "`{kind}` is no kind with proxies; use POD[.NS] or deploy/NAME[.NS]"
+                )));
+            }
+        };
+        // Names of pods may have dots, namespaces have none.
+        let (name, namespace) = match rest.rsplit_once('.') {
+            Some((name, namespace)) => (name, Some(namespace.to_owned())),
+            None => (rest, None),
+        };
+        if name.is_empty() || namespace.as_deref() == Some("") {
+            return Err(Failure::Usage(format!("`{text}` is not POD[.NS] or deploy/NAME[.NS]")));
+        }
+        Ok(Target { deployment, name: name.to_owned(), namespace })
+    }
+}
+
+/// A pod that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodName {
+    pub name: String,
+    pub namespace: String,
+}
+
+impl std::fmt::Display for PodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.name, self.namespace)
+    }
+}
+
+impl Cluster {
+    /// The pod that is meant. Of a Deployment's pods, one that is ready.
+    pub async fn find(&self, target: &Target, namespace: Option<&str>) -> anyhow::Result<PodName> {
+        let namespace = target.namespace.as_deref().or(namespace).unwrap_or(&self.system_namespace);
+        if !target.deployment {
+            return Ok(PodName { name: target.name.clone(), namespace: namespace.to_owned() });
+        }
+        let pods = self.pods_of(namespace, &target.name).await?;
+        let pod = pods.into_iter().next();
+        pod.ok_or_else(|| anyhow!("no pod of deployment {}/{} runs", namespace, target.name))
+    }
+
+    /// Pods of a Deployment that run; those that are ready first.
+    pub async fn pods_of(&self, namespace: &str, deployment: &str) -> anyhow::Result<Vec<PodName>> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let found = deployments.get_opt(deployment).await.context("cannot ask the API server")?;
+        let found = found.ok_or_else(|| anyhow!("there is no deployment {namespace}/{deployment}"))?;
+        let labels = found.spec.unwrap_or_default().selector.match_labels.unwrap_or_default();
+        let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let mut pods = pods.list(&ListParams::default().labels(&selector.join(","))).await?.items;
+        pods.retain(|pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+        });
+        pods.sort_by_key(|pod| (!is_ready(pod), pod.name_any()));
+        let names = pods.iter().map(|pod| PodName { name: pod.name_any(), namespace: namespace.to_owned() });
+        Ok(names.collect())
+    }
+
+    /// All replicas of the controller.
+    pub async fn controllers(&self) -> anyhow::Result<Vec<PodName>> {
+        let pods = self.pods_of(&self.system_namespace, CONTROLLER).await?;
+        if pods.is_empty() {
+            bail!("no pod of deployment {}/{CONTROLLER} runs", self.system_namespace);
+        }
+        Ok(pods)
+    }
+
+    /// A page of a pod, through the API server.
+    pub async fn page(&self, pod: &PodName, port: u16, path: &str) -> anyhow::Result<Bytes> {
+        let page = timeout(PATIENCE, self.ask(pod, port, path)).await;
+        page.map_err(|_| anyhow!("no answer in time"))
+            .and_then(|page| page)
+            .with_context(|| format!("{pod}: port {port}: {path}"))
+    }
+
+    async fn ask(&self, pod: &PodName, port: u16, path: &str) -> anyhow::Result<Bytes> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let mut forward = match pods.portforward(&pod.name, &[port]).await {
+            Ok(forward) => forward,
+            Err(error) => {
+                // The upgrade that is refused says only a status; a look at the pod says more.
+                let there = pods.get_opt(&pod.name).await;
+                return Err(match there {
+                    Ok(None) => anyhow!("there is no pod {} in namespace {}", pod.name, pod.namespace),
+                    _ => anyhow::Error::new(error).context("cannot forward to the pod"),
+                });
+            }
+        };
+        let refused = forward.take_error(port);
+        let stream = forward.take_stream(port).context("the port was not forwarded")?;
+        let answer = exchange(TokioIo::new(stream), path).await;
+        if answer.is_err()
+            && let Some(refused) = refused
+            && let Ok(Some(reason)) = timeout(Duration::from_millis(200), refused).await
+        {
+            bail!("{}", reason.trim());
+        }
+        forward.abort();
+        answer
+    }
+}
+
+async fn exchange<S>(stream: TokioIo<S>, path: &str) -> anyhow::Result<Bytes>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(path).header(http::header::HOST, "localhost").body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await?.to_bytes();
+    connection.abort();
+    if !status.is_success() {
+        let said = String::from_utf8_lossy(&body).trim().to_owned();
+        return Err(match status {
+            http::StatusCode::BAD_REQUEST => Failure::Usage(said).into(),
+            _ => anyhow!("{status}: {said}"),
+        });
+    }
+    Ok(body)
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn target(text: &str) -> (bool, String, Option<String>) {
+        let target: Target = text.parse().unwrap();
+        (target.deployment, target.name, target.namespace)
+    }
+
+    #[test]
+    fn targets() {
+        let name = |text: &str| Some(text.to_owned());
+        assert_eq!(target("a-1"), (false, "a-1".to_owned(), None));
+        assert_eq!(target("a-1.ns"), (false, "a-1".to_owned(), name("ns")));
+        assert_eq!(target("pod/a.b.ns"), (false, "a.b".to_owned(), name("ns")));
+        assert_eq!(target("deploy/a"), (true, "a".to_owned(), None));
+        assert_eq!(target("deployment/a.ns"), (true, "a".to_owned(), name("ns")));
+        for wrong in ["", ".ns", "a.", "svc/a", "deploy/"] {
+            assert!(matches!(wrong.parse::<Target>(), Err(Failure::Usage(_))), "{wrong}");
+        }
+    }
+}

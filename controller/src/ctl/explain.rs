@@ -1,0 +1,228 @@
+//! `meshctl explain`: where a request would go, and why. A running gateway is asked for what it really serves; else the
+//! tables are made here, of the cluster's objects or of files.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use mesh_core::diag::{self, Verdict};
+use mesh_core::model::ResourceSet;
+use mesh_core::snapshot::{Explanation, Question};
+
+use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
+use super::exit::{self, Failure};
+use super::output::Output;
+use super::picture::{self, GatewayArgs, Picture, Sources};
+
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// http://host/path or https://host:port/path?query
+    #[arg(value_name = "URL")]
+    url: String,
+    /// Ask this gateway what it serves: POD[.NS] or deploy/NAME[.NS]
+    #[arg(long, value_name = "POD[.NS]", conflicts_with_all = ["files", "use_kube"])]
+    proxy: Option<Target>,
+    /// Look at these files or directories, and not at the cluster; `-` is standard input.
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    files: Vec<PathBuf>,
+    /// With files: look at the cluster too, as if they were applied to it.
+    #[arg(long, requires = "files")]
+    use_kube: bool,
+    /// A header of the request: NAME=VALUE or NAME:VALUE
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
+    headers: Vec<String>,
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// Server name of the TLS handshake [default: the host of the URL]
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// Key of the listener, where the port of the URL does not say which.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listener: Option<String>,
+    /// For names without one: of the pod, or of objects in files [default: default]
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<String>,
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8> {
+    let question = question(args)?;
+    let (explanation, picture) = match &args.proxy {
+        Some(target) => (ask(cluster, target, args).await?, None),
+        None => {
+            let sources = Sources {
+                files: &args.files,
+                cluster: (args.files.is_empty() || args.use_kube).then_some(cluster),
+                default_namespace: args.namespace.as_deref().unwrap_or("default"),
+            };
+            let picture = picture::take(&sources, &args.gateway).await?;
+            let explanation = question.ask(&picture.snapshot).map_err(usage)?;
+            (explanation, Some(picture))
+        }
+    };
+    for note in picture.iter().flat_map(|picture| &picture.notes) {
+        eprintln!("meshctl: {note}");
+    }
+    let set = picture.as_ref().map(|picture| &picture.set);
+    let request = format!("{} {}", args.method, args.url);
+    super::print(&args.output.render(&explanation, || text(&request, &explanation, set))?)?;
+    if let Some(picture) = &picture {
+        hint(picture);
+        if diag::verdict(&picture.diagnostics) == Verdict::BadData {
+            return Ok(exit::BAD_DATA);
+        }
+    }
+    Ok(if is_served(&explanation) { exit::OK } else { exit::FOUND_PROBLEMS })
+}
+
+/// The answer may be what it is because something is wrong.
+fn hint(picture: &Picture) {
+    let errors = picture.diagnostics.iter().filter(|diagnostic| diagnostic.severity == diag::Severity::Error).count();
+    if errors > 0 {
+        eprintln!(
+            "meshctl: the objects have {errors} error{}; see meshctl analyze",
+            if errors == 1 { "" } else { "s" }
+        );
+    }
+}
+
+fn usage(error: mesh_core::snapshot::QuestionError) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+fn question(args: &ExplainArgs) -> Result<Question, Failure> {
+    let mut question = Question::new(&args.url).map_err(usage)?;
+    for line in &args.headers {
+        question.header(&header(line)).map_err(usage)?;
+    }
+    question.method.clone_from(&args.method);
+    question.sni.clone_from(&args.sni);
+    question.listener.clone_from(&args.listener);
+    Ok(question)
+}
+
+/// `NAME=VALUE` or `NAME: VALUE`: whichever sign comes first, for names have neither.
+fn header(line: &str) -> String {
+    match line.find(['=', ':']) {
+        Some(at) => format!("{}:{}", line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default()),
+        None => line.to_owned(),
+    }
+}
+
+async fn ask(cluster: &ClusterArgs, target: &Target, args: &ExplainArgs) -> anyhow::Result<Explanation> {
+    let cluster = cluster.connect().await?;
+    let pod = cluster.find(target, args.namespace.as_deref()).await?;
+    let body = cluster.page(&pod, GATEWAY_ADMIN, &page(args)).await?;
+    serde_json::from_slice(&body).with_context(|| format!("{pod}: what it answers is not understood"))
+}
+
+/// As the gateway's page wants it.
+fn page(args: &ExplainArgs) -> String {
+    let mut query = vec![("url", args.url.clone()), ("method", args.method.clone())];
+    query.extend(args.headers.iter().map(|line| ("header", header(line))));
+    query.extend(args.sni.iter().map(|name| ("sni", name.clone())));
+    query.extend(args.listener.iter().map(|key| ("listener", key.clone())));
+    let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    format!("/explain?{}", pairs.join("&"))
+}
+
+/// Everything but unreserved characters (RFC 3986).
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
+/// Whether the request gets an answer that somebody wanted, whichever destination it hits.
+fn is_served(explanation: &Explanation) -> bool {
+    let lost = matches!(&*explanation.outcome, "no listener" | "no server" | "no host" | "no route");
+    !lost && explanation.destinations.iter().all(|destination| destination.known || destination.weight == 0)
+}
+
+fn text(request: &str, explanation: &Explanation, set: Option<&ResourceSet>) -> String {
+    let mut out = format!("{request}\n\n");
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name:<12}{value}");
+    };
+    let none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    line("Listener", &none(&explanation.listener));
+    if let Some(server) = &explanation.server {
+        line("Server", server);
+    }
+    if let Some(routes) = &explanation.routes {
+        line("Routes", routes);
+    }
+    if let Some(host) = &explanation.host {
+        line("Host", host);
+    }
+    let mut name = "Rules";
+    if explanation.omitted > 0 {
+        line(name, &format!("… {} more, whose path is another", explanation.omitted));
+        name = "";
+    }
+    for rule in &explanation.rules {
+        let alternative = rule.r#match.map_or_else(String::new, |index| format!(" match[{index}]"));
+        let called = rule.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+        let verdict = match &rule.failed {
+            _ if rule.matched => "matches".to_owned(),
+            Some(failed) => format!("wants {failed}"),
+            None => "does not match".to_owned(),
+        };
+        let sign = if rule.matched { '✓' } else { '✗' };
+        line(name, &format!("{sign} {}{alternative}{called}: {verdict}", rule.rule));
+        name = "";
+    }
+    line("Outcome", &outcome(explanation));
+    for (name, value) in [("Path", &explanation.rewritten_path), ("Authority", &explanation.rewritten_authority)] {
+        if let Some(value) = value {
+            line(name, &format!("rewritten to {value}"));
+        }
+    }
+    let total: u64 = explanation.destinations.iter().map(|destination| u64::from(destination.weight)).sum();
+    let mut name = "To";
+    for destination in &explanation.destinations {
+        let share = (f64::from(destination.weight) * 100.0 / (total.max(1) as f64)).round();
+        let endpoints = set.and_then(|set| set.endpoints.get(destination.cluster.as_str()));
+        let state = match (destination.known, endpoints.map(|endpoints| endpoints.endpoints.len())) {
+            (false, _) => " — unknown: 503".to_owned(),
+            (true, Some(0)) => " — no endpoints: 503".to_owned(),
+            (true, Some(1)) => " — 1 endpoint".to_owned(),
+            (true, Some(count)) => format!(" — {count} endpoints"),
+            (true, None) if set.is_some() => " — no endpoints: 503".to_owned(),
+            (true, None) => String::new(),
+        };
+        line(name, &format!("{share:>3} % {}{state}", destination.cluster));
+        name = "";
+    }
+    out
+}
+
+fn outcome(explanation: &Explanation) -> String {
+    let why = match &*explanation.outcome {
+        "no listener" => " (nothing listens for this scheme and port)",
+        "no server" => " (no server of the listener has this name: the handshake fails)",
+        "no host" => " (404: no virtual host for this name)",
+        "no route" => " (404: no rule matches)",
+        _ => "",
+    };
+    let rule = explanation.rule.as_ref().map_or_else(String::new, |rule| format!(" by {rule}"));
+    let status = explanation.status.map_or_else(String::new, |status| format!(" {status}"));
+    let location = explanation.location.as_ref().map_or_else(String::new, |location| format!(" to {location}"));
+    format!("{}{status}{location}{rule}{why}", explanation.outcome)
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

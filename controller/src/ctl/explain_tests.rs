@@ -1,0 +1,151 @@
+#![allow(clippy::unwrap_used)]
+
+use super::picture::testing::picture;
+use super::*;
+
+const OBJECTS: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: web, namespace: default }
+spec:
+  selector: { istio: ingressgateway }
+  servers:
+  - { port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: shop, namespace: default }
+spec:
+  hosts: [shop.example]
+  gateways: [web]
+  http:
+  - name: beta
+    match: [{ uri: { prefix: /cart }, headers: { x-beta: { exact: "1" } } }]
+    rewrite: { uri: /basket }
+    route:
+    - { destination: { host: cart, port: { number: 80 } }, weight: 75 }
+    - { destination: { host: crat, port: { number: 80 } }, weight: 25 }
+  - match: [{ uri: { prefix: /old } }]
+    redirect: { uri: /new, redirectCode: 308 }
+  - match: [{ uri: { prefix: /cart } }]
+    route: [{ destination: { host: cart, port: { number: 80 } } }]
+---
+{ apiVersion: v1, kind: Service, metadata: { name: cart, namespace: default }, spec: { ports: [{ port: 80, name: http }] } }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: cart-1, namespace: default, labels: { kubernetes.io/service-name: cart } }
+addressType: IPv4
+ports: [{ name: http, port: 8080 }]
+endpoints: [{ addresses: [10.0.0.1], conditions: { ready: true } }]
+"#;
+
+fn args(line: &[&str]) -> ExplainArgs {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+    let parsed: Line = clap::Parser::try_parse_from(["explain"].iter().chain(line)).unwrap();
+    parsed.args
+}
+
+fn explain(line: &[&str]) -> (String, bool) {
+    let args = args(line);
+    let picture = picture(OBJECTS);
+    let explanation = question(&args).unwrap().ask(&picture.snapshot).unwrap();
+    let request = format!("{} {}", args.method, args.url);
+    (text(&request, &explanation, Some(&picture.set)), is_served(&explanation))
+}
+
+#[test]
+fn forwarded() {
+    let (text, served) = explain(&["http://shop.example/cart/1"]);
+    insta::assert_snapshot!(text, @r#"
+    GET http://shop.example/cart/1
+
+    Listener    0.0.0.0:80
+    Routes      http.80
+    Host        shop.example
+    Rules       ✗ default/shop[0] match[0] (beta): wants headers[x-beta]: exact "1"
+                ✗ default/shop[1] match[0]: wants uri: prefix "/old"
+                ✓ default/shop[2] match[0]: matches
+    Outcome     forward by default/shop[2]
+    To          100 % outbound|80||cart.default.svc.cluster.local — 1 endpoint
+    "#);
+    assert!(served);
+}
+
+#[test]
+fn a_share_goes_nowhere() {
+    let (text, served) = explain(&["http://shop.example/cart", "-H", "x-beta=1"]);
+    insta::assert_snapshot!(text, @r#"
+    GET http://shop.example/cart
+
+    Listener    0.0.0.0:80
+    Routes      http.80
+    Host        shop.example
+    Rules       ✓ default/shop[0] match[0] (beta): matches
+    Outcome     forward by default/shop[0]
+    Path        rewritten to /basket
+    To           75 % outbound|80||cart.default.svc.cluster.local — 1 endpoint
+                 25 % outbound|80||crat.default.svc.cluster.local — unknown: 503
+    "#);
+    assert!(!served);
+}
+
+#[test]
+fn redirected() {
+    let (text, served) = explain(&["http://shop.example/old?a=1", "-X", "POST"]);
+    insta::assert_snapshot!(text, @r#"
+    POST http://shop.example/old?a=1
+
+    Listener    0.0.0.0:80
+    Routes      http.80
+    Host        shop.example
+    Rules       ✗ default/shop[0] match[0] (beta): wants uri: prefix "/cart"
+                ✓ default/shop[1] match[0]: matches
+    Outcome     redirect 308 to http://shop.example/new?a=1 by default/shop[1]
+    "#);
+    assert!(served);
+}
+
+#[test]
+fn lost() {
+    let outcome = |line: &[&str]| {
+        let (text, served) = explain(line);
+        assert!(!served);
+        text.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(outcome(&["http://shop.example/"]), "Outcome     no route (404: no rule matches)");
+    assert_eq!(outcome(&["http://other.example/"]), "Outcome     no host (404: no virtual host for this name)");
+    assert_eq!(
+        outcome(&["https://shop.example/"]),
+        "Outcome     no listener (nothing listens for this scheme and port)"
+    );
+}
+
+/// What a gateway answers is read back as it was meant.
+#[test]
+fn explanations_travel() {
+    let picture = picture(OBJECTS);
+    let explanation = Question::new("http://shop.example/cart").unwrap().ask(&picture.snapshot).unwrap();
+    let json = serde_json::to_vec(&explanation).unwrap();
+    let read: Explanation = serde_json::from_slice(&json).unwrap();
+    assert_eq!(text("GET x", &read, None), text("GET x", &explanation, None));
+}
+
+#[test]
+fn the_page_of_a_gateway_is_asked_with_all_of_it() {
+    let args = args(&["https://a.example/x?y=1&z", "-H", "cookie=a=b; c", "-H", "X-B: c:d", "-X", "PUT", "--sni", "b"]);
+    assert_eq!(
+        page(&args),
+        "/explain?url=https%3A%2F%2Fa.example%2Fx%3Fy%3D1%26z&method=PUT&header=cookie%3Aa%3Db%3B%20c&header=X-B%3A%20c%3Ad&sni=b"
+    );
+}
+
+#[test]
+fn what_is_no_question_is_a_usage_error() {
+    assert!(matches!(question(&args(&["ftp://x/"])), Err(Failure::Usage(_))));
+    assert!(matches!(question(&args(&["http://x/", "-H", "novalue"])), Err(Failure::Usage(_))));
+}

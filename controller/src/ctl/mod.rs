@@ -1,0 +1,79 @@
+//! `meshctl`: one file per verb. A verb asks, prints, and yields an exit code; what it prints for people is a pure function of
+//! what it was told.
+
+mod analyze;
+mod cluster;
+pub mod exit;
+mod explain;
+mod files;
+mod output;
+mod picture;
+mod proxy_config;
+mod proxy_status;
+
+use std::io::Write as _;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use cluster::ClusterArgs;
+
+/// Installs, asks and checks Meshgate.
+#[derive(Debug, Parser)]
+#[command(name = "meshctl", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How far each proxy is with what the controller told it.
+    #[command(visible_alias = "ps")]
+    ProxyStatus(proxy_status::ProxyStatusArgs),
+    /// What a gateway serves, asked of itself.
+    #[command(visible_alias = "pc")]
+    ProxyConfig(proxy_config::ProxyConfigArgs),
+    /// Reads objects of the cluster and of files, and says what is wrong with them.
+    Analyze(analyze::AnalyzeArgs),
+    /// Where a request would go, and why: at a running gateway, by the objects of the cluster, or by files.
+    Explain(explain::ExplainArgs),
+}
+
+/// Does what the command line says, and yields the exit code. Everything is printed already.
+pub async fn run<I>(arguments: I) -> u8
+where
+    I: IntoIterator,
+    I::Item: Into<std::ffi::OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::OK,
+                _ => exit::USAGE,
+            };
+        }
+    };
+    let result = match cli.command {
+        Command::ProxyStatus(args) => proxy_status::run(&cli.cluster, &args).await,
+        Command::ProxyConfig(args) => proxy_config::run(&cli.cluster, &args).await,
+        Command::Analyze(args) => analyze::run(&cli.cluster, &args).await,
+        Command::Explain(args) => explain::run(&cli.cluster, &args).await,
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("meshctl: {error:#}");
+        exit::code(&error)
+    })
+}
+
+/// To standard output. A reader that went away is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,161 @@
+//! What a gateway would make of objects of the cluster, of files, or of files on top of the cluster: the same parsing,
+//! translation and tables as a running one has.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use mesh_core::api::ApiObject;
+use mesh_core::compile::compile;
+use mesh_core::diag::{self, Diagnostic};
+use mesh_core::model::{ProxyInfo, ResourceSet, Role};
+use mesh_core::object::ObjectRef;
+use mesh_core::snapshot::Snapshot;
+use mesh_core::translate::translate;
+use mesh_core::world::World;
+
+use super::cluster::ClusterArgs;
+use super::files;
+use crate::kube::list;
+
+/// Namespace of the gateway where no cluster says it; as `meshgate check` has it.
+const GATEWAY_NAMESPACE: &str = "istio-system";
+
+/// For which gateway.
+#[derive(Clone, Debug, Args)]
+pub struct GatewayArgs {
+    /// Namespace of the gateway [default: that of --system-namespace; without a cluster: istio-system]
+    #[arg(long, value_name = "NS")]
+    namespace_of_gateway: Option<String>,
+    /// Labels of the gateway: it serves the Gateways whose selector they satisfy.
+    #[arg(long, value_name = "K=V,...", default_value = "istio=ingressgateway", value_parser = parse_labels)]
+    labels: Labels,
+}
+
+/// `k=v,k=v`
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Labels(BTreeMap<String, String>);
+
+fn parse_labels(text: &str) -> Result<Labels, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| match pair.split_once('=') {
+        Some(("", _)) => Err(format!("`{pair}` has an empty key")),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(format!("`{pair}` is not KEY=VALUE")),
+    });
+    pairs.collect::<Result<_, _>>().map(Labels)
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug)]
+pub struct Sources<'a> {
+    /// They replace objects of the cluster of the same kind, namespace and name.
+    pub files: &'a [PathBuf],
+    /// None: no cluster is asked.
+    pub cluster: Option<&'a ClusterArgs>,
+    /// For objects in files that do not say theirs.
+    pub default_namespace: &'a str,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Picture {
+    pub set: ResourceSet,
+    pub snapshot: Snapshot,
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects that it was made of.
+    pub objects: Vec<ObjectRef>,
+    /// What is missing from it, and why.
+    pub notes: Vec<String>,
+}
+
+/// Reads all sources.
+pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Result<Picture> {
+    let files = files::read(sources.files, sources.default_namespace);
+    let mut namespace = gateway.namespace_of_gateway.clone();
+    let mut below = crate::kube::Listed::default();
+    if let Some(cluster) = sources.cluster {
+        let namespace = namespace.get_or_insert_with(|| cluster.system_namespace.clone());
+        let connected = cluster.connect().await?;
+        below = list(&connected.client, namespace).await.context("cannot ask the API server")?;
+    }
+    let proxy = ProxyInfo {
+        id: "meshctl".to_owned(),
+        role: Role::Edge,
+        namespace: namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned()),
+        labels: gateway.labels.0.clone(),
+        service_account: "default".to_owned(),
+        locality: String::new(),
+        addresses: Vec::new(),
+    };
+    let notes = below.unavailable.iter().map(|(kind, why)| format!("{kind} cannot be listed: {why}")).collect();
+    let blind: Vec<&str> = below.unavailable.iter().map(|(kind, _)| *kind).collect();
+    let given: HashSet<ObjectRef> = files.objects.iter().map(ApiObject::object_ref).collect();
+    let mut diagnostics = files.diagnostics;
+    let is_replaced = |reference: &ObjectRef| given.contains(reference);
+    let old = below.diagnostics.into_iter();
+    diagnostics.extend(old.filter(|diagnostic| !diagnostic.object.as_ref().is_some_and(is_replaced)));
+    let mut objects = below.objects;
+    objects.retain(|object| !is_replaced(&object.object_ref()));
+    objects.extend(files.objects);
+    Ok(draw(objects, diagnostics, &proxy, &blind, notes))
+}
+
+/// `blind`: kinds (plural) of which nothing is known; that one of them is missing means nothing.
+fn draw(
+    objects: Vec<ApiObject>,
+    mut diagnostics: Vec<Diagnostic>,
+    proxy: &ProxyInfo,
+    blind: &[&str],
+    notes: Vec<String>,
+) -> Picture {
+    let positions: HashMap<ObjectRef, _> =
+        objects.iter().map(|object| (object.object_ref(), object.positions.clone())).collect();
+    let mut names: Vec<ObjectRef> = positions.keys().cloned().collect();
+    names.sort();
+    let world = World::from_objects(objects);
+    let translation = translate(&world, proxy);
+    let compiled = compile(&translation.set, None, world.generation());
+    let known = |diagnostic: &Diagnostic| match diagnostic.code {
+        code if code == diag::SECRET_MISSING.id => !blind.contains(&"secrets"),
+        code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind.contains(&"services"),
+        _ => true,
+    };
+    diagnostics.extend(translation.diagnostics.into_iter().filter(known));
+    diagnostics.extend(compiled.diagnostics);
+    for diagnostic in &mut diagnostics {
+        match &diagnostic.position {
+            // Of an object of the cluster: lines of a text that nobody wrote.
+            Some(position) if position.file.is_empty() => diagnostic.position = None,
+            Some(_) => {}
+            None => {
+                let positions = diagnostic.object.as_ref().and_then(|object| positions.get(object));
+                let found = positions.and_then(|positions| positions.get(&diagnostic.field));
+                diagnostic.position = found.filter(|position| !position.file.is_empty());
+            }
+        }
+    }
+    diag::arrange(&mut diagnostics);
+    Picture { set: translation.set, snapshot: compiled.snapshot, diagnostics, objects: names, notes }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// For the usual gateway.
+    pub fn picture(text: &str) -> Picture {
+        let parsed = mesh_core::api::parse("objects.yaml", text, "default");
+        let proxy = ProxyInfo {
+            id: "test".to_owned(),
+            role: Role::Edge,
+            namespace: GATEWAY_NAMESPACE.to_owned(),
+            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            service_account: "default".to_owned(),
+            locality: String::new(),
+            addresses: Vec::new(),
+        };
+        draw(parsed.objects, parsed.diagnostics, &proxy, &[], Vec::new())
+    }
+}

@@ -1,0 +1,161 @@
+//! The admin pages of a gateway, as far as they are looked at.
+
+use std::collections::BTreeMap;
+
+use mesh_core::model::{Destination, Key, Listener, RouteSet, Secret};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Filter, What};
+use crate::ctl::exit::Failure;
+
+/// As they were answered; null where a page was not asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    /// `/config_dump`
+    pub dump: Value,
+    /// `/listeners?format=json`
+    pub listeners: Value,
+    /// `/clusters?format=json`
+    pub clusters: Value,
+    /// `/certs`
+    pub certificates: Value,
+}
+
+/// A listener that is open.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Open {
+    pub key: String,
+    pub state: String,
+    pub counts: Counts,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Counts {
+    pub open: u64,
+    pub accepted: u64,
+}
+
+/// A cluster that is served.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Cluster {
+    pub key: String,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Endpoint {
+    pub address: String,
+    pub name: Option<String>,
+    pub weight: u32,
+    pub workload: Option<String>,
+    pub requests_active: u64,
+    pub requests_total: u64,
+    pub connections: Connections,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Connections {
+    pub active: u64,
+    pub idle: u64,
+    pub connect_failures: u64,
+}
+
+/// A certificate that is served.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Certificate {
+    pub source: String,
+    pub days_left: i64,
+    pub san: Vec<String>,
+    pub serial: String,
+    pub not_before: i64,
+    pub not_after: i64,
+    pub key_type: String,
+}
+
+fn typed<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, Failure> {
+    T::deserialize(value).map_err(|error| {
+        let about = "the gateway may be of another version; -o json shows what it says";
+        Failure::BadData(format!("{what}: {error}; {about}"))
+    })
+}
+
+fn part<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
+impl Pages {
+    pub fn listeners(&self) -> Result<BTreeMap<Key, Listener>, Failure> {
+        typed(part(&self.dump, "listeners"), "listeners")
+    }
+
+    pub fn open_listeners(&self) -> Result<Vec<Open>, Failure> {
+        typed(part(&self.listeners, "listeners"), "open listeners")
+    }
+
+    pub fn routes(&self) -> Result<BTreeMap<Key, RouteSet>, Failure> {
+        typed(part(&self.dump, "routes"), "routes")
+    }
+
+    pub fn destinations(&self) -> Result<BTreeMap<Key, Destination>, Failure> {
+        typed(part(&self.dump, "destinations"), "destinations")
+    }
+
+    pub fn secrets(&self) -> Result<BTreeMap<Key, Secret>, Failure> {
+        typed(part(&self.dump, "secrets"), "secrets")
+    }
+
+    pub fn clusters(&self) -> Result<Vec<Cluster>, Failure> {
+        typed(self.cluster_list(), "clusters")
+    }
+
+    pub fn certificates(&self) -> Result<Vec<Certificate>, Failure> {
+        typed(part(&self.certificates, "certificates"), "certificates")
+    }
+
+    fn cluster_list(&self) -> &Value {
+        self.clusters.get("clusters").unwrap_or(&self.clusters)
+    }
+
+    /// For programs: as the gateway says it, without what the filter leaves out.
+    pub fn raw(&self, what: What, filter: &Filter) -> Result<Value, Failure> {
+        Ok(match what {
+            What::Listeners => keep(part(&self.dump, "listeners"), |_, listener| {
+                filter.port.is_none_or(|port| listener.get("port").and_then(Value::as_u64) == Some(port.into()))
+            }),
+            What::Routes => {
+                let mut routes = part(&self.dump, "routes").clone();
+                if let Some(wanted) = &filter.host {
+                    let mut typed = self.routes()?;
+                    typed
+                        .values_mut()
+                        .for_each(|set| set.virtual_hosts.retain(|host| host.host.to_string() == *wanted));
+                    typed.retain(|_, set| !set.virtual_hosts.is_empty());
+                    routes = serde_json::to_value(typed).map_err(|error| Failure::BadData(error.to_string()))?;
+                }
+                routes
+            }
+            What::Clusters | What::Endpoints => {
+                let wanted = self.destinations()?;
+                let takes =
+                    |key: &str| wanted.get(key).is_some_and(|destination| filter.takes_destination(destination));
+                if what == What::Clusters {
+                    keep(part(&self.dump, "destinations"), |key, _| takes(key))
+                } else {
+                    let list = self.cluster_list().as_array().cloned().unwrap_or_default();
+                    let key =
+                        |cluster: &Value| cluster.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
+                    list.into_iter().filter(|cluster| takes(&key(cluster))).collect()
+                }
+            }
+            What::Secrets => part(&self.certificates, "certificates").clone(),
+            What::All => self.dump.clone(),
+        })
+    }
+}
+
+fn keep(value: &Value, takes: impl Fn(&str, &Value) -> bool) -> Value {
+    let entries = value.as_object().into_iter().flatten().filter(|(key, value)| takes(key, value));
+    Value::Object(entries.map(|(key, value)| (key.clone(), value.clone())).collect())
+}

@@ -1,0 +1,254 @@
+//! The parts as tables.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use mesh_core::model::{
+    Action, Balancing, DestinationRef, HeaderMatch, ListenerProtocol, PathMatch, Predicate, QueryMatch, Rule,
+    StringMatch, UpstreamProtocol,
+};
+
+use super::pages::{Cluster, Pages};
+use super::{Filter, What};
+use crate::ctl::exit::Failure;
+use crate::ctl::output::Table;
+
+/// Most endpoints or names that stand in one cell.
+const FEW: usize = 3;
+
+pub fn render(what: What, pages: &Pages, filter: &Filter) -> Result<String, Failure> {
+    let table = match what {
+        What::Listeners => listeners(pages, filter)?,
+        What::Routes => routes(pages, filter)?,
+        What::Clusters => clusters(pages, filter)?,
+        What::Endpoints => endpoints(pages, filter)?,
+        What::Secrets => secrets(pages)?,
+        What::All => return Ok(String::new()),
+    };
+    Ok(if table.is_empty() { format!("No {} here.\n", what.word()) } else { table.render() })
+}
+
+fn listeners(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
+    let mut table = Table::new(&["ADDRESS", "PORT", "MATCH", "DESTINATION", "STATE", "CONNECTIONS", "GATEWAY"]);
+    let open: HashMap<String, _> =
+        pages.open_listeners()?.into_iter().map(|open| (format!("{} {}", open.key, open.state), open)).collect();
+    for (key, listener) in pages.listeners()? {
+        if filter.port.is_some_and(|port| port != listener.port) {
+            continue;
+        }
+        let states = ["accepting", "opened", "draining"];
+        let live = states.iter().find_map(|state| open.get(&format!("{key} {state}")));
+        let state = live.map_or("CLOSED".to_owned(), |live| live.state.to_uppercase());
+        let connections =
+            live.map_or(String::new(), |live| format!("{} of {}", live.counts.open, live.counts.accepted));
+        let mut row = |matches: String, routes: &str, origin: String| {
+            let address = listener.address.to_string();
+            let cells = [address, listener.port.to_string(), matches, format!("Route: {routes}")];
+            table.row(cells.into_iter().chain([state.clone(), connections.clone(), origin]));
+        };
+        match &listener.protocol {
+            ListenerProtocol::Http { routes } => row("HTTP".to_owned(), routes, name(&listener.origin)),
+            ListenerProtocol::Tls { servers } => {
+                for server in servers {
+                    let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
+                    row(format!("SNI: {}", hosts.join(",")), &server.routes, name(&server.origin));
+                }
+            }
+        }
+    }
+    Ok(table)
+}
+
+fn routes(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
+    let mut table = Table::new(&["NAME", "HOST", "MATCH", "VIRTUAL SERVICE", "ACTION"]);
+    for (key, set) in pages.routes()? {
+        for host in &set.virtual_hosts {
+            let called = host.host.to_string();
+            if filter.host.as_ref().is_some_and(|wanted| *wanted != called) {
+                continue;
+            }
+            if host.https_redirect {
+                let cells =
+                    [key.to_string(), called, "*".to_owned(), String::new(), "redirect 301 to https".to_owned()];
+                table.row(cells);
+                continue;
+            }
+            for rule in &host.rules {
+                table.row([
+                    key.to_string(),
+                    called.clone(),
+                    matches(&rule.predicate),
+                    rule.source.to_string(),
+                    action(rule),
+                ]);
+            }
+            if host.rules.is_empty() {
+                table.row([key.to_string(), called, String::new(), String::new(), "404".to_owned()]);
+            }
+        }
+    }
+    Ok(table)
+}
+
+fn clusters(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
+    let mut table =
+        Table::new(&["SERVICE FQDN", "PORT", "SUBSET", "PROTOCOL", "BALANCING", "ENDPOINTS", "DESTINATION RULE"]);
+    let live: BTreeMap<String, Cluster> =
+        pages.clusters()?.into_iter().map(|cluster| (cluster.key.clone(), cluster)).collect();
+    for (key, destination) in pages.destinations()? {
+        if !filter.takes_destination(&destination) {
+            continue;
+        }
+        let endpoints = live.get(&*key).map(|cluster| cluster.endpoints.len().to_string());
+        table.row([
+            destination.host.to_string(),
+            destination.port.to_string(),
+            destination.subset.as_deref().unwrap_or_default().to_owned(),
+            protocol(destination.protocol).to_owned(),
+            balancing(destination.balancing).to_owned(),
+            endpoints.unwrap_or_default(),
+            destination.rule.as_ref().map(name).unwrap_or_default(),
+        ]);
+    }
+    Ok(table)
+}
+
+fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
+    let heads = ["ENDPOINT", "WEIGHT", "WORKLOAD", "ACTIVE", "REQUESTS", "CONNECTIONS", "FAILED CONNECTS", "CLUSTER"];
+    let mut table = Table::new(&heads);
+    let wanted = pages.destinations()?;
+    for cluster in pages.clusters()? {
+        if !wanted.get(cluster.key.as_str()).is_none_or(|destination| filter.takes_destination(destination)) {
+            continue;
+        }
+        for endpoint in cluster.endpoints {
+            let address = match endpoint.name {
+                Some(name) => format!("{} ({name})", endpoint.address),
+                None => endpoint.address,
+            };
+            table.row([
+                address,
+                endpoint.weight.to_string(),
+                endpoint.workload.unwrap_or_default(),
+                endpoint.requests_active.to_string(),
+                endpoint.requests_total.to_string(),
+                (endpoint.connections.active + endpoint.connections.idle).to_string(),
+                endpoint.connections.connect_failures.to_string(),
+                cluster.key.clone(),
+            ]);
+        }
+    }
+    Ok(table)
+}
+
+fn secrets(pages: &Pages) -> Result<Table, Failure> {
+    let heads = ["RESOURCE NAME", "STATUS", "VALID", "NAMES", "KEY", "SERIAL NUMBER", "NOT BEFORE", "NOT AFTER"];
+    let mut table = Table::new(&heads);
+    let mut served = BTreeSet::new();
+    for certificate in pages.certificates()? {
+        served.insert(certificate.source.clone());
+        let valid = match certificate.days_left {
+            ..=-1 => "expired".to_owned(),
+            1 => "1 day".to_owned(),
+            days => format!("{days} days"),
+        };
+        table.row([
+            certificate.source,
+            "ACTIVE".to_owned(),
+            valid,
+            few(&certificate.san),
+            certificate.key_type,
+            certificate.serial.replace(':', ""),
+            time(certificate.not_before),
+            time(certificate.not_after),
+        ]);
+    }
+    for key in pages.secrets()?.keys().filter(|key| !served.contains(&***key)) {
+        let rest = std::iter::repeat_n(String::new(), heads.len().saturating_sub(2));
+        table.row([key.to_string(), "UNUSABLE".to_owned()].into_iter().chain(rest));
+    }
+    Ok(table)
+}
+
+/// `reviews.default`, as istioctl names objects in tables.
+fn name(object: &mesh_core::object::ObjectRef) -> String {
+    format!("{}.{}", object.name, object.namespace)
+}
+
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
+}
+
+fn few(names: &[String]) -> String {
+    let shown = names.iter().take(FEW).cloned().collect::<Vec<_>>().join(",");
+    match names.len().saturating_sub(FEW) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn protocol(protocol: UpstreamProtocol) -> &'static str {
+    match protocol {
+        UpstreamProtocol::Http1 => "HTTP/1.1",
+        UpstreamProtocol::Http2 => "HTTP/2",
+        UpstreamProtocol::Http2Upgraded => "HTTP/2 (upgraded)",
+    }
+}
+
+fn balancing(balancing: Balancing) -> &'static str {
+    match balancing {
+        Balancing::LeastRequest => "LEAST_REQUEST",
+        Balancing::RoundRobin => "ROUND_ROBIN",
+        Balancing::Random => "RANDOM",
+    }
+}
+
+/// `/productpage`, `/static* GET x-user=jason`
+fn matches(predicate: &Predicate) -> String {
+    let mut parts = vec![match &predicate.path {
+        PathMatch::Any => "*".to_owned(),
+        PathMatch::Exact { value, ignore_case } => format!("{value}{}", case(*ignore_case)),
+        PathMatch::Prefix { value, ignore_case } => format!("{value}*{}", case(*ignore_case)),
+        PathMatch::Regex(pattern) => format!("~{pattern}"),
+    }];
+    let texts = [("method", &predicate.method), ("scheme", &predicate.scheme), ("authority", &predicate.authority)];
+    parts.extend(texts.iter().filter_map(|(name, value)| value.as_ref().map(|value| condition(name, value, false))));
+    let headers = predicate.headers.iter();
+    parts.extend(headers.map(|HeaderMatch { name, value, invert }| condition(name, value, *invert)));
+    parts.extend(predicate.query.iter().map(|QueryMatch { name, value }| condition(&format!("?{name}"), value, false)));
+    parts.join(" ")
+}
+
+fn case(ignored: bool) -> &'static str {
+    if ignored { " (any case)" } else { "" }
+}
+
+fn condition(name: &str, value: &StringMatch, invert: bool) -> String {
+    let not = if invert { "!" } else { "" };
+    match value {
+        StringMatch::Exact(value) => format!("{name}{not}={value}"),
+        StringMatch::Prefix(value) => format!("{name}{not}={value}*"),
+        StringMatch::Regex(pattern) => format!("{name}{not}~{pattern}"),
+        StringMatch::Present => format!("{not}{name}"),
+    }
+}
+
+/// `outbound|9080|v1|…`, `90% …, 10% …`, `redirect 301`, `respond 404`
+fn action(rule: &Rule) -> String {
+    match &*rule.action {
+        Action::Redirect(redirect) => format!("redirect {}", redirect.status),
+        Action::Respond(response) => format!("respond {}", response.status),
+        Action::Forward(forward) => {
+            let total: u64 = forward.splits.iter().map(|split| u64::from(split.weight)).sum();
+            let parts = forward.splits.iter().map(|split| {
+                let (key, unknown) = match &split.destination {
+                    DestinationRef::Known(key) => (key, ""),
+                    DestinationRef::Unknown(key) => (key, " (unknown)"),
+                };
+                let percent = u64::from(split.weight).saturating_mul(100).checked_div(total).unwrap_or_default();
+                let share = if forward.splits.len() > 1 { format!("{percent}% ") } else { String::new() };
+                format!("{share}{key}{unknown}")
+            });
+            parts.collect::<Vec<_>>().join(", ")
+        }
+    }
+}

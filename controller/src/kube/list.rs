@@ -1,0 +1,59 @@
+//! Everything as it is now, asked once: for `meshctl`, which comes and goes. What is read, and how, is as for the watches.
+
+use futures::future::join_all;
+use kube::Client;
+use kube::api::{Api, DynamicObject, ListParams};
+use mesh_core::api::ApiObject;
+use mesh_core::diag::Diagnostic;
+
+use super::objects::{read, reference};
+use super::watch::{KINDS, Watched, api};
+
+/// Objects in one answer; the rest follows.
+const PAGE: u32 = 500;
+
+/// All objects that the world is made of.
+#[derive(Debug, Default)]
+pub struct Listed {
+    pub objects: Vec<ApiObject>,
+    /// What is wrong with objects alone.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Kinds that do not exist there, or that we may not list, and why.
+    pub unavailable: Vec<(&'static str, String)>,
+}
+
+/// Secrets and settings are those of `namespace`. An error: the API server cannot be reached.
+pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
+    let mut listed = Listed::default();
+    let answers = join_all(KINDS.iter().map(|kind| list_kind(api(client, namespace, kind), kind))).await;
+    for (kind, answer) in KINDS.iter().zip(answers) {
+        match answer {
+            Ok(objects) => {
+                for object in objects {
+                    let read = read(kind, &reference(kind, &object), &object);
+                    listed.objects.extend(read.object);
+                    listed.diagnostics.extend(read.diagnostics);
+                }
+            }
+            Err(kube::Error::Api(status)) => listed.unavailable.push((kind.plural, status.message.trim().to_owned())),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listed)
+}
+
+async fn list_kind(api: Api<DynamicObject>, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
+    let mut params = ListParams::default().limit(PAGE);
+    if !kind.fields.is_empty() {
+        params = params.fields(kind.fields);
+    }
+    let mut objects = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        objects.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(objects),
+        }
+    }
+}
