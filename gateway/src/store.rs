@@ -331,7 +331,7 @@ impl Store {
             different |= before != self.listen_diagnostics;
         }
         if slow {
-            self.observe.collect_workers();
+            self.observe.tidy(&self.set);
             if names_files(&self.set) {
                 let before = self.certificate_diagnostics.clone();
                 let set = self.set.clone();

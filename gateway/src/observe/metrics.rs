@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use mesh_core::diag::{Diagnostic, Severity};
+use mesh_core::model::ResourceSet;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -84,15 +86,20 @@ impl RequestCollector {
     pub fn collect_workers(&self) {
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         for observer in &self.observers {
-            totals.add(observer.take());
+            totals.add(observer.take(), Instant::now());
         }
+    }
+
+    /// See [`Totals::forget_gone`].
+    pub fn forget_gone(&self, set: &ResourceSet, now: Instant) {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).forget_gone(set, now);
     }
 
     fn families(&self) -> Vec<MetricFamily> {
         self.collect_workers();
         let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         let labelled: Vec<(Vec<LabelPair>, bool, &Counts)> =
-            totals.series.iter().map(|(labels, counts)| (self.pairs(labels), labels.grpc, counts)).collect();
+            totals.series.iter().map(|(labels, series)| (self.pairs(labels), labels.grpc, &series.counts)).collect();
         let family = |index: usize, metrics: Vec<Metric>| {
             let mut family = MetricFamily::default();
             if let Some((name, help, kind)) = FAMILIES.get(index) {

@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_core::lb::{Balancer, EndpointState};
-use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress, UpstreamProtocol, Workload};
+use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress, Endpoints, UpstreamProtocol, Workload};
 use mesh_core::object::ObjectRef;
 
 use super::*;
 use crate::live::LiveCluster;
 use crate::observe::record_samples::{forwarded, malformed, unrouted};
+use crate::observe::series::KEEP_GONE;
 use crate::observe::{Observe, RequestRecord};
 
 fn cluster() -> Arc<LiveCluster> {
@@ -130,4 +131,44 @@ fn the_source_is_described_by_labels_and_environment() {
     let source = SourceLabels::of_gateway(&labels, "ns", env);
     assert_eq!((source.workload.as_str(), source.app.as_str()), ("edge-deployment", "edge"));
     assert_eq!((source.canonical_service.as_str(), source.canonical_revision.as_str()), ("edge", "v7"));
+}
+
+#[test]
+fn series_of_what_is_gone_go_after_a_while() {
+    let observe = observe(1);
+    let (cluster, v1, v2) = (cluster(), endpoint("v1"), endpoint("v2"));
+    for endpoint in [Some(&v1), Some(&v2), None] {
+        let record = RequestRecord { cluster: Some(&cluster), endpoint, ..forwarded() };
+        observe.observer(0).unwrap().record(&record);
+    }
+    observe.observer(0).unwrap().record(&unrouted());
+    let mut set = ResourceSet::default();
+    let key = cluster.destination.key.clone();
+    set.destinations.insert(key.clone(), cluster.destination.clone());
+    let endpoints = Endpoints {
+        key: key.clone(),
+        endpoints: vec![v1.endpoint.clone()],
+        origin: cluster.destination.origin.clone(),
+    };
+    set.endpoints.insert(key, Arc::new(endpoints));
+    let workloads = || {
+        let text = observe.metrics_text();
+        let lines = text.lines().filter(|line| line.starts_with("istio_requests_total"));
+        let mut names: Vec<String> = lines
+            .map(|line| line.split_once("destination_workload=\"").unwrap().1.split_once('"').unwrap().0.to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let (all, now) = (["reviews-v1", "reviews-v2", "unknown", "unknown"], Instant::now());
+    assert_eq!(workloads(), all);
+    observe.requests.forget_gone(&set, now + KEEP_GONE / 2);
+    assert_eq!(workloads(), all);
+    observe.requests.forget_gone(&set, now + KEEP_GONE * 2);
+    assert_eq!(workloads(), ["reviews-v1", "unknown", "unknown"]);
+    // What exists was looked at just now.
+    observe.requests.forget_gone(&ResourceSet::default(), now + KEEP_GONE * 5 / 2);
+    assert_eq!(workloads(), ["reviews-v1", "unknown", "unknown"]);
+    observe.requests.forget_gone(&ResourceSet::default(), now + KEEP_GONE * 4);
+    assert_eq!(workloads(), ["unknown"]);
 }

@@ -14,9 +14,10 @@ mod series;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use mesh_core::model::ResourceSet;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, Registry};
 
@@ -76,9 +77,11 @@ impl Observe {
         metrics::text(&self.registry)
     }
 
-    /// Keeps the workers' tables small where nobody reads the metrics.
-    pub fn collect_workers(&self) {
+    /// Keeps the tables small: those of the workers where nobody reads the metrics, and the sums by forgetting what is not
+    /// in the set any more.
+    pub fn tidy(&self, set: &ResourceSet) {
         self.requests.collect_workers();
+        self.requests.forget_gone(set, Instant::now());
     }
 
     /// Opens, changes or closes the access log. An access log that cannot be opened leaves the old one in place.

@@ -1,10 +1,11 @@
 //! Counters of requests, per worker and summed up. A worker finds its counters by numbers that it has at hand; names and
 //! labels are looked at only when somebody reads the metrics.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use mesh_core::model::{Destination, Workload};
+use mesh_core::model::{Destination, ResourceSet, Workload};
 
 use super::{RequestRecord, ResponseFlags};
 
@@ -190,15 +191,26 @@ impl From<&Workload> for WorkloadLabels {
     }
 }
 
+/// Series of services and workloads that do not exist any more are kept this long after their last request, so that every
+/// reader has seen their last state.
+pub(super) const KEEP_GONE: Duration = Duration::from_secs(600);
+
+/// What one combination of labels came to.
+pub struct Series {
+    pub counts: Counts,
+    /// Last counted, or last found to exist.
+    used: Instant,
+}
+
 /// Sums over all workers since the start of the process.
 #[derive(Default)]
 pub struct Totals {
-    pub series: HashMap<SeriesLabels, Counts>,
+    pub series: HashMap<SeriesLabels, Series>,
     pub bad: HashMap<Box<str>, u64>,
 }
 
 impl Totals {
-    pub fn add(&mut self, worker: WorkerCounts) {
+    pub fn add(&mut self, worker: WorkerCounts, now: Instant) {
         for (key, series) in worker.series {
             let destination = series.destination.as_deref();
             let labels = SeriesLabels {
@@ -211,11 +223,52 @@ impl Totals {
                 grpc: key.grpc,
                 grpc_status: key.grpc_status,
             };
-            self.series.entry(labels).or_default().add(&series.counts);
+            let total = self.series.entry(labels).or_insert_with(|| Series { counts: Counts::default(), used: now });
+            total.counts.add(&series.counts);
+            total.used = now;
         }
         for (details, count) in worker.bad {
             let total = self.bad.entry(details).or_default();
             *total = total.saturating_add(count);
         }
+    }
+
+    /// Forgets the series of what is not in the set any more; without it a cluster whose services come and go would make
+    /// the metrics grow for ever. The set is only looked through when a series was quiet for long.
+    pub fn forget_gone(&mut self, set: &ResourceSet, now: Instant) {
+        let quiet = |series: &Series| now.saturating_duration_since(series.used) >= KEEP_GONE;
+        if !self.series.values().any(quiet) {
+            return;
+        }
+        let existing = Existing::of(set);
+        self.series.retain(|labels, series| {
+            if !quiet(series) {
+                return true;
+            }
+            series.used = now;
+            existing.has(labels)
+        });
+    }
+}
+
+/// Services of a set, and their workloads.
+struct Existing(HashMap<Arc<str>, HashSet<WorkloadLabels>>);
+
+impl Existing {
+    fn of(set: &ResourceSet) -> Self {
+        let mut services = HashMap::<Arc<str>, HashSet<WorkloadLabels>>::new();
+        for (key, destination) in &set.destinations {
+            let workloads = services.entry(destination.host.clone()).or_default();
+            let endpoints = set.endpoints.get(key).map(|endpoints| endpoints.endpoints.as_slice()).unwrap_or_default();
+            workloads.extend(endpoints.iter().filter_map(|endpoint| endpoint.workload.as_deref()).map(Into::into));
+        }
+        Self(services)
+    }
+
+    /// Also what belongs to no service: requests that were not forwarded.
+    fn has(&self, labels: &SeriesLabels) -> bool {
+        let workloads = self.0.get(&labels.service);
+        labels.service.is_empty()
+            || workloads.is_some_and(|all| labels.workload.as_ref().is_none_or(|workload| all.contains(workload)))
     }
 }
