@@ -47,7 +47,7 @@ pub enum StringMatch {
 /// Repeated header lines are tested one by one; one that matches is enough.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderMatch {
-    /// Lower case. `:method`, `:path`, `:authority` and `host` (the authority) work too.
+    /// Lower case. `:method`, `:path` (with query), `:scheme`, `:authority` and `host` (the authority) work too.
     pub name: String,
     pub value: StringMatch,
     /// `withoutHeaders`: the condition holds if no line matches. A header that is missing counts as the empty string

@@ -121,7 +121,7 @@ impl HostTable {
             return;
         };
         explanation.host = Some(entry.model.host.to_string());
-        if entry.model.https_redirect {
+        if entry.model.https_redirect && request.method != "CONNECT" {
             explanation.outcome = "https redirect".into();
             explanation.status = Some(301);
             explanation.location = Some(super::https_location(request));

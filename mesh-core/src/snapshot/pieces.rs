@@ -38,7 +38,8 @@ impl<T: Clone> Pieces<T> {
             return;
         }
         if self.len as usize / PIECE == self.pieces.len() {
-            self.pieces.push(Arc::new(Vec::with_capacity(PIECE)));
+            // Most hosts have few rules, and there may be thousands of hosts: no room for what may never come.
+            self.pieces.push(Arc::new(Vec::with_capacity(1)));
         }
         if let Some(last) = self.pieces.last_mut() {
             Arc::make_mut(last).push(element);

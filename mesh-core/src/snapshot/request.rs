@@ -26,7 +26,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// A header that is not a header line: `:method`, `:path` (with query), `:scheme`, `:authority`, `host`.
+    /// Length of the path with the query, if there is one.
     pub(crate) fn path_and_query_len(&self) -> usize {
         self.path.len() + self.query.map_or(0, |query| query.len() + 1)
     }
