@@ -1,11 +1,11 @@
 //! Parts of the previous snapshot whose input did not change are taken over as they are, so that readers, too, can see
 //! by pointer that nothing changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::model::{Destination, Key};
-use crate::snapshot::{CompiledListener, CompiledProtocol, Snapshot, TlsTable};
+use crate::snapshot::{CompiledListener, CompiledProtocol, CompiledTlsServer, Snapshot, TlsTable};
 
 /// Destinations in the order of their keys.
 pub(super) fn clusters(
@@ -43,13 +43,16 @@ pub(super) fn listener(new: CompiledListener, old: Option<&Arc<CompiledListener>
             Arc::new(CompiledListener { listener: new.listener, protocol: CompiledProtocol::Http(after) })
         }
         (CompiledProtocol::Tls(before), CompiledProtocol::Tls(after)) => {
+            // Servers seldom share their routes, and there may be thousands.
+            let by_routes: HashMap<&Key, &Arc<CompiledTlsServer>> =
+                before.servers().map(|server| (&server.server.routes, server)).collect();
             let servers: Vec<_> = after
                 .servers()
                 .map(|server| {
-                    let same = before
-                        .servers()
-                        .find(|other| Arc::ptr_eq(&other.routes, &server.routes) && other.server == server.server);
-                    same.unwrap_or(server).clone()
+                    let old = by_routes.get(&server.server.routes);
+                    let same =
+                        old.filter(|old| Arc::ptr_eq(&old.routes, &server.routes) && old.server == server.server);
+                    same.map_or(server, |same| *same).clone()
                 })
                 .collect();
             let unchanged = same_model
