@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# tutorial.sh [--keep] [--bookinfo FILE] [--networking FOLDER] [--profile dev|release]
+#
+# The path of the tutorial on a full node: install, apply bookinfo, read the address, open the page over http and https, change
+# a rule, roll the gateway over under load, clean up. Prints each command and its outcome; stops at the first surprise.
+# FILE and FOLDER may be Istio's own, unmodified: image names are mapped to ours by a kustomize overlay.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); root=$(cd "$here/../.." && pwd)
+keep='' profile=release bookinfo=$root/deploy/samples/bookinfo/kube/bookinfo.yaml networking=$root/deploy/samples/bookinfo
+while [ $# -gt 0 ]; do
+  case $1 in
+    --keep) keep=yes ;;
+    --bookinfo) bookinfo=$2; shift ;;
+    --networking) networking=$2; shift ;;
+    --profile) profile=$2; shift ;;
+    *) echo "tutorial.sh: unknown option $1" >&2; exit 64 ;;
+  esac
+  shift
+done
+[ "$profile" = dev ] && built=debug || built=$profile
+export MESHGATE_CLUSTER_OUT="${MESHGATE_CLUSTER_OUT:-${MESHGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meshgate}/cluster}"
+dir=$(mktemp -d /tmp/mgt.XXXX); work=$(mktemp -d)
+cluster() { "$here/cluster.sh" "$@"; }
+kubectl() { "$here/cluster.sh" kubectl "$dir" "$@"; }
+outside() { "$here/cluster.sh" exec "$dir" --client "$@"; }
+step() { printf '\n$ %s\n' "$*"; }
+die() { echo "tutorial: $*" >&2; kubectl get pods -A -o wide >&2 || true; kubectl logs -n meshgate-system -l app.kubernetes.io/part-of=meshgate --tail 20 >&2 || true; exit 1; }
+# within SECONDS WHAT COMMAND...: until the command succeeds.
+within() {
+  local seconds=$1 what=$2 end=$((SECONDS + $1)); shift 2
+  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "$what did not happen within $seconds s"; sleep 0.2; done
+  echo "ok: $what"
+}
+finish() {
+  if [ -n "$keep" ]; then echo "kept: $here/cluster.sh kubectl $dir ..."; else cluster down "$dir" >/dev/null 2>&1 || true; rm -rf "$dir"; fi
+  rm -rf "$work"
+}
+trap finish EXIT
+
+step "build"
+"$here/build.sh" "$MESHGATE_CLUSTER_OUT"
+(cd "$root" && cargo build --locked --profile "$profile" -p gateway --bin meshgate -p controller --bin meshgate-controller -p e2e --bin bookinfo)
+"$here/images.sh" "$work/images" "$built"
+
+step "minikube start; minikube image load ..."
+# shellcheck disable=SC2046
+cluster up "$dir" $(printf -- '--load %s ' "$work"/images/*.tar)
+
+step "kubectl apply -k deploy/profiles/default"
+kubectl apply --server-side -k "$root/deploy/profiles/default" >/dev/null
+within 60 "the controller is available" kubectl rollout status -n meshgate-system deployment/meshgate-controller --timeout 1s
+within 60 "the gateway is available" kubectl rollout status -n meshgate-system deployment/istio-ingressgateway --timeout 1s
+
+step "kubectl apply -f bookinfo.yaml"
+{
+  echo "resources: [bookinfo.yaml]"; echo "images:"
+  for name in productpage-v1 details-v1 ratings-v1 reviews-v1 reviews-v2 reviews-v3; do
+    for registry in registry.istio.io/release docker.io/istio; do
+      echo "  - { name: $registry/examples-bookinfo-$name, newName: meshgate/bookinfo-$name, newTag: 0.1.0 }"
+    done
+  done
+} >"$work/kustomization.yaml"
+cp "$bookinfo" "$work/bookinfo.yaml"
+kubectl apply -k "$work"
+within 60 "all pods are ready" kubectl wait --for=condition=Ready pods --all --timeout 1s
+
+step "kubectl apply -f gateway, destination rules"
+if [ -f "$networking/bookinfo-gateway.yaml" ]; then
+  kubectl apply -f "$networking/bookinfo-gateway.yaml" -f "$networking/destination-rule-all.yaml"
+else
+  kubectl apply -f "$networking/gateway.yaml" -f "$networking/destination-rules.yaml"
+fi
+
+step "minikube tunnel; INGRESS_HOST=\$(kubectl -n \$INGRESS_NS get service \$INGRESS_NAME ...)"
+address() { kubectl -n meshgate-system get service istio-ingressgateway -o jsonpath="$1"; }
+has_address() { [ -n "$(address '{.status.loadBalancer.ingress[0].ip}')" ]; }
+within 30 "the load balancer has an address" has_address
+INGRESS_HOST=$(address '{.status.loadBalancer.ingress[0].ip}')
+INGRESS_PORT=$(address '{.spec.ports[?(@.name=="http2")].port}')
+SECURE_INGRESS_PORT=$(address '{.spec.ports[?(@.name=="https")].port}')
+echo "INGRESS_HOST=$INGRESS_HOST INGRESS_PORT=$INGRESS_PORT SECURE_INGRESS_PORT=$SECURE_INGRESS_PORT"
+page() { outside curl -s --max-time 5 "http://$INGRESS_HOST:$INGRESS_PORT/productpage"; }
+titled() { page | grep -q "<title>Simple Bookstore App</title>"; }
+within 30 "the productpage is served over http" titled
+
+step "https with a secret of the gateway's namespace"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key.pem" -out "$work/cert.pem" -days 2 \
+  -subj /CN=bookinfo.example.com -addext subjectAltName=DNS:bookinfo.example.com 2>/dev/null
+kubectl create -n meshgate-system secret tls bookinfo-credential --key "$work/key.pem" --cert "$work/cert.pem"
+kubectl apply -f - <<'YAML'
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: bookinfo-secure }
+spec:
+  selector: { istio: ingressgateway }
+  servers:
+    - port: { number: 443, name: https, protocol: HTTPS }
+      tls: { mode: SIMPLE, credentialName: bookinfo-credential }
+      hosts: [bookinfo.example.com]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: bookinfo-secure }
+spec:
+  hosts: [bookinfo.example.com]
+  gateways: [bookinfo-secure]
+  http: [{ route: [{ destination: { host: productpage, port: { number: 9080 } } }] }]
+YAML
+secure() { outside curl -s --max-time 5 --cacert "$work/cert.pem" --connect-to "bookinfo.example.com:443:$INGRESS_HOST:$SECURE_INGRESS_PORT" https://bookinfo.example.com/productpage | grep -q "Simple Bookstore App"; }
+within 30 "the productpage is served over https" secure
+
+step "kubectl rollout restart deployment/istio-ingressgateway, under load"
+# One request after the other, each on a connection of its own, counted by status.
+outside bash -c "while [ ! -e '$work/stop' ]; do curl -s -o /dev/null -w '%{http_code}\n' --max-time 5 http://$INGRESS_HOST:$INGRESS_PORT/productpage; done" >"$work/codes" &
+load=$!
+sleep 1
+kubectl rollout restart -n meshgate-system deployment/istio-ingressgateway >/dev/null
+within 90 "the new gateway is available" kubectl rollout status -n meshgate-system deployment/istio-ingressgateway --timeout 1s
+kubectl rollout restart deployment/productpage-v1 >/dev/null
+within 60 "the new productpage is available" kubectl rollout status deployment/productpage-v1 --timeout 1s
+sleep 8
+touch "$work/stop"; wait $load
+failed=$(grep -cv '^200$' "$work/codes" || true)
+echo "$(wc -l <"$work/codes") requests, $failed failed: $(sort "$work/codes" | uniq -c | tr -s ' \n' ' ')"
+[ "$failed" = 0 ] || die "requests failed while pods were replaced"
+
+step "kubectl delete: nothing is left"
+kubectl delete -k "$work" >/dev/null
+kubectl delete --wait=true -k "$root/deploy/profiles/default" >/dev/null
+left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings -o name | grep -E 'meshgate|istio.io' || true)
+[ -z "$left" ] || die "left behind: $left"
+echo
+echo "tutorial: all as expected"
