@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use mesh_core::api::ApiObject;
+use mesh_core::api::{ApiObject, Spec};
 use mesh_core::compile::compile;
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{ProxyInfo, ResourceSet, Role};
@@ -28,7 +28,8 @@ pub struct GatewayArgs {
     /// Namespace of the gateway [default: that of --system-namespace; without a cluster: istio-system]
     #[arg(long, value_name = "NS")]
     namespace_of_gateway: Option<String>,
-    /// Labels of the gateway: it serves the Gateways whose selector they satisfy.
+    /// Labels of the gateway: it serves the Gateways whose selector they satisfy. If a pod of the cluster has them, its
+    /// others count too.
     #[arg(long, value_name = "K=V,...", default_value = "istio=ingressgateway", value_parser = parse_labels)]
     labels: Labels,
 }
@@ -80,11 +81,12 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
         let connected = cluster.connect().await?;
         below = list(&connected.client, namespace).await.context("cannot ask the API server")?;
     }
+    let namespace = namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned());
     let proxy = ProxyInfo {
         id: "meshctl".to_owned(),
         role: Role::Edge,
-        namespace: namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned()),
-        labels: gateway.labels.0.clone(),
+        labels: full_labels(&below.objects, &namespace, &gateway.labels.0),
+        namespace,
         service_account: "default".to_owned(),
         locality: String::new(),
         addresses: Vec::new(),
@@ -100,6 +102,18 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     objects.retain(|object| !is_replaced(&object.object_ref()));
     objects.extend(files.objects);
     Ok(draw(objects, diagnostics, &proxy, &blind, notes))
+}
+
+/// Those of a gateway's pod that has the wanted ones: by its other labels Services select it, and say which port is which.
+fn full_labels(objects: &[ApiObject], namespace: &str, wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let has = |object: &&ApiObject| {
+        let labels = &object.meta.labels;
+        matches!(object.spec, Spec::Pod(_))
+            && object.meta.namespace == namespace
+            && wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+    };
+    let pod = objects.iter().find(has).filter(|_| !wanted.is_empty());
+    pod.map_or_else(|| wanted.clone(), |pod| pod.meta.labels.clone())
 }
 
 /// `blind`: kinds (plural) of which nothing is known; that one of them is missing means nothing.
@@ -138,6 +152,31 @@ fn draw(
     }
     diag::arrange(&mut diagnostics);
     Picture { set: translation.set, snapshot: compiled.snapshot, diagnostics, objects: names, notes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_of_the_gateway_says_all_of_its_labels() {
+        let pods = r#"
+{ apiVersion: v1, kind: Pod, metadata: { name: other, namespace: sys, labels: { istio: egressgateway } } }
+---
+{ apiVersion: v1, kind: Pod, metadata: { name: far, namespace: default, labels: { istio: ingressgateway, app: far } } }
+---
+{ apiVersion: v1, kind: Pod, metadata: { name: gw, namespace: sys, labels: { istio: ingressgateway, app: gw } } }
+"#;
+        let objects = mesh_core::api::parse("", pods, "default").objects;
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let wanted = labels(&[("istio", "ingressgateway")]);
+        let found = full_labels(&objects, "sys", &wanted);
+        assert_eq!(found, labels(&[("istio", "ingressgateway"), ("app", "gw")]));
+        assert_eq!(full_labels(&objects, "elsewhere", &wanted), wanted);
+        assert_eq!(full_labels(&objects, "sys", &BTreeMap::new()), BTreeMap::new());
+    }
 }
 
 #[cfg(test)]

@@ -53,16 +53,16 @@ pub async fn run(cluster: &ClusterArgs, args: &ProxyStatusArgs) -> anyhow::Resul
     let cluster = cluster.connect().await?;
     let (pages, troubles) = ask_all(&cluster).await?;
     let proxies = select(pages, args.proxy.as_deref(), args.namespace.as_deref());
-    let now = jiff::Timestamp::now();
-    super::print(&args.output.render(&proxies, || table(&proxies, args.proxy.is_some(), now))?)?;
     for trouble in &troubles {
         eprintln!("meshctl: {trouble:#}");
     }
     if let Some(wanted) = &args.proxy
         && proxies.is_empty()
     {
-        return Err(Failure::BadData(format!("{wanted} is connected to no replica of the controller")).into());
+        return Err(Failure::BadData(format!("no proxy `{wanted}` is connected to the controller")).into());
     }
+    let now = jiff::Timestamp::now();
+    super::print(&args.output.render(&proxies, || table(&proxies, args.proxy.is_some(), now))?)?;
     let bad = proxies.iter().flat_map(|proxy| &proxy.states).any(|state| state.state == REFUSED);
     Ok(if !troubles.is_empty() {
         exit::FAILURE
