@@ -14,6 +14,7 @@ make() { # NAME USER BINARY [ARG...]
 }
 make meshgate/meshgate 1337 meshgate
 make meshgate/controller 65532 meshgate-controller
+make meshgate/bookinfo 65532 bookinfo
 make meshgate/bookinfo-productpage-v1 65532 bookinfo productpage
 make meshgate/bookinfo-details-v1 65532 bookinfo details
 make meshgate/bookinfo-ratings-v1 65532 bookinfo ratings
