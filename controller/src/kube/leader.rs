@@ -45,17 +45,20 @@ impl Lease {
         let mut ticks = tokio::time::interval(RENEW);
         loop {
             ticks.tick().await;
+            let begun = Instant::now();
             let leads = match tokio::time::timeout(RENEW, self.turn()).await {
-                Ok(Ok(leads)) => leads,
+                Ok(Ok(leads)) => {
+                    if leads {
+                        self.renewed = begun;
+                    }
+                    leads
+                }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "lease");
                     self.still_mine()
                 }
                 Err(_) => self.still_mine(),
             };
-            if leads {
-                self.renewed = Instant::now();
-            }
             if *self.leads.borrow() != leads {
                 tracing::info!(replica = self.replica, leads, "leadership");
                 self.leads.send_replace(leads);
