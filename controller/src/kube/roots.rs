@@ -1,14 +1,19 @@
 //! The root certificate in every namespace, where proxies expect it: ConfigMap `istio-ca-root-cert`, key `root-cert.pem`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
+use tokio::time::{Instant, sleep_until};
 
 use super::Leadership;
+
+/// Everything is looked at again so often, for others may have changed it; after a failure, sooner.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(5));
 
 const NAME: &str = "istio-ca-root-cert";
 
@@ -20,6 +25,7 @@ pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Lea
         }
         let events = watcher::watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default());
         futures::pin_mut!(events);
+        let mut again = Instant::now() + AGAIN.0;
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -27,15 +33,17 @@ pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Lea
                         let ending = namespace.metadata.deletion_timestamp.is_some();
                         if !ending && let Err(error) = publish(&client, &namespace.name_any(), &root_pem).await {
                             tracing::warn!(namespace = namespace.name_any(), %error, "cannot write the root certificate");
+                            again = again.min(Instant::now() + AGAIN.1);
                         }
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
                         tracing::debug!(%error, "watch of namespaces");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                     None => break,
                 },
+                () = sleep_until(again) => break,
                 there = until(&mut leadership, false) => {
                     if !there {
                         return;

@@ -15,6 +15,8 @@ use super::{Authenticate, Identity, Unauthenticated};
 pub const AUDIENCE: &str = "istio-ca";
 /// How long an answer counts: a proxy that comes back soon costs no question. A deleted pod's token lives on no longer.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// Longest that a question takes.
+const REVIEW: Duration = Duration::from_secs(10);
 /// Most answers that are kept.
 const KEPT: usize = 4096;
 
@@ -57,9 +59,11 @@ impl Authenticate for TokenReviewer {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) },
             ..TokenReview::default()
         };
-        let answer = self.api.create(&PostParams::default(), &review).await;
-        let status =
-            answer.map_err(|error| Unauthenticated::Unavailable(error.to_string()))?.status.unwrap_or_default();
+        let unavailable = |error: &dyn std::fmt::Display| Unauthenticated::Unavailable(error.to_string());
+        let params = PostParams::default();
+        let answer = tokio::time::timeout(REVIEW, self.api.create(&params, &review)).await;
+        let answer = answer.map_err(|_| unavailable(&"the API server does not answer"))?;
+        let status = answer.map_err(|error| unavailable(&error))?.status.unwrap_or_default();
         let identity = identity(&status)?;
         self.remember(token, &identity);
         Ok(identity)
