@@ -48,10 +48,12 @@ impl Admin {
         }
         let path = request.uri().path();
         if let "/ready" | "/healthz/ready" = path {
-            return match *self.keeper.generation().borrow() {
-                0 => text(StatusCode::SERVICE_UNAVAILABLE, "not everything is listed yet\n"),
-                _ => text(StatusCode::OK, "ready\n"),
-            };
+            if *self.keeper.generation().borrow() > 0 {
+                return text(StatusCode::OK, "ready\n");
+            }
+            let unavailable = self.keeper.look().await.unwrap_or_default().unavailable;
+            let reasons: String = unavailable.iter().map(|(kind, why)| format!("{kind}: {why}\n")).collect();
+            return text(StatusCode::SERVICE_UNAVAILABLE, format!("not everything is listed yet\n{reasons}"));
         }
         if path == "/version" {
             return json(&json!({ "version": env!("CARGO_PKG_VERSION"), "replica": self.replica }));

@@ -1,12 +1,12 @@
 //! The one task that owns the world. It takes in what the watches see, and translates once for each class of proxies.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use mesh_core::diag::Diagnostic;
+use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{ProxyInfo, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::translate;
@@ -26,6 +26,17 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(60);
 /// How often such classes are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How long a class keeps what it has when VirtualServices name something new that does not exist: the rest of the change may
+/// be on its way, and until then their requests would fail.
+const INCOMPLETE: Duration = Duration::from_millis(250);
+/// Labels that tell the pods of one owner, or its versions, apart. They select nothing of ours.
+const OWNERS_LABELS: [&str; 5] = [
+    "pod-template-hash",
+    "controller-revision-hash",
+    "pod-template-generation",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+];
 
 /// What proxies of one class are to have, and what was found out about it.
 #[derive(Clone, Debug, Default)]
@@ -141,7 +152,14 @@ struct Class {
     states: watch::Sender<Arc<ClassState>>,
     /// Since when nobody is there.
     deserted: Option<Instant>,
+    /// What VirtualServices name and what does not exist, in what was published.
+    missing: BTreeSet<Missing>,
+    /// Since when something is missing that was not before.
+    held: Option<Instant>,
 }
+
+/// VirtualService, field, and what is said about it.
+type Missing = (ObjectRef, String, String);
 
 /// What is to be done to the world.
 #[derive(Default)]
@@ -181,6 +199,7 @@ impl Keeper {
         let mut sweep = tokio::time::interval(SWEEP);
         let mut next = Instant::now();
         loop {
+            let held = self.classes.values().filter_map(|class| class.held).min().map(|since| since + INCOMPLETE);
             tokio::select! {
                 biased;
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -193,6 +212,7 @@ impl Keeper {
                     self.apply(changes);
                     next = Instant::now() + begun.elapsed().min(PATIENCE);
                 }
+                () = until(held) => self.release(),
                 _ = sweep.tick() => self.sweep(),
             }
         }
@@ -213,10 +233,10 @@ impl Keeper {
 
     fn take(&mut self, feed: Feed, changes: &mut Changes) {
         match feed {
-            Feed::Unavailable { kind, reason } => {
-                let Some(state) = self.kinds.get_mut(kind) else { return };
+            Feed::Unavailable { kind: number, reason, absent } => {
+                let (Some(kind), Some(state)) = (KINDS.get(number), self.kinds.get_mut(number)) else { return };
                 changes.other = true;
-                state.known = true;
+                state.known |= absent || !kind.is_essential();
                 state.unavailable = Some(reason);
             }
             Feed::Event { kind: number, event } => {
@@ -329,6 +349,18 @@ impl Keeper {
         self.generation.send_replace(generation);
     }
 
+    /// Publishes what waited long enough.
+    fn release(&mut self) {
+        let generation = *self.generation.borrow();
+        let (world, observed) = (&self.world, &self.observed);
+        let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
+        tokio::task::block_in_place(|| {
+            for class in self.classes.values_mut().filter(|class| class.held.is_some()) {
+                class.update(world, generation, observed, &found);
+            }
+        });
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
             Command::Join(identity, reply) => {
@@ -368,9 +400,8 @@ impl Keeper {
             locality: String::new(),
             addresses: Vec::new(),
         };
-        // Each ReplicaSet of a Deployment labels its pods with its hash, which selects nothing of ours.
         let mut labels = proxy.labels.clone();
-        labels.remove("pod-template-hash");
+        labels.retain(|label, _| !OWNERS_LABELS.contains(&label.as_str()));
         let key = (proxy.role, proxy.namespace.clone(), labels.clone());
         let class = match self.classes.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -380,6 +411,8 @@ impl Keeper {
                     publication: Publication::default(),
                     states: watch::Sender::new(Arc::default()),
                     deserted: None,
+                    missing: BTreeSet::new(),
+                    held: None,
                 };
                 let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
                 let generation = *self.generation.borrow();
@@ -412,6 +445,14 @@ impl Class {
     ) {
         let mut translation = translate(world, &self.proxy);
         let before = self.states.borrow().clone();
+        let missing = missing(&translation.diagnostics);
+        if before.generation > 0 && !missing.is_subset(&self.missing) {
+            let since = *self.held.get_or_insert_with(Instant::now);
+            if since.elapsed() < INCOMPLETE {
+                return;
+            }
+        }
+        (self.held, self.missing) = (None, missing);
         translation.set.reuse(&before.set);
         let set = Arc::new(translation.set);
         let settings = world.mesh().proxy_settings();
@@ -432,6 +473,25 @@ impl Class {
             diagnostics: diagnostics.into(),
             observed: observed.clone(),
         }));
+    }
+}
+
+/// What VirtualServices name and what does not exist.
+fn missing(diagnostics: &[Diagnostic]) -> BTreeSet<Missing> {
+    let codes = [
+        diag::DESTINATION_HOST_UNKNOWN,
+        diag::DESTINATION_SUBSET_UNKNOWN,
+        diag::DESTINATION_PORT_UNKNOWN,
+        diag::DELEGATE_UNKNOWN,
+    ];
+    let found = diagnostics.iter().filter(|diagnostic| codes.iter().any(|code| code.id == diagnostic.code));
+    found.filter_map(|found| Some((found.object.clone()?, found.field.clone(), found.message.clone()))).collect()
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Objects of the API server as the world takes them.
 
 use kube::api::DynamicObject;
-use mesh_core::api::{self, ApiObject};
+use mesh_core::api::{self, ApiObject, Positions};
 use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
 
@@ -27,6 +27,9 @@ pub(super) fn reference(kind: &Watched, object: &DynamicObject) -> ObjectRef {
 
 /// With the parser that files are read with, so that a word means the same wherever it is written.
 pub(super) fn read(kind: &Watched, reference: &ObjectRef, object: &DynamicObject) -> Read {
+    if kind.kind == "Secret" && !is_for_tls(object) {
+        return Read { object: None, diagnostics: Vec::new() };
+    }
     let Ok(mut value) = serde_json::to_value(object) else { return Read { object: None, diagnostics: Vec::new() } };
     if let Some(fields) = value.as_object_mut() {
         // Lists leave these out; and what we wrote there ourselves is not the user's.
@@ -43,5 +46,18 @@ pub(super) fn read(kind: &Watched, reference: &ObjectRef, object: &DynamicObject
         // Lines of a text that nobody wrote.
         diagnostic.position = None;
     }
-    Read { object: parsed.objects.pop(), diagnostics: parsed.diagnostics }
+    let mut object = parsed.objects.pop();
+    if kind.group != "networking.istio.io"
+        && let Some(object) = &mut object
+    {
+        // Nobody asks where a field of these was.
+        object.positions = Positions::default();
+    }
+    Read { object, diagnostics: parsed.diagnostics }
+}
+
+/// Whether it may hold a certificate. Others, the CA's key among them, are not kept.
+fn is_for_tls(secret: &DynamicObject) -> bool {
+    let data = secret.data.get("data").and_then(|data| data.as_object());
+    data.is_some_and(|data| data.contains_key("tls.crt") || data.contains_key("cert"))
 }

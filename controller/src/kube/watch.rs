@@ -13,6 +13,10 @@ use tokio::sync::mpsc::Sender;
 /// Pause after a failure: doubled each time, up to the second value.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// How often in a row a kind must not be found before it counts as absent: an API server that starts does not know all its
+/// kinds at once.
+const ABSENT: u32 = 3;
+
 /// A kind, and where and which of its objects are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {
@@ -23,6 +27,15 @@ pub struct Watched {
     pub scope: Scope,
     /// Field selector; empty: all.
     pub fields: &'static str,
+}
+
+impl Watched {
+    /// Nothing is told to any proxy before these were listed once: what a proxy has is better than what would be made
+    /// without them.
+    #[must_use]
+    pub fn is_essential(&self) -> bool {
+        self.kind != "ConfigMap"
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +79,9 @@ pub const KINDS: &[Watched] = &[
 pub enum Feed {
     /// Something happened to objects of this kind (index in [`KINDS`]).
     Event { kind: usize, event: Box<Event<DynamicObject>> },
-    /// The kind cannot be watched: it does not exist there, or we may not. It is tried again; until then it has no objects.
-    Unavailable { kind: usize, reason: String },
+    /// The kind cannot be watched; it is tried again. `absent`: the API server does not have it, so it has no objects.
+    /// Otherwise we may not: what objects there are is not known.
+    Unavailable { kind: usize, reason: String, absent: bool },
 }
 
 /// Watches all kinds until the receiver is gone.
@@ -97,12 +111,13 @@ pub(super) fn api(client: &Client, namespace: &str, kind: &Watched) -> Api<Dynam
 async fn watch_one(kind: usize, api: Api<DynamicObject>, config: watcher::Config, feed: Sender<Feed>) {
     let mut pause = PAUSE.0;
     let mut told = false;
+    let mut not_found = 0;
     let events = watcher::watcher(api, config);
     futures::pin_mut!(events);
     while let Some(event) = events.next().await {
         let message = match event {
             Ok(event) => {
-                (pause, told) = (PAUSE.0, false);
+                (pause, told, not_found) = (PAUSE.0, false, 0);
                 Feed::Event { kind, event: Box::new(slim(event)) }
             }
             Err(error) => {
@@ -112,8 +127,12 @@ async fn watch_one(kind: usize, api: Api<DynamicObject>, config: watcher::Config
                 } else {
                     tracing::warn!(kind = name, "watch: {error}; trying again");
                 }
-                if let Some(reason) = refused(&error).filter(|_| !told)
-                    && feed.send(Feed::Unavailable { kind, reason }).await.is_err()
+                let refused = refused(&error);
+                let is_absent = refused.as_ref().is_some_and(|(_, absent)| *absent);
+                not_found = if is_absent { not_found + 1 } else { 0 };
+                let absent = not_found == ABSENT;
+                if let Some((reason, _)) = refused.filter(|_| !told || absent)
+                    && feed.send(Feed::Unavailable { kind, reason, absent }).await.is_err()
                 {
                     return;
                 }
@@ -129,8 +148,9 @@ async fn watch_one(kind: usize, api: Api<DynamicObject>, config: watcher::Config
     }
 }
 
-/// Why the API server will not let us watch; none: a failure that will pass.
-fn refused(error: &watcher::Error) -> Option<String> {
+/// Why the API server will not let us watch, and whether it is because it does not have the kind; none: a failure that will
+/// pass.
+fn refused(error: &watcher::Error) -> Option<(String, bool)> {
     let (watcher::Error::InitialListFailed(cause)
     | watcher::Error::WatchStartFailed(cause)
     | watcher::Error::WatchFailed(cause)) = error
@@ -138,7 +158,9 @@ fn refused(error: &watcher::Error) -> Option<String> {
         return None;
     };
     match cause {
-        kube::Error::Api(status) if [401, 403, 404, 405].contains(&status.code) => Some(status.message.clone()),
+        kube::Error::Api(status) if [401, 403, 404, 405].contains(&status.code) => {
+            Some((status.message.clone(), status.code == 404))
+        }
         _ => None,
     }
 }
@@ -147,6 +169,10 @@ fn refused(error: &watcher::Error) -> Option<String> {
 fn slim(event: Event<DynamicObject>) -> Event<DynamicObject> {
     let strip = |mut object: DynamicObject| {
         object.metadata.managed_fields = None;
+        // kubectl's, as large as the object itself.
+        if let Some(annotations) = &mut object.metadata.annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
         object
     };
     match event {
