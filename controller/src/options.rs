@@ -46,7 +46,8 @@ pub struct Options {
     /// Where metrics, readiness and debug pages listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15014")]
     pub admin: SocketAddr,
-    /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG")]
+    /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`. The
+    /// default is silent about single attempts to reach the API server: whoever needs it says so.
+    #[arg(long, value_name = "LEVEL", default_value = "info,kube_client::client::builder=off", env = "MESHGATE_LOG")]
     pub log: String,
 }

@@ -299,6 +299,25 @@ fn new_configuration_is_incomplete_until_its_endpoints_and_secrets_are_there() {
 }
 
 #[test]
+fn what_the_configuration_in_force_names_is_not_taken_away_before_it() {
+    let mut pair = Pair::new();
+    pair.publish(&plan(&[(0, 1)], &[(1, 1)], &[(1, 1)]));
+    pair.settle();
+    pair.publish(&plan(&[(0, 2)], &[(2, 1)], &[(2, 1)]));
+    pair.server_turn();
+    let mut kinds = Vec::new();
+    while let Some(applied) = pair.client_turn() {
+        kinds.push(applied.kind);
+        if applied.kind != Kind::Config {
+            assert_eq!(applied.change, Change::Nothing, "the destination and the server are in use until Config comes");
+        }
+    }
+    assert_eq!(kinds, [Kind::Endpoints, Kind::Secret, Kind::Config]);
+    pair.settle();
+    assert_eq!(pair.client.state().set(), set(&plan(&[(0, 2)], &[(2, 1)], &[(2, 1)])));
+}
+
+#[test]
 fn a_name_that_does_not_exist_is_answered() {
     let mut server = ServerStream::default();
     let request = DeltaDiscoveryRequest {
