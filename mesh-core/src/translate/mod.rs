@@ -14,6 +14,8 @@ mod fixture;
 mod gateway;
 mod http_action;
 mod http_match;
+#[cfg(test)]
+mod incremental_tests;
 mod outbound;
 mod ports;
 mod rules;

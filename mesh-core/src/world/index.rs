@@ -1,7 +1,7 @@
-//! What is looked up by something else than its own name. Built anew after a change of objects: a pass over all of them costs
-//! milliseconds, and nothing can get out of step.
+//! What is looked up by something else than its own name. Each part is built anew when an object changed that it is made
+//! of: a pass over them costs milliseconds, and nothing can get out of step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::entry::by_age;
@@ -28,18 +28,54 @@ pub struct Index {
 }
 
 impl Index {
-    pub(super) fn build(objects: &Objects) -> Index {
-        let mut diagnostics = Vec::new();
-        let mesh = Mesh::read(objects, &mut diagnostics);
-        Index {
-            gateways: by_age(objects.gateways.values().cloned().collect()),
-            virtual_services: by_gateway(objects),
-            registry: services::registry(objects, &mesh),
-            rules: RuleTables::build(objects, &mesh.config.default_destination_rule_export_to),
-            slices: slices(objects),
-            mesh,
-            diagnostics,
+    /// Builds the parts again that are made of these kinds.
+    pub(super) fn update(&mut self, objects: &Objects, kinds: &Kinds) {
+        // Defaults of the mesh are part of nearly everything.
+        let all = kinds.has("ConfigMap") || kinds.all;
+        let touched = |kind: &str| all || kinds.has(kind);
+        if all {
+            self.diagnostics.clear();
+            self.mesh = Mesh::read(objects, &mut self.diagnostics);
         }
+        if touched("Gateway") {
+            self.gateways = by_age(objects.gateways.values().cloned().collect());
+        }
+        if touched("VirtualService") {
+            self.virtual_services = by_gateway(objects);
+        }
+        if touched("Service") || touched("ServiceEntry") {
+            self.registry = services::registry(objects, &self.mesh);
+        }
+        if touched("DestinationRule") {
+            self.rules = RuleTables::build(objects, &self.mesh.config.default_destination_rule_export_to);
+        }
+        if touched("EndpointSlice") {
+            self.slices = slices(objects);
+        }
+    }
+}
+
+/// Kinds of the objects that changed.
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    names: HashSet<Arc<str>>,
+    all: bool,
+}
+
+impl Kinds {
+    /// Where nobody knows what went.
+    pub fn all() -> Kinds {
+        Kinds { all: true, ..Kinds::default() }
+    }
+
+    pub fn add(&mut self, kind: &Arc<str>) {
+        if !self.names.contains(kind) {
+            self.names.insert(Arc::clone(kind));
+        }
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.names.contains(kind)
     }
 }
 

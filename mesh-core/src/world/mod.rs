@@ -28,6 +28,7 @@ use crate::api::{
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
+use index::Kinds;
 
 /// Objects of one kind by namespace and name.
 pub type Shelf<T> = BTreeMap<(Arc<str>, Arc<str>), Arc<Entry<T>>>;
@@ -67,6 +68,10 @@ impl World {
     /// Adds objects, or replaces those of the same kind, namespace and name. If a name comes twice in `objects`, the later
     /// one counts.
     pub fn apply(&mut self, objects: Vec<ApiObject>) {
+        self.put(objects, Kinds::default());
+    }
+
+    fn put(&mut self, objects: Vec<ApiObject>, mut kinds: Kinds) {
         let mut seen: HashSet<ObjectRef> = HashSet::with_capacity(objects.len());
         self.diagnostics.clear();
         for object in objects {
@@ -74,25 +79,28 @@ impl World {
             if seen.contains(&reference) {
                 self.duplicate(&reference, &object);
             }
+            kinds.add(&reference.kind);
             self.objects.put(reference.clone(), object);
             seen.insert(reference);
         }
-        self.changed();
+        self.changed(&kinds);
     }
 
     /// Takes objects out; names that are not there are ignored.
     pub fn remove(&mut self, names: &[ObjectRef]) {
         self.diagnostics.clear();
+        let mut kinds = Kinds::default();
         for name in names {
+            kinds.add(&name.kind);
             self.objects.take(name);
         }
-        self.changed();
+        self.changed(&kinds);
     }
 
     /// The same world with other objects: for sources that read everything again. The generation goes on.
     pub fn replace(&mut self, objects: Vec<ApiObject>) {
         self.objects = Objects::default();
-        self.apply(objects);
+        self.put(objects, Kinds::all());
     }
 
     /// Grows with every change.
@@ -161,9 +169,9 @@ impl World {
         &self.objects
     }
 
-    fn changed(&mut self) {
+    fn changed(&mut self, kinds: &Kinds) {
         self.generation += 1;
-        self.index = Index::build(&self.objects);
+        self.index.update(&self.objects, kinds);
     }
 
     fn duplicate(&mut self, reference: &ObjectRef, later: &ApiObject) {
