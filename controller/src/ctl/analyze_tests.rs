@@ -90,3 +90,31 @@ fn programs_get_the_shape_of_check() {
     assert_eq!(value["diagnostics"][0]["code"], diag::DESTINATION_HOST_UNKNOWN.id);
     assert_eq!(value["diagnostics"][0]["object"], "VirtualService/shop/cart");
 }
+
+#[test]
+fn certificates_are_looked_at() {
+    let objects = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: web, namespace: default }
+spec:
+  selector: { istio: ingressgateway }
+  servers:
+  - { port: { number: 443, name: https, protocol: HTTPS }, hosts: [a.example], tls: { mode: SIMPLE, credentialName: bad } }
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: bad, namespace: istio-system }
+type: kubernetes.io/tls
+stringData: { tls.crt: "no certificate", tls.key: "no key" }
+"#;
+    let (diagnostics, _) = select(&picture(objects), None);
+    insta::assert_snapshot!(diag::text(&diagnostics, 2, false), @r"
+    error[MESH0301]: secret istio-system/bad: no certificate found in PEM form
+      --> objects.yaml:10:1
+       = object: Secret/istio-system/bad
+       = help: connections for servers that have no other certificate are closed
+
+    2 objects: 1 error, 0 warnings, 0 infos
+    ");
+}

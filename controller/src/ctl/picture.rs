@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
 use mesh_core::api::{ApiObject, Spec};
+use mesh_core::certificate;
 use mesh_core::compile::compile;
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{ProxyInfo, ResourceSet, Role};
@@ -101,7 +103,7 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     let mut objects = below.objects;
     objects.retain(|object| !is_replaced(&object.object_ref()));
     objects.extend(files.objects);
-    Ok(draw(objects, diagnostics, &proxy, &blind, notes))
+    Ok(draw(objects, diagnostics, &proxy, &blind, notes, SystemTime::now()))
 }
 
 /// Those of a gateway's pod that has the wanted ones: by its other labels Services select it, and say which port is which.
@@ -123,6 +125,7 @@ fn draw(
     proxy: &ProxyInfo,
     blind: &[&str],
     notes: Vec<String>,
+    now: SystemTime,
 ) -> Picture {
     let positions: HashMap<ObjectRef, _> =
         objects.iter().map(|object| (object.object_ref(), object.positions.clone())).collect();
@@ -138,6 +141,8 @@ fn draw(
     };
     diagnostics.extend(translation.diagnostics.into_iter().filter(known));
     diagnostics.extend(compiled.diagnostics);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    diagnostics.extend(certificate::check_secrets(&translation.set, now, &provider));
     for diagnostic in &mut diagnostics {
         match &diagnostic.position {
             // Of an object of the cluster: lines of a text that nobody wrote.
@@ -195,6 +200,6 @@ pub(super) mod testing {
             locality: String::new(),
             addresses: Vec::new(),
         };
-        draw(parsed.objects, parsed.diagnostics, &proxy, &[], Vec::new())
+        draw(parsed.objects, parsed.diagnostics, &proxy, &[], Vec::new(), SystemTime::UNIX_EPOCH)
     }
 }

@@ -7,14 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{CertificateSource, ListenerProtocol, ResourceSet, Secret, TlsServer};
-use mesh_core::object::ObjectRef;
+use mesh_core::certificate::{self, Origin, Pem, check_hosts, pem_of, servers};
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{CertificateSource, ResourceSet, TlsServer};
 use rustls::sign::CertifiedKey;
 
-use super::certificate::{self, Pem};
+pub use mesh_core::certificate::{Certificate, CertificateInfo};
 
-pub use super::certificate::{Certificate, CertificateInfo};
+use super::provider::provider;
 
 /// What can be served, by where it comes from.
 #[derive(Clone, Default)]
@@ -30,9 +30,7 @@ impl CertificateTable {
         let mut diagnostics = Vec::new();
         for secret in set.secrets.values() {
             let source = CertificateSource::Secret(Arc::clone(&secret.key));
-            let origin =
-                Origin { object: &secret.origin, field: String::new(), what: format!("secret {}", secret.key) };
-            table.add(source, previous, pem_of(secret), &origin, now, &mut diagnostics);
+            table.add(source, previous, Ok(pem_of(secret)), &Origin::secret(secret), now, &mut diagnostics);
         }
         for (source, server) in sources(set) {
             let CertificateSource::Files { certificate, private_key } = source else { continue };
@@ -44,7 +42,7 @@ impl CertificateTable {
             let pem = read(certificate, private_key).await;
             table.add(source.clone(), previous, pem, &origin, now, &mut diagnostics);
         }
-        table.check_hosts(set, &mut diagnostics);
+        check_hosts(set, |source| table.entries.get(source).map(|entry| &entry.info), &mut diagnostics);
         (table, diagnostics)
     }
 
@@ -92,7 +90,7 @@ impl CertificateTable {
         diagnostics: &mut Vec<Diagnostic>,
     ) {
         let before = previous.entries.get(&source);
-        let entry = match pem.and_then(|pem| certificate::load(&pem, before)) {
+        let entry = match pem.and_then(|pem| certificate::load(&pem, before, provider())) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 diagnostics.push(origin.broken(&error, before.is_some()));
@@ -100,31 +98,8 @@ impl CertificateTable {
             }
         };
         if let Some(entry) = entry {
-            if let Some(doubt) = entry.info.doubt(now) {
-                diagnostics.push(origin.about(diag::CERTIFICATE_TIME, &doubt));
-            }
+            diagnostics.extend(origin.doubt(&entry.info, now));
             self.entries.insert(source, entry);
-        }
-    }
-
-    /// Hosts of servers for which no certificate of the server is valid: clients will refuse them.
-    fn check_hosts(&self, set: &ResourceSet, diagnostics: &mut Vec<Diagnostic>) {
-        for server in servers(set) {
-            let entries: Vec<_> =
-                server.tls.certificates.iter().filter_map(|source| self.entries.get(source)).collect();
-            if entries.is_empty() {
-                continue;
-            }
-            for host in &server.hosts {
-                if !entries.iter().any(|entry| entry.info.covers(host)) {
-                    diagnostics.push(
-                        Diagnostic::new(diag::CERTIFICATE_HOST, format!("no certificate is valid for the host {host}"))
-                            .object(&server.origin)
-                            .field(format!("spec.servers[{}].tls", server.server_index))
-                            .help("clients that connect with this name will refuse the certificate"),
-                    );
-                }
-            }
         }
     }
 }
@@ -135,41 +110,9 @@ impl fmt::Debug for CertificateTable {
     }
 }
 
-/// What diagnostics about a certificate name.
-struct Origin<'a> {
-    object: &'a ObjectRef,
-    field: String,
-    what: String,
-}
-
-impl Origin<'_> {
-    fn about(&self, code: diag::Code, text: &str) -> Diagnostic {
-        Diagnostic::new(code, format!("{}: {text}", self.what)).object(self.object).field(self.field.clone())
-    }
-
-    fn broken(&self, error: &str, had_good: bool) -> Diagnostic {
-        self.about(diag::CERTIFICATE_UNUSABLE, error).help(if had_good {
-            "the last good certificate stays in use"
-        } else {
-            "connections for servers that have no other certificate are closed"
-        })
-    }
-}
-
-fn pem_of(secret: &Arc<Secret>) -> Result<Pem, String> {
-    Ok(Pem { certificate: secret.certificate_pem.clone().into(), private_key: secret.private_key_pem.clone().into() })
-}
-
 async fn read(certificate: &str, private_key: &str) -> Result<Pem, String> {
     let one = async |path: &str| tokio::fs::read(path).await.map_err(|error| format!("cannot read {path}: {error}"));
     Ok(Pem { certificate: one(certificate).await?, private_key: one(private_key).await? })
-}
-
-fn servers(set: &ResourceSet) -> impl Iterator<Item = &TlsServer> {
-    set.listeners.values().flat_map(|listener| match &listener.protocol {
-        ListenerProtocol::Tls { servers } => servers.as_slice(),
-        ListenerProtocol::Http { .. } => &[],
-    })
 }
 
 /// Every source with the first server that names it: files have no object of their own to name.

@@ -1,6 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
-use mesh_core::model::{Listener, PathNormalization, TlsTermination, TlsVersion};
+use mesh_core::model::{Listener, ListenerProtocol, PathNormalization, Secret, TlsTermination, TlsVersion};
+use mesh_core::object::ObjectRef;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 

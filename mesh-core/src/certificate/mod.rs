@@ -1,4 +1,9 @@
-//! One certificate chain with its key: read from PEM, checked, described.
+//! Certificates: chains with their keys, read from PEM, checked, described; and what is wrong with those of a set. Gateways
+//! serve them, the controller and `meshctl` only look. It must not know files, clocks or handshakes.
+
+mod checks;
+
+pub use checks::{Origin, check_hosts, check_secrets, pem_of, servers};
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -6,20 +11,20 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mesh_core::model::HostPattern;
 use rustls::SignatureAlgorithm;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::provider::provider;
+use crate::model::HostPattern;
 
 const DAY: i64 = 24 * 60 * 60;
 
 /// What a secret or a pair of files holds. It has no `Debug`: one of them is a private key.
-pub(super) struct Pem {
+pub struct Pem {
     pub certificate: Vec<u8>,
     pub private_key: Vec<u8>,
 }
@@ -75,7 +80,7 @@ impl CertificateInfo {
     }
 
     /// What is wrong with the time for which it is valid, if anything.
-    pub(super) fn doubt(&self, now: SystemTime) -> Option<String> {
+    pub fn doubt(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok())?;
         let left = self.not_after - now;
         // Certificates that live for a day are renewed within the day: a week's warning would always be on.
@@ -93,7 +98,7 @@ impl CertificateInfo {
 
     /// Whether clients that connect to this host accept it (RFC 6125: a wildcard stands for one label). `*` says nothing
     /// of the names that clients will use.
-    pub(super) fn covers(&self, host: &HostPattern) -> bool {
+    pub fn covers(&self, host: &HostPattern) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
         match host {
             HostPattern::Any => true,
@@ -133,7 +138,11 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// `before` again if the PEM is the same. The error is for users: what is wrong, in words.
-pub(super) fn load(pem: &Pem, before: Option<&Arc<Certificate>>) -> Result<Arc<Certificate>, String> {
+pub fn load(
+    pem: &Pem,
+    before: Option<&Arc<Certificate>>,
+    provider: &CryptoProvider,
+) -> Result<Arc<Certificate>, String> {
     let fingerprint = fingerprint(pem);
     if let Some(before) = before
         && before.fingerprint == fingerprint
@@ -147,7 +156,7 @@ pub(super) fn load(pem: &Pem, before: Option<&Arc<Certificate>>) -> Result<Arc<C
     })?;
     // Before the key: what is wrong with the certificate would else be reported as a key that does not fit.
     let mut info = describe(&chain)?;
-    let key = CertifiedKey::from_der(chain, key, provider()).map_err(|error| match error {
+    let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "the private key does not belong to the certificate".to_owned(),
         error => format!("the private key cannot be used: {error}"),
     })?;

@@ -1,0 +1,102 @@
+//! What is wrong with the certificates of a set, in the words that gateway, controller and `meshctl` share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::crypto::CryptoProvider;
+
+use super::{Certificate, CertificateInfo, Pem, load};
+use crate::diag::{self, Diagnostic};
+use crate::model::{CertificateSource, ListenerProtocol, ResourceSet, Secret, TlsServer};
+use crate::object::ObjectRef;
+
+/// What diagnostics about a certificate name.
+pub struct Origin<'a> {
+    pub object: &'a ObjectRef,
+    pub field: String,
+    /// `secret a/b`, `certificate FILE`
+    pub what: String,
+}
+
+impl<'a> Origin<'a> {
+    #[must_use]
+    pub fn secret(secret: &'a Secret) -> Origin<'a> {
+        Origin { object: &secret.origin, field: String::new(), what: format!("secret {}", secret.key) }
+    }
+
+    fn about(&self, code: diag::Code, text: &str) -> Diagnostic {
+        Diagnostic::new(code, format!("{}: {text}", self.what)).object(self.object).field(self.field.clone())
+    }
+
+    /// It cannot be used.
+    #[must_use]
+    pub fn broken(&self, error: &str, had_good: bool) -> Diagnostic {
+        self.about(diag::CERTIFICATE_UNUSABLE, error).help(if had_good {
+            "the last good certificate stays in use"
+        } else {
+            "connections for servers that have no other certificate are closed"
+        })
+    }
+
+    /// What is wrong with the time for which it is valid, if anything.
+    #[must_use]
+    pub fn doubt(&self, info: &CertificateInfo, now: SystemTime) -> Option<Diagnostic> {
+        info.doubt(now).map(|doubt| self.about(diag::CERTIFICATE_TIME, &doubt))
+    }
+}
+
+/// Certificate and key of a secret.
+#[must_use]
+pub fn pem_of(secret: &Secret) -> Pem {
+    Pem { certificate: secret.certificate_pem.clone().into(), private_key: secret.private_key_pem.clone().into() }
+}
+
+/// The servers of a set that terminate TLS.
+pub fn servers(set: &ResourceSet) -> impl Iterator<Item = &TlsServer> {
+    set.listeners.values().flat_map(|listener| match &listener.protocol {
+        ListenerProtocol::Tls { servers } => servers.as_slice(),
+        ListenerProtocol::Http { .. } => &[],
+    })
+}
+
+/// Hosts of servers for which no certificate of the server is valid: clients will refuse them.
+pub fn check_hosts<'a>(
+    set: &ResourceSet,
+    info: impl Fn(&CertificateSource) -> Option<&'a CertificateInfo>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for server in servers(set) {
+        let entries: Vec<_> = server.tls.certificates.iter().filter_map(&info).collect();
+        if entries.is_empty() {
+            continue;
+        }
+        for host in server.hosts.iter().filter(|host| !entries.iter().any(|entry| entry.covers(host))) {
+            diagnostics.push(
+                Diagnostic::new(diag::CERTIFICATE_HOST, format!("no certificate is valid for the host {host}"))
+                    .object(&server.origin)
+                    .field(format!("spec.servers[{}].tls", server.server_index))
+                    .help("clients that connect with this name will refuse the certificate"),
+            );
+        }
+    }
+}
+
+/// What a gateway that starts with these secrets would find out about them. Files that servers name are the gateway's.
+#[must_use]
+pub fn check_secrets(set: &ResourceSet, now: SystemTime, provider: &CryptoProvider) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let mut usable: HashMap<CertificateSource, Arc<Certificate>> = HashMap::new();
+    for secret in set.secrets.values() {
+        let origin = Origin::secret(secret);
+        match load(&pem_of(secret), None, provider) {
+            Ok(certificate) => {
+                diagnostics.extend(origin.doubt(&certificate.info, now));
+                usable.insert(CertificateSource::Secret(Arc::clone(&secret.key)), certificate);
+            }
+            Err(error) => diagnostics.push(origin.broken(&error, false)),
+        }
+    }
+    check_hosts(set, |source| usable.get(source).map(|certificate| &certificate.info), &mut diagnostics);
+    diagnostics
+}
