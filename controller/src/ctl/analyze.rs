@@ -49,7 +49,7 @@ pub async fn run(cluster: &ClusterArgs, args: &AnalyzeArgs) -> anyhow::Result<u8
     };
     let sources = Sources { files: &files, cluster: args.use_kube.then_some(cluster), default_namespace: &namespace };
     let picture = picture::take(&sources, &args.gateway).await?;
-    for note in &picture.notes {
+    for note in picture.notes() {
         eprintln!("meshctl: {note}");
     }
     // Files alone are all looked at, as long as no namespace is asked for.
@@ -59,6 +59,7 @@ pub async fn run(cluster: &ClusterArgs, args: &AnalyzeArgs) -> anyhow::Result<u8
     let report = diag::report(&diagnostics);
     super::print(&args.output.render(&report, || diag::text(&diagnostics, objects, color))?)?;
     Ok(match diag::verdict(&diagnostics) {
+        Verdict::Fine if picture.is_partial() => exit::FAILURE,
         Verdict::Fine => exit::OK,
         Verdict::BadData => exit::BAD_DATA,
         Verdict::Problems => exit::FOUND_PROBLEMS,

@@ -59,7 +59,8 @@ impl ClusterArgs {
                 kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?
             }
             None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-            None => kube::Config::infer().await.context("no cluster: no --kubeconfig, no KUBECONFIG, not in a pod")?,
+            // It tells its causes itself; a chain would tell them again.
+            None => kube::Config::infer().await.map_err(|error| anyhow!("no cluster; give --kubeconfig: {error}"))?,
         };
         Ok(Cluster { client: Client::try_from(config)?, system_namespace: self.system_namespace.clone() })
     }
@@ -127,12 +128,12 @@ impl Cluster {
     /// Pods of a Deployment that run; those that are ready first.
     pub async fn pods_of(&self, namespace: &str, deployment: &str) -> anyhow::Result<Vec<PodName>> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let found = deployments.get_opt(deployment).await.context("cannot ask the API server")?;
+        let found = deployments.get_opt(deployment).await.map_err(said)?;
         let found = found.ok_or_else(|| anyhow!("there is no deployment {namespace}/{deployment}"))?;
         let labels = found.spec.unwrap_or_default().selector.match_labels.unwrap_or_default();
         let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let mut pods = pods.list(&ListParams::default().labels(&selector.join(","))).await?.items;
+        let mut pods = pods.list(&ListParams::default().labels(&selector.join(","))).await.map_err(said)?.items;
         pods.retain(|pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
@@ -168,7 +169,7 @@ impl Cluster {
                 let there = pods.get_opt(&pod.name).await;
                 return Err(match there {
                     Ok(None) => anyhow!("there is no pod {} in namespace {}", pod.name, pod.namespace),
-                    _ => anyhow::Error::new(error).context("cannot forward to the pod"),
+                    _ => said(error).context("cannot forward to the pod"),
                 });
             }
         };
@@ -205,6 +206,14 @@ where
         });
     }
     Ok(body)
+}
+
+/// What the API server says, once: kube's error and its cause both tell it.
+pub fn said(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => anyhow!("the API server: {}", status.message.trim()),
+        error => anyhow::Error::new(error).context("cannot ask the API server"),
+    }
 }
 
 fn is_ready(pod: &Pod) -> bool {

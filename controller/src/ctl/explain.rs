@@ -64,7 +64,7 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
             (explanation, Some(picture))
         }
     };
-    for note in picture.iter().flat_map(|picture| &picture.notes) {
+    for note in picture.iter().flat_map(Picture::notes) {
         eprintln!("meshctl: {note}");
     }
     let set = picture.as_ref().map(|picture| &picture.set);

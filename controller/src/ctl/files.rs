@@ -1,12 +1,12 @@
 //! Objects from files, read once: by the same rules as a gateway that watches them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use mesh_core::api::{self, ApiObject};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::object::Position;
+use mesh_core::object::{ObjectRef, Position};
 
 /// Directories deeper than this are not entered.
 const MAX_DEPTH: usize = 32;
@@ -32,7 +32,29 @@ pub fn read(paths: &[PathBuf], default_namespace: &str) -> FileObjects {
             files.start(path);
         }
     }
+    files.found.settle();
     files.found
+}
+
+impl FileObjects {
+    /// Of objects of one name the last one counts.
+    fn settle(&mut self) {
+        let mut given: BTreeMap<ObjectRef, Vec<ApiObject>> = BTreeMap::new();
+        for object in std::mem::take(&mut self.objects) {
+            given.entry(object.object_ref()).or_default().push(object);
+        }
+        for (reference, mut objects) in given {
+            let Some(counts) = objects.pop() else { continue };
+            if let Some(other) = objects.pop() {
+                let place = other.position("").map_or_else(String::new, |at| format!(" at {at}"));
+                let message = format!("it is already given{place}; this one counts");
+                let found = Diagnostic::new(diag::DUPLICATE_OBJECT, message).object(&reference);
+                self.diagnostics
+                    .push(found.at(counts.position("")).help("remove one of them, or give it another name"));
+            }
+            self.objects.push(counts);
+        }
+    }
 }
 
 struct Files<'a> {
@@ -104,7 +126,7 @@ impl Files<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     const SERVICE: &str =
@@ -122,8 +144,21 @@ mod tests {
         ["b.yaml", "a.json", "deep/c.yml", ".hidden.yaml", "notes.txt"].iter().for_each(|name| write(name));
         let found = read(&[dir.path().join("b.yaml"), dir.path().to_owned()], "default");
         let names: Vec<_> = found.objects.iter().map(|object| object.meta.name.as_str()).collect();
-        assert_eq!(names, ["b", "a", "c"]);
+        assert_eq!(names, ["a", "b", "c"]);
         assert_eq!(found.diagnostics, []);
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, port) in [("1.yaml", "80"), ("2.yaml", "81"), ("3.yaml", "82")] {
+            std::fs::write(dir.path().join(name), SERVICE.replace("NAME", "a").replace("80", port)).unwrap();
+        }
+        let found = read(&[dir.path().to_owned()], "default");
+        let [object] = found.objects.as_slice() else { panic!("{:?}", found.objects) };
+        assert!(object.position("").unwrap().file.ends_with("3.yaml"));
+        let [diagnostic] = found.diagnostics.as_slice() else { panic!("{:?}", found.diagnostics) };
+        assert!(diagnostic.message.contains("2.yaml:1:1; this one counts"), "{}", diagnostic.message);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use clap::Args;
 use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
@@ -17,9 +16,9 @@ use mesh_core::snapshot::Snapshot;
 use mesh_core::translate::translate;
 use mesh_core::world::World;
 
-use super::cluster::ClusterArgs;
+use super::cluster::{ClusterArgs, said};
 use super::files;
-use crate::kube::list;
+use crate::kube::{Unavailable, list};
 
 /// Namespace of the gateway where no cluster says it; as `meshgate check` has it.
 const GATEWAY_NAMESPACE: &str = "istio-system";
@@ -69,8 +68,24 @@ pub struct Picture {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that it was made of.
     pub objects: Vec<ObjectRef>,
-    /// What is missing from it, and why.
-    pub notes: Vec<String>,
+    /// Kinds of the cluster that are missing from it.
+    pub unavailable: Vec<Unavailable>,
+}
+
+impl Picture {
+    /// What is missing, and why.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.unavailable.iter().map(|unavailable| match unavailable.missing {
+            true => format!("{} do not exist here: their definition is not installed", unavailable.kind),
+            false => format!("{} cannot be listed: {}", unavailable.kind, unavailable.reason),
+        })
+    }
+
+    /// So much could not be seen that finding nothing means nothing. Secrets are often hidden, and not missed.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.unavailable.iter().any(|unavailable| !unavailable.missing && unavailable.kind != "secrets")
+    }
 }
 
 /// Reads all sources.
@@ -81,7 +96,7 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     if let Some(cluster) = sources.cluster {
         let namespace = namespace.get_or_insert_with(|| cluster.system_namespace.clone());
         let connected = cluster.connect().await?;
-        below = list(&connected.client, namespace).await.context("cannot ask the API server")?;
+        below = list(&connected.client, namespace).await.map_err(said)?;
     }
     let namespace = namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned());
     let proxy = ProxyInfo {
@@ -93,8 +108,6 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
         locality: String::new(),
         addresses: Vec::new(),
     };
-    let notes = below.unavailable.iter().map(|(kind, why)| format!("{kind} cannot be listed: {why}")).collect();
-    let blind: Vec<&str> = below.unavailable.iter().map(|(kind, _)| *kind).collect();
     let given: HashSet<ObjectRef> = files.objects.iter().map(ApiObject::object_ref).collect();
     let mut diagnostics = files.diagnostics;
     let is_replaced = |reference: &ObjectRef| given.contains(reference);
@@ -103,7 +116,7 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     let mut objects = below.objects;
     objects.retain(|object| !is_replaced(&object.object_ref()));
     objects.extend(files.objects);
-    Ok(draw(objects, diagnostics, &proxy, &blind, notes, SystemTime::now()))
+    Ok(draw(objects, diagnostics, &proxy, below.unavailable, SystemTime::now()))
 }
 
 /// Those of a gateway's pod that has the wanted ones: by its other labels Services select it, and say which port is which.
@@ -118,13 +131,12 @@ fn full_labels(objects: &[ApiObject], namespace: &str, wanted: &BTreeMap<String,
     pod.map_or_else(|| wanted.clone(), |pod| pod.meta.labels.clone())
 }
 
-/// `blind`: kinds (plural) of which nothing is known; that one of them is missing means nothing.
+/// That an object of an unavailable kind is missing means nothing.
 fn draw(
     objects: Vec<ApiObject>,
     mut diagnostics: Vec<Diagnostic>,
     proxy: &ProxyInfo,
-    blind: &[&str],
-    notes: Vec<String>,
+    unavailable: Vec<Unavailable>,
     now: SystemTime,
 ) -> Picture {
     let positions: HashMap<ObjectRef, _> =
@@ -134,9 +146,10 @@ fn draw(
     let world = World::from_objects(objects);
     let translation = translate(&world, proxy);
     let compiled = compile(&translation.set, None, world.generation());
+    let blind = |kind: &str| unavailable.iter().any(|unavailable| unavailable.kind == kind);
     let known = |diagnostic: &Diagnostic| match diagnostic.code {
-        code if code == diag::SECRET_MISSING.id => !blind.contains(&"secrets"),
-        code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind.contains(&"services"),
+        code if code == diag::SECRET_MISSING.id => !blind("secrets"),
+        code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind("services"),
         _ => true,
     };
     diagnostics.extend(translation.diagnostics.into_iter().filter(known));
@@ -156,7 +169,7 @@ fn draw(
         }
     }
     diag::arrange(&mut diagnostics);
-    Picture { set: translation.set, snapshot: compiled.snapshot, diagnostics, objects: names, notes }
+    Picture { set: translation.set, snapshot: compiled.snapshot, diagnostics, objects: names, unavailable }
 }
 
 #[cfg(test)]
@@ -200,6 +213,6 @@ pub(super) mod testing {
             locality: String::new(),
             addresses: Vec::new(),
         };
-        draw(parsed.objects, parsed.diagnostics, &proxy, &[], Vec::new(), SystemTime::UNIX_EPOCH)
+        draw(parsed.objects, parsed.diagnostics, &proxy, Vec::new(), SystemTime::UNIX_EPOCH)
     }
 }

@@ -18,8 +18,18 @@ pub struct Listed {
     pub objects: Vec<ApiObject>,
     /// What is wrong with objects alone.
     pub diagnostics: Vec<Diagnostic>,
-    /// Kinds that do not exist there, or that we may not list, and why.
-    pub unavailable: Vec<(&'static str, String)>,
+    /// Of which nothing is known.
+    pub unavailable: Vec<Unavailable>,
+}
+
+/// A kind that cannot be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// `virtualservices`
+    pub kind: &'static str,
+    pub reason: String,
+    /// There is no such kind, so there are no such objects; else we may not see them.
+    pub missing: bool,
 }
 
 /// Secrets and settings are those of `namespace`. An error: the API server cannot be reached.
@@ -35,7 +45,11 @@ pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
                     listed.diagnostics.extend(read.diagnostics);
                 }
             }
-            Err(kube::Error::Api(status)) => listed.unavailable.push((kind.plural, status.message.trim().to_owned())),
+            Err(kube::Error::Api(status)) => listed.unavailable.push(Unavailable {
+                kind: kind.plural,
+                reason: status.message.trim().to_owned(),
+                missing: status.code == 404,
+            }),
             Err(error) => return Err(error),
         }
     }

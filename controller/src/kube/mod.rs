@@ -9,6 +9,6 @@ mod watch;
 
 pub use keeper::{ClassState, Command, Keeper, KeeperHandle, UnknownPod, View};
 pub use leader::{Leadership, Lease};
-pub use list::{Listed, list};
+pub use list::{Listed, Unavailable, list};
 pub use roots::publish_roots;
 pub use watch::{Feed, KINDS, Watched, watch};
