@@ -11,6 +11,9 @@ use e2e::client;
 use e2e::ports;
 use e2e::process::{Meshgate, binary, repository};
 
+#[path = "cluster/trouble.rs"]
+mod trouble;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 const SYSTEM: &str = "meshgate-system";
 

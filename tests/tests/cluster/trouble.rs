@@ -1,0 +1,224 @@
+//! What goes wrong around the controller: rights that are missing, an API server that dies, changes that come in pieces.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e::backend::Backend;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// The rights that the controller is installed with, and nothing else.
+fn rights() -> String {
+    std::fs::read_to_string(repository().join("deploy/base/rbac.yaml")).unwrap()
+}
+
+/// A kubeconfig of the controller's own service account.
+fn own_kubeconfig(folder: &Path) -> PathBuf {
+    let admin = std::fs::read_to_string(std::env::var_os("KUBECONFIG").unwrap()).unwrap();
+    let token = kubectl(&["create", "token", "meshgate-controller", "-n", SYSTEM, "--duration", "1h"], "").unwrap();
+    let file = folder.join("own.kubeconfig");
+    std::fs::write(&file, admin).unwrap();
+    let config = |arguments: &[&str]| {
+        let file = file.to_string_lossy();
+        kubectl(&[&["config", "--kubeconfig", &*file], arguments].concat(), "").unwrap()
+    };
+    config(&["set-credentials", "controller", "--token", token.trim()]);
+    config(&["set-context", "--current", "--user", "controller"]);
+    file
+}
+
+fn start_with(folder: &Path, replica: &str, discovery: Option<SocketAddr>, kubeconfig: &Path) -> Controller {
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let free = || SocketAddr::new(ip, ports::free_port(ip).unwrap());
+    let (discovery, admin) = (discovery.unwrap_or_else(free), free());
+    let log = folder.join(format!("{replica}.log"));
+    let child = Command::new(binary().unwrap().with_file_name("meshgate-controller"))
+        .args(["--discovery", &discovery.to_string(), "--admin", &admin.to_string(), "--replica", replica])
+        .args(["--namespace", SYSTEM, "--kubeconfig"])
+        .arg(kubeconfig)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    Controller { child, log, discovery, admin }
+}
+
+/// Asks all the time; the end says how often, and which answers were not 200.
+struct Load {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<(u32, Vec<String>)>,
+}
+
+impl Load {
+    fn start(address: SocketAddr, host: &'static str) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let (mut asked, mut failed) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                asked += 1;
+                match client::get(address, host, "/").await {
+                    Ok(response) if response.status == 200 => {}
+                    Ok(response) => failed.push(format!("{}: {}", response.status, response.text())),
+                    Err(error) => failed.push(error.to_string()),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            (asked, failed)
+        });
+        Load { stop, task }
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (asked, failed) = self.task.await.unwrap();
+        assert!(asked > 10, "{asked}");
+        assert!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
+    }
+}
+
+/// Namespace, definitions, rights, a gateway on a free port of the loopback.
+fn prepare() -> SocketAddr {
+    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {SYSTEM}}}\n"));
+    define();
+    apply(&rights());
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let address = SocketAddr::new(ip, ports::free_port(ip).unwrap());
+    apply(&edge(address.port()));
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_read_is_not_taken_for_empty() {
+    let Some(_) = cluster() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let address = prepare();
+    apply(&route("v1", "rights.example", "first"));
+    let kubeconfig = own_kubeconfig(folder.path());
+
+    // The rights of the installation are enough.
+    let first = start_with(folder.path(), "all-rights", None, &kubeconfig);
+    let mut gateway = start_gateway(folder.path(), "gw-rights", first.discovery);
+    gateway.ready().unwrap();
+    until_answer(address, "rights.example", "first").await;
+    let discovery = first.discovery;
+    drop(first);
+
+    // Without one of them nothing is told, and the gateway serves what it has.
+    apply(&rights().replace("virtualservices, ", ""));
+    let second = start_with(folder.path(), "no-rights", Some(discovery), &kubeconfig);
+    second
+        .until("the kind that may not be read", "/debug/diagnostics", |page| {
+            page["unavailable"]["virtualservices"].as_str().is_some_and(|why| why.contains("forbidden"))
+        })
+        .await;
+    let ready = client::get(second.admin, "localhost", "/ready").await.unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("virtualservices"), "{}", ready.text());
+    assert_eq!(answer(address, "rights.example").await, "first");
+
+    // With it all goes on.
+    apply(&rights());
+    apply(&route("v1", "rights.example", "second"));
+    until_answer(address, "rights.example", "second").await;
+    kubectl(&["delete", "virtualservice", "rights-example"], "").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_while_a_rule_and_its_subset_come_one_after_the_other() {
+    let Some(_) = cluster() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let address = prepare();
+    let backend = Backend::echo("app").await.unwrap();
+    let rule = |subset: &str| {
+        route("v1", "pieces.example", "x").replace(
+            "directResponse: {status: 200, body: {string: x}}",
+            &format!("route: [{{destination: {{host: app.example{subset}}}}}]"),
+        )
+    };
+    let subset = |name: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: app, namespace: default}}\n\
+             spec: {{host: app.example, subsets: [{{name: {name}, labels: {{app: app}}}}]}}\n"
+        )
+    };
+    apply(&format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: app, namespace: default}}\nspec:\n  \
+         hosts: [app.example]\n  ports: [{{number: 80, name: http, protocol: HTTP}}]\n  resolution: STATIC\n  \
+         endpoints: [{{address: {}, ports: {{http: {}}}, labels: {{app: app}}}}]\n",
+        backend.address.ip(),
+        backend.address.port()
+    ));
+    apply(&rule(""));
+    let controller = start_with(folder.path(), "pieces", None, &own_kubeconfig(folder.path()));
+    let mut gateway = start_gateway(folder.path(), "gw-pieces", controller.discovery);
+    gateway.ready().unwrap();
+    let load = Load::start(address, "pieces.example");
+    for round in 0..4 {
+        let name = format!("v{round}");
+        // The rule first, then what it names; and back.
+        apply(&rule(&format!(", subset: {name}")));
+        apply(&subset(&name));
+        controller
+            .until("no finding", "/debug/diagnostics", |page| {
+                page["diagnostics"]
+                    .as_array()
+                    .is_some_and(|all| !all.iter().any(|found| found["object"]["name"] == "pieces-example"))
+            })
+            .await;
+        apply(&rule(""));
+    }
+    load.end().await;
+    assert!(backend.requests() > 10);
+    kubectl(&["delete", "virtualservice/pieces-example", "destinationrule/app", "serviceentry/app"], "").unwrap();
+}
+
+/// Process of the API server, as the cluster notes it.
+fn api_server(cluster: &Path) -> u32 {
+    let text = std::fs::read_to_string(cluster.join("pid/apiserver")).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_dies_and_comes_back() {
+    let Some(cluster) = cluster() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let address = prepare();
+    apply(&route("v1", "api.example", "first"));
+    let controller = start_with(folder.path(), "api", None, &own_kubeconfig(folder.path()));
+    let mut gateway = start_gateway(folder.path(), "gw-api", controller.discovery);
+    gateway.ready().unwrap();
+    until_answer(address, "api.example", "first").await;
+    controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await;
+    let load = Load::start(address, "api.example");
+
+    let process = api_server(&cluster);
+    let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap();
+    let line: Vec<String> =
+        line.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+    let killed = Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
+    assert!(killed.success());
+    // A leader that hears nothing leads no more, before anybody else may.
+    controller.until("the end of leadership", "/debug/proxies", |page| page["leader"] == false).await;
+
+    let log = std::fs::File::create(folder.path().join("apiserver.log")).unwrap();
+    let mut command = Command::new(&line[0]);
+    command.args(line[1..].iter().filter(|part| !part.is_empty())).stdin(Stdio::null()).stdout(Stdio::null());
+    let server = command.stderr(log).spawn().unwrap();
+    std::fs::write(cluster.join("pid/apiserver"), format!("{} {}\n", server.id(), started(server.id()))).unwrap();
+    apply(&route("v1", "api.example", "second"));
+    until_answer(address, "api.example", "second").await;
+    load.end().await;
+    controller.until("leadership again", "/debug/proxies", |page| page["leader"] == true).await;
+    kubectl(&["delete", "virtualservice", "api-example"], "").unwrap();
+}
+
+/// When a process was started, in ticks since the machine was: with its number it is one process and no other.
+fn started(process: u32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name, in brackets, may hold anything; the rest are numbers.
+    let (_, rest) = text.rsplit_once(')').unwrap();
+    rest.split_whitespace().nth(19).unwrap().to_owned()
+}
