@@ -1,20 +1,21 @@
 //! The one task that owns the world. It takes in what the watches see, and translates once for each class of proxies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ProxyInfo, ResourceSet, Role};
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
-use mesh_core::translate::translate;
+use mesh_core::translate::{Translation, translate};
 use mesh_core::wire::{Publication, Published};
 use mesh_core::world::World;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::incomplete::{Incomplete, Missing, Trials, missing};
 use super::objects::{read, reference};
 use super::{Feed, KINDS, Watched};
 use crate::push::Identity;
@@ -26,9 +27,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(60);
 /// How often such classes are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How long a class keeps what it has when VirtualServices name something new that does not exist: the rest of the change may
-/// be on its way, and until then their requests would fail.
-const INCOMPLETE: Duration = Duration::from_millis(250);
 /// Labels that tell the pods of one owner, or its versions, apart. They select nothing of ours.
 const OWNERS_LABELS: [&str; 5] = [
     "pod-template-hash",
@@ -129,6 +127,7 @@ pub struct Keeper {
     observed: Arc<BTreeMap<ObjectRef, i64>>,
     found: BTreeMap<ObjectRef, Vec<Diagnostic>>,
     faulty: HashSet<ObjectRef>,
+    incomplete: Incomplete,
     classes: HashMap<ClassKey, Class>,
 }
 
@@ -153,13 +152,8 @@ struct Class {
     /// Since when nobody is there.
     deserted: Option<Instant>,
     /// What VirtualServices name and what does not exist, in what was published.
-    missing: BTreeSet<Missing>,
-    /// Since when something is missing that was not before.
-    held: Option<Instant>,
+    missing: Missing,
 }
-
-/// VirtualService, field, and what is said about it.
-type Missing = (ObjectRef, String, String);
 
 /// What is to be done to the world.
 #[derive(Default)]
@@ -189,6 +183,7 @@ impl Keeper {
             observed: Arc::default(),
             found: BTreeMap::new(),
             faulty: HashSet::new(),
+            incomplete: Incomplete::default(),
             classes: HashMap::new(),
         };
         (keeper, KeeperHandle { commands: send, generation: watched })
@@ -199,7 +194,7 @@ impl Keeper {
         let mut sweep = tokio::time::interval(SWEEP);
         let mut next = Instant::now();
         loop {
-            let held = self.classes.values().filter_map(|class| class.held).min().map(|since| since + INCOMPLETE);
+            let due = self.incomplete.due();
             tokio::select! {
                 biased;
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -212,7 +207,7 @@ impl Keeper {
                     self.apply(changes);
                     next = Instant::now() + begun.elapsed().min(PATIENCE);
                 }
-                () = until(held) => self.release(),
+                () = until(due) => self.apply(Changes { other: true, ..Changes::default() }),
                 _ = sweep.tick() => self.sweep(),
             }
         }
@@ -325,10 +320,15 @@ impl Keeper {
         changes.remove.push(name.clone());
     }
 
-    fn apply(&mut self, changes: Changes) {
+    fn apply(&mut self, mut changes: Changes) {
         if changes.is_empty() {
             return;
         }
+        for name in &changes.remove {
+            self.incomplete.forget(name);
+        }
+        let now = Instant::now();
+        let trials = self.incomplete.try_again(&mut changes.apply, &self.world, now);
         if !changes.remove.is_empty() {
             self.world.remove(&changes.remove);
         }
@@ -339,26 +339,29 @@ impl Keeper {
             return;
         }
         let generation = *self.generation.borrow() + 1;
-        let (world, observed) = (&self.world, &self.observed);
-        let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
-        tokio::task::block_in_place(|| {
-            for class in self.classes.values_mut() {
-                class.update(world, generation, observed, &found);
-            }
-        });
+        tokio::task::block_in_place(|| self.publish(generation, trials, now));
         self.generation.send_replace(generation);
     }
 
-    /// Publishes what waited long enough.
-    fn release(&mut self) {
-        let generation = *self.generation.borrow();
-        let (world, observed) = (&self.world, &self.observed);
-        let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
-        tokio::task::block_in_place(|| {
-            for class in self.classes.values_mut().filter(|class| class.held.is_some()) {
-                class.update(world, generation, observed, &found);
+    /// Everybody's answer, from the world as it is now, but for VirtualServices that had better wait.
+    fn publish(&mut self, generation: u64, trials: Trials, now: Instant) {
+        let translate_all = |world: &World, classes: &HashMap<ClassKey, Class>| -> Vec<Translation> {
+            classes.values().map(|class| translate(world, &class.proxy)).collect()
+        };
+        let mut translations = translate_all(&self.world, &self.classes);
+        if !trials.is_empty() {
+            let all = self.classes.values().zip(&translations);
+            let failed = all.flat_map(|(class, translation)| class.newly_missing(translation)).collect();
+            if self.incomplete.take_back(&failed, trials, &mut self.world, now) {
+                translations = translate_all(&self.world, &self.classes);
             }
-        });
+        }
+        let settings = self.world.mesh().proxy_settings();
+        let observed = self.incomplete.in_force(&self.observed);
+        let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
+        for (class, translation) in self.classes.values_mut().zip(translations) {
+            class.publish(translation, &settings, generation, &observed, &found);
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -411,12 +414,16 @@ impl Keeper {
                     publication: Publication::default(),
                     states: watch::Sender::new(Arc::default()),
                     deserted: None,
-                    missing: BTreeSet::new(),
-                    held: None,
+                    missing: Missing::new(),
                 };
                 let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
                 let generation = *self.generation.borrow();
-                tokio::task::block_in_place(|| class.update(&self.world, generation, &self.observed, &found));
+                let settings = self.world.mesh().proxy_settings();
+                let observed = self.incomplete.in_force(&self.observed);
+                tokio::task::block_in_place(|| {
+                    let translation = translate(&self.world, &class.proxy);
+                    class.publish(translation, &settings, generation, &observed, &found);
+                });
                 entry.insert(class)
             }
         };
@@ -436,27 +443,25 @@ impl Keeper {
 }
 
 impl Class {
-    fn update(
+    /// VirtualServices that lack something that they did not lack before.
+    fn newly_missing(&self, translation: &Translation) -> Vec<ObjectRef> {
+        let missing = missing(&translation.diagnostics);
+        missing.difference(&self.missing).map(|(name, _, _)| name.clone()).collect()
+    }
+
+    fn publish(
         &mut self,
-        world: &World,
+        mut translation: Translation,
+        settings: &ProxySettings,
         generation: u64,
         observed: &Arc<BTreeMap<ObjectRef, i64>>,
         found: &[Diagnostic],
     ) {
-        let mut translation = translate(world, &self.proxy);
         let before = self.states.borrow().clone();
-        let missing = missing(&translation.diagnostics);
-        if before.generation > 0 && !missing.is_subset(&self.missing) {
-            let since = *self.held.get_or_insert_with(Instant::now);
-            if since.elapsed() < INCOMPLETE {
-                return;
-            }
-        }
-        (self.held, self.missing) = (None, missing);
+        self.missing = missing(&translation.diagnostics);
         translation.set.reuse(&before.set);
         let set = Arc::new(translation.set);
-        let settings = world.mesh().proxy_settings();
-        let published = match self.publication.update(set.clone(), &settings, generation) {
+        let published = match self.publication.update(set.clone(), settings, generation) {
             Ok(published) => published,
             Err(error) => {
                 tracing::error!(%error, "the configuration cannot be encoded; proxies keep the last one");
@@ -474,18 +479,6 @@ impl Class {
             observed: observed.clone(),
         }));
     }
-}
-
-/// What VirtualServices name and what does not exist.
-fn missing(diagnostics: &[Diagnostic]) -> BTreeSet<Missing> {
-    let codes = [
-        diag::DESTINATION_HOST_UNKNOWN,
-        diag::DESTINATION_SUBSET_UNKNOWN,
-        diag::DESTINATION_PORT_UNKNOWN,
-        diag::DELEGATE_UNKNOWN,
-    ];
-    let found = diagnostics.iter().filter(|diagnostic| codes.iter().any(|code| code.id == diagnostic.code));
-    found.filter_map(|found| Some((found.object.clone()?, found.field.clone(), found.message.clone()))).collect()
 }
 
 async fn until(moment: Option<Instant>) {

@@ -1,5 +1,6 @@
 //! From Kubernetes to the world: watches, and the one task that owns the world.
 
+mod incomplete;
 mod keeper;
 mod leader;
 mod list;

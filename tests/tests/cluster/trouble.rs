@@ -206,8 +206,11 @@ async fn the_api_server_dies_and_comes_back() {
     let log = std::fs::File::create(folder.path().join("apiserver.log")).unwrap();
     let mut command = Command::new(&line[0]);
     command.args(line[1..].iter().filter(|part| !part.is_empty())).stdin(Stdio::null()).stdout(Stdio::null());
-    let server = command.stderr(log).spawn().unwrap();
-    std::fs::write(cluster.join("pid/apiserver"), format!("{} {}\n", server.id(), started(server.id()))).unwrap();
+    let mut server = command.stderr(log).spawn().unwrap();
+    let process = server.id();
+    // It outlives this test: who takes the cluster down ends it.
+    std::thread::spawn(move || server.wait());
+    std::fs::write(cluster.join("pid/apiserver"), format!("{process} {}\n", started(process))).unwrap();
     apply(&route("v1", "api.example", "second"));
     until_answer(address, "api.example", "second").await;
     load.end().await;
