@@ -39,6 +39,8 @@ const OWNERS_LABELS: [&str; 5] = [
 /// What proxies of one class are to have, and what was found out about it.
 #[derive(Clone, Debug, Default)]
 pub struct ClassState {
+    /// Number of the class at this replica.
+    pub class: u64,
     /// Of the world; the publication's is the same.
     pub generation: u64,
     pub published: Arc<Published>,
@@ -58,6 +60,8 @@ pub enum Command {
     Join(Identity, oneshot::Sender<Joined>),
     /// Everything as it is now.
     Look(oneshot::Sender<View>),
+    /// The same without the objects.
+    Survey(oneshot::Sender<Survey>),
 }
 
 /// The pod of an identity is not there, or not seen yet.
@@ -78,6 +82,19 @@ pub struct View {
     /// Kinds that cannot be watched, and why.
     pub unavailable: BTreeMap<&'static str, String>,
     pub classes: Vec<(ProxyInfo, Arc<ClassState>)>,
+}
+
+/// How far the objects have come, without the objects.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    pub generation: u64,
+    /// What was found while objects were read.
+    pub found: Arc<[Diagnostic]>,
+    /// `metadata.generation` of the objects as they were last seen.
+    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+    /// Objects whose last version is not in force: nothing of them is, or an older version.
+    pub stale: HashSet<ObjectRef>,
+    pub classes: Vec<Arc<ClassState>>,
 }
 
 /// How to reach it.
@@ -110,6 +127,12 @@ impl KeeperHandle {
         answer.await.ok()
     }
 
+    pub async fn survey(&self) -> Option<Survey> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Survey(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
     /// Changes whenever the world does; 0 until everything was listed.
     #[must_use]
     pub fn generation(&self) -> watch::Receiver<u64> {
@@ -128,6 +151,9 @@ pub struct Keeper {
     found: BTreeMap<ObjectRef, Vec<Diagnostic>>,
     faulty: HashSet<ObjectRef>,
     incomplete: Incomplete,
+    /// See [`Survey::stale`].
+    stale: HashSet<ObjectRef>,
+    next_class: u64,
     classes: HashMap<ClassKey, Class>,
 }
 
@@ -146,6 +172,7 @@ struct Kind {
 type ClassKey = (Role, String, BTreeMap<String, String>);
 
 struct Class {
+    number: u64,
     proxy: ProxyInfo,
     publication: Publication,
     states: watch::Sender<Arc<ClassState>>,
@@ -184,6 +211,8 @@ impl Keeper {
             found: BTreeMap::new(),
             faulty: HashSet::new(),
             incomplete: Incomplete::default(),
+            stale: HashSet::new(),
+            next_class: 0,
             classes: HashMap::new(),
         };
         (keeper, KeeperHandle { commands: send, generation: watched })
@@ -281,6 +310,11 @@ impl Keeper {
         } else if !is_faulty {
             self.faulty.remove(&name);
         }
+        if keeps_old || read.object.is_none() {
+            self.stale.insert(name.clone());
+        } else {
+            self.stale.remove(&name);
+        }
         if let Some(generation) = generation {
             Arc::make_mut(&mut self.observed).insert(name.clone(), generation);
         }
@@ -312,6 +346,7 @@ impl Keeper {
             return;
         }
         self.faulty.remove(name);
+        self.stale.remove(name);
         self.found.remove(name);
         if self.observed.contains_key(name) {
             Arc::make_mut(&mut self.observed).remove(name);
@@ -369,6 +404,15 @@ impl Keeper {
             Command::Join(identity, reply) => {
                 let _ = reply.send(self.join(&identity));
             }
+            Command::Survey(reply) => {
+                let _ = reply.send(Survey {
+                    generation: *self.generation.borrow(),
+                    found: self.found.values().flatten().cloned().collect(),
+                    observed: self.observed.clone(),
+                    stale: self.stale.clone(),
+                    classes: self.classes.values().map(|class| class.states.borrow().clone()).collect(),
+                });
+            }
             Command::Look(reply) => {
                 let unavailable = KINDS.iter().zip(&self.kinds);
                 let _ = reply.send(View {
@@ -409,7 +453,9 @@ impl Keeper {
         let class = match self.classes.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
+                self.next_class += 1;
                 let mut class = Class {
+                    number: self.next_class,
                     proxy: ProxyInfo { labels, ..proxy.clone() },
                     publication: Publication::default(),
                     states: watch::Sender::new(Arc::default()),
@@ -472,6 +518,7 @@ impl Class {
         diagnostics
             .extend(translation.diagnostics.into_iter().map(|diagnostic| Diagnostic { position: None, ..diagnostic }));
         self.states.send_replace(Arc::new(ClassState {
+            class: self.number,
             generation,
             published,
             set,

@@ -8,7 +8,7 @@ mod objects;
 mod roots;
 mod watch;
 
-pub use keeper::{ClassState, Command, Keeper, KeeperHandle, UnknownPod, View};
+pub use keeper::{ClassState, Command, Keeper, KeeperHandle, Survey, UnknownPod, View};
 pub use leader::{Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
 pub use roots::publish_roots;

@@ -6,6 +6,6 @@ mod server;
 mod token_review;
 
 pub use identity::{Authenticate, Identity, Unauthenticated};
-pub use proxies::{KindStatus, Proxies, ProxyStatus};
+pub use proxies::{KindStatus, Proxies, ProxyStatus, Refusal};
 pub use server::{Discovery, serve};
 pub use token_review::{AUDIENCE, TokenReviewer};

@@ -23,7 +23,23 @@ pub struct ProxyStatus {
     /// RFC 3339.
     pub connected_since: String,
     pub kinds: BTreeMap<Kind, KindStatus>,
+    /// Number of its class at this replica; 0: none yet.
+    #[serde(skip)]
+    pub class: u64,
+    /// The last times that it refused something, oldest first: what was refused once is not in force until it is sent anew.
+    #[serde(skip)]
+    pub refusals: Vec<Refusal>,
 }
+
+/// A refusal: of which generation, and what the proxy said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub generation: u64,
+    pub message: String,
+}
+
+/// Refusals that are remembered of a proxy.
+const REFUSALS: usize = 16;
 
 /// See [`Sync`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +111,8 @@ impl Proxies {
             address,
             connected_since: jiff::Timestamp::now().to_string(),
             kinds: BTreeMap::new(),
+            class: 0,
+            refusals: Vec::new(),
         };
         list.proxies.insert(number, status);
         drop(list);
@@ -122,7 +140,7 @@ pub struct Connected {
 
 impl Connected {
     /// Notes how far it is.
-    pub(super) fn note(&self, stream: &ServerStream) {
+    pub(super) fn note(&self, stream: &ServerStream, class: u64) {
         let mut list = self.proxies.list.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(status) = list.proxies.get_mut(&self.number) else { return };
         if status.version.is_empty()
@@ -130,6 +148,7 @@ impl Connected {
         {
             status.version.clone_from(&node.user_agent_version);
         }
+        status.class = class;
         let now = jiff::Timestamp::now().to_string();
         let before = std::mem::take(&mut status.kinds);
         let kinds = Kind::ALL.into_iter();
@@ -137,6 +156,17 @@ impl Connected {
             kinds.map(|kind| (kind, KindStatus::from(stream.sync(kind)).since(before.get(&kind), &now))).collect();
         drop(list);
         self.proxies.changes.send_modify(|change| *change += 1);
+    }
+}
+
+impl Connected {
+    /// Remembers a refusal; [`Connected::note`] makes it known.
+    pub(super) fn refuse(&self, generation: u64, message: String) {
+        let mut list = self.proxies.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(status) = list.proxies.get_mut(&self.number) else { return };
+        status.refusals.push(Refusal { generation, message });
+        let excess = status.refusals.len().saturating_sub(REFUSALS);
+        status.refusals.drain(..excess);
     }
 }
 

@@ -200,7 +200,10 @@ impl Session {
                 }
                 () = self.responses.closed() => break,
             }
-            let published = self.states.borrow_and_update().published.clone();
+            let (published, class) = {
+                let state = self.states.borrow_and_update();
+                (state.published.clone(), state.class)
+            };
             for response in self.stream.poll(&published) {
                 tracing::debug!(
                     proxy = self.name,
@@ -214,7 +217,7 @@ impl Session {
                     return;
                 }
             }
-            self.connected.note(&self.stream);
+            self.connected.note(&self.stream, class);
         }
         tracing::info!(proxy = self.name, "disconnected");
     }
@@ -223,6 +226,7 @@ impl Session {
         match self.stream.on_request(request) {
             Ok(Event::Refused { kind, generation, message }) => {
                 tracing::error!(proxy = self.name, ?kind, generation, "refused by the proxy: {message}");
+                self.connected.refuse(generation, message);
                 Ok(())
             }
             Ok(_) => Ok(()),

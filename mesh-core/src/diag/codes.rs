@@ -5,7 +5,7 @@ use super::{Code, Severity};
 
 macro_rules! codes {
     ($($name:ident = $id:literal, $severity:ident, $title:literal;)*) => {
-        $(#[doc = $title] pub const $name: Code = Code { id: $id, severity: Severity::$severity, title: $title };)*
+        $(#[doc = $title] pub const $name: Code = Code { id: $id, severity: Severity::$severity, name: stringify!($name), title: $title };)*
         /// Every code, in order.
         pub const ALL: &[Code] = &[$($name),*];
     };

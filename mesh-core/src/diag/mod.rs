@@ -37,6 +37,8 @@ pub struct Code {
     /// `MESH0012`
     pub id: &'static str,
     pub severity: Severity,
+    /// `DESTINATION_HOST_UNKNOWN`
+    pub name: &'static str,
     /// One line: what this code means in general.
     pub title: &'static str,
 }
