@@ -3,6 +3,7 @@
 //! Decides: which of two objects of one name counts, what is older, which names mean the same service, where a service's
 //! endpoints come from. Must not know: proxies, visibility, routing.
 
+mod around;
 mod endpoints;
 mod entry;
 pub mod hostname;
