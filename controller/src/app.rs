@@ -11,10 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin};
+use crate::admit::{self, Bundle, Judge};
 use crate::ca::{Authority, ServerCertificate, server_names};
 use crate::kube::{Keeper, Lease, publish_roots, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
+use crate::status::{self, Writer};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
 const FEED: usize = 256;
@@ -42,13 +44,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let discovery_socket = bind(options.discovery).await?;
     let admin_socket = bind(options.admin).await?;
+    let webhook_socket = bind(options.webhook).await?;
     let client = client(options).await?;
 
     let (feed, fed) = mpsc::channel(FEED);
     let (keeper, handle) = Keeper::new(fed);
     let proxies = Proxies::default();
     let leadership = Lease::start(client.clone(), &options.namespace, "meshgate-leader", &options.replica);
-    let admin = Arc::new(Admin::new(handle.clone(), proxies.clone(), leadership.clone(), &options.replica)?);
+    let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
+    let admin = Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica)?;
+    let admin = Arc::new(admin);
     tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(keeper.run());
     watch_kinds(&client, &options.namespace, &feed);
@@ -57,12 +62,29 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result
     let mut names = server_names(&options.service, &options.namespace);
     names.extend(options.san.iter().cloned());
     let certificate = ServerCertificate::start(authority.clone(), names)?;
-    tokio::spawn(publish_roots(client.clone(), authority.root_pem().to_owned(), leadership));
+    tokio::spawn(publish_roots(client.clone(), authority.root_pem().to_owned(), leadership.clone()));
+    let bundle = Bundle {
+        service: options.service.clone(),
+        namespace: options.namespace.clone(),
+        root_pem: authority.root_pem().to_owned(),
+    };
+    tokio::spawn(bundle.publish(client.clone(), leadership.clone()));
+    let judge = Arc::new(Judge::new(handle.clone(), &options.namespace));
+    tokio::spawn(admit::serve(webhook_socket, certificate.config(&["h2", "http/1.1"])?, judge));
 
     // Proxies come when there is something to tell: an empty answer would take away what they have.
     let mut generation = handle.generation();
     generation.wait_for(|generation| *generation > 0).await?;
     eprintln!("meshgate-controller ready: discovery {} admin {}", discovery_socket.local_addr()?, options.admin);
+    let writer = Writer {
+        client: client.clone(),
+        leadership,
+        tally,
+        namespace: options.namespace.clone(),
+        service: options.service.clone(),
+        replica: options.replica.clone(),
+    };
+    tokio::spawn(writer.run());
     let authenticate = Arc::new(TokenReviewer::new(client));
     let discovery = Discovery { keeper: handle, proxies, authenticate };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop).await;

@@ -2,6 +2,7 @@
 //! class of proxies, and go to the proxies by incremental discovery.
 
 pub mod admin;
+pub mod admit;
 pub mod app;
 pub mod ca;
 pub mod crds;
@@ -9,3 +10,4 @@ pub mod ctl;
 pub mod kube;
 pub mod options;
 pub mod push;
+pub mod status;

@@ -46,6 +46,9 @@ pub struct Options {
     /// Where metrics, readiness and debug pages listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15014")]
     pub admin: SocketAddr,
+    /// Where the validating webhook listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15017")]
+    pub webhook: SocketAddr,
     /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`. The
     /// default is silent about single attempts to reach the API server: whoever needs it says so.
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_client::client::builder=off", env = "MESHGATE_LOG")]

@@ -16,9 +16,11 @@ use mesh_core::model::ResourceSet;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::kube::{KeeperHandle, Leadership, View};
 use crate::push::Proxies;
+use crate::status::Tally;
 use metrics::Metrics;
 
 /// All that pages may look at.
@@ -26,6 +28,7 @@ pub struct Admin {
     keeper: KeeperHandle,
     proxies: Proxies,
     leadership: Leadership,
+    tally: watch::Receiver<Arc<Tally>>,
     replica: String,
     metrics: Metrics,
 }
@@ -37,9 +40,10 @@ impl Admin {
         keeper: KeeperHandle,
         proxies: Proxies,
         leadership: Leadership,
+        tally: watch::Receiver<Arc<Tally>>,
         replica: &str,
     ) -> prometheus::Result<Admin> {
-        Ok(Admin { keeper, proxies, leadership, replica: replica.to_owned(), metrics: Metrics::new()? })
+        Ok(Admin { keeper, proxies, leadership, tally, replica: replica.to_owned(), metrics: Metrics::new()? })
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
@@ -66,6 +70,9 @@ impl Admin {
                 "proxies": self.proxies.all(),
             }));
         }
+        if path == "/debug/programmed" {
+            return self.programmed(request);
+        }
         let Some(view) = self.keeper.look().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
@@ -83,6 +90,22 @@ impl Admin {
             "/debug/config" => self.config(&view, request.uri().query().unwrap_or_default()),
             _ => text(StatusCode::NOT_FOUND, PAGES),
         }
+    }
+
+    /// How far the objects are with the proxies of this replica. The leader asks often, so a version that it has is not sent.
+    fn programmed(&self, request: &Request<Incoming>) -> Answer {
+        let tally = self.tally.borrow().clone();
+        let version = format!("\"{}\"", tally.version);
+        let had = request.headers().get(http::header::IF_NONE_MATCH);
+        let mut answer = if had.is_some_and(|had| had.as_bytes() == version.as_bytes()) {
+            with_type(StatusCode::NOT_MODIFIED, "application/json", Bytes::new())
+        } else {
+            json(&*tally)
+        };
+        if let Ok(version) = version.parse() {
+            answer.headers_mut().insert(http::header::ETAG, version);
+        }
+        answer
     }
 
     /// What a class of proxies is to have. `proxy=POD.NAMESPACE` picks that of a connected proxy.
@@ -108,6 +131,7 @@ const PAGES: &str = "  /ready              200 once everything was listed
   /version            version and replica, as JSON
   /debug/proxies      connected proxies, and how far each is, as JSON
   /debug/config       what proxies are to have (?proxy=POD.NAMESPACE), as JSON; keys are left out
+  /debug/programmed   how many proxies of this replica have each object, as JSON
   /debug/diagnostics  what is wrong with the objects, as JSON
 ";
 

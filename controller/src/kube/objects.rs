@@ -4,11 +4,12 @@ use kube::api::DynamicObject;
 use mesh_core::api::{self, ApiObject, Positions};
 use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
+use serde_json::Value;
 
 use super::Watched;
 
 /// An object, read.
-pub(super) struct Read {
+pub(crate) struct Read {
     pub object: Option<ApiObject>,
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -30,7 +31,14 @@ pub(super) fn read(kind: &Watched, reference: &ObjectRef, object: &DynamicObject
     if kind.kind == "Secret" && !is_for_tls(object) {
         return Read { object: None, diagnostics: Vec::new() };
     }
-    let Ok(mut value) = serde_json::to_value(object) else { return Read { object: None, diagnostics: Vec::new() } };
+    match serde_json::to_value(object) {
+        Ok(value) => read_value(kind, reference, value),
+        Err(_) => Read { object: None, diagnostics: Vec::new() },
+    }
+}
+
+/// The same for an object that is JSON yet.
+pub(crate) fn read_value(kind: &Watched, reference: &ObjectRef, mut value: Value) -> Read {
     if let Some(fields) = value.as_object_mut() {
         // Lists leave these out; and what we wrote there ourselves is not the user's.
         let version =

@@ -1,0 +1,146 @@
+//! What is wrong or doubtful with one object, in the world as it is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mesh_core::diag::{self, Diagnostic, Severity};
+use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::object::ObjectRef;
+use mesh_core::translate::translate;
+use mesh_core::world::World;
+use serde_json::Value;
+
+use crate::kube::{KINDS, KeeperHandle, Watched, read_value};
+use crate::status::Finding;
+
+/// Errors that translation finds and that are the object's own: no other object can put them right.
+const OWN: &[diag::Code] = &[diag::REGEX_INVALID, diag::RULE_INCOMPLETE];
+
+/// What the webhook answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why it is denied; empty: it is allowed.
+    pub denied: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Judges objects.
+pub struct Judge {
+    keeper: KeeperHandle,
+    namespace: String,
+    surroundings: Mutex<Option<Arc<Surroundings>>>,
+}
+
+/// The world of one generation, and for whom it is translated.
+struct Surroundings {
+    generation: u64,
+    world: World,
+    proxies: Vec<ProxyInfo>,
+}
+
+impl Judge {
+    /// `namespace`: that of the gateways.
+    #[must_use]
+    pub fn new(keeper: KeeperHandle, namespace: &str) -> Judge {
+        Judge { keeper, namespace: namespace.to_owned(), surroundings: Mutex::default() }
+    }
+
+    /// `object` as it is to be stored.
+    pub async fn judge(&self, kind: &str, namespace: &str, object: Value) -> Verdict {
+        let Some(kind) = KINDS.iter().find(|known| known.kind == kind && known.group == "networking.istio.io") else {
+            return Verdict::default();
+        };
+        let surroundings = self.surroundings().await;
+        judge(kind, namespace, object, surroundings.as_ref().map(|all| (&all.world, all.proxies.as_slice())))
+    }
+
+    /// None: not everything is listed yet.
+    async fn surroundings(&self) -> Option<Arc<Surroundings>> {
+        let generation = *self.keeper.generation().borrow();
+        if generation == 0 {
+            return None;
+        }
+        let last = self.surroundings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(last) = last.filter(|last| last.generation == generation) {
+            return Some(last);
+        }
+        let view = self.keeper.look().await?;
+        let mut proxies: Vec<ProxyInfo> = view.classes.into_iter().map(|(proxy, _)| proxy).collect();
+        if proxies.is_empty() {
+            proxies.push(expected(&self.namespace));
+        }
+        let fresh = Arc::new(Surroundings { generation, world: view.world, proxies });
+        *self.surroundings.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
+        Some(fresh)
+    }
+}
+
+/// The gateway that will be there, while none is.
+fn expected(namespace: &str) -> ProxyInfo {
+    let labels = [("istio", "ingressgateway"), ("app", "istio-ingressgateway")];
+    ProxyInfo {
+        id: String::new(),
+        role: Role::Edge,
+        namespace: namespace.to_owned(),
+        labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        service_account: String::new(),
+        locality: String::new(),
+        addresses: Vec::new(),
+    }
+}
+
+/// Without a world only the object itself is looked at.
+fn judge(kind: &Watched, namespace: &str, mut object: Value, world: Option<(&World, &[ProxyInfo])>) -> Verdict {
+    let name = named(&mut object, namespace);
+    let reference = ObjectRef::new(kind.kind, namespace, &name);
+    let read = read_value(kind, &reference, object);
+    let mut verdict = Verdict::default();
+    verdict.take(&read.diagnostics, |diagnostic| diagnostic.severity == Severity::Error);
+    let (Some(object), Some((world, proxies)), true) = (read.object, world, verdict.denied.is_empty()) else {
+        return verdict;
+    };
+    let world = world.around(object);
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for proxy in proxies {
+        for diagnostic in translate(&world, proxy).diagnostics {
+            let diagnostic = Diagnostic { position: None, ..diagnostic };
+            if diagnostic.object.as_ref() == Some(&reference) && !found.contains(&diagnostic) {
+                found.push(diagnostic);
+            }
+        }
+    }
+    verdict.take(&found, |diagnostic| OWN.iter().any(|code| code.id == diagnostic.code));
+    verdict
+}
+
+/// The object's name; one that the API server is going to make up is filled in.
+fn named(object: &mut Value, namespace: &str) -> String {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return String::new() };
+    metadata.entry("namespace").or_insert_with(|| namespace.into());
+    let given = |field: &str| metadata.get(field).and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = given("name").map_or_else(|| format!("{}xxxxx", given("generateName").unwrap_or_default()), str::to_owned);
+    metadata.insert("name".to_owned(), name.as_str().into());
+    name
+}
+
+impl Verdict {
+    fn take(&mut self, diagnostics: &[Diagnostic], denies: impl Fn(&Diagnostic) -> bool) {
+        let mut all: Vec<(bool, Finding)> = diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity > Severity::Info)
+            .map(|diagnostic| (denies(diagnostic), Finding::from(diagnostic)))
+            .collect();
+        all.sort_by(|a, b| a.1.rank().cmp(&b.1.rank()));
+        for (denied, finding) in all {
+            let sentence = finding.sentence();
+            if denied {
+                self.denied.push(sentence);
+            } else {
+                self.warnings.push(format!("{sentence} [{}]", finding.code));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

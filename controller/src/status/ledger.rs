@@ -1,0 +1,181 @@
+//! Since when each class of proxies has had which generation of an object. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use mesh_core::diag::{self, Diagnostic};
+use mesh_core::model::{ListenerProtocol, ResourceSet};
+use mesh_core::object::ObjectRef;
+use mesh_core::wire::Kind;
+
+use super::writer::KINDS;
+use super::{Finding, Progress, RefusedBy};
+use crate::kube::{ClassState, Survey};
+use crate::push::ProxyStatus;
+
+#[derive(Default)]
+pub struct Ledger {
+    /// By number of the class.
+    classes: HashMap<u64, Held>,
+}
+
+struct Held {
+    state: Arc<ClassState>,
+    objects: BTreeMap<ObjectRef, Since>,
+}
+
+/// A `metadata.generation`, and the first publication that is known to hold it.
+#[derive(Clone, Copy)]
+struct Since {
+    generation: i64,
+    publication: u64,
+}
+
+impl Ledger {
+    /// Takes in what the classes are to have now. What happened between two calls counts as of the later: an object is never
+    /// taken to be there too early.
+    pub fn update(&mut self, survey: &Survey) {
+        self.classes.retain(|number, _| survey.classes.iter().any(|state| state.class == *number));
+        for state in &survey.classes {
+            match self.classes.get_mut(&state.class) {
+                Some(held) if Arc::ptr_eq(&held.state, state) => {}
+                Some(held) => *held = Held::of(state, Some(held)),
+                None => drop(self.classes.insert(state.class, Held::of(state, None))),
+            }
+        }
+    }
+
+    /// How far each object is.
+    #[must_use]
+    pub fn count(&self, survey: &Survey, proxies: &[ProxyStatus]) -> Vec<Progress> {
+        let mut findings = findings(survey);
+        let refusals = self.refusals(proxies);
+        let objects = survey.observed.iter().filter(|(object, _)| KINDS.contains(&&*object.kind));
+        objects
+            .map(|(object, generation)| {
+                let mut progress = Progress {
+                    object: object.clone(),
+                    generation: *generation,
+                    stale: survey.stale.contains(object),
+                    proxies: 0,
+                    programmed: 0,
+                    refused: Vec::new(),
+                    findings: findings.remove(object).unwrap_or_default(),
+                };
+                for proxy in proxies {
+                    let held = self.classes.get(&proxy.class);
+                    if let Some(since) = held.and_then(|held| held.objects.get(object)) {
+                        count(&mut progress, proxy, *since, refusals.get(&(proxy.name.as_str(), object)));
+                    }
+                }
+                progress.refused.sort();
+                progress
+            })
+            .collect()
+    }
+
+    /// The last refusal of each proxy and object: of which publication, and why.
+    fn refusals<'a>(&'a self, proxies: &'a [ProxyStatus]) -> HashMap<(&'a str, &'a ObjectRef), (u64, String)> {
+        let mut refusals = HashMap::new();
+        for proxy in proxies.iter().filter(|proxy| !proxy.refusals.is_empty()) {
+            let Some(held) = self.classes.get(&proxy.class) else { continue };
+            for refusal in &proxy.refusals {
+                each_resource(&held.state.set, |name, origins| {
+                    let Some(why) = why(&refusal.message, name) else { return };
+                    for origin in origins {
+                        refusals.insert((proxy.name.as_str(), *origin), (refusal.generation, why.to_owned()));
+                    }
+                });
+            }
+        }
+        refusals
+    }
+}
+
+fn count(progress: &mut Progress, proxy: &ProxyStatus, since: Since, refusal: Option<&(u64, String)>) {
+    progress.proxies += 1;
+    let refusal = refusal.filter(|(publication, _)| *publication >= since.publication);
+    if let Some((_, message)) = refusal {
+        progress.refused.push(RefusedBy { proxy: proxy.name.clone(), message: message.clone() });
+        return;
+    }
+    let mut kinds = proxy.kinds.values().filter(|status| status.subscribed);
+    let told = proxy.kinds.get(&Kind::Config).is_some_and(|status| status.subscribed);
+    let current = since.generation == progress.generation;
+    if current && !progress.stale && told && kinds.all(|status| status.acknowledged >= since.publication) {
+        progress.programmed += 1;
+    }
+}
+
+impl Held {
+    fn of(state: &Arc<ClassState>, before: Option<&Held>) -> Held {
+        let mut objects = BTreeMap::new();
+        let mut note = |object: &ObjectRef| {
+            let Some(generation) = state.observed.get(object).copied() else { return };
+            if objects.contains_key(object) {
+                return;
+            }
+            let had = before.and_then(|held| held.objects.get(object)).filter(|since| since.generation == generation);
+            let since = had.copied().unwrap_or(Since { generation, publication: state.generation });
+            objects.insert(object.clone(), since);
+        };
+        each_resource(&state.set, |_, origins| origins.iter().for_each(|origin| note(origin)));
+        Held { state: state.clone(), objects }
+    }
+}
+
+/// Every resource of a set: its name on the wire, and the objects that it comes from.
+fn each_resource<'s>(set: &'s ResourceSet, mut each: impl FnMut(&dyn Fn() -> String, &[&'s ObjectRef])) {
+    for (key, listener) in &set.listeners {
+        let mut origins = vec![&listener.origin];
+        if let ListenerProtocol::Tls { servers } = &listener.protocol {
+            origins.extend(servers.iter().map(|server| &server.origin));
+        }
+        each(&|| format!("listener/{key}"), &origins);
+    }
+    for (key, routes) in &set.routes {
+        each(&|| format!("routes/{key}"), &[&routes.origin]);
+        for host in &routes.virtual_hosts {
+            let mut origins = vec![&host.origin];
+            origins.extend(host.rules.iter().map(|rule| &rule.source.object));
+            origins.dedup();
+            each(&|| format!("host/{key}/{}", host.host), &origins);
+        }
+    }
+    for (key, destination) in &set.destinations {
+        let origins: Vec<&ObjectRef> = std::iter::once(&destination.origin).chain(&destination.rule).collect();
+        each(&|| format!("destination/{key}"), &origins);
+    }
+    for (key, endpoints) in &set.endpoints {
+        each(&|| key.to_string(), &[&endpoints.origin]);
+    }
+}
+
+/// What a refusal (`name: why; name: why`) says of a resource.
+fn why<'m>(message: &'m str, name: &dyn Fn() -> String) -> Option<&'m str> {
+    let start = format!("{}: ", name());
+    let mut parts = message.split("; ").skip_while(|part| !part.starts_with(&start));
+    parts.next().and_then(|part| part.strip_prefix(start.as_str()))
+}
+
+/// By object, errors first.
+fn findings(survey: &Survey) -> BTreeMap<ObjectRef, Vec<Finding>> {
+    let of_classes = survey.classes.iter().flat_map(|state| state.diagnostics.iter());
+    let all: BTreeSet<&Diagnostic> = survey.found.iter().chain(of_classes).collect();
+    let mut by_object: BTreeMap<ObjectRef, Vec<Finding>> = BTreeMap::new();
+    for diagnostic in all {
+        // That a Gateway is for other proxies than these is nothing to tell.
+        let Some(object) = diagnostic.object.as_ref().filter(|_| diagnostic.code != diag::GATEWAY_NOT_SELECTED.id) else {
+            continue;
+        };
+        by_object.entry(object.clone()).or_default().push(diagnostic.into());
+    }
+    for findings in by_object.values_mut() {
+        findings.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    }
+    by_object
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! What one replica knows of its own proxies; what `/debug/programmed` shows, and the leader adds up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::diag::{Diagnostic, Severity};
+use mesh_core::object::ObjectRef;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::Ledger;
+use crate::kube::KeeperHandle;
+use crate::push::Proxies;
+
+/// Changes that come together are counted together.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub replica: String,
+    /// Grows with every change of what follows; its start is different in every run of the replica.
+    pub version: u64,
+    /// By name.
+    pub objects: Vec<Progress>,
+}
+
+/// How far an object is at one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub object: ObjectRef,
+    /// The `metadata.generation` that all of this is about.
+    pub generation: i64,
+    /// This generation is not in force: nothing of the object is, or an older one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stale: bool,
+    /// Connected proxies that the object concerns.
+    pub proxies: usize,
+    /// Those of them that have it.
+    pub programmed: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedBy>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// A proxy that does not take the object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RefusedBy {
+    pub proxy: String,
+    pub message: String,
+}
+
+/// A [`Diagnostic`] about one object, as it travels between replicas. Errors come first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub code: String,
+    pub field: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl From<&Diagnostic> for Finding {
+    fn from(diagnostic: &Diagnostic) -> Finding {
+        Finding {
+            severity: diagnostic.severity,
+            code: diagnostic.code.to_owned(),
+            field: diagnostic.field.clone(),
+            message: diagnostic.message.clone(),
+            help: diagnostic.help.clone(),
+        }
+    }
+}
+
+impl Finding {
+    /// `field: what; help`
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut text = String::new();
+        if !self.field.is_empty() {
+            text.push_str(&self.field);
+            text.push_str(": ");
+        }
+        text.push_str(&self.message);
+        if let Some(help) = &self.help {
+            text.push_str("; ");
+            text.push_str(help);
+        }
+        text
+    }
+
+    /// Order in which findings are told.
+    pub(crate) fn rank(&self) -> (std::cmp::Reverse<Severity>, &str, &str, &str) {
+        (std::cmp::Reverse(self.severity), &self.field, &self.code, &self.message)
+    }
+}
+
+/// Keeps the tally of this replica, as long as anybody looks.
+pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> watch::Receiver<Arc<Tally>> {
+    let start = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(1);
+    let first = Tally { replica: replica.clone(), version: start, objects: Vec::new() };
+    let (send, receive) = watch::channel(Arc::new(first));
+    tokio::spawn(async move {
+        let (mut ledger, mut version) = (Ledger::default(), start);
+        let (mut generation, mut changes) = (keeper.generation(), proxies.changes());
+        loop {
+            generation.borrow_and_update();
+            changes.borrow_and_update();
+            let Some(survey) = keeper.survey().await else { return };
+            ledger.update(&survey);
+            let objects = ledger.count(&survey, &proxies.all());
+            if objects != send.borrow().objects {
+                version += 1;
+                send.send_replace(Arc::new(Tally { replica: replica.clone(), version, objects }));
+            }
+            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                changed = generation.changed() => if changed.is_err() { return },
+                changed = changes.changed() => if changed.is_err() { return },
+                () = send.closed() => return,
+            }
+        }
+    });
+    receive
+}

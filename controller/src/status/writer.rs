@@ -1,0 +1,417 @@
+//! Writes statuses while this replica leads: what is different, no faster than the API server should have to bear it, and
+//! never against another writer for long.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::watcher::{self, Event, watcher};
+use mesh_core::object::ObjectRef;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::write::{Outcome, Write, resource, tell};
+use super::{Desired, Known, Ours, Peers, Tally, desired, merge};
+use crate::kube::{KINDS as WATCHED, Leadership, Watched};
+
+/// Kinds whose status is written.
+pub const KINDS: &[&str] = &["Gateway", "VirtualService", "DestinationRule", "ServiceEntry"];
+
+const TICK: Duration = Duration::from_millis(100);
+/// Between a change and its write: mostly the proxies have answered by then, and one write says all.
+const SETTLE: Duration = Duration::from_millis(300);
+/// What gets worse without anybody having changed the object, or is only another number of proxies, is written after this:
+/// proxies that restart or find another replica are no news.
+const HOLD: Duration = Duration::from_secs(10);
+/// How often other replicas are asked.
+const ASK: Duration = Duration::from_secs(1);
+/// Writes per second, and at a time.
+const RATE: u32 = 50;
+const AT_A_TIME: usize = 16;
+/// Pause after a write that another writer undid: doubled each time, up to the second value.
+const CONTEST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// Pause after a write that failed.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What it needs.
+pub struct Writer {
+    pub client: Client,
+    pub leadership: Leadership,
+    /// Of this replica.
+    pub tally: watch::Receiver<Arc<Tally>>,
+    pub namespace: String,
+    pub service: String,
+    pub replica: String,
+}
+
+impl Writer {
+    /// Until the process ends.
+    pub async fn run(mut self) {
+        loop {
+            if self.leadership.wait_for(|leads| *leads).await.is_err() {
+                return;
+            }
+            let mut leadership = self.leadership.clone();
+            tokio::select! {
+                () = self.lead() => {}
+                _ = leadership.wait_for(|leads| !*leads) => {}
+            }
+        }
+    }
+
+    async fn lead(&self) {
+        let (seen, mut sightings) = mpsc::channel(256);
+        // They end when the receiver is gone.
+        let mut watches = JoinSet::new();
+        for kind in WATCHED.iter().filter(|kind| KINDS.contains(&kind.kind)) {
+            watches.spawn(look(self.client.clone(), *kind, seen.clone()));
+        }
+        let (send, mut others) = watch::channel(None);
+        let mut peers = Peers::new(self.client.clone(), &self.namespace, &self.service, &self.replica);
+        watches.spawn(async move {
+            loop {
+                let tallies = peers.ask().await;
+                send.send_if_modified(|last| {
+                    let changed = last.as_ref() != Some(&tallies);
+                    *last = Some(tallies);
+                    changed
+                });
+                tokio::time::sleep(ASK).await;
+            }
+        });
+        let reporter =
+            Reporter { controller: "meshgate-controller".to_owned(), instance: Some(self.replica.clone()) };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        let mut desk = Desk::default();
+        let mut writes = JoinSet::new();
+        let mut tally = self.tally.clone();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changed = true;
+        loop {
+            tokio::select! {
+                Some(sighting) = sightings.recv() => {
+                    desk.see(sighting, Instant::now());
+                    changed = true;
+                }
+                Ok(()) = tally.changed() => changed = true,
+                Ok(()) = others.changed() => changed = true,
+                Some(done) = writes.join_next() => {
+                    if let Ok((write, outcome)) = done {
+                        desk.done(&write, outcome, Instant::now());
+                        changed = true;
+                    }
+                }
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    // Without the others' word nothing is known to be programmed.
+                    let Some(others) = others.borrow().clone() else { continue };
+                    if std::mem::take(&mut changed) {
+                        let own = tally.borrow().clone();
+                        desk.compare(std::iter::once(&*own).chain(others.iter().map(|tally| &**tally)), now);
+                    }
+                    for (write, trouble, uid) in desk.due(now, AT_A_TIME.saturating_sub(writes.len())) {
+                        let (client, recorder) = (self.client.clone(), recorder.clone());
+                        writes.spawn(async move {
+                            let outcome = write.run(&client).await;
+                            if let (Outcome::Written { .. }, Some(trouble)) = (&outcome, trouble) {
+                                tell(&recorder, &write, &uid, trouble).await;
+                            }
+                            (write, outcome)
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Something that a watch saw.
+pub(super) enum Sighting {
+    There { kind: Watched, object: ObjectRef, seen: Seen },
+    Gone(ObjectRef),
+    /// All of a kind that is there was seen since its list began: the rest is gone.
+    Listed { kind: Watched, versions: Vec<ObjectRef> },
+}
+
+pub(super) struct Seen {
+    pub uid: String,
+    pub resource_version: String,
+    pub generation: i64,
+    pub known: Known,
+}
+
+async fn look(client: Client, kind: Watched, send: mpsc::Sender<Sighting>) {
+    let api: Api<DynamicObject> = Api::all_with(client, &resource(&kind));
+    let events = watcher(api, watcher::Config::default());
+    futures::pin_mut!(events);
+    let mut listing = Vec::new();
+    while let Some(event) = events.next().await {
+        let sighting = match event {
+            Ok(Event::Init) => {
+                listing.clear();
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                let there = there(kind, object);
+                if let Sighting::There { object, .. } = &there {
+                    listing.push(object.clone());
+                }
+                there
+            }
+            Ok(Event::InitDone) => Sighting::Listed { kind, versions: std::mem::take(&mut listing) },
+            Ok(Event::Apply(object)) => there(kind, object),
+            Ok(Event::Delete(object)) => Sighting::Gone(reference(&kind, &object)),
+            Err(error) => {
+                tracing::debug!(kind = kind.plural, %error, "watch of statuses");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        if send.send(sighting).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn reference(kind: &Watched, object: &DynamicObject) -> ObjectRef {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    ObjectRef::new(kind.kind, &text(&object.metadata.namespace), &text(&object.metadata.name))
+}
+
+fn there(kind: Watched, object: DynamicObject) -> Sighting {
+    let name = reference(&kind, &object);
+    let seen = Seen {
+        uid: object.metadata.uid.unwrap_or_default(),
+        resource_version: object.metadata.resource_version.unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        known: Known::read(object.data.get("status").unwrap_or(&Value::Null)),
+    };
+    Sighting::There { kind, object: name, seen }
+}
+
+/// All objects, and what is to be written. Does nothing itself, so that it can be tested.
+#[derive(Default)]
+pub(super) struct Desk {
+    objects: HashMap<ObjectRef, Record>,
+    /// Kinds whose lists merge by key.
+    keyed: HashMap<&'static str, bool>,
+    budget: Budget,
+}
+
+struct Record {
+    kind: Watched,
+    seen: Seen,
+    /// What is to be said, and since when that is so.
+    wanted: Option<(Desired, Instant)>,
+    /// What was written last, and what the API server made of it.
+    written: Option<(Desired, Ours)>,
+    under_way: bool,
+    not_before: Option<Instant>,
+    /// How often others undid what was written.
+    contested: u32,
+    contested_at: Option<Instant>,
+}
+
+/// Tokens for writes.
+struct Budget {
+    tokens: f64,
+    counted: Option<Instant>,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { tokens: f64::from(RATE), counted: None }
+    }
+}
+
+impl Budget {
+    fn refill(&mut self, now: Instant) {
+        let passed = self.counted.map_or(0.0, |counted| (now - counted).as_secs_f64());
+        self.counted = Some(now);
+        self.tokens = (self.tokens + passed * f64::from(RATE)).min(f64::from(RATE));
+    }
+
+    fn take(&mut self) -> bool {
+        let there = self.tokens >= 1.0;
+        if there {
+            self.tokens -= 1.0;
+        }
+        there
+    }
+}
+
+impl Desk {
+    pub fn see(&mut self, sighting: Sighting, now: Instant) {
+        match sighting {
+            Sighting::There { kind, object, seen } => match self.objects.get_mut(&object) {
+                Some(record) if record.seen.uid == seen.uid => record.see(seen, &object, now),
+                _ => drop(self.objects.insert(object, Record::new(kind, seen))),
+            },
+            Sighting::Gone(object) => drop(self.objects.remove(&object)),
+            Sighting::Listed { kind, versions } => {
+                let there: std::collections::HashSet<ObjectRef> = versions.into_iter().collect();
+                self.objects.retain(|object, _| *object.kind != *kind.kind || there.contains(object));
+            }
+        }
+    }
+
+    /// What every status should say, and whether it does.
+    pub fn compare<'t>(&mut self, tallies: impl Iterator<Item = &'t Tally>, now: Instant) {
+        let merged = merge(tallies);
+        for (object, record) in &mut self.objects {
+            // Otherwise one of the two watches is behind.
+            let same = merged.get(object).filter(|merged| merged.generation == record.seen.generation);
+            let Some(merged) = same else { continue };
+            let desired = desired(merged);
+            if record.says(&desired) {
+                record.wanted = None;
+            } else {
+                let since = record.wanted.as_ref().map_or(now, |(_, since)| *since);
+                record.wanted = Some((desired, since));
+            }
+        }
+    }
+
+    /// Writes that are due, oldest first, with what to tell in an event.
+    pub fn due(&mut self, now: Instant, most: usize) -> Vec<(Write, Option<(String, String)>, String)> {
+        self.budget.refill(now);
+        let mut due: Vec<(Instant, &ObjectRef, &mut Record)> = Vec::new();
+        for (object, record) in &mut self.objects {
+            if let Some(at) = record.due_at().filter(|at| *at <= now) {
+                due.push((at, object, record));
+            }
+        }
+        due.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let mut writes = Vec::new();
+        for (_, object, record) in due.into_iter().take(most) {
+            let Some((desired, _)) = record.wanted.clone() else { continue };
+            if !self.budget.take() {
+                break;
+            }
+            let trouble = desired.trouble.clone().filter(|_| record.is_news(&desired));
+            record.under_way = true;
+            let write = Write {
+                kind: record.kind,
+                object: object.clone(),
+                resource_version: record.seen.resource_version.clone(),
+                known: record.seen.known.clone(),
+                desired,
+                whole: !self.keyed.get(record.kind.kind).copied().unwrap_or(false),
+                // Once: a status that was never ours, or one that somebody else took.
+                force: record.contested > 0,
+            };
+            writes.push((write, trouble, record.seen.uid.clone()));
+        }
+        writes
+    }
+
+    pub fn done(&mut self, write: &Write, outcome: Outcome, now: Instant) {
+        if let Outcome::Written { keyed, .. } = &outcome {
+            self.keyed.insert(write.kind.kind, *keyed);
+        }
+        let Some(record) = self.objects.get_mut(&write.object) else { return };
+        record.under_way = false;
+        match outcome {
+            Outcome::Written { stored, resource_version, .. } => {
+                record.written = Some((write.desired.clone(), stored.ours.clone()));
+                record.wanted = None;
+                // Its watch may have been faster, and have seen more.
+                if newer(&resource_version, &record.seen.resource_version) {
+                    record.seen.known = *stored;
+                    record.seen.resource_version = resource_version;
+                }
+            }
+            Outcome::Contested(message) => {
+                tracing::info!(object = %write.object, "status: {message}");
+                record.contest(now);
+            }
+            Outcome::Outdated => record.not_before = Some(now + TICK),
+            Outcome::Gone => record.not_before = Some(now + CONTEST.1),
+            Outcome::Failed(error) => {
+                tracing::warn!(object = %write.object, %error, "cannot write the status; trying again");
+                record.not_before = Some(now + AGAIN);
+            }
+        }
+    }
+}
+
+impl Record {
+    fn new(kind: Watched, seen: Seen) -> Record {
+        Record { kind, seen, wanted: None, written: None, under_way: false, not_before: None, contested: 0, contested_at: None }
+    }
+
+    fn see(&mut self, seen: Seen, object: &ObjectRef, now: Instant) {
+        if !newer(&seen.resource_version, &self.seen.resource_version) {
+            // What we wrote ourselves is known already.
+            return;
+        }
+        let ours = &seen.known.ours;
+        let undone =
+            self.written.as_ref().is_some_and(|(_, stored)| *stored == self.seen.known.ours && stored != ours);
+        if undone && !self.under_way {
+            tracing::info!(%object, "another writer changed our part of the status");
+            self.contest(now);
+        }
+        self.seen = seen;
+    }
+
+    fn contest(&mut self, now: Instant) {
+        if self.contested_at.is_some_and(|last| now - last > 2 * CONTEST.1) {
+            self.contested = 0;
+        }
+        self.contested_at = Some(now);
+        let pause = CONTEST.0.saturating_mul(2_u32.saturating_pow(self.contested)).min(CONTEST.1);
+        // The first time it is taken back at once.
+        self.not_before = Some(if self.contested == 0 { now } else { now + pause });
+        self.contested = self.contested.saturating_add(1);
+    }
+
+    /// A status that cannot be made to say it (a CRD that drops a field) is not written again and again.
+    fn says(&self, desired: &Desired) -> bool {
+        self.seen.known.says(desired)
+            || self.written.as_ref().is_some_and(|(written, stored)| {
+                written == desired && *stored == self.seen.known.ours
+            })
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        let (desired, since) = self.wanted.as_ref().filter(|_| !self.under_way)?;
+        let ours = &self.seen.known.ours;
+        let same_words = ours.accepted.as_ref().is_some_and(|(accepted, _)| *accepted == desired.accepted);
+        let was_programmed = ours.programmed.as_ref().is_some_and(|(programmed, _)| programmed.status);
+        let patient = ours.generation == Some(desired.generation)
+            && same_words
+            && was_programmed
+            && desired.programmed.reason != "Refused";
+        let due = *since + if patient { HOLD } else { SETTLE };
+        Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
+    }
+
+    /// Whether the trouble is not what the status told before.
+    fn is_news(&self, desired: &Desired) -> bool {
+        let ours = &self.seen.known.ours;
+        let accepted = ours.accepted.as_ref().is_some_and(|(accepted, _)| *accepted == desired.accepted);
+        let refused = desired.programmed.reason == "Refused"
+            && ours.programmed.as_ref().is_none_or(|(programmed, _)| programmed.reason != "Refused");
+        !accepted || refused
+    }
+}
+
+/// Of two resource versions; the API server allows to compare them as numbers.
+fn newer(version: &str, than: &str) -> bool {
+    match (version.parse::<u128>(), than.parse::<u128>()) {
+        (Ok(version), Ok(than)) => version > than,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
