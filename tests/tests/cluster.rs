@@ -74,7 +74,7 @@ impl Controller {
         let file = std::fs::File::create(&log).unwrap();
         let child = Command::new(binary().unwrap().with_file_name("meshgate-controller"))
             .args(["--discovery", &discovery.to_string(), "--admin", &admin.to_string(), "--replica", replica])
-            .args(["--namespace", SYSTEM])
+            .args(["--namespace", SYSTEM, "--webhook", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

@@ -27,7 +27,12 @@ fn only_our_webhooks_without_our_root_are_changed() {
         written.as_array().unwrap().iter().map(|operation| operation["path"].as_str().unwrap()).collect();
     assert_eq!(
         paths,
-        ["/webhooks/2/name", "/webhooks/2/clientConfig/caBundle", "/webhooks/3/name", "/webhooks/3/clientConfig/caBundle"]
+        [
+            "/webhooks/2/name",
+            "/webhooks/2/clientConfig/caBundle",
+            "/webhooks/3/name",
+            "/webhooks/3/clientConfig/caBundle"
+        ]
     );
     assert_eq!(written[1]["value"], "cm9vdA==");
 }

@@ -117,7 +117,8 @@ fn named(object: &mut Value, namespace: &str) -> String {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return String::new() };
     metadata.entry("namespace").or_insert_with(|| namespace.into());
     let given = |field: &str| metadata.get(field).and_then(Value::as_str).filter(|name| !name.is_empty());
-    let name = given("name").map_or_else(|| format!("{}xxxxx", given("generateName").unwrap_or_default()), str::to_owned);
+    let name =
+        given("name").map_or_else(|| format!("{}xxxxx", given("generateName").unwrap_or_default()), str::to_owned);
     metadata.insert("name".to_owned(), name.as_str().into());
     name
 }

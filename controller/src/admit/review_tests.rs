@@ -11,7 +11,8 @@ fn request(change: impl Fn(&mut Value)) -> Request {
         "dryRun": false,
     });
     change(&mut request);
-    let review: Review = serde_json::from_value(json!({ "apiVersion": "admission.k8s.io/v1", "request": request })).unwrap();
+    let review: Review =
+        serde_json::from_value(json!({ "apiVersion": "admission.k8s.io/v1", "request": request })).unwrap();
     review.request
 }
 
@@ -23,7 +24,8 @@ fn only_what_changes_an_object_is_judged() {
     assert!(!request(|request| request["subResource"] = "status".into()).is_judged());
     assert!(!request(|request| request["kind"]["group"] = "".into()).is_judged());
     assert!(!request(|request| request["oldObject"]["spec"] = request["object"]["spec"].clone()).is_judged());
-    let ending = |request: &mut Value| request["object"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let ending =
+        |request: &mut Value| request["object"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     assert!(!request(ending).is_judged());
 }
 

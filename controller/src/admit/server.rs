@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::Judge;
-use super::review::{Review, answer};
 use super::Verdict;
+use super::review::{Review, answer};
 
 /// Largest review: an object, the one before, and what surrounds them.
 const LONGEST: usize = 8 << 20;

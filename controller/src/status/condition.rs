@@ -107,8 +107,7 @@ impl Merged {
 /// What the status should say.
 #[must_use]
 pub fn desired(merged: &Merged) -> Desired {
-    let errors: Vec<&Finding> =
-        merged.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    let errors: Vec<&Finding> = merged.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     let told = errors.first().map(|first| clip(&first.sentence(), errors.len()));
     let accepted = match (&told, merged.stale) {
         (Some(told), true) => condition(false, "Invalid", told),

@@ -62,10 +62,7 @@ fn reasons() {
     let refused = RefusedBy { proxy: "gw-1.edge".to_owned(), message: "this version does not know `x`".to_owned() };
     let refused = said(&Progress { refused: vec![refused], ..progress(1, 2, 1) });
     assert_eq!(refused.programmed.reason, "Refused");
-    assert_eq!(
-        refused.programmed.message,
-        "1/2 proxies; gw-1.edge refuses it: this version does not know `x`"
-    );
+    assert_eq!(refused.programmed.message, "1/2 proxies; gw-1.edge refuses it: this version does not know `x`");
     assert_eq!(refused.trouble.unwrap().0, "Refused");
 }
 

@@ -165,7 +165,8 @@ fn findings(survey: &Survey) -> BTreeMap<ObjectRef, Vec<Finding>> {
     let mut by_object: BTreeMap<ObjectRef, Vec<Finding>> = BTreeMap::new();
     for diagnostic in all {
         // That a Gateway is for other proxies than these is nothing to tell.
-        let Some(object) = diagnostic.object.as_ref().filter(|_| diagnostic.code != diag::GATEWAY_NOT_SELECTED.id) else {
+        let Some(object) = diagnostic.object.as_ref().filter(|_| diagnostic.code != diag::GATEWAY_NOT_SELECTED.id)
+        else {
             continue;
         };
         by_object.entry(object.clone()).or_default().push(diagnostic.into());

@@ -62,7 +62,7 @@ fn survey(publication: u64, generations: &[(&ObjectRef, i64)]) -> Survey {
 }
 
 fn proxy(pod: &str, acknowledged: u64) -> ProxyStatus {
-    let status = |subscribed| KindStatus { subscribed, sent: acknowledged, acknowledged, refused: None };
+    let status = |subscribed| KindStatus { subscribed, sent: acknowledged, acknowledged, refused: None, since: None };
     ProxyStatus {
         name: format!("{pod}.edge"),
         namespace: "edge".to_owned(),

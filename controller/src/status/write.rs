@@ -17,7 +17,11 @@ const MANAGER: &str = "meshgate-status";
 /// How a write went.
 pub(super) enum Outcome {
     /// What the API server made of it, and whether lists merge by key there.
-    Written { stored: Box<Known>, resource_version: String, keyed: bool },
+    Written {
+        stored: Box<Known>,
+        resource_version: String,
+        keyed: bool,
+    },
     /// Another writer has one of our fields.
     Contested(String),
     /// The object is not what it was; its watch will say so.

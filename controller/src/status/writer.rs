@@ -85,8 +85,7 @@ impl Writer {
                 tokio::time::sleep(ASK).await;
             }
         });
-        let reporter =
-            Reporter { controller: "meshgate-controller".to_owned(), instance: Some(self.replica.clone()) };
+        let reporter = Reporter { controller: "meshgate-controller".to_owned(), instance: Some(self.replica.clone()) };
         let recorder = Recorder::new(self.client.clone(), reporter);
         let mut desk = Desk::default();
         let mut writes = JoinSet::new();
@@ -134,10 +133,17 @@ impl Writer {
 
 /// Something that a watch saw.
 pub(super) enum Sighting {
-    There { kind: Watched, object: ObjectRef, seen: Seen },
+    There {
+        kind: Watched,
+        object: ObjectRef,
+        seen: Seen,
+    },
     Gone(ObjectRef),
     /// All of a kind that is there was seen since its list began: the rest is gone.
-    Listed { kind: Watched, versions: Vec<ObjectRef> },
+    Listed {
+        kind: Watched,
+        versions: Vec<ObjectRef>,
+    },
 }
 
 pub(super) struct Seen {
@@ -344,7 +350,16 @@ impl Desk {
 
 impl Record {
     fn new(kind: Watched, seen: Seen) -> Record {
-        Record { kind, seen, wanted: None, written: None, under_way: false, not_before: None, contested: 0, contested_at: None }
+        Record {
+            kind,
+            seen,
+            wanted: None,
+            written: None,
+            under_way: false,
+            not_before: None,
+            contested: 0,
+            contested_at: None,
+        }
     }
 
     fn see(&mut self, seen: Seen, object: &ObjectRef, now: Instant) {
@@ -353,8 +368,7 @@ impl Record {
             return;
         }
         let ours = &seen.known.ours;
-        let undone =
-            self.written.as_ref().is_some_and(|(_, stored)| *stored == self.seen.known.ours && stored != ours);
+        let undone = self.written.as_ref().is_some_and(|(_, stored)| *stored == self.seen.known.ours && stored != ours);
         if undone && !self.under_way {
             tracing::info!(%object, "another writer changed our part of the status");
             self.contest(now);
@@ -376,9 +390,10 @@ impl Record {
     /// A status that cannot be made to say it (a CRD that drops a field) is not written again and again.
     fn says(&self, desired: &Desired) -> bool {
         self.seen.known.says(desired)
-            || self.written.as_ref().is_some_and(|(written, stored)| {
-                written == desired && *stored == self.seen.known.ours
-            })
+            || self
+                .written
+                .as_ref()
+                .is_some_and(|(written, stored)| written == desired && *stored == self.seen.known.ours)
     }
 
     fn due_at(&self) -> Option<Instant> {
