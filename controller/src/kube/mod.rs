@@ -11,7 +11,6 @@ mod watch;
 pub use keeper::{ClassState, Command, Keeper, KeeperHandle, Survey, UnknownPod, View};
 pub use leader::{Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
-pub use list::{Listed, list};
 pub(crate) use objects::read_value;
 pub use roots::publish_roots;
 pub use watch::{Feed, KINDS, Watched, watch};
