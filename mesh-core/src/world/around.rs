@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::index::gateway_name;
+use super::index::{Kinds, gateway_name};
 use super::{Entry, Shelf, World, hostname};
 use crate::api::{ApiObject, Destination, ServiceEntry, Spec, VirtualService};
 
@@ -35,7 +35,7 @@ impl World {
             host.starts_with('*') || named.hosts.contains(&hostname::expand(host, &entry.meta.namespace))
         });
         objects.virtual_services = chosen(&all.virtual_services, |entry| named.virtual_service(entry));
-        part.apply(vec![object]);
+        part.put(vec![object], Kinds::all());
         part
     }
 }
