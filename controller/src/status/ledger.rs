@@ -111,12 +111,20 @@ impl Held {
     fn of(state: &Arc<ClassState>, before: Option<&Held>) -> Held {
         let mut objects = BTreeMap::new();
         let mut note = |object: &ObjectRef| {
-            let Some(generation) = state.observed.get(object).copied() else { return };
             if objects.contains_key(object) {
                 return;
             }
-            let had = before.and_then(|held| held.objects.get(object)).filter(|since| since.generation == generation);
-            let since = had.copied().unwrap_or(Since { generation, publication: state.generation });
+            let had = before.and_then(|held| held.objects.get(object)).copied();
+            let since = match state.observed.get(object).copied() {
+                Some(generation) => had
+                    .filter(|since| since.generation == generation)
+                    .unwrap_or(Since { generation, publication: state.generation }),
+                // Its new version waits for what it names: the one before is in force.
+                None => match had {
+                    Some(had) => had,
+                    None => return,
+                },
+            };
             objects.insert(object.clone(), since);
         };
         each_resource(&state.set, |_, origins| origins.iter().for_each(|origin| note(origin)));

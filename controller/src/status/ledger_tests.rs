@@ -161,3 +161,21 @@ fn what_is_not_in_force_is_not_programmed() {
     let count = ledger.count(&survey, &[proxy("x", 9)]);
     assert_eq!((counts(&count, &a), of(&count, &a).stale), ((0, 1), true));
 }
+
+#[test]
+fn a_version_that_waits_is_not_programmed_yet() {
+    let a = name("VirtualService", "a");
+    let mut ledger = Ledger::default();
+    ledger.update(&survey(5, &[]));
+    let mut waiting = survey(6, &[(&a, 2)]);
+    let mut in_force = BTreeMap::clone(&waiting.observed);
+    in_force.remove(&a);
+    let state = ClassState { observed: Arc::new(in_force), ..ClassState::clone(&waiting.classes[0]) };
+    waiting.classes = vec![Arc::new(state)];
+    ledger.update(&waiting);
+    let count = ledger.count(&waiting, &[proxy("x", 6)]);
+    assert_eq!((counts(&count, &a), of(&count, &a).generation), ((0, 1), 2));
+    let there = survey(7, &[(&a, 2)]);
+    ledger.update(&there);
+    assert_eq!(counts(&ledger.count(&there, &[proxy("x", 7)]), &a), (1, 1));
+}
