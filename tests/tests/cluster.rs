@@ -11,6 +11,8 @@ use e2e::client;
 use e2e::ports;
 use e2e::process::{Meshgate, binary, repository};
 
+#[path = "cluster/status.rs"]
+mod status;
 #[path = "cluster/trouble.rs"]
 mod trouble;
 
@@ -68,13 +70,23 @@ struct Controller {
 impl Controller {
     fn start(folder: &Path, replica: &str, discovery: Option<SocketAddr>) -> Controller {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Controller::start_with_webhook(folder, replica, discovery, SocketAddr::new(ip, 0))
+    }
+
+    fn start_with_webhook(
+        folder: &Path,
+        replica: &str,
+        discovery: Option<SocketAddr>,
+        webhook: SocketAddr,
+    ) -> Controller {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let free = || SocketAddr::new(ip, ports::free_port(ip).unwrap());
         let (discovery, admin) = (discovery.unwrap_or_else(free), free());
         let log = folder.join(format!("{replica}.log"));
         let file = std::fs::File::create(&log).unwrap();
         let child = Command::new(binary().unwrap().with_file_name("meshgate-controller"))
             .args(["--discovery", &discovery.to_string(), "--admin", &admin.to_string(), "--replica", replica])
-            .args(["--namespace", SYSTEM, "--webhook", "127.0.0.1:0"])
+            .args(["--namespace", SYSTEM, "--webhook", &webhook.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

@@ -1,6 +1,7 @@
 //! What is wrong or doubtful with one object, in the world as it is.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mesh_core::diag::{self, Diagnostic, Severity};
 use mesh_core::model::{ProxyInfo, Role};
@@ -14,6 +15,9 @@ use crate::status::Finding;
 
 /// Errors that translation finds and that are the object's own: no other object can put them right.
 const OWN: &[diag::Code] = &[diag::REGEX_INVALID, diag::RULE_INCOMPLETE];
+
+/// How long a look at the world may take.
+const PATIENCE: Duration = Duration::from_millis(30);
 
 /// What the webhook answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,10 +64,15 @@ impl Judge {
             return None;
         }
         let last = self.surroundings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(last) = last.filter(|last| last.generation == generation) {
-            return Some(last);
+        if let Some(last) = last.as_ref().filter(|last| last.generation == generation) {
+            return Some(last.clone());
         }
-        let view = self.keeper.look().await?;
+        // While the keeper is busy the world of a moment ago must do: whoever applies something waits for the answer.
+        let view = match (tokio::time::timeout(PATIENCE, self.keeper.look()).await, last) {
+            (Ok(view), _) => view?,
+            (Err(_), Some(last)) => return Some(last),
+            (Err(_), None) => self.keeper.look().await?,
+        };
         let mut proxies: Vec<ProxyInfo> = view.classes.into_iter().map(|(proxy, _)| proxy).collect();
         if proxies.is_empty() {
             proxies.push(expected(&self.namespace));

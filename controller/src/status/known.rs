@@ -65,7 +65,7 @@ impl Known {
         let same = |known: &Option<(Condition, String)>, desired: &Condition| {
             known.as_ref().is_some_and(|(known, _)| known == desired)
         };
-        let messages = desired.messages.iter().map(|message| triple(message));
+        let messages = desired.messages.iter().map(triple);
         self.ours.generation == Some(desired.generation)
             && same(&self.ours.accepted, &desired.accepted)
             && same(&self.ours.programmed, &desired.programmed)

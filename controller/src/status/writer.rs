@@ -115,7 +115,7 @@ impl Writer {
                         let own = tally.borrow().clone();
                         desk.compare(std::iter::once(&*own).chain(others.iter().map(|tally| &**tally)), now);
                     }
-                    for (write, trouble, uid) in desk.due(now, AT_A_TIME.saturating_sub(writes.len())) {
+                    for Errand { write, trouble, uid } in desk.due(now, AT_A_TIME.saturating_sub(writes.len())) {
                         let (client, recorder) = (self.client.clone(), recorder.clone());
                         writes.spawn(async move {
                             let outcome = write.run(&client).await;
@@ -136,7 +136,7 @@ pub(super) enum Sighting {
     There {
         kind: Watched,
         object: ObjectRef,
-        seen: Seen,
+        seen: Box<Seen>,
     },
     Gone(ObjectRef),
     /// All of a kind that is there was seen since its list began: the rest is gone.
@@ -199,7 +199,7 @@ fn there(kind: Watched, object: DynamicObject) -> Sighting {
         generation: object.metadata.generation.unwrap_or_default(),
         known: Known::read(object.data.get("status").unwrap_or(&Value::Null)),
     };
-    Sighting::There { kind, object: name, seen }
+    Sighting::There { kind, object: name, seen: Box::new(seen) }
 }
 
 /// All objects, and what is to be written. Does nothing itself, so that it can be tested.
@@ -213,7 +213,7 @@ pub(super) struct Desk {
 
 struct Record {
     kind: Watched,
-    seen: Seen,
+    seen: Box<Seen>,
     /// What is to be said, and since when that is so.
     wanted: Option<(Desired, Instant)>,
     /// What was written last, and what the API server made of it.
@@ -253,6 +253,13 @@ impl Budget {
     }
 }
 
+/// A write, and what to tell in an event of the object that has this uid.
+pub(super) struct Errand {
+    pub write: Write,
+    pub trouble: Option<(String, String)>,
+    pub uid: String,
+}
+
 impl Desk {
     pub fn see(&mut self, sighting: Sighting, now: Instant) {
         match sighting {
@@ -285,8 +292,8 @@ impl Desk {
         }
     }
 
-    /// Writes that are due, oldest first, with what to tell in an event.
-    pub fn due(&mut self, now: Instant, most: usize) -> Vec<(Write, Option<(String, String)>, String)> {
+    /// Writes that are due, oldest first.
+    pub fn due(&mut self, now: Instant, most: usize) -> Vec<Errand> {
         self.budget.refill(now);
         let mut due: Vec<(Instant, &ObjectRef, &mut Record)> = Vec::new();
         for (object, record) in &mut self.objects {
@@ -313,7 +320,7 @@ impl Desk {
                 // Once: a status that was never ours, or one that somebody else took.
                 force: record.contested > 0,
             };
-            writes.push((write, trouble, record.seen.uid.clone()));
+            writes.push(Errand { write, trouble, uid: record.seen.uid.clone() });
         }
         writes
     }
@@ -349,7 +356,7 @@ impl Desk {
 }
 
 impl Record {
-    fn new(kind: Watched, seen: Seen) -> Record {
+    fn new(kind: Watched, seen: Box<Seen>) -> Record {
         Record {
             kind,
             seen,
@@ -362,7 +369,7 @@ impl Record {
         }
     }
 
-    fn see(&mut self, seen: Seen, object: &ObjectRef, now: Instant) {
+    fn see(&mut self, seen: Box<Seen>, object: &ObjectRef, now: Instant) {
         if !newer(&seen.resource_version, &self.seen.resource_version) {
             // What we wrote ourselves is known already.
             return;

@@ -13,7 +13,7 @@ fn object(name: &str) -> ObjectRef {
 
 fn there(name: &str, version: u64, generation: i64, known: Known) -> Sighting {
     let seen = Seen { uid: "u".to_owned(), resource_version: version.to_string(), generation, known };
-    Sighting::There { kind: kind(), object: object(name), seen }
+    Sighting::There { kind: kind(), object: object(name), seen: Box::new(seen) }
 }
 
 fn tally(names: &[&str], generation: i64, proxies: usize, programmed: usize) -> Tally {
@@ -30,7 +30,7 @@ fn tally(names: &[&str], generation: i64, proxies: usize, programmed: usize) -> 
 }
 
 fn due(desk: &mut Desk, now: Instant) -> Vec<Write> {
-    desk.due(now, 1000).into_iter().map(|(write, ..)| write).collect()
+    desk.due(now, 1000).into_iter().map(|errand| errand.write).collect()
 }
 
 /// What the API server would make of a write.

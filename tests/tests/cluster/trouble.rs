@@ -35,7 +35,7 @@ fn start_with(folder: &Path, replica: &str, discovery: Option<SocketAddr>, kubec
     let log = folder.join(format!("{replica}.log"));
     let child = Command::new(binary().unwrap().with_file_name("meshgate-controller"))
         .args(["--discovery", &discovery.to_string(), "--admin", &admin.to_string(), "--replica", replica])
-        .args(["--namespace", SYSTEM, "--kubeconfig"])
+        .args(["--namespace", SYSTEM, "--webhook", "127.0.0.1:0", "--kubeconfig"])
         .arg(kubeconfig)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
