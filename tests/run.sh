@@ -98,7 +98,7 @@ step_cluster() {
   tests/cluster/build.sh "$MESHGATE_CLUSTER_OUT" packages kube
   cargo build --locked -p gateway --bin meshgate -p controller --bin meshgate-controller
   local folder binary
-  binary=$(cargo test --locked -p e2e --test cluster --no-run --message-format=json 2>/dev/null |
+  binary=$(cargo test --locked -p e2e --test cluster --no-run --message-format=json |
     python3 -c 'import json,sys; print(*[m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["target"]["name"] == "cluster"])')
   folder=$(mktemp -d /tmp/mgc.XXXX)
   # shellcheck disable=SC2064

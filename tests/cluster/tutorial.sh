@@ -123,8 +123,9 @@ touch "$work/stop"; wait $load
 failed=$(grep -cv '^200$' "$work/codes" || true)
 echo "$(wc -l <"$work/codes") requests, $failed failed: $(sort "$work/codes" | uniq -c | tr -s ' \n' ' ')"
 [ "$failed" = 0 ] || die "requests failed while pods were replaced"
+[ "$(wc -l <"$work/codes")" -ge 100 ] || die "too few requests to tell"
 
-step "kubectl delete: nothing is left"
+step "kubectl delete: no namespace, definition or right is left"
 kubectl delete -k "$work" >/dev/null
 kubectl delete --wait=true -k "$root/deploy/profiles/default" >/dev/null
 left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings -o name | grep -E 'meshgate|istio.io' || true)
