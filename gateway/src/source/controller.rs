@@ -166,20 +166,42 @@ impl Controller {
             connection.last_error = None;
         });
         let mut session = Session { client, requests, held: None, published: None };
+        let end = self.converse(&mut session, &mut incoming).await;
+        self.settle(session).await?;
+        end
+    }
+
+    /// Until the stream ends.
+    async fn converse(
+        &mut self,
+        session: &mut Session<'_>,
+        incoming: &mut tonic::Streaming<DeltaDiscoveryResponse>,
+    ) -> anyhow::Result<()> {
         loop {
             let patience = session.held.as_ref().map(|held| held.since + COMPLETE);
             tokio::select! {
                 response = incoming.message() => match response.map_err(|status| anyhow!(describe(&status)))? {
-                    Some(response) => self.take(&mut session, response)?,
+                    Some(response) => self.take(session, response)?,
                     None => return Ok(()),
                 },
-                () = until(patience) => self.publish(&mut session)?,
+                () = until(patience) => self.publish(session)?,
                 () = in_force(&mut session.published) => {
                     self.live.send_replace(true);
                     session.acknowledge()?;
                 }
             }
         }
+    }
+
+    /// The stream is over, but what it brought is here, and the next stream says so: nobody will send it again. It is
+    /// served now, complete or not.
+    async fn settle(&mut self, mut session: Session<'_>) -> anyhow::Result<()> {
+        self.publish(&mut session)?;
+        if session.published.is_some() {
+            in_force(&mut session.published).await;
+            self.live.send_replace(true);
+        }
+        Ok(())
     }
 
     fn take(&mut self, session: &mut Session<'_>, response: DeltaDiscoveryResponse) -> anyhow::Result<()> {
@@ -351,3 +373,7 @@ fn objects(set: &ResourceSet) -> Vec<ObjectRef> {
         .chain(set.secrets.values().map(|secret| &secret.origin));
     all.collect::<std::collections::BTreeSet<_>>().into_iter().cloned().collect()
 }
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

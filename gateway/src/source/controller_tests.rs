@@ -1,0 +1,109 @@
+use std::collections::BTreeMap;
+
+use mesh_core::model::{Balancing, Destination, ProxySettings, UpstreamProtocol};
+use mesh_core::wire::{Publication, Published, ServerStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+use crate::observe::{Observe, SourceLabels};
+
+const DESTINATION: &str = "outbound|80||app.default.svc.cluster.local";
+
+fn published(destinations: &[&str]) -> Arc<Published> {
+    let destination = |key: &&str| {
+        let destination = Destination {
+            key: (*key).into(),
+            host: "app.default.svc.cluster.local".into(),
+            service_name: "app".into(),
+            service_namespace: "default".into(),
+            port: 80,
+            subset: None,
+            protocol: UpstreamProtocol::Http1,
+            balancing: Balancing::LeastRequest,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            origin: ObjectRef::new("Service", "default", "app"),
+            rule: None,
+        };
+        (destination.key.clone(), Arc::new(destination))
+    };
+    let destinations: BTreeMap<_, _> = destinations.iter().map(destination).collect();
+    let set = ResourceSet { destinations, ..ResourceSet::default() };
+    Publication::default().update(Arc::new(set), &ProxySettings::default(), 1).unwrap()
+}
+
+fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>) {
+    let (updates, received) = mpsc::unbounded_channel();
+    let (live, is_live) = watch::channel(false);
+    let observe = Observe::new(1, &SourceLabels::of_gateway(&BTreeMap::new(), "istio-system", |_| None)).unwrap();
+    let options = ControllerOptions {
+        address: "127.0.0.1:15012".to_owned(),
+        name: "controller.test".to_owned(),
+        ca: PathBuf::new(),
+        token: PathBuf::new(),
+        node: Node::default(),
+    };
+    let connection = ConnectionCell::new(observe.own.controller.clone());
+    (Controller { options, updates, connection, live, generation: String::new() }, received, is_live)
+}
+
+/// What a controller answers to the first requests of a stream.
+fn answers(client: &mut Client, published: &Published) -> Vec<DeltaDiscoveryResponse> {
+    let mut server = ServerStream::default();
+    for request in client.start(Node::default()) {
+        server.on_request(request).unwrap();
+    }
+    server.poll(published)
+}
+
+/// A store that serves what it is told: the destinations of each configuration.
+async fn store(mut received: UnboundedReceiver<Update>) -> Vec<Vec<String>> {
+    let mut served = Vec::new();
+    while let Some(update) = received.recv().await {
+        match update {
+            Update::Configuration(configuration) => {
+                served.push(configuration.set.destinations.keys().map(|key| key.to_string()).collect());
+            }
+            Update::Endpoints(_) => {}
+            Update::Barrier(done) => done.send(()).unwrap(),
+        }
+    }
+    served
+}
+
+/// One stream that breaks after the first response. Whether something was live, and what the store served.
+async fn broken_after_the_first_response(destinations: &[&str], held: bool) -> (bool, Vec<Vec<String>>) {
+    let published = published(destinations);
+    let (mut controller, received, is_live) = controller();
+    let mut client = Client::new(ClientState::default());
+    let response = answers(&mut client, &published).pop().unwrap();
+    let (requests, _outgoing) = mpsc::unbounded_channel();
+    let mut session = Session { client: &mut client, requests, held: None, published: None };
+    controller.take(&mut session, response).unwrap();
+    assert_eq!((session.held.is_some(), session.published.is_some()), (held, !held));
+    assert!(!*is_live.borrow());
+    let store = tokio::spawn(store(received));
+    controller.settle(session).await.unwrap();
+
+    // The next stream brings nothing that would make up for it.
+    let mut next = Client::new(client.into_state());
+    let again = answers(&mut next, &published).pop().unwrap();
+    assert_eq!(next.on_response(again).unwrap().change, Change::Nothing);
+    let live = *is_live.borrow();
+    drop(controller);
+    (live, store.await.unwrap())
+}
+
+#[tokio::test]
+async fn what_waited_for_its_endpoints_is_served_when_the_stream_breaks() {
+    let (live, served) = broken_after_the_first_response(&[DESTINATION], true).await;
+    assert!(live);
+    assert_eq!(served, [[DESTINATION]]);
+}
+
+#[tokio::test]
+async fn what_was_handed_over_counts_as_live_though_the_stream_broke_meanwhile() {
+    let (live, served) = broken_after_the_first_response(&[], false).await;
+    assert!(live);
+    assert_eq!(served, [Vec::<String>::new()]);
+}
