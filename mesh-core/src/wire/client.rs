@@ -145,14 +145,6 @@ impl ClientState {
         }
     }
 
-    fn has(&self, kind: Kind, name: &str) -> bool {
-        match kind {
-            Kind::Config => false,
-            Kind::Endpoints => self.endpoints.contains_key(name),
-            Kind::Secret => self.secrets.contains_key(name),
-        }
-    }
-
     fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Endpoints => drop(self.endpoints.remove(name)),
@@ -248,12 +240,8 @@ impl Client {
             if let Some(versions) = self.state.versions(kind) {
                 versions.remove(&name);
             }
-            // What the configuration names is in use until another configuration comes, which is on its way.
-            let in_use = names(&mut self.subscribed, kind).is_some_and(|names| names.contains(name.as_str()));
-            if !in_use || !self.state.has(kind, &name) {
-                self.state.remove(kind, &name);
-                changed.push(name);
-            }
+            self.state.remove(kind, &name);
+            changed.push(name);
         }
         for resource in response.resources {
             self.answered(kind, &resource.name);

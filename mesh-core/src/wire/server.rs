@@ -56,8 +56,9 @@ struct State {
     fresh: BTreeSet<Arc<str>>,
     /// What the proxy brought along, until it was compared with a table.
     brought: HashMap<String, String>,
-    /// What the proxy has, restricted to what it subscribed to.
+    /// What the proxy has, restricted to what it subscribed to; and what it was not told yet to drop.
     had: Option<Arc<Table>>,
+    owed: BTreeSet<String>,
     /// Something was sent, if only that there is nothing.
     answered: bool,
     /// Nonce and generation of a response that was not answered yet.
@@ -116,19 +117,38 @@ impl ServerStream {
         })
     }
 
-    /// What is to be sent now that `published` is to be had. Endpoints and secrets first, for what configuration names
-    /// must be there before it.
+    /// What is to be sent now that `published` is to be had. Endpoints and secrets come before the configuration that names
+    /// them; they go when the proxy has acknowledged the configuration that does without them.
     pub fn poll(&mut self, published: &Published) -> Vec<DeltaDiscoveryResponse> {
         let mut responses = Vec::new();
+        let settled = self.state(Kind::Config).is_settled(published);
         for kind in [Kind::Endpoints, Kind::Secret, Kind::Config] {
-            let next = self.nonce + 1;
-            if let Some(response) = self.state(kind).respond(kind, published, next) {
-                self.nonce = next;
-                responses.push(response);
-            }
+            responses.extend(self.respond(kind, published, settled));
+        }
+        // It may have turned out that the proxy has the configuration already.
+        if !settled && self.state(Kind::Config).is_settled(published) {
+            responses.extend(self.respond(Kind::Endpoints, published, true));
+            responses.extend(self.respond(Kind::Secret, published, true));
         }
         responses
     }
+
+    fn respond(&mut self, kind: Kind, published: &Published, settled: bool) -> Option<DeltaDiscoveryResponse> {
+        let nonce = self.nonce + 1;
+        let response = self.state(kind).respond(kind, published, nonce, settled)?;
+        self.nonce = nonce;
+        Some(response)
+    }
+}
+
+/// What a proxy lacks, and what it has too much.
+#[derive(Default)]
+struct Difference<'t> {
+    send: Vec<(&'t str, &'t Encoded)>,
+    /// What the proxy has and nobody else.
+    gone: Vec<String>,
+    /// What it asked for and is not there.
+    missing: Vec<String>,
 }
 
 impl State {
@@ -149,19 +169,45 @@ impl State {
         }
     }
 
-    fn respond(&mut self, kind: Kind, published: &Published, nonce: u64) -> Option<DeltaDiscoveryResponse> {
+    /// Whether the proxy has acknowledged all of its configuration.
+    fn is_settled(&self, published: &Published) -> bool {
+        let current = |had: &Arc<Table>| Arc::ptr_eq(had, published.table(Kind::Config));
+        self.under_way.is_none() && self.had.as_ref().is_some_and(current)
+    }
+
+    fn respond(
+        &mut self,
+        kind: Kind,
+        published: &Published,
+        nonce: u64,
+        settled: bool,
+    ) -> Option<DeltaDiscoveryResponse> {
         if !self.sync.subscribed || self.under_way.is_some() {
             return None;
         }
         let table = published.table(kind);
-        let (resources, removed) = self.difference(table);
+        let Difference { send, gone, missing } = self.difference(table);
+        let mut removed = missing;
+        if kind == Kind::Config {
+            removed.extend(gone);
+        } else {
+            self.owed.extend(gone);
+            if settled {
+                let owed = std::mem::take(&mut self.owed).into_iter();
+                removed.extend(
+                    owed.filter(|name| self.names.contains(name.as_str()) && !table.contains_key(name.as_str())),
+                );
+            }
+        }
+        removed.sort();
+        removed.dedup();
         self.had = Some(Arc::clone(table));
         self.brought = HashMap::new();
         self.fresh.clear();
         // A proxy that has nothing yet is told so: it waits for that.
         let first = kind == Kind::Config && !std::mem::replace(&mut self.answered, true);
         self.sync.sent = published.generation;
-        if resources.is_empty() && removed.is_empty() && !first {
+        if send.is_empty() && removed.is_empty() && !first {
             self.sync.acknowledged = published.generation;
             return None;
         }
@@ -169,50 +215,39 @@ impl State {
         self.under_way = Some((nonce.clone(), published.generation));
         Some(DeltaDiscoveryResponse {
             system_version_info: published.generation.to_string(),
-            resources: resources.into_iter().map(|(name, body)| resource(kind, name, body)).collect(),
+            resources: send.into_iter().map(|(name, body)| resource(kind, name, body)).collect(),
             type_url: kind.type_url().to_owned(),
             nonce,
             removed_resources: removed,
         })
     }
 
-    /// What it lacks, and names of what it is to drop.
-    fn difference<'t>(&self, table: &'t Arc<Table>) -> (Vec<(&'t str, &'t Encoded)>, Vec<String>) {
+    fn difference<'t>(&self, table: &'t Arc<Table>) -> Difference<'t> {
         let wanted = |name: &str| self.all || self.names.contains(name);
-        let mut send: Vec<(&str, &Encoded)> = Vec::new();
-        let mut removed: Vec<String> = Vec::new();
-        match &self.had {
-            Some(had) if Arc::ptr_eq(had, table) => {}
-            Some(had) => {
-                let (news, gone) = compare(had, table);
-                send.extend(news.into_iter().filter(|(name, _)| wanted(name)));
-                removed.extend(gone.into_iter().filter(|name| wanted(name)).map(str::to_owned));
-            }
-            None => {
-                let same =
-                    |name: &str, body: &Encoded| self.brought.get(name).is_some_and(|had| **had == *body.version);
-                let news = table.iter().filter(|(name, body)| wanted(name) && !same(name, body));
-                send.extend(news.map(|(name, body)| (&**name, body)));
-                removed.extend(self.brought.keys().filter(|name| !table.contains_key(name.as_str())).cloned());
-                removed.extend(
-                    self.fresh
-                        .iter()
-                        .filter(|name| !table.contains_key(*name) && !self.brought.contains_key(&***name))
-                        .map(|name| (**name).to_owned()),
-                );
-                return (send, removed);
-            }
+        let mut difference = Difference::default();
+        let Some(had) = &self.had else {
+            let same = |name: &str, body: &Encoded| self.brought.get(name).is_some_and(|had| **had == *body.version);
+            let news = table.iter().filter(|(name, body)| wanted(name) && !same(name, body));
+            difference.send = news.map(|(name, body)| (&**name, body)).collect();
+            difference.gone = self.brought.keys().filter(|name| !table.contains_key(name.as_str())).cloned().collect();
+            let missing = self.fresh.iter().filter(|name| !table.contains_key(*name));
+            let unknown = missing.filter(|name| !self.brought.contains_key(&***name));
+            difference.missing = unknown.map(|name| (**name).to_owned()).collect();
+            return difference;
+        };
+        if !Arc::ptr_eq(had, table) {
+            let (news, gone) = compare(had, table);
+            difference.send = news.into_iter().filter(|(name, _)| wanted(name)).collect();
+            difference.gone = gone.into_iter().filter(|name| wanted(name)).map(str::to_owned).collect();
         }
-        let sent: BTreeSet<&str> = send.iter().map(|(name, _)| *name).collect();
+        let sent: BTreeSet<&str> = difference.send.iter().map(|(name, _)| *name).collect();
         for name in self.fresh.iter().filter(|name| !sent.contains(&***name)) {
             match table.get_key_value(name) {
-                Some((name, body)) => send.push((name, body)),
-                None => removed.push((**name).to_owned()),
+                Some((name, body)) => difference.send.push((name, body)),
+                None => difference.missing.push((**name).to_owned()),
             }
         }
-        removed.sort();
-        removed.dedup();
-        (send, removed)
+        difference
     }
 }
 

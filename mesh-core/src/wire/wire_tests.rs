@@ -305,16 +305,43 @@ fn what_the_configuration_in_force_names_is_not_taken_away_before_it() {
     pair.settle();
     pair.publish(&plan(&[(0, 2)], &[(2, 1)], &[(2, 1)]));
     pair.server_turn();
-    let mut kinds = Vec::new();
-    while let Some(applied) = pair.client_turn() {
-        kinds.push(applied.kind);
-        if applied.kind != Kind::Config {
-            assert_eq!(applied.change, Change::Nothing, "the destination and the server are in use until Config comes");
-        }
+    let applied = pair.client_turn().unwrap();
+    assert_eq!((applied.kind, pair.down.len()), (Kind::Config, 0), "nothing is taken away before it");
+    // Not acknowledged yet: what it was sent may not be in force, and what was before is in use.
+    pair.up.retain(|request| request.response_nonce.is_empty());
+    while !pair.up.is_empty() {
+        pair.server_turn();
     }
-    assert_eq!(kinds, [Kind::Endpoints, Kind::Secret, Kind::Config]);
+    assert!(pair.down.iter().all(|response| response.removed_resources.is_empty()), "{:?}", pair.down);
+    pair.up.push_back(applied.acknowledgement);
     pair.settle();
     assert_eq!(pair.client.state().set(), set(&plan(&[(0, 2)], &[(2, 1)], &[(2, 1)])));
+}
+
+#[test]
+fn what_is_gone_for_good_is_taken_away_though_it_is_named() {
+    let mut pair = Pair::new();
+    let there = plan(&[(0, 1)], &[(1, 1)], &[(1, 1)]);
+    pair.publish(&there);
+    pair.settle();
+    // Its Secret is deleted: a key that was revoked must not be used on.
+    let mut gone = set(&there);
+    gone.secrets.clear();
+    gone.reuse(&pair.old);
+    pair.old = gone.clone();
+    pair.published = pair.publication.update(Arc::new(gone.clone()), &ProxySettings::default(), 2).unwrap();
+    pair.server_turn();
+    let applied = pair.client_turn().unwrap();
+    assert_eq!((applied.kind, applied.change), (Kind::Secret, Change::Configuration));
+    assert_eq!(pair.client.state().set(), gone);
+    // Also for a proxy that was away meanwhile.
+    let mut away = Pair::new();
+    away.publish(&there);
+    away.settle();
+    away.published = pair.published.clone();
+    away.connect();
+    away.settle();
+    assert_eq!(away.client.state().set(), gone);
 }
 
 #[test]
