@@ -115,7 +115,6 @@ const WALLS: &[Wall] = &[
             "crate::source",
             "crate::store",
             "crate::admin",
-            "crate::listen::manager",
             "mesh_core::api",
             "mesh_core::world",
             "mesh_core::translate",
@@ -200,6 +199,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("gateway", &["kube", "k8s-openapi", "controller"]),
     ("controller", &["pingora", "gateway"]),
 ];
+
+const GROUPS: &[&str] = &["use crate::{", "use mesh_core::{"];
 
 const BANNED: &[&str] = &["ring", "openssl-sys", "native-tls", "boring-sys"];
 
@@ -305,12 +306,12 @@ fn check_file(name: &str, text: &str, findings: &mut BTreeSet<String>) {
     if is_test {
         return;
     }
-    let code: Vec<(usize, &str)> = text
-        .lines()
-        .enumerate()
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
-        .filter(|(_, line)| !line.trim_start().starts_with("//"))
-        .collect();
+    let code = code(text);
+    // A group would hide from the walls what it imports.
+    let walled = WALLS.iter().any(|wall| name.starts_with(wall.room));
+    for (number, _) in code.iter().filter(|(_, line)| walled && GROUPS.iter().any(|group| line.contains(group))) {
+        findings.insert(format!("{name}:{}: name the room in each import: `use crate::room::Thing;`", number + 1));
+    }
     for wall in WALLS.iter().filter(|wall| name.starts_with(wall.room)) {
         for word in wall.forbidden {
             for (number, _) in code.iter().filter(|(_, line)| mentions(line, word)) {
@@ -325,6 +326,22 @@ fn check_file(name: &str, text: &str, findings: &mut BTreeSet<String>) {
             }
         }
     }
+}
+
+/// Lines that are neither comments nor tests.
+fn code(text: &str) -> Vec<(usize, &str)> {
+    let mut code = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        if line.starts_with("#[cfg(test)]") {
+            // One item: a module in another file, or a body up to the brace in the first column.
+            let ends = |line: &str| line.starts_with('}') || line.ends_with(';') && !line.starts_with([' ', '#']);
+            lines.by_ref().find(|(_, line)| ends(line));
+        } else if !line.trim_start().starts_with("//") {
+            code.push((number, line));
+        }
+    }
+    code
 }
 
 /// `word` stands in `line` and is not the tail of a longer name.
@@ -361,6 +378,16 @@ mod tests {
         let mut findings = BTreeSet::new();
         check_file("mesh-core/src/model/x.rs", "use crate::api::Gateway;\nuse std::fs::File;\n", &mut findings);
         assert_eq!(findings.len(), 2, "{findings:?}");
+    }
+
+    #[test]
+    fn what_stands_behind_tests_is_looked_at_too() {
+        let mut findings = BTreeSet::new();
+        let text = "#[cfg(test)]\nmod a;\nuse std::fs;\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\nuse crate::api;\n\
+                    #[cfg(test)]\nmod tests {\n    use std::env;\n    fn f() {\n    }\n}\nuse crate::{api, object};\n";
+        check_file("mesh-core/src/model/x.rs", text, &mut findings);
+        let lines: Vec<_> = findings.iter().map(|finding| finding.split(':').nth(1).unwrap()).collect();
+        assert_eq!(lines, ["14", "3", "7"], "{findings:?}");
     }
 
     #[test]
