@@ -117,7 +117,7 @@ step_fuzz() {
   local out="${CARGO_TARGET_DIR:-target}/fuzz" target
   RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1" \
     cargo build --manifest-path tests/fuzz/Cargo.toml --target-dir "$out" --target "$(rustc -vV | sed -n 's/host: //p')"
-  for target in h1_request h1_response yaml_parse; do
+  for target in h1_request h1_response yaml_parse wire; do
     echo "-- $target"
     "$out/$(rustc -vV | sed -n 's/host: //p')/debug/$target" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -print_final_stats=1 2>"$out/$target.log" || {
       tail -n 60 "$out/$target.log"
