@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mesh_core::api::{ApiObject, parse};
-use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet, Role};
+use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet};
 use mesh_core::translate::translate;
 use mesh_core::wire::Publication;
 use mesh_core::world::World;
@@ -19,15 +19,7 @@ const ROUTES: usize = 5_000;
 const NAMESPACES: usize = 50;
 
 fn proxy() -> ProxyInfo {
-    ProxyInfo {
-        id: "gateway".to_owned(),
-        role: Role::Edge,
-        namespace: "meshgate-system".to_owned(),
-        labels: [("istio".to_owned(), "ingressgateway".to_owned())].into(),
-        service_account: "gateway".to_owned(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    }
+    ProxyInfo::edge("gateway", "meshgate-system", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }
 
 /// A route with its Service and its endpoints, as text.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -13,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, Admin};
 use crate::admit::{self, Bundle, Judge};
 use crate::ca::{Authority, ServerCertificate, server_names};
-use crate::kube::{Keeper, Lease, publish_roots, watch as watch_kinds};
+use crate::kube::{Keeper, Lease, connect, publish_roots, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
 use crate::status::{self, Writer};
@@ -45,7 +43,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result
     let discovery_socket = bind(options.discovery).await?;
     let admin_socket = bind(options.admin).await?;
     let webhook_socket = bind(options.webhook).await?;
-    let client = client(options).await?;
+    let client = connect(options.kubeconfig.as_deref(), None).await?;
 
     let (feed, fed) = mpsc::channel(FEED);
     let (keeper, handle) = Keeper::new(fed);
@@ -93,19 +91,6 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
-}
-
-async fn client(options: &Options) -> anyhow::Result<Client> {
-    // kube's TLS takes the process default.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = match &options.kubeconfig {
-        Some(file) => {
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => kube::Config::infer().await.context("no --kubeconfig, not in a pod, no KUBECONFIG")?,
-    };
-    Ok(Client::try_from(config)?)
 }
 
 /// Until it succeeds: the API server may be away, or our rights not be there yet.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::ProxyInfo;
 use mesh_core::wire::proto::Node;
 
 use crate::exit;
@@ -50,14 +50,10 @@ impl IdentityArgs {
     /// As the configuration sees it.
     #[must_use]
     pub fn proxy(&self) -> ProxyInfo {
+        let env = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         ProxyInfo {
-            id: std::env::var("POD_NAME").unwrap_or_else(|_| "meshgate".to_owned()),
-            role: Role::Edge,
-            namespace: self.namespace.clone(),
-            labels: self.labels.0.clone(),
-            service_account: std::env::var("SERVICE_ACCOUNT").unwrap_or_else(|_| "default".to_owned()),
-            locality: String::new(),
-            addresses: Vec::new(),
+            service_account: env("SERVICE_ACCOUNT", "default"),
+            ..ProxyInfo::edge(&env("POD_NAME", "meshgate"), &self.namespace, self.labels.0.clone())
         }
     }
 }

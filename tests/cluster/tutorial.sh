@@ -22,6 +22,7 @@ export MESHGATE_CLUSTER_OUT="${MESHGATE_CLUSTER_OUT:-${MESHGATE_CACHE:-${XDG_CAC
 dir=$(mktemp -d /tmp/mgt.XXXX); work=$(mktemp -d)
 cluster() { "$here/cluster.sh" "$@"; }
 kubectl() { "$here/cluster.sh" kubectl "$dir" "$@"; }
+meshctl() { cluster exec "$dir" "$bin/meshctl" --kubeconfig "$dir/admin.kubeconfig" "$@"; }
 outside() { "$here/cluster.sh" exec "$dir" --client "$@"; }
 step() { printf '\n$ %s\n' "$*"; }
 die() { echo "tutorial: $*" >&2; kubectl get pods -A -o wide >&2 || true; kubectl logs -n meshgate-system -l app.kubernetes.io/part-of=meshgate --tail 20 >&2 || true; exit 1; }
@@ -39,7 +40,8 @@ trap finish EXIT
 
 step "build"
 "$here/build.sh" "$MESHGATE_CLUSTER_OUT"
-(cd "$root" && cargo build --locked --profile "$profile" -p gateway --bin meshgate -p controller --bin meshgate-controller -p e2e --bin bookinfo)
+(cd "$root" && cargo build --locked --profile "$profile" -p gateway --bin meshgate -p controller --bin meshgate-controller --bin meshctl -p e2e --bin bookinfo)
+bin="${CARGO_TARGET_DIR:-$root/target}/$built"
 "$here/images.sh" "$work/images" "$built"
 
 step "minikube start; minikube image load ..."
@@ -109,6 +111,32 @@ YAML
 secure() { outside curl -s --max-time 5 --cacert "$work/cert.pem" --connect-to "bookinfo.example.com:443:$INGRESS_HOST:$SECURE_INGRESS_PORT" https://bookinfo.example.com/productpage | grep -q "Simple Bookstore App"; }
 within 30 "the productpage is served over https" secure
 
+step "kubectl wait --for=condition=Programmed gateways,virtualservices"
+programmed() { kubectl wait --for=condition=Programmed gateways.networking.istio.io,virtualservices.networking.istio.io --all --timeout 1s; }
+within 30 "every Gateway and VirtualService is programmed" programmed
+kubectl get virtualservices
+
+step "meshctl proxy-status"
+told=$(meshctl proxy-status)
+echo "$told"
+case $told in *STALE* | *REFUSED*) die "a gateway is behind" ;; *SYNCED*) ;; *) die "no gateway is connected" ;; esac
+meshctl analyze -A
+
+step "kubectl apply of a rule that cannot work"
+bad() { kubectl apply -f - <<'YAML'
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: bad }
+spec:
+  hosts: [bad.example.com]
+  gateways: [bookinfo-gateway]
+  http: [{ match: [{ uri: { regex: "(" } }], route: [{ destination: { host: productpage } }] }]
+YAML
+}
+refused=$(bad 2>&1) && die "it was stored: $refused"
+echo "$refused"
+case $refused in *validate.meshgate.io*) ;; *) die "it was not the webhook that refused it" ;; esac
+
 step "kubectl rollout restart deployment/istio-ingressgateway, under load"
 # One request after the other, each on a connection of its own, counted by status.
 outside bash -c "while [ ! -e '$work/stop' ]; do curl -s -o /dev/null -w '%{http_code}\n' --max-time 5 http://$INGRESS_HOST:$INGRESS_PORT/productpage; done" >"$work/codes" &
@@ -125,10 +153,11 @@ echo "$(wc -l <"$work/codes") requests, $failed failed: $(sort "$work/codes" | u
 [ "$failed" = 0 ] || die "requests failed while pods were replaced"
 [ "$(wc -l <"$work/codes")" -ge 100 ] || die "too few requests to tell"
 
-step "kubectl delete: no namespace, definition or right is left"
+step "kubectl delete: nothing is left"
 kubectl delete -k "$work" >/dev/null
 kubectl delete --wait=true -k "$root/deploy/profiles/default" >/dev/null
-left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings -o name | grep -E 'meshgate|istio.io' || true)
+kubectl delete configmaps -A -l app.kubernetes.io/part-of=meshgate >/dev/null
+left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,configmaps -A -o name | grep -E 'meshgate|istio' || true)
 [ -z "$left" ] || die "left behind: $left"
 echo
 echo "tutorial: all as expected"

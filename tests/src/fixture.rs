@@ -152,6 +152,31 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> anyhow::
     Ok(())
 }
 
+/// What a host is answered: the body of a 200, else the status or what went wrong.
+pub async fn answer(address: SocketAddr, host: &str) -> String {
+    match client::get(address, host, "/").await {
+        Ok(response) if response.status == 200 => response.text(),
+        Ok(response) => response.status.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// How long [`until_answer`] asks: a cluster's parts may have to find each other again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until the host is answered so.
+pub async fn until_answer(address: SocketAddr, host: &str, wanted: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let last = answer(address, host).await;
+        if last == wanted {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < end, "{host} answers `{last}`, not `{wanted}`");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The value once it has stopped changing for a while: for progress that back-pressure ends.
 pub async fn settled(mut value: impl FnMut() -> u64) -> anyhow::Result<u64> {
     let end = Instant::now() + client::DEADLINE;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::client;
+use e2e::fixture::{answer, until_answer};
 use e2e::ports;
 use e2e::process::{Meshgate, binary, repository};
 
@@ -187,26 +188,6 @@ fn start_gateway(folder: &Path, pod: &str, controller: SocketAddr) -> Meshgate {
     Meshgate::spawn(arguments).unwrap()
 }
 
-async fn answer(address: SocketAddr, host: &str) -> String {
-    match client::get(address, host, "/").await {
-        Ok(response) if response.status == 200 => response.text(),
-        Ok(response) => response.status.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
-async fn until_answer(address: SocketAddr, host: &str, wanted: &str) {
-    let begun = Instant::now();
-    loop {
-        let last = answer(address, host).await;
-        if last == wanted {
-            return;
-        }
-        assert!(begun.elapsed() < DEADLINE, "{host} answers `{last}`, not `{wanted}`");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 fn edge(port: u16) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
@@ -260,7 +241,7 @@ async fn from_an_empty_cluster_to_answers_and_through_the_loss_of_the_controller
     apply(&edge(address.port()));
     for (version, host) in [("v1", "a.example"), ("v1beta1", "b.example"), ("v1alpha3", "c.example")] {
         apply(&route(version, host, "first"));
-        until_answer(address, host, "first").await;
+        until_answer(address, host, "first").await.unwrap();
     }
     first
         .until("the acknowledgement", "/debug/proxies", |page| {
@@ -279,11 +260,11 @@ async fn from_an_empty_cluster_to_answers_and_through_the_loss_of_the_controller
     apply(&route("v1", "a.example", "second"));
     assert_eq!(answer(address, "a.example").await, "first");
     let second = Controller::start(folder.path(), "second", Some(discovery));
-    until_answer(address, "a.example", "second").await;
+    until_answer(address, "a.example", "second").await.unwrap();
     second.until("leadership", "/debug/proxies", |page| page["leader"] == true).await;
 
     // Gone is gone.
     kubectl(&["delete", "virtualservice", "b-example"], "").unwrap();
-    until_answer(address, "b.example", "404").await;
+    until_answer(address, "b.example", "404").await.unwrap();
     assert_eq!(answer(address, "c.example").await, "first");
 }

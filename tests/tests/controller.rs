@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::client;
 use e2e::controller::{Control, NAMESPACE};
-use e2e::fixture::eventually;
+use e2e::fixture::{answer, eventually, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
 use mesh_core::wire::Kind;
@@ -37,27 +36,6 @@ spec:
     )
 }
 
-/// What a host is answered, or the status if it is not 200.
-async fn answer(address: SocketAddr, host: &str) -> String {
-    match client::get(address, host, "/").await {
-        Ok(response) if response.status == 200 => response.text(),
-        Ok(response) => response.status.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
-async fn until_answer(address: SocketAddr, host: &str, wanted: &str) {
-    let mut last = String::new();
-    for _ in 0..200 {
-        last = answer(address, host).await;
-        if last == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{host} answers `{last}`, not `{wanted}`");
-}
-
 async fn state(gateway: &Meshgate) -> serde_json::Value {
     serde_json::from_str(&gateway.admin("/controller").await.unwrap()).unwrap()
 }
@@ -86,10 +64,10 @@ async fn what_the_cluster_says_is_served_and_outlives_the_controller() {
 
     // One object more, one changed, one gone.
     control.apply(&(route("b.example", "b") + "---\n" + &route("a.example", "second"))).await.unwrap();
-    until_answer(edge, "a.example", "second").await;
-    until_answer(edge, "b.example", "b").await;
+    until_answer(edge, "a.example", "second").await.unwrap();
+    until_answer(edge, "b.example", "b").await.unwrap();
     control.delete(&route("b.example", "b")).await.unwrap();
-    until_answer(edge, "b.example", "404").await;
+    until_answer(edge, "b.example", "404").await.unwrap();
 
     // Acknowledged once it is in force.
     let proxies = control.proxies.clone();
@@ -111,7 +89,7 @@ async fn what_the_cluster_says_is_served_and_outlives_the_controller() {
     generation.changed().await.unwrap();
     let before = gateway.log().matches("published generation").count();
     let serving = control.serve(Some(address)).await.unwrap();
-    until_answer(edge, "a.example", "third").await;
+    until_answer(edge, "a.example", "third").await.unwrap();
     assert_eq!(gateway.log().matches("published generation").count(), before + 1, "{}", gateway.log());
 
     let state = state(&gateway).await;
@@ -134,7 +112,7 @@ async fn a_watch_that_lists_again_forgets_what_is_gone_and_keeps_what_is_not() {
     gateway.ready().unwrap();
     assert_eq!((&*answer(edge, "a.example").await, &*answer(edge, "b.example").await), ("a", "b"));
     control.relist("VirtualService", &route("a.example", "a")).await.unwrap();
-    until_answer(edge, "b.example", "404").await;
+    until_answer(edge, "b.example", "404").await.unwrap();
     assert_eq!(answer(edge, "a.example").await, "a");
 }
 
@@ -150,7 +128,7 @@ async fn an_object_that_becomes_wrong_stays_as_it_was() {
     assert_eq!(answer(edge, "a.example").await, "good");
     control.apply(&route("a.example", "bad").replace("status: 200", "status: many")).await.unwrap();
     control.apply(&route("b.example", "b")).await.unwrap();
-    until_answer(edge, "b.example", "b").await;
+    until_answer(edge, "b.example", "b").await.unwrap();
     assert_eq!(answer(edge, "a.example").await, "good");
     let view = control.keeper.look().await.unwrap();
     let found =
@@ -204,7 +182,7 @@ endpoints: [{endpoints}]
     assert_ne!(status, "503");
     assert_eq!(backend.requests(), 1);
     control.apply(&slice("")).await.unwrap();
-    until_answer(edge, "a.example", "503").await;
+    until_answer(edge, "a.example", "503").await.unwrap();
     assert_eq!(gateway.log().matches("published generation").count(), published, "{}", gateway.log());
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_core::diag::{self, Diagnostic, Severity};
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::ProxyInfo;
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::translate;
 use mesh_core::world::World;
@@ -86,15 +86,7 @@ impl Judge {
 /// The gateway that will be there, while none is.
 fn expected(namespace: &str) -> ProxyInfo {
     let labels = [("istio", "ingressgateway"), ("app", "istio-ingressgateway")];
-    ProxyInfo {
-        id: String::new(),
-        role: Role::Edge,
-        namespace: namespace.to_owned(),
-        labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        service_account: String::new(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    }
+    ProxyInfo::edge("", namespace, labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
 }
 
 /// Without a world only the object itself is looked at.

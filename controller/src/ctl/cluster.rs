@@ -11,7 +11,6 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, ResourceExt as _};
 use tokio::time::timeout;
 
@@ -50,19 +49,8 @@ pub struct Cluster {
 impl ClusterArgs {
     /// Asks nothing of the API server yet.
     pub async fn connect(&self) -> anyhow::Result<Cluster> {
-        // kube's TLS takes the process default; it is set already when this is called twice.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let config = match &self.kubeconfig {
-            Some(file) => {
-                let kubeconfig = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
-                kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?
-            }
-            None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-            // It tells its causes itself; a chain would tell them again.
-            None => kube::Config::infer().await.map_err(|error| anyhow!("no cluster; give --kubeconfig: {error}"))?,
-        };
-        Ok(Cluster { client: Client::try_from(config)?, system_namespace: self.system_namespace.clone() })
+        let client = crate::kube::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        Ok(Cluster { client, system_namespace: self.system_namespace.clone() })
     }
 }
 

@@ -10,7 +10,7 @@ use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ProxyInfo, ResourceSet, Role};
+use mesh_core::model::{ProxyInfo, ResourceSet};
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::Snapshot;
 use mesh_core::translate::translate;
@@ -99,15 +99,7 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
         below = list(&connected.client, namespace).await.map_err(said)?;
     }
     let namespace = namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned());
-    let proxy = ProxyInfo {
-        id: "meshctl".to_owned(),
-        role: Role::Edge,
-        labels: full_labels(&below.objects, &namespace, &gateway.labels.0),
-        namespace,
-        service_account: "default".to_owned(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    };
+    let proxy = ProxyInfo::edge("meshctl", &namespace, full_labels(&below.objects, &namespace, &gateway.labels.0));
     let given: HashSet<ObjectRef> = files.objects.iter().map(ApiObject::object_ref).collect();
     let mut diagnostics = files.diagnostics;
     let is_replaced = |reference: &ObjectRef| given.contains(reference);
@@ -204,15 +196,8 @@ pub(super) mod testing {
     /// For the usual gateway.
     pub fn picture(text: &str) -> Picture {
         let parsed = mesh_core::api::parse("objects.yaml", text, "default");
-        let proxy = ProxyInfo {
-            id: "test".to_owned(),
-            role: Role::Edge,
-            namespace: GATEWAY_NAMESPACE.to_owned(),
-            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
-            service_account: "default".to_owned(),
-            locality: String::new(),
-            addresses: Vec::new(),
-        };
+        let proxy =
+            ProxyInfo::edge("test", GATEWAY_NAMESPACE, [("istio".to_owned(), "ingressgateway".to_owned())].into());
         draw(parsed.objects, parsed.diagnostics, &proxy, Vec::new(), SystemTime::UNIX_EPOCH)
     }
 }

@@ -439,13 +439,8 @@ impl Keeper {
         }
         let pod = self.world.pod(&identity.namespace, &identity.pod).ok_or_else(unknown)?;
         let proxy = ProxyInfo {
-            id: identity.pod.clone(),
-            role: Role::Edge,
-            namespace: identity.namespace.clone(),
-            labels: pod.meta.labels.clone(),
             service_account: identity.service_account.clone(),
-            locality: String::new(),
-            addresses: Vec::new(),
+            ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
         let mut labels = proxy.labels.clone();
         labels.retain(|label, _| !OWNERS_LABELS.contains(&label.as_str()));

@@ -1,5 +1,6 @@
 //! From Kubernetes to the world: watches, and the one task that owns the world.
 
+mod client;
 mod incomplete;
 mod keeper;
 mod leader;
@@ -8,9 +9,10 @@ mod objects;
 mod roots;
 mod watch;
 
+pub use client::connect;
 pub use keeper::{ClassState, Command, Keeper, KeeperHandle, Survey, UnknownPod, View};
 pub use leader::{Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
-pub(crate) use objects::read_value;
+pub(crate) use objects::{read_value, reference};
 pub use roots::publish_roots;
 pub use watch::{Feed, KINDS, Watched, watch};

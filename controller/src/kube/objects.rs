@@ -20,7 +20,7 @@ impl Read {
     }
 }
 
-pub(super) fn reference(kind: &Watched, object: &DynamicObject) -> ObjectRef {
+pub(crate) fn reference(kind: &Watched, object: &DynamicObject) -> ObjectRef {
     let metadata = &object.metadata;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     ObjectRef::new(kind.kind, &text(&metadata.namespace), &text(&metadata.name))

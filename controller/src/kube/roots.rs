@@ -69,7 +69,12 @@ async fn publish(client: &Client, namespace: &str, root_pem: &str) -> kube::Resu
     let map = ConfigMap {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
-            labels: Some(BTreeMap::from([("istio.io/config".to_owned(), "true".to_owned())])),
+            // Istio's, and the one by which all that is ours is found again.
+            labels: Some(
+                [("istio.io/config", "true"), ("app.kubernetes.io/part-of", "meshgate")]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..ObjectMeta::default()
         },
         data: Some(wanted),

@@ -36,6 +36,15 @@ impl Watched {
     pub fn is_essential(&self) -> bool {
         self.kind != "ConfigMap"
     }
+
+    /// As the API server's client wants it.
+    #[must_use]
+    pub fn resource(&self) -> ApiResource {
+        ApiResource {
+            plural: self.plural.to_owned(),
+            ..ApiResource::from_gvk(&GroupVersionKind::gvk(self.group, self.version, self.kind))
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,10 +107,7 @@ pub fn watch(client: &Client, namespace: &str, feed: &Sender<Feed>) {
 
 /// All objects of the kind, as far as they matter. `namespace` is the controller's.
 pub(super) fn api(client: &Client, namespace: &str, kind: &Watched) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        plural: kind.plural.to_owned(),
-        ..ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind))
-    };
+    let resource = kind.resource();
     match kind.scope {
         Scope::Everywhere => Api::all_with(client.clone(), &resource),
         Scope::System => Api::namespaced_with(client.clone(), namespace, &resource),

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use mesh_core::api::parse;
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::ProxyInfo;
 use mesh_core::translate::translate;
 use mesh_core::wire::Kind;
 use mesh_core::world::World;
@@ -30,15 +30,7 @@ fn name(kind: &str, name: &str) -> ObjectRef {
 /// What a keeper would tell at publication `publication`, with all objects in generation `generation`.
 fn survey(publication: u64, generations: &[(&ObjectRef, i64)]) -> Survey {
     let world = World::from_objects(parse("", OBJECTS, "default").objects);
-    let proxy = ProxyInfo {
-        id: String::new(),
-        role: Role::Edge,
-        namespace: "edge".into(),
-        labels: [("istio".to_owned(), "ingressgateway".to_owned())].into(),
-        service_account: String::new(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    };
+    let proxy = ProxyInfo::edge("", "edge", [("istio".to_owned(), "ingressgateway".to_owned())].into());
     let translation = translate(&world, &proxy);
     let objects = parse("", OBJECTS, "default").objects;
     let mut observed: BTreeMap<ObjectRef, i64> = objects.iter().map(|object| (object.object_ref(), 1)).collect();

@@ -3,7 +3,6 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::events::{Event, EventType, Recorder};
 use mesh_core::object::ObjectRef;
 use serde_json::{Value, json};
@@ -45,16 +44,9 @@ pub(super) struct Write {
     pub force: bool,
 }
 
-pub(super) fn resource(kind: &Watched) -> ApiResource {
-    ApiResource {
-        plural: kind.plural.to_owned(),
-        ..ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind))
-    }
-}
-
 impl Write {
     pub async fn run(&self, client: &Client) -> Outcome {
-        let resource = resource(&self.kind);
+        let resource = self.kind.resource();
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &self.object.namespace, &resource);
         let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
         let mut metadata = json!({ "name": self.object.name, "namespace": self.object.namespace });
@@ -105,7 +97,7 @@ fn keyed(object: &DynamicObject) -> bool {
 
 /// Tells of `trouble` in the object's events.
 pub(super) async fn tell(recorder: &Recorder, write: &Write, uid: &str, trouble: (String, String)) {
-    let resource = resource(&write.kind);
+    let resource = write.kind.resource();
     let object = ObjectReference {
         api_version: Some(resource.api_version),
         kind: Some(resource.kind),

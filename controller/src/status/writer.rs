@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::write::{Outcome, Write, resource, tell};
+use super::write::{Outcome, Write, tell};
 use super::{Desired, Known, Ours, Peers, Tally, desired, merge};
-use crate::kube::{KINDS as WATCHED, Leadership, Watched};
+use crate::kube::{KINDS as WATCHED, Leadership, Watched, reference};
 
 /// Kinds whose status is written.
 pub const KINDS: &[&str] = &["Gateway", "VirtualService", "DestinationRule", "ServiceEntry"];
@@ -154,7 +154,7 @@ pub(super) struct Seen {
 }
 
 async fn look(client: Client, kind: Watched, send: mpsc::Sender<Sighting>) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource(&kind));
+    let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
     let events = watcher(api, watcher::Config::default());
     futures::pin_mut!(events);
     let mut listing = Vec::new();
@@ -184,11 +184,6 @@ async fn look(client: Client, kind: Watched, send: mpsc::Sender<Sighting>) {
             return;
         }
     }
-}
-
-fn reference(kind: &Watched, object: &DynamicObject) -> ObjectRef {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    ObjectRef::new(kind.kind, &text(&object.metadata.namespace), &text(&object.metadata.name))
 }
 
 fn there(kind: Watched, object: DynamicObject) -> Sighting {

@@ -2,7 +2,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use mesh_core::model::Role;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
@@ -21,15 +20,7 @@ fn options(paths: &[&Path]) -> FilesOptions {
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         text: None,
         default_namespace: "default".to_owned(),
-        proxy: ProxyInfo {
-            id: "test".to_owned(),
-            role: Role::Edge,
-            namespace: "istio-system".to_owned(),
-            labels: [("istio".to_owned(), "ingressgateway".to_owned())].into(),
-            service_account: String::new(),
-            locality: String::new(),
-            addresses: Vec::new(),
-        },
+        proxy: ProxyInfo::edge("test", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into()),
     }
 }
 

@@ -102,7 +102,8 @@ pub(super) fn not_wildcard(schema: &mut Schema) {
 }
 
 pub(super) fn ports_by_name(schema: &mut Schema) {
-    let name = "self.all(name, 0 < size(name) && size(name) < 256 && name.matches('^[a-zA-Z0-9-_./]*$'))";
+    // As `validate` has it: a label.
+    let name = "self.all(name, size(name) <= 63 && name.matches('^[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?$'))";
     schema.insert("maxProperties".to_owned(), 128.into());
     schema.insert(RULES.to_owned(), rules(&[(name, "port name must be valid")]));
     insert_below(schema, "additionalProperties", RULES, rules(PORT));

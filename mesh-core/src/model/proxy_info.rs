@@ -25,3 +25,18 @@ pub struct ProxyInfo {
     /// The proxy's own addresses.
     pub addresses: Vec<std::net::IpAddr>,
 }
+
+impl ProxyInfo {
+    /// A gateway at the edge, of which no more is known than where it is and what it is labelled.
+    pub fn edge(id: &str, namespace: &str, labels: BTreeMap<String, String>) -> ProxyInfo {
+        ProxyInfo {
+            id: id.to_owned(),
+            role: Role::Edge,
+            namespace: namespace.to_owned(),
+            labels,
+            service_account: "default".to_owned(),
+            locality: String::new(),
+            addresses: Vec::new(),
+        }
+    }
+}

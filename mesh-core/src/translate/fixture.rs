@@ -1,23 +1,14 @@
 //! Objects in few words, for the tests of this room.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Translation, translate};
 use crate::api;
-use crate::model::{Action, DestinationRef, Forward, ProxyInfo, Role, Rule, VirtualHost};
+use crate::model::{Action, DestinationRef, Forward, ProxyInfo, Rule, VirtualHost};
 use crate::world::World;
 
 pub(super) fn proxy() -> ProxyInfo {
-    ProxyInfo {
-        id: "edge".to_owned(),
-        role: Role::Edge,
-        namespace: "istio-system".to_owned(),
-        labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
-        service_account: "edge".to_owned(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    }
+    ProxyInfo::edge("edge", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }
 
 /// Documents of a test.

@@ -6,19 +6,11 @@ use proptest::prelude::*;
 
 use super::translate;
 use crate::api::{ApiObject, parse};
-use crate::model::{ProxyInfo, Role};
+use crate::model::ProxyInfo;
 use crate::world::World;
 
 fn proxy() -> ProxyInfo {
-    ProxyInfo {
-        id: "gateway".to_owned(),
-        role: Role::Edge,
-        namespace: "default".to_owned(),
-        labels: [("istio".to_owned(), "ingressgateway".to_owned())].into(),
-        service_account: "gateway".to_owned(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    }
+    ProxyInfo::edge("gateway", "default", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }
 
 /// One of a few objects, in one of a few versions.

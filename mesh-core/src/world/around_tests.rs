@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::api::parse;
 use crate::diag::Diagnostic;
-use crate::model::{ProxyInfo, Role};
+use crate::model::ProxyInfo;
 use crate::object::ObjectRef;
 use crate::translate::translate;
 
@@ -36,15 +36,7 @@ const JUDGED: &[&str] = &[
 ];
 
 fn findings(world: &World, about: &ObjectRef) -> BTreeSet<Diagnostic> {
-    let proxy = ProxyInfo {
-        id: String::new(),
-        role: Role::Edge,
-        namespace: "edge".into(),
-        labels: [("istio".to_owned(), "ingressgateway".to_owned())].into(),
-        service_account: String::new(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    };
+    let proxy = ProxyInfo::edge("", "edge", [("istio".to_owned(), "ingressgateway".to_owned())].into());
     translate(world, &proxy).diagnostics.into_iter().filter(|found| found.object.as_ref() == Some(about)).collect()
 }
 

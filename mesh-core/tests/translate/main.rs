@@ -7,18 +7,8 @@ mod golden;
 mod scale;
 mod third_party;
 
-use std::collections::BTreeMap;
-
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::ProxyInfo;
 
 fn ingress() -> ProxyInfo {
-    ProxyInfo {
-        id: "edge".to_owned(),
-        role: Role::Edge,
-        namespace: "istio-system".to_owned(),
-        labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
-        service_account: "edge".to_owned(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    }
+    ProxyInfo::edge("edge", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_core::api::{ApiObject, parse};
 use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{CertificateSource, EndpointAddress, ProxyInfo, ResourceSet, Role};
+use mesh_core::model::{CertificateSource, EndpointAddress, ProxyInfo, ResourceSet};
 use mesh_core::snapshot::{
     CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, FormatContext, HostTable, Request, Snapshot,
     https_location,
@@ -77,15 +77,7 @@ pub fn run(case: &Case) -> anyhow::Result<Outcome> {
 }
 
 fn proxy(case: &Case) -> ProxyInfo {
-    ProxyInfo {
-        id: "case".to_owned(),
-        role: Role::Edge,
-        namespace: case.proxy.namespace.clone(),
-        labels: case.proxy.labels.clone(),
-        service_account: String::new(),
-        locality: String::new(),
-        addresses: Vec::new(),
-    }
+    ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone())
 }
 
 impl Tables {

@@ -102,7 +102,7 @@ async fn what_may_not_be_read_is_not_taken_for_empty() {
     let first = start_with(folder.path(), "all-rights", None, &kubeconfig);
     let mut gateway = start_gateway(folder.path(), "gw-rights", first.discovery);
     gateway.ready().unwrap();
-    until_answer(address, "rights.example", "first").await;
+    until_answer(address, "rights.example", "first").await.unwrap();
     let discovery = first.discovery;
     drop(first);
 
@@ -122,7 +122,7 @@ async fn what_may_not_be_read_is_not_taken_for_empty() {
     // With it all goes on.
     apply(&rights());
     apply(&route("v1", "rights.example", "second"));
-    until_answer(address, "rights.example", "second").await;
+    until_answer(address, "rights.example", "second").await.unwrap();
     kubectl(&["delete", "virtualservice", "rights-example"], "").unwrap();
 }
 
@@ -190,7 +190,7 @@ async fn the_api_server_dies_and_comes_back() {
     let controller = start_with(folder.path(), "api", None, &own_kubeconfig(folder.path()));
     let mut gateway = start_gateway(folder.path(), "gw-api", controller.discovery);
     gateway.ready().unwrap();
-    until_answer(address, "api.example", "first").await;
+    until_answer(address, "api.example", "first").await.unwrap();
     controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await;
     let load = Load::start(address, "api.example");
 
@@ -212,7 +212,7 @@ async fn the_api_server_dies_and_comes_back() {
     std::thread::spawn(move || server.wait());
     std::fs::write(cluster.join("pid/apiserver"), format!("{process} {}\n", started(process))).unwrap();
     apply(&route("v1", "api.example", "second"));
-    until_answer(address, "api.example", "second").await;
+    until_answer(address, "api.example", "second").await.unwrap();
     load.end().await;
     controller.until("leadership again", "/debug/proxies", |page| page["leader"] == true).await;
     kubectl(&["delete", "virtualservice", "api-example"], "").unwrap();
