@@ -1,12 +1,11 @@
 //! What one change costs the controller: from an object to what is sent, among 5,000 routes in 50 namespaces.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mesh_core::api::{ApiObject, parse};
-use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet};
-use mesh_core::translate::translate;
+use mesh_core::model::{ProxyInfo, ProxySettings};
+use mesh_core::translate::{Translator, translate};
 use mesh_core::wire::Publication;
 use mesh_core::world::World;
 use meshgate_benches::CpuTime;
@@ -74,26 +73,23 @@ fn world() -> World {
 
 struct Controller {
     world: World,
-    set: Arc<ResourceSet>,
+    translator: Translator,
     publication: Publication,
-    generation: u64,
 }
 
 impl Controller {
     fn new() -> Controller {
         let mut controller =
-            Controller { world: world(), set: Arc::default(), publication: Publication::default(), generation: 0 };
+            Controller { world: world(), translator: Translator::new(proxy()), publication: Publication::default() };
         controller.publish();
-        assert_eq!(controller.set.endpoints.len(), ROUTES);
+        assert_eq!(controller.translator.set().endpoints.len(), ROUTES);
         controller
     }
 
     fn publish(&mut self) {
-        let mut set = translate(&self.world, &proxy()).set;
-        set.reuse(&self.set);
-        self.set = Arc::new(set);
-        self.generation += 1;
-        let published = self.publication.update(self.set.clone(), &ProxySettings::default(), self.generation);
+        self.translator.update(&self.world);
+        let set = self.translator.set().clone();
+        let published = self.publication.update(set, &ProxySettings::default(), self.world.generation());
         assert!(published.is_ok());
     }
 }
@@ -102,32 +98,28 @@ fn control(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("one change among 5,000 routes");
     group.sample_size(20);
     let mut controller = Controller::new();
+    for (kind, name) in [(0, "VirtualService"), (1, "Service"), (2, "EndpointSlice")] {
+        let variants = [objects(&route(17, "/a")), objects(&route(17, "/b").replace("10.1.0", "10.2.0"))];
+        let mut turn = variants.iter().filter_map(|objects| objects.get(kind)).cycle().cloned();
+        group.bench_function(format!("one {name}: all of it"), |bencher| {
+            bencher.iter(|| {
+                controller.world.apply(turn.next().into_iter().collect());
+                controller.publish();
+            });
+        });
+    }
     let variants = [objects(&route(17, "/a")), objects(&route(17, "/b"))];
-    let mut turn = variants.iter().cycle();
-    group.bench_function("one VirtualService: all of it", |bencher| {
-        bencher.iter(|| {
-            controller
-                .world
-                .apply(turn.next().map(|objects| objects.iter().take(1).cloned().collect()).unwrap_or_default());
-            controller.publish();
-        });
-    });
+    let mut turn = variants.iter().filter_map(|objects| objects.first()).cycle().cloned();
     group.bench_function("World::apply", |bencher| {
+        bencher.iter(|| controller.world.apply(turn.next().into_iter().collect()));
+    });
+    group.bench_function("Translator::update", |bencher| {
         bencher.iter(|| {
-            controller
-                .world
-                .apply(turn.next().map(|objects| objects.iter().take(1).cloned().collect()).unwrap_or_default())
+            controller.world.apply(turn.next().into_iter().collect());
+            controller.translator.update(&controller.world);
         });
     });
-    group.bench_function("translate", |bencher| bencher.iter(|| translate(&controller.world, &proxy())));
-    group.bench_function("reuse", |bencher| {
-        let set = translate(&controller.world, &proxy()).set;
-        bencher.iter(|| {
-            let mut set = set.clone();
-            set.reuse(&controller.set);
-            set
-        });
-    });
+    group.bench_function("everything, once", |bencher| bencher.iter(|| translate(&controller.world, &proxy())));
     group.finish();
 }
 

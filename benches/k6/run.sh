@@ -51,11 +51,17 @@ if [ "$changes" -gt 0 ]; then
   # Warm up first, so that growth by change can be told from growth by load.
   k6 run --quiet --no-usage-report -e BASE="http://localhost:$http_port" -e TLS_BASE="https://localhost:$https_port" -e DURATION=5s -e VUS="$vus" benches/k6/bookinfo.js >/dev/null || true
   before=$(rss) fds=$(descriptors)
+  # Growth by change would go on; a heap that finds its size under load does not.
+  while sleep 2; do echo "$(metric meshgate_config_generation) $(rss)"; done >"$work/rss" &
+  sampler=$!
   python3 benches/k6/change.py "$config" "$changes" "http://127.0.0.1:$admin_port" &
   changer=$!
   k6 run --quiet --no-usage-report -e BASE="http://localhost:$http_port" -e TLS_BASE="https://localhost:$https_port" -e DURATION="$duration" -e VUS="$vus" benches/k6/bookinfo.js && code=0 || code=$?
   wait "$changer" || code=1
+  kill "$sampler"
   echo "changes: generation $(metric meshgate_config_generation), RSS $before MiB before, $(rss) MiB after, descriptors $fds before, $(descriptors) after"
+  awk -v all="$changes" '{ part = int($1 * 10 / all); if (part > 9) part = 9; if ($2 > most[part]) most[part] = $2 }
+    END { printf "RSS, highest in each tenth of the changes:"; for (part = 0; part < 10; part++) printf " %.1f", most[part]; print " MiB" }' "$work/rss"
   exit "$code"
 fi
 exec_code=0

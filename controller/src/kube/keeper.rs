@@ -7,15 +7,14 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet, Role};
+use mesh_core::model::{ProxyInfo, Role};
 use mesh_core::object::ObjectRef;
-use mesh_core::translate::{Translation, translate};
-use mesh_core::wire::{Publication, Published};
 use mesh_core::world::World;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::incomplete::{Incomplete, Missing, Trials, missing};
+use super::class::{Class, ClassState};
+use super::incomplete::{Incomplete, Trials};
 use super::objects::{read, reference};
 use super::{Feed, KINDS, Watched};
 use crate::push::Identity;
@@ -35,20 +34,6 @@ const OWNERS_LABELS: [&str; 5] = [
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
 ];
-
-/// What proxies of one class are to have, and what was found out about it.
-#[derive(Clone, Debug, Default)]
-pub struct ClassState {
-    /// Number of the class at this replica.
-    pub class: u64,
-    /// Of the world; the publication's is the same.
-    pub generation: u64,
-    pub published: Arc<Published>,
-    pub set: Arc<ResourceSet>,
-    pub diagnostics: Arc<[Diagnostic]>,
-    /// `metadata.generation` of the objects that this holds.
-    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
-}
 
 /// The proxy as it is known here, and the states of its class.
 pub type Joined = Result<(ProxyInfo, watch::Receiver<Arc<ClassState>>), UnknownPod>;
@@ -148,7 +133,9 @@ pub struct Keeper {
     world: World,
     kinds: Vec<Kind>,
     observed: Arc<BTreeMap<ObjectRef, i64>>,
-    found: BTreeMap<ObjectRef, Vec<Diagnostic>>,
+    found_of: BTreeMap<ObjectRef, Vec<Diagnostic>>,
+    /// All of them.
+    found: Arc<[Diagnostic]>,
     faulty: HashSet<ObjectRef>,
     incomplete: Incomplete,
     /// See [`Survey::stale`].
@@ -171,29 +158,20 @@ struct Kind {
 /// What translation looks at in a proxy: those that agree in it get the same answer.
 type ClassKey = (Role, String, BTreeMap<String, String>);
 
-struct Class {
-    number: u64,
-    proxy: ProxyInfo,
-    publication: Publication,
-    states: watch::Sender<Arc<ClassState>>,
-    /// Since when nobody is there.
-    deserted: Option<Instant>,
-    /// What VirtualServices name and what does not exist, in what was published.
-    missing: Missing,
-}
-
 /// What is to be done to the world.
 #[derive(Default)]
 struct Changes {
     apply: BTreeMap<ObjectRef, mesh_core::api::ApiObject>,
     remove: Vec<ObjectRef>,
-    /// Something else that matters: a generation, a finding, a kind.
+    /// What was found while objects were read is different.
+    found: bool,
+    /// Something else that matters: a generation, a kind.
     other: bool,
 }
 
 impl Changes {
     fn is_empty(&self) -> bool {
-        self.apply.is_empty() && self.remove.is_empty() && !self.other
+        self.apply.is_empty() && self.remove.is_empty() && !self.found && !self.other
     }
 }
 
@@ -208,7 +186,8 @@ impl Keeper {
             world: World::default(),
             kinds: KINDS.iter().map(|_| Kind::default()).collect(),
             observed: Arc::default(),
-            found: BTreeMap::new(),
+            found_of: BTreeMap::new(),
+            found: Arc::default(),
             faulty: HashSet::new(),
             incomplete: Incomplete::default(),
             stale: HashSet::new(),
@@ -322,9 +301,10 @@ impl Keeper {
             read.diagnostics.into_iter().map(|diagnostic| if keeps_old { kept(diagnostic) } else { diagnostic });
         let notes: Vec<Diagnostic> = notes.collect();
         if notes.is_empty() {
-            self.found.remove(&name);
+            changes.found |= self.found_of.remove(&name).is_some();
         } else {
-            self.found.insert(name.clone(), notes);
+            changes.found = true;
+            self.found_of.insert(name.clone(), notes);
         }
         changes.other = true;
         match read.object {
@@ -347,7 +327,7 @@ impl Keeper {
         }
         self.faulty.remove(name);
         self.stale.remove(name);
-        self.found.remove(name);
+        changes.found |= self.found_of.remove(name).is_some();
         if self.observed.contains_key(name) {
             Arc::make_mut(&mut self.observed).remove(name);
         }
@@ -358,6 +338,9 @@ impl Keeper {
     fn apply(&mut self, mut changes: Changes) {
         if changes.is_empty() {
             return;
+        }
+        if changes.found {
+            self.found = self.found_of.values().flatten().cloned().collect();
         }
         for name in &changes.remove {
             self.incomplete.forget(name);
@@ -380,22 +363,20 @@ impl Keeper {
 
     /// Everybody's answer, from the world as it is now, but for VirtualServices that had better wait.
     fn publish(&mut self, generation: u64, trials: Trials, now: Instant) {
-        let translate_all = |world: &World, classes: &HashMap<ClassKey, Class>| -> Vec<Translation> {
-            classes.values().map(|class| translate(world, &class.proxy)).collect()
+        let translate_all = |world: &World, classes: &mut HashMap<ClassKey, Class>| {
+            classes.values_mut().for_each(|class| class.translate(world));
         };
-        let mut translations = translate_all(&self.world, &self.classes);
+        translate_all(&self.world, &mut self.classes);
         if !trials.is_empty() {
-            let all = self.classes.values().zip(&translations);
-            let failed = all.flat_map(|(class, translation)| class.newly_missing(translation)).collect();
+            let failed = self.classes.values().flat_map(Class::newly_missing).collect();
             if self.incomplete.take_back(&failed, trials, &mut self.world, now) {
-                translations = translate_all(&self.world, &self.classes);
+                translate_all(&self.world, &mut self.classes);
             }
         }
         let settings = self.world.mesh().proxy_settings();
         let observed = self.incomplete.in_force(&self.observed);
-        let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
-        for (class, translation) in self.classes.values_mut().zip(translations) {
-            class.publish(translation, &settings, generation, &observed, &found);
+        for class in self.classes.values_mut() {
+            class.publish(&settings, generation, &observed, &self.found);
         }
     }
 
@@ -407,26 +388,22 @@ impl Keeper {
             Command::Survey(reply) => {
                 let _ = reply.send(Survey {
                     generation: *self.generation.borrow(),
-                    found: self.found.values().flatten().cloned().collect(),
+                    found: self.found.clone(),
                     observed: self.observed.clone(),
                     stale: self.stale.clone(),
-                    classes: self.classes.values().map(|class| class.states.borrow().clone()).collect(),
+                    classes: self.classes.values().map(Class::state).collect(),
                 });
             }
             Command::Look(reply) => {
                 let unavailable = KINDS.iter().zip(&self.kinds);
                 let _ = reply.send(View {
                     world: self.world.clone(),
-                    diagnostics: self.found.values().flatten().cloned().collect(),
+                    diagnostics: self.found.to_vec(),
                     observed: self.observed.clone(),
                     unavailable: unavailable
                         .filter_map(|(kind, state)| Some((kind.plural, state.unavailable.clone()?)))
                         .collect(),
-                    classes: self
-                        .classes
-                        .values()
-                        .map(|class| (class.proxy.clone(), class.states.borrow().clone()))
-                        .collect(),
+                    classes: self.classes.values().map(|class| (class.proxy().clone(), class.state())).collect(),
                 });
             }
         }
@@ -449,77 +426,22 @@ impl Keeper {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
                 self.next_class += 1;
-                let mut class = Class {
-                    number: self.next_class,
-                    proxy: ProxyInfo { labels, ..proxy.clone() },
-                    publication: Publication::default(),
-                    states: watch::Sender::new(Arc::default()),
-                    deserted: None,
-                    missing: Missing::new(),
-                };
-                let found: Vec<Diagnostic> = self.found.values().flatten().cloned().collect();
+                let mut class = Class::new(self.next_class, ProxyInfo { labels, ..proxy.clone() });
                 let generation = *self.generation.borrow();
                 let settings = self.world.mesh().proxy_settings();
                 let observed = self.incomplete.in_force(&self.observed);
                 tokio::task::block_in_place(|| {
-                    let translation = translate(&self.world, &class.proxy);
-                    class.publish(translation, &settings, generation, &observed, &found);
+                    class.translate(&self.world);
+                    class.publish(&settings, generation, &observed, &self.found);
                 });
                 entry.insert(class)
             }
         };
-        class.deserted = None;
-        Ok((proxy, class.states.subscribe()))
+        Ok((proxy, class.subscribe()))
     }
 
     fn sweep(&mut self) {
-        self.classes.retain(|_, class| {
-            if class.states.receiver_count() > 0 {
-                class.deserted = None;
-                return true;
-            }
-            class.deserted.get_or_insert_with(Instant::now).elapsed() < LINGER
-        });
-    }
-}
-
-impl Class {
-    /// VirtualServices that lack something that they did not lack before.
-    fn newly_missing(&self, translation: &Translation) -> Vec<ObjectRef> {
-        let missing = missing(&translation.diagnostics);
-        missing.difference(&self.missing).map(|(name, _, _)| name.clone()).collect()
-    }
-
-    fn publish(
-        &mut self,
-        mut translation: Translation,
-        settings: &ProxySettings,
-        generation: u64,
-        observed: &Arc<BTreeMap<ObjectRef, i64>>,
-        found: &[Diagnostic],
-    ) {
-        let before = self.states.borrow().clone();
-        self.missing = missing(&translation.diagnostics);
-        translation.set.reuse(&before.set);
-        let set = Arc::new(translation.set);
-        let published = match self.publication.update(set.clone(), settings, generation) {
-            Ok(published) => published,
-            Err(error) => {
-                tracing::error!(%error, "the configuration cannot be encoded; proxies keep the last one");
-                return;
-            }
-        };
-        let mut diagnostics = found.to_vec();
-        diagnostics
-            .extend(translation.diagnostics.into_iter().map(|diagnostic| Diagnostic { position: None, ..diagnostic }));
-        self.states.send_replace(Arc::new(ClassState {
-            class: self.number,
-            generation,
-            published,
-            set,
-            diagnostics: diagnostics.into(),
-            observed: observed.clone(),
-        }));
+        self.classes.retain(|_, class| class.is_wanted(LINGER));
     }
 }
 

@@ -1,5 +1,6 @@
 //! From Kubernetes to the world: watches, and the one task that owns the world.
 
+mod class;
 mod client;
 mod incomplete;
 mod keeper;
@@ -9,8 +10,9 @@ mod objects;
 mod roots;
 mod watch;
 
+pub use class::ClassState;
 pub use client::connect;
-pub use keeper::{ClassState, Command, Keeper, KeeperHandle, Survey, UnknownPod, View};
+pub use keeper::{Command, Keeper, KeeperHandle, Survey, UnknownPod, View};
 pub use leader::{Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
 pub(crate) use objects::{read_value, reference};

@@ -8,9 +8,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::ProxyInfo;
+use mesh_core::model::{ProxyInfo, ResourceSet};
 use mesh_core::object::Position;
-use mesh_core::translate::translate;
+use mesh_core::translate::Translator;
 use mesh_core::world::World;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -126,7 +126,7 @@ struct Reader {
     /// Names that are not files.
     unwatched: Vec<FileName>,
     world: World,
-    proxy: ProxyInfo,
+    translator: Translator,
 }
 
 impl Reader {
@@ -138,7 +138,7 @@ impl Reader {
             documents: Documents::new(&options.default_namespace),
             unwatched: Vec::new(),
             world: World::default(),
-            proxy: options.proxy,
+            translator: Translator::new(options.proxy),
         };
         for path in options.paths {
             // Its place in the order is kept by a root without files.
@@ -295,12 +295,12 @@ impl Reader {
         if !changes.apply.is_empty() {
             self.world.apply(changes.apply);
         }
-        let translation = translate(&self.world, &self.proxy);
+        self.translator.update(&self.world);
         let settings = self.world.mesh().proxy_settings();
         let mut diagnostics = self.documents.diagnostics();
-        diagnostics.extend(translation.diagnostics);
+        diagnostics.extend_from_slice(self.translator.diagnostics());
         Configuration {
-            set: translation.set,
+            set: ResourceSet::clone(self.translator.set()),
             diagnostics,
             objects: self.documents.references().cloned().collect(),
             positions: self.documents.positions(&["Gateway", "Secret"]),

@@ -13,6 +13,7 @@ use crate::object::ObjectRef;
 pub struct RouteSet {
     /// `http.8080` or `https.443.<server>.<gateway>.<namespace>`
     pub key: Key,
+    /// Sorted by host.
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
     pub origin: ObjectRef,
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Context;
+use super::findings::nearest;
 use crate::api::{Delegate, HttpMatch, HttpRoute, StringMatch, VirtualService};
 use crate::diag;
-use crate::world::{Entry, ExportTo, gateway_name};
+use crate::object::ObjectRef;
+use crate::world::{Cell, Entry, ExportTo, gateway_name};
 
 impl<'a> Context<'a> {
     /// The delegate's rules with what they inherit; they keep the delegate as their source. Missing or invisible: none.
@@ -21,10 +23,12 @@ impl<'a> Context<'a> {
         let name = named(&delegate.name).unwrap_or_default();
         let field = format!("spec.http[{}].delegate", http.index);
         let world = self.world;
+        self.reads.note(Cell::Object(ObjectRef::new("VirtualService", &namespace, &name)));
         let Some(entry) = world.virtual_service(&namespace, &name) else {
             let message = format!("there is no VirtualService `{namespace}/{name}`; the rule vanishes");
+            self.reads.note(Cell::Namespace("VirtualService", namespace.as_str().into()));
             let names = world.virtual_services().filter(|other| **other.namespace() == *namespace);
-            let help = self.findings.nearest(&name, names.map(|other| &*other.reference.name));
+            let help = nearest(&name, names.map(|other| &*other.reference.name));
             self.findings.report(diag::DELEGATE_UNKNOWN, root, &field, message, help);
             return None;
         };

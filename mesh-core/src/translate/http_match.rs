@@ -13,12 +13,15 @@ use crate::world::Entry;
 /// As long as an expression may be (Istio's limit).
 const LENGTH_LIMIT: usize = 1024;
 
+/// Expressions that are remembered.
+const REMEMBERED: usize = 10_000;
+
 /// The rule is left out.
 #[derive(Debug)]
 pub(super) struct NeverMatches;
 
 /// Regular expressions that were looked at, with what is wrong with them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Patterns(HashMap<String, Option<String>>);
 
 impl Patterns {
@@ -31,6 +34,9 @@ impl Patterns {
         } else {
             re2::parse(regex).err()
         };
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
+        }
         self.0.insert(regex.to_owned(), error.clone());
         error
     }

@@ -1,68 +1,189 @@
 //! A world that was changed step by step means the same as one of the same objects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::translate;
+use super::{Translator, translate};
 use crate::api::{ApiObject, parse};
-use crate::model::ProxyInfo;
+use crate::model::{Key, ProxyInfo, ResourceSet, RouteSet};
 use crate::world::World;
 
 fn proxy() -> ProxyInfo {
     ProxyInfo::edge("gateway", "default", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }
 
-/// One of a few objects, in one of a few versions.
+const KINDS: u8 = 14;
+
+/// One of a few objects, in one of four versions.
 fn object(number: u8, version: u8) -> ApiObject {
-    let name = number / 8 % 2;
-    let text = match number % 8 {
-        0 => format!(
-            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g{name}}}\nspec: {{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 8{version}, name: http, protocol: HTTP}}, hosts: ['*']}}]}}"
+    let name = number / KINDS % 2;
+    let networking = |kind: &str, kind_name: &str, spec: &str| {
+        format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: {kind_name}{name}}}\nspec: {spec}")
+    };
+    let pick = |choices: [&str; 4]| choices[usize::from(version)].to_owned();
+    let text = match number % KINDS {
+        0 => networking(
+            "Gateway",
+            "g",
+            &format!(
+                "{{selector: {{istio: {}}}, servers: [{{port: {{number: 8{}, name: http, protocol: HTTP}}, hosts: [{}], tls: {{httpsRedirect: {}}}}}]}}",
+                pick(["ingressgateway", "ingressgateway", "ingressgateway", "egressgateway"]),
+                version % 2,
+                pick(["'*'", "h1.example.com, h2.example.com", "default/*.example.com", "'*'"]),
+                version == 1
+            ),
         ),
-        1 => format!(
-            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{name}}}\nspec: {{hosts: [h{version}.example.com], gateways: [g0, g1], http: [{{route: [{{destination: {{host: s{name}, subset: a}}}}]}}]}}"
+        1 => networking(
+            "VirtualService",
+            "v",
+            &format!(
+                "{{hosts: [{}], gateways: [g0, g1], exportTo: [{}], http: [{{match: [{{uri: {{prefix: /a{version}}}}}], route: [{{destination: {{host: s{name}, subset: a}}}}]}}, {{route: [{{destination: {{host: s{name}}}}}]}}]}}",
+                pick(["h1.example.com", "'*.example.com'", "h2.example.com, h1.example.com", "'*'"]),
+                pick(["'*'", "'*'", ".", "default"]),
+            ),
         ),
-        2 => format!(
-            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: d{name}}}\nspec: {{host: s{name}, subsets: [{{name: a, labels: {{version: v{version}}}}}]}}"
+        2 => networking(
+            "DestinationRule",
+            "d",
+            &format!(
+                "{{host: {}, subsets: [{{name: a, labels: {{version: v{version}}}}}]}}",
+                pick(["s0", "s1", "s0", "'*.default.svc.cluster.local'"])
+            ),
         ),
         3 => format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: s{name}}}\nspec: {{selector: {{app: s{name}}}, ports: [{{name: http, port: 80, targetPort: 8{version}}}]}}"
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s{name}}}\nspec: {{selector: {{app: s{name}}}, ports: [{{name: http, port: 80, targetPort: {}}}]}}",
+            pick(["8080", "8081", "web", "8080"])
         ),
         4 => format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{name}, labels: {{kubernetes.io/service-name: s{name}}}}}\naddressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints: [{{addresses: [10.0.0.{version}], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: p{name}}}}}]"
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{name}, labels: {{kubernetes.io/service-name: s{}}}}}\naddressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints: [{{addresses: [10.0.0.{version}], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: p{name}}}}}]",
+            version % 2
         ),
         5 => format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{name}, labels: {{app: s{name}, version: v{version}}}}}\nspec: {{containers: []}}"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{name}, labels: {{app: s{name}, istio: ingressgateway, version: v{version}}}}}\nspec: {{containers: [{{ports: [{{name: web, containerPort: 80{version}}}]}}]}}\nstatus: {{podIP: 10.0.2.{version}, conditions: [{{type: Ready, status: 'True'}}]}}"
         ),
-        6 => format!(
-            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: x{name}}}\nspec: {{hosts: [s{name}.default.svc.cluster.local], resolution: STATIC, ports: [{{number: 81, name: http, protocol: HTTP}}], endpoints: [{{address: 10.0.1.{version}}}]}}"
+        6 => networking(
+            "ServiceEntry",
+            "x",
+            &pick([
+                "{hosts: [s0.default.svc.cluster.local], resolution: STATIC, ports: [{number: 81, name: http, protocol: HTTP}], endpoints: [{address: 10.0.1.1}]}",
+                "{hosts: [s1.default.svc.cluster.local, x.example.com], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}",
+                "{hosts: [s0], resolution: STATIC, workloadSelector: {labels: {app: s0}}, ports: [{number: 80, name: http, protocol: HTTP}]}",
+                "{hosts: [x.example.com], exportTo: ['~'], resolution: STATIC, ports: [{number: 80, name: http2, protocol: HTTP2}]}",
+            ]),
+        ),
+        7 => networking(
+            "WorkloadEntry",
+            "w",
+            &format!("{{address: 10.0.3.{version}, labels: {{app: s{name}, version: v{}}}}}", version % 2),
+        ),
+        8 => networking(
+            "VirtualService",
+            "root",
+            &format!(
+                "{{hosts: [h{version}.example.com], gateways: [{}], http: [{{match: [{{uri: {{prefix: /r}}}}], delegate: {{name: part{name}}}}}, {{route: [{{destination: {{host: x.example.com}}}}]}}]}}",
+                pick(["g0", "g1", "nowhere", "mesh, g0"])
+            ),
+        ),
+        9 => networking(
+            "VirtualService",
+            "part",
+            &format!(
+                "{{http: [{{match: [{{uri: {{prefix: /r/{version}}}}}], route: [{{destination: {{host: {}}}}}]}}]}}",
+                pick(["s0", "s1", "s2", "s0.default"])
+            ),
+        ),
+        10 => networking(
+            "Gateway",
+            "t",
+            &format!(
+                "{{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [h{version}.example.com], tls: {{mode: SIMPLE, credentialName: c{name}}}}}]}}"
+            ),
+        ),
+        11 => format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: c{name}}}\nstringData: {{tls.crt: a{version}, {}: b}}",
+            pick(["tls.key", "tls.key", "other", "tls.key"])
+        ),
+        12 => format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: front{name}}}\nspec: {{selector: {{istio: ingressgateway}}, ports: [{{name: http, port: 80, targetPort: {}}}, {{name: https, port: 443, targetPort: 8443}}]}}",
+            pick(["8080", "web", "8081", "8080"])
         ),
         _ => format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: 'connectTimeout: {}s'}}",
-            version + 1
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{}'}}",
+            pick([
+                "connectTimeout: 1s",
+                "connectTimeout: 2s",
+                "defaultVirtualServiceExportTo: [\".\"]",
+                "rootNamespace: default"
+            ])
         ),
     };
-    parse("", &text, "default").objects.remove(0)
+    let mut parsed = parse("", &text, "default");
+    assert_eq!(parsed.objects.len(), 1, "{text}\n{:?}", parsed.diagnostics);
+    parsed.objects.remove(0)
+}
+
+/// Objects come, change and go, one or several at once.
+fn steps() -> impl Strategy<Value = Vec<Vec<(u8, u8, bool)>>> {
+    let change = (0..2 * KINDS, 0_u8..4, proptest::bool::weighted(0.25));
+    proptest::collection::vec(proptest::collection::vec(change, 1..4), 1..40)
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
     #[test]
-    fn step_by_step_is_the_same_as_at_once(steps in proptest::collection::vec((0_u8..16, 0_u8..4, any::<bool>()), 1..30)) {
+    fn step_by_step_is_the_same_as_at_once(steps in steps()) {
         let mut world = World::default();
+        let mut translator = Translator::new(proxy());
         let mut there = BTreeMap::new();
-        for (number, version, gone) in steps {
-            let object = object(number, version);
-            let name = object.object_ref();
-            if gone {
-                world.remove(std::slice::from_ref(&name));
-                there.remove(&name);
-            } else {
-                world.apply(vec![object.clone()]);
-                there.insert(name, object);
+        for changes in steps {
+            for (number, version, gone) in changes {
+                let object = object(number, version);
+                let name = object.object_ref();
+                if gone {
+                    world.remove(std::slice::from_ref(&name));
+                    there.remove(&name);
+                } else {
+                    world.apply(vec![object.clone()]);
+                    there.insert(name, object);
+                }
             }
             let fresh = World::from_objects(there.values().cloned().collect());
-            prop_assert_eq!(translate(&world, &proxy()), translate(&fresh, &proxy()));
+            let expected = translate(&fresh, &proxy());
+            prop_assert_eq!(&translate(&world, &proxy()), &expected);
+            let before = translator.set().clone();
+            translator.update(&world);
+            prop_assert_eq!(&**translator.set(), &expected.set);
+            prop_assert_eq!(&**translator.diagnostics(), &*expected.diagnostics);
+            prop_assert_eq!(copied(&before, translator.set()), Vec::<String>::new());
         }
     }
+}
+
+/// Keys of what is equal in both sets, but not the same allocation.
+fn copied(before: &ResourceSet, now: &ResourceSet) -> Vec<String> {
+    fn in_table<T: PartialEq>(before: &BTreeMap<Key, Arc<T>>, now: &BTreeMap<Key, Arc<T>>, all: &mut Vec<String>) {
+        for (key, new) in now {
+            if before.get(key).is_some_and(|old| old == new && !Arc::ptr_eq(old, new)) {
+                all.push(key.to_string());
+            }
+        }
+    }
+    let mut all = Vec::new();
+    in_table(&before.listeners, &now.listeners, &mut all);
+    in_table(&before.routes, &now.routes, &mut all);
+    in_table(&before.destinations, &now.destinations, &mut all);
+    in_table(&before.endpoints, &now.endpoints, &mut all);
+    in_table(&before.secrets, &now.secrets, &mut all);
+    for (key, routes) in &now.routes {
+        let hosts = |routes: &RouteSet| {
+            routes.virtual_hosts.iter().map(|host| (host.host.to_string().into(), Arc::clone(host))).collect()
+        };
+        if let Some(old) = before.routes.get(key) {
+            in_table(&hosts(old), &hosts(routes), &mut all);
+        }
+    }
+    all
 }

@@ -4,7 +4,6 @@
 //! degrades to; every finding across objects is a diagnostic MESH01xx. Must not know: tables, sockets, how a request is
 //! matched.
 
-mod bound;
 mod checks;
 mod delegate;
 mod destination_rule;
@@ -12,30 +11,32 @@ mod findings;
 #[cfg(test)]
 mod fixture;
 mod gateway;
+mod host_index;
 mod http_action;
 mod http_match;
 #[cfg(test)]
 mod incremental_tests;
 mod outbound;
 mod ports;
+mod readers;
 mod rules;
 mod server;
 mod server_tls;
 mod shadows;
+mod translator;
 mod virtual_hosts;
+mod virtual_service;
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bound::Bound;
 use findings::Findings;
 use http_match::Patterns;
-use outbound::Destinations;
+pub use translator::Translator;
 
 use crate::diag::Diagnostic;
-use crate::model::{HeaderOps, ProxyInfo, ResourceSet, Role};
-use crate::world::World;
+use crate::model::{Destination, HeaderOps, Key, ProxyInfo, ResourceSet, Secret};
+use crate::world::{Reads, World};
 
 /// What one proxy needs, and what is wrong or doubtful about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,35 +45,39 @@ pub struct Translation {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// The resources of `proxy`. Follow with [`ResourceSet::reuse`] to share what did not change since the last time.
+/// The resources of `proxy`, once. A [`Translator`] follows a world.
 pub fn translate(world: &World, proxy: &ProxyInfo) -> Translation {
-    let mut context = Context {
-        world,
-        proxy,
-        findings: Findings::new(world.diagnostics().cloned()),
-        patterns: Patterns::default(),
-        destinations: Destinations::default(),
-        bound: HashMap::new(),
-        no_headers: Arc::default(),
-        set: ResourceSet::default(),
-    };
-    match proxy.role {
-        Role::Edge => gateway::translate(&mut context),
-        Role::Sidecar => {}
-    }
-    context.destinations.finish(&mut context.set);
-    Translation { set: context.set, diagnostics: context.findings.finish() }
+    let mut translator = Translator::new(proxy.clone());
+    translator.update(world);
+    translator.into()
 }
 
-/// What the rooms of a translation share.
+/// What the parts of a translation share, and what one of them leaves behind.
 struct Context<'a> {
     world: &'a World,
     proxy: &'a ProxyInfo,
-    findings: Findings,
     patterns: Patterns,
-    destinations: Destinations,
-    /// By `namespace/name` of the Gateway.
-    bound: HashMap<String, Rc<Bound<'a>>>,
     no_headers: Arc<HeaderOps>,
-    set: ResourceSet,
+    /// What was looked at.
+    reads: Reads,
+    findings: Findings,
+    /// Destinations that were named and exist.
+    destinations: BTreeMap<Key, Arc<Destination>>,
+    /// Secrets that were named and exist.
+    secrets: BTreeMap<Key, Arc<Secret>>,
+}
+
+impl<'a> Context<'a> {
+    fn new(world: &'a World, proxy: &'a ProxyInfo, patterns: Patterns) -> Context<'a> {
+        Context {
+            world,
+            proxy,
+            patterns,
+            no_headers: Arc::default(),
+            reads: Reads::default(),
+            findings: Findings::default(),
+            destinations: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
+    }
 }

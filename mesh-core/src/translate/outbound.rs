@@ -1,28 +1,15 @@
 //! Destinations: from a host as a rule names it to a key, with the settings and endpoints behind it. Only what some rule
 //! names is emitted; what does not exist is `Unknown` and a diagnostic.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Context;
 use super::destination_rule::Policy;
+use super::findings::nearest;
 use crate::api::{self, DestinationRule, VirtualService};
 use crate::diag;
-use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, ResourceSet};
-use crate::world::{Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
-
-#[derive(Default)]
-pub(super) struct Destinations {
-    known: BTreeMap<Key, Arc<Destination>>,
-    endpoints: BTreeMap<Key, Arc<Endpoints>>,
-}
-
-impl Destinations {
-    pub fn finish(self, set: &mut ResourceSet) {
-        set.destinations = self.known;
-        set.endpoints = self.endpoints;
-    }
-}
+use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key};
+use crate::world::{Cell, Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`
 fn key(port: u16, subset: &str, host: &str) -> Key {
@@ -51,9 +38,7 @@ impl<'a> Context<'a> {
         let named = Named { entry, field, host: &host, subset };
         let wanted =
             destination.port.map(|port| u16::try_from(port.number).unwrap_or_default()).filter(|port| *port != 0);
-        let world = self.world;
-        let registry = &world.index().registry;
-        let Some(service) = registry.find(&host, entry.namespace(), &self.proxy.namespace) else {
+        let Some(service) = self.service(&host) else {
             self.unknown_host(&named, &destination.host);
             return DestinationRef::Unknown(key(wanted.unwrap_or(listener_port), subset, &host));
         };
@@ -63,7 +48,7 @@ impl<'a> Context<'a> {
             (None, _) => listener_port,
         };
         let key = key(number, subset, &host);
-        if self.destinations.known.contains_key(&key) {
+        if self.destinations.contains_key(&key) {
             return DestinationRef::Known(key);
         }
         let Some(port) = service.port(number) else {
@@ -71,6 +56,12 @@ impl<'a> Context<'a> {
             return DestinationRef::Unknown(key);
         };
         if self.emit(&named, &key, service, port) { DestinationRef::Known(key) } else { DestinationRef::Unknown(key) }
+    }
+
+    /// What a host means to the proxy, whoever names it: one of the proxy's own namespace, else the first visible one.
+    fn service(&mut self, host: &str) -> Option<&'a Arc<Service>> {
+        self.reads.note(Cell::Host(host.into()));
+        self.world.index().registry.find(host, &self.proxy.namespace, &self.proxy.namespace)
     }
 
     /// Whether the destination exists and can be reached as its rule demands.
@@ -115,14 +106,18 @@ impl<'a> Context<'a> {
             origin: service.origin.clone(),
             rule: rule.as_ref().map(|rule| rule.first.reference.clone()),
         };
-        self.destinations.known.insert(Arc::clone(key), Arc::new(destination));
-        self.endpoints(key, service, port, subset);
+        self.destinations.insert(Arc::clone(key), Arc::new(destination));
         true
     }
 
-    fn endpoints(&mut self, key: &Key, service: &'a Service, port: &ServicePort, subset: Option<&api::Subset>) {
-        let mut instances = self.world.instances(service, port);
-        if let Some(subset) = subset {
+    /// The endpoints of a destination that was found before.
+    pub(super) fn endpoints(&mut self, destination: &Destination) -> Option<Endpoints> {
+        let service = self.service(&destination.host)?;
+        let port = service.port(destination.port)?;
+        let mut instances = self.world.instances(service, port, &mut self.reads);
+        if let Some(name) = &destination.subset {
+            let rule = self.rule_of(service)?;
+            let subset = rule.subset(name)?;
             instances.retain(|instance| selects(&subset.labels, instance.labels));
         }
         let endpoints = instances.into_iter().map(|instance| Endpoint {
@@ -131,15 +126,17 @@ impl<'a> Context<'a> {
             locality: instance.locality,
             workload: instance.workload,
         });
-        let endpoints =
-            Endpoints { key: Arc::clone(key), endpoints: endpoints.collect(), origin: service.origin.clone() };
-        self.destinations.endpoints.insert(Arc::clone(key), Arc::new(endpoints));
+        Some(Endpoints {
+            key: Arc::clone(&destination.key),
+            endpoints: endpoints.collect(),
+            origin: service.origin.clone(),
+        })
     }
 
     /// Subsets of a rule that select none of the service's endpoints, whether a route names them or not.
     pub(super) fn subsets(&mut self, entry: &Entry<DestinationRule>, service: &Service) {
         let Some(port) = service.ports.first().filter(|_| !entry.spec.subsets.is_empty()) else { return };
-        let instances = self.world.instances(service, port);
+        let instances = self.world.instances(service, port, &mut self.reads);
         for subset in &entry.spec.subsets {
             if instances.is_empty() || instances.iter().any(|instance| selects(&subset.labels, instance.labels)) {
                 continue;
@@ -158,15 +155,15 @@ impl<'a> Context<'a> {
     }
 
     fn unknown_host(&mut self, named: &Named<'_>, written: &str) {
-        let world = self.world;
-        let registry = &world.index().registry;
+        let registry = &self.world.index().registry;
         let in_cluster = format!("{}.svc.{}", named.host, hostname::CLUSTER_DOMAIN);
+        self.reads.note(Cell::Host(in_cluster.as_str().into()));
         let help = if registry.contains(named.host) {
             Some("it exists, but is not exported to the gateway's namespace".to_owned())
         } else if registry.contains(&in_cluster) {
             Some(format!("names with a dot are taken as they are: write `{in_cluster}`"))
         } else {
-            self.findings.nearest(named.host, registry.hosts())
+            None
         };
         let host = named.host;
         let message = if written == host {
@@ -174,8 +171,11 @@ impl<'a> Context<'a> {
         } else {
             format!("`{written}` is `{host}`, and no Service or ServiceEntry is called so; its share is answered 503")
         };
-        let field = format!("{}.host", named.field);
-        self.findings.report(diag::DESTINATION_HOST_UNKNOWN, named.entry, &field, message, help);
+        let (code, field) = (diag::DESTINATION_HOST_UNKNOWN, format!("{}.host", named.field));
+        match help {
+            None => self.findings.report_host(code, named.entry, &field, message, host),
+            help => self.findings.report(code, named.entry, &field, message, help),
+        }
     }
 
     fn unknown_port(&mut self, named: &Named<'_>, service: &Service, wanted: Option<u16>, number: u16) {
@@ -209,7 +209,7 @@ impl<'a> Context<'a> {
                     "{} has {has} for `{}`, not `{subset}`; its share of requests is answered 503",
                     rule.first.reference, service.host
                 );
-                (message, self.findings.nearest(subset, names.into_iter()))
+                (message, nearest(subset, names.into_iter()))
             }
             None => {
                 let message = format!(
@@ -223,7 +223,8 @@ impl<'a> Context<'a> {
         self.findings.report(diag::DESTINATION_SUBSET_UNKNOWN, named.entry, &field, message, help);
     }
 
-    fn rule_elsewhere(&self, service: &Service) -> String {
+    fn rule_elsewhere(&mut self, service: &Service) -> String {
+        self.reads.note(Cell::Kind("DestinationRule"));
         let places = format!(
             "`{}` (the gateway's), `{}` (the service's) and `{}` (the mesh's root)",
             self.proxy.namespace,

@@ -3,17 +3,21 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::api::ServiceEntry;
 use crate::model::ProxyInfo;
-use crate::world::{World, selects};
+use crate::world::{Cell, Reads, World, selects};
 
 /// Target ports by port of what stands in front of the proxy in its namespace: Services that select it, and ServiceEntries
 /// that select it or have one of its addresses.
 pub(super) struct FrontPorts(HashMap<u16, Vec<u16>>);
 
 impl FrontPorts {
-    pub fn of(world: &World, proxy: &ProxyInfo) -> FrontPorts {
+    pub fn of(world: &World, proxy: &ProxyInfo, reads: &mut Reads) -> FrontPorts {
+        let namespace: Arc<str> = proxy.namespace.as_str().into();
+        reads.note(Cell::Namespace("Service", Arc::clone(&namespace)));
+        reads.note(Cell::Namespace("ServiceEntry", namespace));
         let mut ports: HashMap<u16, Vec<u16>> = HashMap::new();
         for service in world.kube_services(&proxy.namespace) {
             let selector = &service.spec.selector;
@@ -22,7 +26,7 @@ impl FrontPorts {
             }
             for port in &service.spec.ports {
                 if port.protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp")) {
-                    let target = world.target_port(service, port).unwrap_or(port.port);
+                    let target = world.target_port(service, port, reads).unwrap_or(port.port);
                     ports.entry(port.port).or_default().push(target);
                 }
             }

@@ -13,8 +13,9 @@ use crate::world::{Entry, gateway_name, selects};
 /// What the alternatives of a rule share.
 pub(super) type Effect = (Arc<Action>, Arc<HeaderOps>);
 
-pub(super) struct Rules<'a> {
-    pub entry: &'a Arc<Entry<VirtualService>>,
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub entry: Arc<Entry<VirtualService>>,
     /// In the order in which they are tried.
     pub ordinary: Vec<Rule>,
     /// Tried after the ordinary rules of all VirtualServices of the host.
@@ -23,18 +24,18 @@ pub(super) struct Rules<'a> {
     pub broken: bool,
 }
 
-impl Rules<'_> {
+impl Rules {
     /// Nothing applies here: the VirtualService does not open the host.
     pub fn is_empty(&self) -> bool {
         self.ordinary.is_empty() && self.catch_all.is_none() && !self.broken
     }
 }
 
-impl<'a> Context<'a> {
-    pub(super) fn rules(&mut self, entry: &'a Arc<Entry<VirtualService>>, gateway: &str, port: u16) -> Rules<'a> {
+impl Context<'_> {
+    pub(super) fn rules(&mut self, entry: &Arc<Entry<VirtualService>>, gateway: &str, port: u16) -> Rules {
         // All rules were refused by the parser: the host is there, but nothing of it.
         let broken = entry.spec.http.is_empty() && entry.positions.has("spec.http");
-        let mut rules = Rules { entry, ordinary: Vec::new(), catch_all: None, broken };
+        let mut rules = Rules { entry: Arc::clone(entry), ordinary: Vec::new(), catch_all: None, broken };
         let mut everywhere = false;
         for http in &entry.spec.http {
             if rules.catch_all.is_some() {
@@ -64,8 +65,8 @@ impl<'a> Context<'a> {
     /// and port.
     fn rule(
         &mut self,
-        rules: &mut Rules<'a>,
-        entry: &'a Arc<Entry<VirtualService>>,
+        rules: &mut Rules,
+        entry: &Arc<Entry<VirtualService>>,
         http: &HttpRoute,
         gateway: &str,
         port: u16,
@@ -133,7 +134,7 @@ impl<'a> Context<'a> {
             && (namespace.is_empty() || namespace == self.proxy.namespace)
     }
 
-    fn unreachable(&mut self, rules: &Rules<'_>, entry: &Entry<VirtualService>, field: &str) {
+    fn unreachable(&mut self, rules: &Rules, entry: &Entry<VirtualService>, field: &str) {
         let Some(winner) = &rules.catch_all else { return };
         let message = format!("rule {} answers every request before this one", winner.source);
         let help = "move it before that rule, or remove it".to_owned();

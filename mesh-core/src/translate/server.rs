@@ -70,17 +70,22 @@ impl ServerHost {
 
 /// A server with its Gateway.
 #[derive(Clone, Debug)]
-pub(super) struct Slot<'a> {
-    pub gateway: &'a Arc<Entry<Gateway>>,
-    pub server: &'a Server,
+pub(super) struct Slot {
+    pub gateway: Arc<Entry<Gateway>>,
+    pub server: Server,
     pub kind: Kind,
     pub hosts: Vec<ServerHost>,
 }
 
-impl<'a> Slot<'a> {
-    pub fn new(gateway: &'a Arc<Entry<Gateway>>, server: &'a Server) -> Slot<'a> {
+impl Slot {
+    pub fn new(gateway: &Arc<Entry<Gateway>>, server: &Server) -> Slot {
         let hosts = server.hosts.iter().map(|host| ServerHost::read(host, gateway.namespace())).collect();
-        Slot { gateway, server, kind: Kind::of(server), hosts }
+        Slot { gateway: Arc::clone(gateway), server: server.clone(), kind: Kind::of(server), hosts }
+    }
+
+    /// The same server of the same version of a Gateway.
+    pub fn is(&self, other: &Slot) -> bool {
+        Arc::ptr_eq(&self.gateway, &other.gateway) && self.server.index == other.server.index
     }
 
     /// `spec.servers[1].port`
@@ -94,13 +99,13 @@ impl<'a> Slot<'a> {
         format!("Gateway {}/{}, server {}", reference.namespace, reference.name, self.server.index)
     }
 
-    /// `namespace/name` of the Gateway.
-    pub fn gateway_name(&self) -> String {
-        format!("{}/{}", self.gateway.reference.namespace, self.gateway.reference.name)
-    }
-
     /// The port that the user wrote.
     pub fn number(&self) -> u16 {
         u16::try_from(self.server.port.number).unwrap_or_default()
+    }
+
+    /// Whether requests in clear text are sent to https.
+    pub fn redirects(&self) -> bool {
+        self.kind == Kind::Http && self.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true))
     }
 }

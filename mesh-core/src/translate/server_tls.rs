@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use super::Context;
+use super::findings::nearest;
 use super::server::{Kind, Slot};
 use crate::api::{ServerTls, TlsProtocol};
 use crate::diag;
 use crate::model::{CertificateSource, Key, Secret, TlsTermination, TlsVersion};
-use crate::world::Entry;
+use crate::object::ObjectRef;
+use crate::world::{Cell, Entry};
 
 const CERTIFICATE_NAMES: [(&str, &str); 2] = [("tls.crt", "tls.key"), ("cert", "key")];
 
 impl Context<'_> {
     /// Without certificates the server's names are closed, and only those.
-    pub(super) fn termination(&mut self, slot: &Slot<'_>) -> TlsTermination {
+    pub(super) fn termination(&mut self, slot: &Slot) -> TlsTermination {
         let mut termination =
             TlsTermination { certificates: Vec::new(), min_version: TlsVersion::V1_2, max_version: TlsVersion::V1_3 };
         let Some(tls) = slot.server.tls.as_ref().filter(|_| slot.kind == Kind::Https) else { return termination };
@@ -27,7 +29,7 @@ impl Context<'_> {
         termination
     }
 
-    fn certificates(&mut self, slot: &Slot<'_>, tls: &ServerTls) -> Vec<CertificateSource> {
+    fn certificates(&mut self, slot: &Slot, tls: &ServerTls) -> Vec<CertificateSource> {
         let files = |certificate: &Option<String>, key: &Option<String>| match (certificate, key) {
             (Some(certificate), Some(private_key)) => {
                 Some(CertificateSource::Files { certificate: certificate.clone(), private_key: private_key.clone() })
@@ -52,14 +54,14 @@ impl Context<'_> {
                 let message = "no certificate is named; TLS connections for its hosts are closed".to_owned();
                 let help = "set `credentialName` to a TLS secret in the gateway's namespace".to_owned();
                 let field = slot.field(".tls");
-                self.findings.report(diag::SERVER_WITHOUT_CERTIFICATE, slot.gateway, &field, message, Some(help));
+                self.findings.report(diag::SERVER_WITHOUT_CERTIFICATE, &slot.gateway, &field, message, Some(help));
             }
         }
         sources
     }
 
     /// A secret by name, in the proxy's namespace. The source is kept if the secret is missing: it may come.
-    fn credential(&mut self, slot: &Slot<'_>, name: &str, field: &str) -> Option<CertificateSource> {
+    fn credential(&mut self, slot: &Slot, name: &str, field: &str) -> Option<CertificateSource> {
         let own = &self.proxy.namespace;
         let gateway_namespace = slot.gateway.namespace();
         let plain = name.strip_prefix("kubernetes-gateway://").or_else(|| name.strip_prefix("kubernetes://"));
@@ -71,15 +73,16 @@ impl Context<'_> {
         if namespace != own && namespace != &**gateway_namespace {
             let message =
                 format!("the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed");
-            self.findings.report(diag::SECRET_FORBIDDEN, slot.gateway, &field, message, None);
+            self.findings.report(diag::SECRET_FORBIDDEN, &slot.gateway, &field, message, None);
             return None;
         }
         let key: Key = format!("{namespace}/{name}").into();
-        if !self.set.secrets.contains_key(&key) {
+        if !self.secrets.contains_key(&key) {
+            self.reads.note(Cell::Object(ObjectRef::new("Secret", namespace, name)));
             match self.world.secret(namespace, name) {
                 None => self.secret_missing(slot, &field, namespace, name),
                 Some(entry) => match read(&key, entry) {
-                    Some(secret) => drop(self.set.secrets.insert(Arc::clone(&key), Arc::new(secret))),
+                    Some(secret) => drop(self.secrets.insert(Arc::clone(&key), Arc::new(secret))),
                     None => self.secret_empty(slot, &field, entry),
                 },
             }
@@ -87,10 +90,11 @@ impl Context<'_> {
         Some(CertificateSource::Secret(key))
     }
 
-    fn secret_missing(&mut self, slot: &Slot<'_>, field: &str, namespace: &str, name: &str) {
+    fn secret_missing(&mut self, slot: &Slot, field: &str, namespace: &str, name: &str) {
         let message = format!(
             "secret `{namespace}/{name}` does not exist; without a certificate, connections for the server's hosts are closed"
         );
+        self.reads.note(Cell::Kind("Secret"));
         let elsewhere = self.world.secrets().find(|secret| &*secret.reference.name == name);
         let help = match elsewhere {
             Some(secret) => format!(
@@ -99,21 +103,21 @@ impl Context<'_> {
             ),
             None => {
                 let names = self.world.secrets().filter(|secret| &*secret.reference.namespace == namespace);
-                let nearest = self.findings.nearest(name, names.map(|secret| &*secret.reference.name));
+                let nearest = nearest(name, names.map(|secret| &*secret.reference.name));
                 nearest.unwrap_or_else(|| format!("create it in namespace `{namespace}`, where the gateway runs"))
             }
         };
-        self.findings.report(diag::SECRET_MISSING, slot.gateway, field, message, Some(help));
+        self.findings.report(diag::SECRET_MISSING, &slot.gateway, field, message, Some(help));
     }
 
-    fn secret_empty(&mut self, slot: &Slot<'_>, field: &str, entry: &Entry<crate::api::kube::Secret>) {
+    fn secret_empty(&mut self, slot: &Slot, field: &str, entry: &Entry<crate::api::kube::Secret>) {
         let has: Vec<&str> = entry.spec.data.keys().map(String::as_str).collect();
         let has = if has.is_empty() { "nothing".to_owned() } else { has.join(", ") };
         let message = format!(
             "secret `{}/{}` has {has}, but not `tls.crt` and `tls.key` (or `cert` and `key`) with PEM text",
             entry.reference.namespace, entry.reference.name
         );
-        self.findings.report(diag::SECRET_WITHOUT_KEYS, slot.gateway, field, message, None);
+        self.findings.report(diag::SECRET_WITHOUT_KEYS, &slot.gateway, field, message, None);
     }
 }
 

@@ -1,81 +1,111 @@
 //! The hosts of one route table and the order of their rules (Istio's order, observed): the rules of all VirtualServices of a host one
 //! after another, catch-all rules last. Exact and wildcard hosts are separate: no rule falls through from one to the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::findings::Said;
+use super::gateway::Table;
 use super::rules::Rules;
-use super::server::{Kind, Slot};
+use super::server::Slot;
+use super::virtual_service::Turn;
 use super::{Context, shadows};
 use crate::diag;
 use crate::model::{HostPattern, Rule, VirtualHost};
-use crate::object::ObjectRef;
 
-struct Host<'a> {
-    origin: ObjectRef,
-    redirect: bool,
-    lists: Vec<Rc<Rules<'a>>>,
+/// Hosts of a table.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(BTreeMap<HostPattern, Host>);
+
+#[derive(Debug, Default)]
+struct Host {
+    /// Rules of the VirtualServices that are opened here, also of those of which nothing applies.
+    lists: BTreeMap<Turn, Arc<Rules>>,
+    findings: Vec<Said>,
+    built: Option<Arc<VirtualHost>>,
 }
 
-pub(super) fn of(context: &mut Context<'_>, slots: &[Slot<'_>]) -> Vec<Arc<VirtualHost>> {
-    let mut hosts: BTreeMap<HostPattern, Host<'_>> = BTreeMap::new();
-    // Rules depend on Gateway and port, and two servers of one Gateway often share them.
-    let mut known: HashMap<(String, u16, usize), Rc<Rules<'_>>> = HashMap::new();
-    for slot in slots {
-        let gateway = slot.gateway_name();
-        let bound = context.bound(&gateway);
-        let mut meetings: BTreeMap<usize, BTreeSet<HostPattern>> = BTreeMap::new();
-        for meeting in slot.hosts.iter().flat_map(|host| bound.meet(host)) {
-            meetings.entry(meeting.service).or_default().insert(meeting.pattern);
-        }
-        for (service, patterns) in meetings {
-            let Some(entry) = bound.services.get(service) else { continue };
-            let at = (gateway.clone(), slot.number(), service);
-            let rules = known.entry(at).or_insert_with(|| Rc::new(context.rules(entry, &gateway, slot.number())));
-            if rules.is_empty() {
-                continue;
-            }
-            for pattern in patterns {
-                host(&mut hosts, pattern, slot).lists.push(Rc::clone(rules));
-            }
-        }
-        if slot.kind == Kind::Http && slot.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true)) {
-            redirect(&mut hosts, slot, &bound);
+/// What is different about a host.
+pub(super) struct Changed {
+    pub host: bool,
+    pub findings: bool,
+}
+
+impl Hosts {
+    pub fn add(&mut self, pattern: &HostPattern, turn: Turn, rules: Arc<Rules>) {
+        self.0.entry(pattern.clone()).or_default().lists.insert(turn, rules);
+    }
+
+    pub fn take(&mut self, pattern: &HostPattern, turn: &Turn) {
+        if let Some(host) = self.0.get_mut(pattern) {
+            host.lists.remove(turn);
         }
     }
-    hosts.into_iter().map(|(pattern, host)| Arc::new(finish(context, pattern, host))).collect()
-}
 
-fn host<'m, 'a>(
-    hosts: &'m mut BTreeMap<HostPattern, Host<'a>>,
-    pattern: HostPattern,
-    slot: &Slot<'_>,
-) -> &'m mut Host<'a> {
-    let new = || Host { origin: slot.gateway.reference.clone(), redirect: false, lists: Vec::new() };
-    hosts.entry(pattern).or_insert_with(new)
-}
+    /// Hosts of servers that redirect are there without any VirtualService.
+    pub fn redirected(table: &Table) -> impl Iterator<Item = HostPattern> {
+        let slots = table.slots.iter().filter(|slot| slot.redirects());
+        slots.flat_map(|slot| &slot.hosts).map(|host| host.pattern.clone())
+    }
 
-/// `httpsRedirect` holds for the server's hosts with or without a VirtualService, and for the narrower hosts that
-/// VirtualServices opened through it.
-fn redirect(hosts: &mut BTreeMap<HostPattern, Host<'_>>, slot: &Slot<'_>, bound: &super::bound::Bound<'_>) {
-    for server_host in &slot.hosts {
-        host(hosts, server_host.pattern.clone(), slot).redirect = true;
-        for meeting in bound.meet(server_host) {
-            if let Some(narrow) = hosts.get_mut(&meeting.pattern) {
-                narrow.redirect = true;
-            }
+    /// Builds a host anew.
+    pub fn build(&mut self, context: &mut Context<'_>, table: &Table, pattern: &HostPattern) -> Changed {
+        let mut host = self.0.remove(pattern).unwrap_or_default();
+        let built = host.finish(context, table, pattern).map(Arc::new);
+        let findings = context.findings.take();
+        let changed = Changed { host: built != host.built, findings: findings != host.findings };
+        host.findings = findings;
+        if changed.host {
+            host.built = built;
         }
+        if !host.lists.is_empty() || host.built.is_some() {
+            self.0.insert(pattern.clone(), host);
+        }
+        changed
+    }
+
+    /// Sorted by host.
+    pub fn built(&self) -> impl Iterator<Item = &Arc<VirtualHost>> {
+        self.0.values().filter_map(|host| host.built.as_ref())
+    }
+
+    /// Takes equal hosts in place of its own; in the order of [`Hosts::built`].
+    pub fn adopt(&mut self, equal: &[Arc<VirtualHost>]) {
+        let own = self.0.values_mut().filter_map(|host| host.built.as_mut());
+        own.zip(equal).for_each(|(own, equal)| own.clone_from(equal));
+    }
+
+    pub fn findings(&self) -> impl Iterator<Item = &Said> {
+        self.0.values().flat_map(|host| &host.findings)
     }
 }
 
-fn finish(context: &mut Context<'_>, pattern: HostPattern, host: Host<'_>) -> VirtualHost {
+impl Host {
+    /// None: no rule applies here, and nothing is redirected.
+    fn finish(&self, context: &mut Context<'_>, table: &Table, pattern: &HostPattern) -> Option<VirtualHost> {
+        let own = |slot: &&Arc<Slot>| slot.redirects() && slot.hosts.iter().any(|host| host.pattern == *pattern);
+        let redirecting = table.slots.iter().position(|slot| own(&slot));
+        let full = || self.lists.iter().filter(|(_, rules)| !rules.is_empty());
+        let opening = full().map(|(turn, _)| turn.slot).min();
+        let first = redirecting.into_iter().chain(opening).min()?;
+        let origin = table.slots.get(first)?.gateway.reference.clone();
+        // `httpsRedirect` holds for the narrower hosts that VirtualServices opened through the server, too.
+        let through = |turn: &Turn| table.slots.get(turn.slot).is_some_and(|slot| slot.redirects());
+        let https_redirect = redirecting.is_some() || self.lists.keys().any(through);
+        let lists: Vec<&Arc<Rules>> = full().map(|(_, rules)| rules).collect();
+        let rules = join(context, pattern, &lists);
+        shadows::report(context, pattern, &rules);
+        Some(VirtualHost { host: pattern.clone(), https_redirect, rules, origin })
+    }
+}
+
+fn join(context: &mut Context<'_>, pattern: &HostPattern, lists: &[&Arc<Rules>]) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut last: Option<&Rule> = None;
     let mut seen = HashSet::new();
-    let several = host.lists.len() > 1;
-    let mut first: Option<&Rc<Rules<'_>>> = None;
-    for list in &host.lists {
+    let several = lists.len() > 1;
+    let mut first: Option<&Rules> = None;
+    for list in lists {
         // The same rules through two servers: the second time they can only lose.
         let fresh = |rule: &&Rule| !several || !seen.contains(&rule.source);
         let added: Vec<&Rule> = list.ordinary.iter().filter(fresh).collect();
@@ -85,18 +115,17 @@ fn finish(context: &mut Context<'_>, pattern: HostPattern, host: Host<'_>) -> Vi
         }
         match (&list.catch_all, last) {
             (Some(rule), None) => last = Some(rule),
-            (Some(rule), Some(winner)) if rule.source != winner.source => shadowed(context, &pattern, rule, winner),
+            (Some(rule), Some(winner)) if rule.source != winner.source => shadowed(context, pattern, rule, winner),
             _ => {}
         }
         match first {
             None => first = Some(list),
-            Some(older) if older.entry.reference != list.entry.reference => shared(context, &pattern, older, list),
+            Some(older) if older.entry.reference != list.entry.reference => shared(context, pattern, older, list),
             Some(_) => {}
         }
     }
     rules.extend(last.cloned());
-    shadows::report(context, &pattern, &rules);
-    VirtualHost { host: pattern, https_redirect: host.redirect, rules, origin: host.origin }
+    rules
 }
 
 fn shadowed(context: &mut Context<'_>, host: &HostPattern, rule: &Rule, winner: &Rule) {
@@ -106,13 +135,13 @@ fn shadowed(context: &mut Context<'_>, host: &HostPattern, rule: &Rule, winner: 
     shadows::unreachable(context, rule, message, help);
 }
 
-fn shared(context: &mut Context<'_>, host: &HostPattern, older: &Rules<'_>, list: &Rules<'_>) {
+fn shared(context: &mut Context<'_>, host: &HostPattern, older: &Rules, list: &Rules) {
     let reference = &older.entry.reference;
     let message = format!(
         "VirtualService {}/{} has rules for host `{host}` too; they are tried before these",
         reference.namespace, reference.name
     );
-    context.findings.report(diag::HOST_SHARED, list.entry, "spec.hosts", message, None);
+    context.findings.report(diag::HOST_SHARED, &list.entry, "spec.hosts", message, None);
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! What proxies of one class are to have, encoded once for all of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use itertools::{EitherOrBoth, Itertools};
 use prost::bytes::Bytes;
 use serde::Serialize;
 
 use super::Kind;
 use super::codec::{Config, SETTINGS, destination_name, encode, host_name, listener_name, routes_name, version_of};
-use crate::model::{HostPattern, Key, ProxySettings, ResourceSet, RouteSet, VirtualHost};
+use crate::model::{Key, ProxySettings, ResourceSet, RouteSet, VirtualHost};
 
 /// A resource as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +99,15 @@ impl Edits {
         name: impl Fn(&str) -> String,
         body: impl Fn(&T) -> B,
     ) -> Result<(), serde_json::Error> {
-        for (key, value) in new {
-            if !old.get(key).is_some_and(|before| Arc::ptr_eq(before, value)) {
-                self.put(name(key), &body(value))?;
+        for pair in old.iter().merge_join_by(new, |(a, _), (b, _)| a.cmp(b)) {
+            match pair {
+                EitherOrBoth::Both((_, before), (_, value)) if Arc::ptr_eq(before, value) => {}
+                EitherOrBoth::Both(_, (key, value)) | EitherOrBoth::Right((key, value)) => {
+                    self.put(name(key), &body(value))?;
+                }
+                EitherOrBoth::Left((key, _)) => self.0.push((name(key), None)),
             }
         }
-        self.0.extend(old.keys().filter(|key| !new.contains_key(*key)).map(|key| (name(key), None)));
         Ok(())
     }
 
@@ -112,28 +116,47 @@ impl Edits {
         old: &BTreeMap<Key, Arc<RouteSet>>,
         new: &BTreeMap<Key, Arc<RouteSet>>,
     ) -> Result<(), serde_json::Error> {
-        for (key, routes) in new {
-            let before = old.get(key);
-            if before.is_some_and(|before| Arc::ptr_eq(before, routes)) {
-                continue;
+        for pair in old.iter().merge_join_by(new, |(a, _), (b, _)| a.cmp(b)) {
+            match pair {
+                EitherOrBoth::Both((_, before), (_, routes)) if Arc::ptr_eq(before, routes) => {}
+                EitherOrBoth::Both((_, before), (key, routes)) => {
+                    if before.origin != routes.origin {
+                        self.put(
+                            routes_name(key),
+                            &Config::Routes { key: key.clone(), origin: routes.origin.clone() },
+                        )?;
+                    }
+                    self.hosts(key, &before.virtual_hosts, &routes.virtual_hosts)?;
+                }
+                EitherOrBoth::Right((key, routes)) => {
+                    self.put(routes_name(key), &Config::Routes { key: key.clone(), origin: routes.origin.clone() })?;
+                    self.hosts(key, &[], &routes.virtual_hosts)?;
+                }
+                EitherOrBoth::Left((key, routes)) => {
+                    self.0.push((routes_name(key), None));
+                    self.hosts(key, &routes.virtual_hosts, &[])?;
+                }
             }
-            if before.is_none_or(|before| before.origin != routes.origin) {
-                self.put(routes_name(key), &Config::Routes { key: key.clone(), origin: routes.origin.clone() })?;
-            }
-            let hosts = by_pattern(before);
-            for host in &routes.virtual_hosts {
-                if !hosts.get(&host.host).is_some_and(|before| Arc::ptr_eq(before, host)) {
+        }
+        Ok(())
+    }
+
+    /// Both lists are sorted by host.
+    fn hosts(
+        &mut self,
+        key: &Key,
+        old: &[Arc<VirtualHost>],
+        new: &[Arc<VirtualHost>],
+    ) -> Result<(), serde_json::Error> {
+        for pair in old.iter().merge_join_by(new, |a, b| a.host.cmp(&b.host)) {
+            match pair {
+                EitherOrBoth::Both(before, host) if Arc::ptr_eq(before, host) => {}
+                EitherOrBoth::Both(_, host) | EitherOrBoth::Right(host) => {
                     let body = Config::Host { routes: key.clone(), host: VirtualHost::clone(host) };
                     self.put(host_name(key, &host.host), &body)?;
                 }
+                EitherOrBoth::Left(host) => self.0.push((host_name(key, &host.host), None)),
             }
-            let now = by_pattern(Some(routes));
-            let gone = hosts.keys().filter(|host| !now.contains_key(*host));
-            self.0.extend(gone.map(|host| (host_name(key, host), None)));
-        }
-        for (key, routes) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-            self.0.push((routes_name(key), None));
-            self.0.extend(routes.virtual_hosts.iter().map(|host| (host_name(key, &host.host), None)));
         }
         Ok(())
     }
@@ -165,8 +188,4 @@ impl Encoded {
     fn new(body: Vec<u8>) -> Encoded {
         Encoded { version: version_of(&body).into(), body: body.into() }
     }
-}
-
-fn by_pattern(routes: Option<&Arc<RouteSet>>) -> HashMap<&HostPattern, &Arc<VirtualHost>> {
-    routes.into_iter().flat_map(|routes| &routes.virtual_hosts).map(|host| (&host.host, host)).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::index::{Kinds, gateway_name};
+use super::index::{Touched, gateway_name};
 use super::{Entry, Shelf, World, hostname};
 use crate::api::{ApiObject, Destination, ServiceEntry, Spec, VirtualService};
 
@@ -35,7 +35,8 @@ impl World {
             host.starts_with('*') || named.hosts.contains(&hostname::expand(host, &entry.meta.namespace))
         });
         objects.virtual_services = chosen(&all.virtual_services, |entry| named.virtual_service(entry));
-        part.put(vec![object], Kinds::all());
+        part.put(vec![object], &mut Touched::default());
+        part.everything();
         part
     }
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Entry, Resolution, Service, ServicePort, Source, TargetPort, World, in_namespace, selects};
-use crate::api::kube::{EndpointSlice, Pod, Service as KubeService};
+use super::{Cell, Entry, Reads, Resolution, Service, ServicePort, Source, TargetPort, World, in_namespace, selects};
+use crate::api::kube::{self, EndpointSlice, Pod, Service as KubeService};
 use crate::api::{ServiceEntry, WorkloadEntry};
 use crate::model::{EndpointAddress, Workload};
+use crate::object::ObjectRef;
 
 type Labels = BTreeMap<String, String>;
 
@@ -27,8 +28,8 @@ pub struct Instance<'a> {
 
 impl World {
     /// All endpoints that may get requests for this port, each address once, in a stable order.
-    pub fn instances<'a>(&'a self, service: &'a Service, port: &ServicePort) -> Vec<Instance<'a>> {
-        let mut found = Found { world: self, instances: Vec::new(), seen: HashSet::new() };
+    pub fn instances<'a>(&'a self, service: &'a Service, port: &ServicePort, reads: &mut Reads) -> Vec<Instance<'a>> {
+        let mut found = Found { world: self, instances: Vec::new(), seen: HashSet::new(), reads };
         if let Resolution::Alias(target) = &service.resolution {
             found.alias(service, target, port);
         } else {
@@ -44,24 +45,31 @@ impl World {
 
     /// Number behind a port of a Kubernetes Service: its `targetPort`, of which a name is looked up in the slices, then in
     /// the pods that the Service selects.
-    pub fn target_port(&self, service: &Entry<KubeService>, port: &crate::api::kube::ServicePort) -> Option<u16> {
+    pub fn target_port(
+        &self,
+        service: &Entry<KubeService>,
+        port: &crate::api::kube::ServicePort,
+        reads: &mut Reads,
+    ) -> Option<u16> {
         use crate::api::kube::IntOrString;
         let name = match &port.target_port {
             None | Some(IntOrString::Int(0)) => return Some(port.port),
             Some(IntOrString::Int(number)) => return Some(*number),
             Some(IntOrString::String(name)) => name,
         };
-        let slices = self.slices(service);
+        let slices = self.slices(service, reads);
         let of_slice = |slice: &Arc<Entry<EndpointSlice>>| slice.spec.ports.iter().find(|p| p.name == port.name)?.port;
         slices.iter().find_map(of_slice).or_else(|| {
+            reads.note(Cell::Namespace("Pod", Arc::clone(service.namespace())));
             let pods = in_namespace(&self.objects().pods, service.namespace());
             let mut selected = pods.filter(|pod| selects(&service.spec.selector, &pod.meta.labels));
             selected.find_map(|pod| container_port(&pod.spec, name))
         })
     }
 
-    fn slices(&self, service: &Entry<KubeService>) -> &[Arc<Entry<EndpointSlice>>] {
+    fn slices(&self, service: &Entry<KubeService>, reads: &mut Reads) -> &[Arc<Entry<EndpointSlice>>] {
         let key = (Arc::clone(&service.reference.namespace), Arc::clone(&service.reference.name));
+        reads.note(Cell::Slices(Arc::clone(&key.0), Arc::clone(&key.1)));
         self.index().slices.get(&key).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -117,13 +125,14 @@ fn container_port(pod: &Pod, name: &str) -> Option<u16> {
     pod.ports.iter().find(|port| port.name == name).map(|port| port.container_port)
 }
 
-struct Found<'a> {
+struct Found<'a, 'r> {
     world: &'a World,
     instances: Vec<Instance<'a>>,
     seen: HashSet<EndpointAddress>,
+    reads: &'r mut Reads,
 }
 
-impl<'a> Found<'a> {
+impl<'a> Found<'a, '_> {
     fn add(&mut self, instance: Instance<'a>) {
         if self.seen.insert(instance.address.clone()) {
             self.instances.push(instance);
@@ -133,11 +142,12 @@ impl<'a> Found<'a> {
     /// Another service of the registry, or a name to resolve.
     fn alias(&mut self, service: &Service, target: &Arc<str>, port: &ServicePort) {
         let registry = &self.world.index().registry;
+        self.reads.note(Cell::Host(Arc::clone(target)));
         let other = registry.find(target, &service.namespace, &service.namespace);
         // One step only: aliases of aliases could go in circles.
         let other = other.filter(|other| !matches!(other.resolution, Resolution::Alias(_)));
         match other.and_then(|other| Some((other, other.port(port.number)?))) {
-            Some((other, port)) => self.instances.extend(self.world.instances(other, port)),
+            Some((other, port)) => self.instances.extend(self.world.instances(other, port, self.reads)),
             None => self.add(Instance {
                 address: address(target, port.number),
                 weight: 1,
@@ -151,7 +161,7 @@ impl<'a> Found<'a> {
     /// EndpointSlices; without any, the pods that the Service selects (in files nobody makes the slices). WorkloadEntries
     /// that it selects come on top.
     fn kubernetes(&mut self, service: &'a Arc<Entry<KubeService>>, port: &ServicePort) {
-        let slices = self.world.slices(service);
+        let slices = self.world.slices(service, self.reads);
         for slice in slices {
             self.slice(slice, port, service.spec.publish_not_ready_addresses == Some(true));
         }
@@ -182,11 +192,7 @@ impl<'a> Found<'a> {
             if !unready_too && !endpoint.conditions.is_ready() {
                 continue;
             }
-            let pod = endpoint.target_ref.as_ref().and_then(|target| {
-                let name: Arc<str> = target.name.as_deref()?.into();
-                let namespace = target.namespace.as_deref().map_or_else(|| Arc::clone(slice.namespace()), Arc::from);
-                (target.kind.as_deref() == Some("Pod")).then(|| self.world.objects().pods.get(&(namespace, name)))?
-            });
+            let pod = self.pod_of(slice, endpoint);
             let workload = pod.map(|pod| self.world.pod_workload(pod));
             for text in &endpoint.addresses {
                 let Ok(ip) = text.parse::<IpAddr>() else { continue };
@@ -201,7 +207,16 @@ impl<'a> Found<'a> {
         }
     }
 
+    fn pod_of(&mut self, slice: &Entry<EndpointSlice>, endpoint: &kube::Endpoint) -> Option<&'a Arc<Entry<Pod>>> {
+        let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+        let namespace = target.namespace.as_deref().unwrap_or(slice.namespace());
+        let name = ObjectRef::new("Pod", namespace, target.name.as_deref()?);
+        self.reads.note(Cell::Object(name.clone()));
+        self.world.objects().pods.get(&(name.namespace, name.name))
+    }
+
     fn pods(&mut self, namespace: &str, selector: &Labels, port: impl Fn(&Pod) -> Option<u16>) {
+        self.reads.note(Cell::Namespace("Pod", namespace.into()));
         for pod in in_namespace(&self.world.objects().pods, namespace) {
             let usable = pod.spec.ready && !pod.spec.terminating && selects(selector, &pod.meta.labels);
             let Some(number) = port(&pod.spec).filter(|_| usable) else { continue };
@@ -220,6 +235,7 @@ impl<'a> Found<'a> {
     }
 
     fn workload_entries(&mut self, namespace: &str, selector: &Labels, port: impl Fn(&WorkloadEntry) -> Option<u16>) {
+        self.reads.note(Cell::Namespace("WorkloadEntry", namespace.into()));
         for entry in in_namespace(&self.world.objects().workload_entries, namespace) {
             if !selects(selector, &entry.spec.labels) {
                 continue;

@@ -1,16 +1,16 @@
-//! What is looked up by something else than its own name. Each part is built anew when an object changed that it is made
-//! of: a pass over them costs milliseconds, and nothing can get out of step.
+//! What is looked up by something else than its own name. Only what a changed object stands for is built anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::entry::by_age;
-use super::{Entry, Mesh, Objects, Registry, RuleTables, services};
+use super::journal::Cell;
+use super::{Entry, Mesh, Objects, Registry, RuleTables, hostname};
+use crate::api::Gateway;
 use crate::api::kube::EndpointSlice;
-use crate::api::{Gateway, VirtualService};
 use crate::diag::Diagnostic;
+use crate::object::ObjectRef;
 
-type ByGateway = HashMap<String, Vec<Arc<Entry<VirtualService>>>>;
 type Slices = HashMap<(Arc<str>, Arc<str>), Vec<Arc<Entry<EndpointSlice>>>>;
 
 #[derive(Clone, Debug, Default)]
@@ -18,8 +18,6 @@ pub struct Index {
     pub mesh: Mesh,
     /// Oldest first.
     pub gateways: Vec<Arc<Entry<Gateway>>>,
-    /// By `namespace/name` of a Gateway that they name, whether it exists or not; oldest first.
-    pub virtual_services: ByGateway,
     pub registry: Registry,
     pub rules: RuleTables,
     /// By namespace and name of the service.
@@ -27,73 +25,122 @@ pub struct Index {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-impl Index {
-    /// Builds the parts again that are made of these kinds.
-    pub(super) fn update(&mut self, objects: &Objects, kinds: &Kinds) {
-        // Defaults of the mesh are part of nearly everything.
-        let all = kinds.has("ConfigMap") || kinds.all;
-        let touched = |kind: &str| all || kinds.has(kind);
-        if all {
-            self.diagnostics.clear();
-            self.mesh = Mesh::read(objects, &mut self.diagnostics);
+/// Objects that came, changed or went, by what they stood for and stand for.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub cells: BTreeSet<Cell>,
+    hosts: BTreeMap<Arc<str>, BTreeSet<ObjectRef>>,
+    rules: BTreeMap<(Arc<str>, Arc<str>), BTreeSet<ObjectRef>>,
+    slices: BTreeMap<(Arc<str>, Arc<str>), BTreeSet<ObjectRef>>,
+    gateways: bool,
+    mesh: bool,
+}
+
+const KINDS: [&str; 10] = [
+    "Gateway",
+    "VirtualService",
+    "DestinationRule",
+    "ServiceEntry",
+    "WorkloadEntry",
+    "Service",
+    "EndpointSlice",
+    "Secret",
+    "Pod",
+    "ConfigMap",
+];
+
+impl Touched {
+    /// To be called before and after the object is exchanged.
+    pub fn touch(&mut self, objects: &Objects, name: &ObjectRef) {
+        let key = (Arc::clone(&name.namespace), Arc::clone(&name.name));
+        let Some(kind) = KINDS.into_iter().find(|kind| **kind == *name.kind) else { return };
+        self.cells.insert(Cell::Object(name.clone()));
+        self.cells.insert(Cell::Namespace(kind, Arc::clone(&name.namespace)));
+        self.cells.insert(Cell::Kind(kind));
+        match kind {
+            "Gateway" => self.gateways = true,
+            "ConfigMap" => self.mesh = true,
+            "Service" => self.host(&hostname::service(&name.name, &name.namespace), name),
+            "ServiceEntry" => {
+                for host in objects.service_entries.get(&key).iter().flat_map(|entry| &entry.spec.hosts) {
+                    self.host(&host.to_ascii_lowercase(), name);
+                }
+            }
+            "DestinationRule" => {
+                if let Some(entry) = objects.destination_rules.get(&key) {
+                    let host = hostname::expand(&entry.spec.host, &name.namespace).into();
+                    self.rules.entry((Arc::clone(&name.namespace), host)).or_default().insert(name.clone());
+                }
+            }
+            "EndpointSlice" => {
+                let slice = objects.endpoint_slices.get(&key);
+                if let Some(service) = slice.and_then(|slice| service_of(slice)) {
+                    let service = (Arc::clone(&name.namespace), service);
+                    self.slices.entry(service).or_default().insert(name.clone());
+                }
+            }
+            _ => {}
         }
-        if touched("Gateway") {
+    }
+
+    fn host(&mut self, host: &str, name: &ObjectRef) {
+        self.hosts.entry(host.into()).or_default().insert(name.clone());
+    }
+
+    /// All objects there are.
+    pub fn all(objects: &Objects) -> Touched {
+        let mut touched = Touched { gateways: true, mesh: true, ..Touched::default() };
+        let services = objects.services.values().map(|entry| &entry.reference);
+        let entries = objects.service_entries.values().map(|entry| &entry.reference);
+        let rules = objects.destination_rules.values().map(|entry| &entry.reference);
+        let slices = objects.endpoint_slices.values().map(|entry| &entry.reference);
+        services.chain(entries).chain(rules).chain(slices).for_each(|name| touched.touch(objects, name));
+        touched
+    }
+
+    /// Whether defaults of the mesh may be different, which are part of nearly everything.
+    pub fn mesh(&self) -> bool {
+        self.mesh
+    }
+}
+
+impl Index {
+    /// Of these objects and no others.
+    pub(super) fn build(objects: &Objects) -> Index {
+        let mut index = Index::default();
+        index.mesh = Mesh::read(objects, &mut index.diagnostics);
+        index.update(objects, &mut Touched::all(objects));
+        index
+    }
+
+    /// Builds again what the touched objects are part of, and notes what can be looked up there.
+    pub(super) fn update(&mut self, objects: &Objects, touched: &mut Touched) {
+        if touched.gateways {
             self.gateways = by_age(objects.gateways.values().cloned().collect());
         }
-        if touched("VirtualService") {
-            self.virtual_services = by_gateway(objects);
+        for (host, names) in std::mem::take(&mut touched.hosts) {
+            if self.registry.update(&host, names, objects, &self.mesh) {
+                touched.cells.insert(Cell::Hosts);
+            }
+            touched.cells.insert(Cell::Host(host));
         }
-        if touched("Service") || touched("ServiceEntry") {
-            self.registry = services::registry(objects, &self.mesh);
+        for ((namespace, host), names) in std::mem::take(&mut touched.rules) {
+            self.rules.update(&namespace, &host, names, objects, &self.mesh.config.default_destination_rule_export_to);
+            let meaning = if host.starts_with('*') { Cell::RulePatterns } else { Cell::Host(Arc::clone(&host)) };
+            touched.cells.insert(meaning);
+            touched.cells.insert(Cell::Rules(namespace, host));
         }
-        if touched("DestinationRule") {
-            self.rules = RuleTables::build(objects, &self.mesh.config.default_destination_rule_export_to);
-        }
-        if touched("EndpointSlice") {
-            self.slices = slices(objects);
-        }
-    }
-}
-
-/// Kinds of the objects that changed.
-#[derive(Debug, Default)]
-pub(super) struct Kinds {
-    names: HashSet<Arc<str>>,
-    all: bool,
-}
-
-impl Kinds {
-    /// Where nobody knows what went.
-    pub fn all() -> Kinds {
-        Kinds { all: true, ..Kinds::default() }
-    }
-
-    pub fn add(&mut self, kind: &Arc<str>) {
-        if !self.names.contains(kind) {
-            self.names.insert(Arc::clone(kind));
-        }
-    }
-
-    fn has(&self, kind: &str) -> bool {
-        self.names.contains(kind)
-    }
-}
-
-fn by_gateway(objects: &Objects) -> ByGateway {
-    let mut bound = ByGateway::new();
-    for entry in by_age(objects.virtual_services.values().cloned().collect()) {
-        let mut names: Vec<String> = Vec::with_capacity(entry.spec.gateways.len());
-        for name in entry.spec.gateways.iter().filter(|name| *name != "mesh") {
-            let name = gateway_name(name, entry.namespace());
-            if !names.contains(&name) {
-                names.push(name);
+        for (service, mut names) in std::mem::take(&mut touched.slices) {
+            names.extend(self.slices.remove(&service).into_iter().flatten().map(|slice| slice.reference.clone()));
+            let found = names.into_iter().filter_map(|name| objects.endpoint_slices.get(&(name.namespace, name.name)));
+            let slices: Vec<_> =
+                found.filter(|slice| service_of(slice).as_ref() == Some(&service.1)).cloned().collect();
+            touched.cells.insert(Cell::Slices(Arc::clone(&service.0), Arc::clone(&service.1)));
+            if !slices.is_empty() {
+                self.slices.insert(service, slices);
             }
         }
-        for name in names {
-            bound.entry(name).or_default().push(Arc::clone(&entry));
-        }
     }
-    bound
 }
 
 /// `name` is a Gateway of the VirtualService's namespace, `./name` too; `namespace/name` any. The old form
@@ -108,13 +155,7 @@ pub fn gateway_name(name: &str, namespace: &str) -> String {
     }
 }
 
-fn slices(objects: &Objects) -> Slices {
-    let mut slices = Slices::new();
-    for entry in objects.endpoint_slices.values() {
-        if let Some(service) = entry.meta.labels.get("kubernetes.io/service-name") {
-            let key = (Arc::clone(entry.namespace()), Arc::from(service.as_str()));
-            slices.entry(key).or_default().push(Arc::clone(entry));
-        }
-    }
-    slices
+/// Name of the Service in the slice's namespace that it is a part of.
+fn service_of(slice: &Entry<EndpointSlice>) -> Option<Arc<str>> {
+    slice.meta.labels.get("kubernetes.io/service-name").map(|name| name.as_str().into())
 }

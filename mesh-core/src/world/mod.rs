@@ -8,6 +8,7 @@ mod endpoints;
 mod entry;
 pub mod hostname;
 mod index;
+mod journal;
 mod mesh;
 mod rules;
 mod services;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use endpoints::Instance;
 pub use entry::{Entry, selects};
 pub use index::{Index, gateway_name};
+pub use journal::{Cell, Reads};
 pub use mesh::Mesh;
 pub use rules::{Consolidated, RuleTables};
 pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort};
@@ -29,7 +31,8 @@ use crate::api::{
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
-use index::Kinds;
+use index::Touched;
+use journal::Journal;
 
 /// Objects of one kind by namespace and name.
 pub type Shelf<T> = BTreeMap<(Arc<str>, Arc<str>), Arc<Entry<T>>>;
@@ -40,6 +43,7 @@ pub struct World {
     generation: u64,
     objects: Objects,
     index: Index,
+    journal: Journal,
     /// Found while objects were put in.
     diagnostics: Vec<Diagnostic>,
 }
@@ -69,10 +73,12 @@ impl World {
     /// Adds objects, or replaces those of the same kind, namespace and name. If a name comes twice in `objects`, the later
     /// one counts.
     pub fn apply(&mut self, objects: Vec<ApiObject>) {
-        self.put(objects, Kinds::default());
+        let mut touched = Touched::default();
+        self.put(objects, &mut touched);
+        self.changed(touched);
     }
 
-    fn put(&mut self, objects: Vec<ApiObject>, mut kinds: Kinds) {
+    fn put(&mut self, objects: Vec<ApiObject>, touched: &mut Touched) {
         let mut seen: HashSet<ObjectRef> = HashSet::with_capacity(objects.len());
         self.diagnostics.clear();
         for object in objects {
@@ -80,28 +86,29 @@ impl World {
             if seen.contains(&reference) {
                 self.duplicate(&reference, &object);
             }
-            kinds.add(&reference.kind);
+            touched.touch(&self.objects, &reference);
             self.objects.put(reference.clone(), object);
+            touched.touch(&self.objects, &reference);
             seen.insert(reference);
         }
-        self.changed(&kinds);
     }
 
     /// Takes objects out; names that are not there are ignored.
     pub fn remove(&mut self, names: &[ObjectRef]) {
         self.diagnostics.clear();
-        let mut kinds = Kinds::default();
+        let mut touched = Touched::default();
         for name in names {
-            kinds.add(&name.kind);
+            touched.touch(&self.objects, name);
             self.objects.take(name);
         }
-        self.changed(&kinds);
+        self.changed(touched);
     }
 
     /// The same world with other objects: for sources that read everything again. The generation goes on.
     pub fn replace(&mut self, objects: Vec<ApiObject>) {
         self.objects = Objects::default();
-        self.put(objects, Kinds::all());
+        self.put(objects, &mut Touched::default());
+        self.everything();
     }
 
     /// Grows with every change.
@@ -112,6 +119,11 @@ impl World {
     /// Settings of the mesh, defaults filled in.
     pub fn mesh(&self) -> &Mesh {
         &self.index.mesh
+    }
+
+    /// What changed after that generation of this world; none if that is too long ago, or if it may be everything.
+    pub fn changes_since(&self, generation: u64) -> Option<impl Iterator<Item = &Cell>> {
+        self.journal.since(generation)
     }
 
     pub fn index(&self) -> &Index {
@@ -170,9 +182,19 @@ impl World {
         &self.objects
     }
 
-    fn changed(&mut self, kinds: &Kinds) {
+    fn changed(&mut self, mut touched: Touched) {
+        if touched.mesh() {
+            return self.everything();
+        }
         self.generation += 1;
-        self.index.update(&self.objects, kinds);
+        self.index.update(&self.objects, &mut touched);
+        self.journal.note(touched.cells);
+    }
+
+    fn everything(&mut self) {
+        self.generation += 1;
+        self.index = Index::build(&self.objects);
+        self.journal.everything(self.generation);
     }
 
     fn duplicate(&mut self, reference: &ObjectRef, later: &ApiObject) {

@@ -1,13 +1,14 @@
 //! DestinationRules by namespace and host. It decides which rules merge into one and which host pattern is the most
 //! specific; in which namespaces to look is `translate`'s affair.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::entry::{by_age, selects};
-use super::{Entry, ExportTo, Objects, Shelf, hostname};
+use super::{Entry, ExportTo, Objects, hostname};
 use crate::api::{DestinationRule, Subset, TrafficPolicy};
 use crate::model::HostPattern;
+use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, Default)]
 pub struct RuleTables {
@@ -44,21 +45,41 @@ impl Consolidated<'_> {
 }
 
 impl RuleTables {
-    pub(super) fn build(objects: &Objects, default_export_to: &[String]) -> RuleTables {
-        let shelf: &Shelf<DestinationRule> = &objects.destination_rules;
-        let mut tables = RuleTables::default();
-        for entry in by_age(shelf.values().cloned().collect()) {
-            let spec = &entry.spec;
-            let namespace = Arc::clone(entry.namespace());
-            let list = spec.export_to.iter().map(String::as_str);
-            let export_to = ExportTo::read(list, default_export_to, &namespace);
-            let host = hostname::expand(&spec.host, &namespace);
-            tables.namespaces.entry(namespace).or_default().add(&host, Rule { entry, export_to });
+    /// Builds what a namespace says about a host anew: of the rules it was made of, and of those named.
+    pub(super) fn update(
+        &mut self,
+        namespace: &Arc<str>,
+        host: &str,
+        mut names: BTreeSet<ObjectRef>,
+        objects: &Objects,
+        default_export_to: &[String],
+    ) {
+        let table = self.namespaces.entry(Arc::clone(namespace)).or_default();
+        names.extend(table.take(host).into_iter().map(|rule| rule.entry.reference.clone()));
+        let found = names.into_iter().filter_map(|name| objects.destination_rules.get(&(name.namespace, name.name)));
+        let same = |entry: &&Arc<Entry<DestinationRule>>| hostname::expand(&entry.spec.host, namespace) == *host;
+        let rules = by_age(found.filter(same).cloned().collect()).into_iter().map(|entry| Rule {
+            export_to: ExportTo::read(entry.spec.export_to.iter().map(String::as_str), default_export_to, namespace),
+            entry,
+        });
+        table.put(host, rules.collect());
+        if table.exact.is_empty() && table.wildcard.is_empty() {
+            self.namespaces.remove(namespace);
         }
-        for table in tables.namespaces.values_mut() {
-            table.wildcard.sort_by_key(|(pattern, _)| std::cmp::Reverse(length(pattern)));
-        }
-        tables
+    }
+
+    /// Namespaces, and the hosts that their rules are written for.
+    pub fn hosts(&self) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+        self.namespaces.iter().flat_map(|(namespace, table)| {
+            let patterns = table.wildcard.iter().map(|(pattern, _)| pattern.to_string().into());
+            table.exact.keys().cloned().chain(patterns).map(|host| (Arc::clone(namespace), host))
+        })
+    }
+
+    /// The rules of a namespace for a host as it is written, oldest first.
+    pub fn of<'a>(&'a self, namespace: &str, host: &str) -> impl Iterator<Item = &'a Arc<Entry<DestinationRule>>> {
+        let table = self.namespaces.get(namespace);
+        table.map(|table| table.get(host)).unwrap_or_default().iter().map(|rule| &rule.entry)
     }
 
     /// The rule for `host` in `namespace` that somebody in namespace `viewer` with `labels` gets: the most specific host
@@ -82,15 +103,41 @@ impl RuleTables {
 }
 
 impl RuleTable {
-    fn add(&mut self, host: &str, rule: Rule) {
+    fn get(&self, host: &str) -> &[Rule] {
+        let rules = match hostname::pattern(host) {
+            HostPattern::Exact(host) => self.exact.get(&host),
+            pattern => self.wildcard.iter().find(|(known, _)| *known == pattern).map(|(_, rules)| rules),
+        };
+        rules.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn take(&mut self, host: &str) -> Vec<Rule> {
         match hostname::pattern(host) {
-            HostPattern::Exact(host) => self.exact.entry(host).or_default().push(rule),
-            pattern => match self.wildcard.iter_mut().find(|(known, _)| *known == pattern) {
-                Some((_, rules)) => rules.push(rule),
-                None => self.wildcard.push((pattern, vec![rule])),
+            HostPattern::Exact(host) => self.exact.remove(&host).unwrap_or_default(),
+            pattern => match self.wildcard.iter().position(|(known, _)| *known == pattern) {
+                Some(at) => self.wildcard.remove(at).1,
+                None => Vec::new(),
             },
         }
     }
+
+    fn put(&mut self, host: &str, rules: Vec<Rule>) {
+        if rules.is_empty() {
+            return;
+        }
+        match hostname::pattern(host) {
+            HostPattern::Exact(host) => drop(self.exact.insert(host, rules)),
+            pattern => {
+                let at = self.wildcard.partition_point(|(known, _)| rank(known) <= rank(&pattern));
+                self.wildcard.insert(at, (pattern, rules));
+            }
+        }
+    }
+}
+
+/// Longest first; those of one length in any order that is always the same.
+fn rank(pattern: &HostPattern) -> (std::cmp::Reverse<usize>, &HostPattern) {
+    (std::cmp::Reverse(length(pattern)), pattern)
 }
 
 fn length(pattern: &HostPattern) -> usize {

@@ -2,7 +2,7 @@
 //! what a service's ports, protocols and kind of resolution are; where its endpoints come from is `endpoints`' affair, and who may
 //! see it is `translate`'s.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::entry::by_age;
@@ -140,6 +140,15 @@ pub enum Source {
     Entry(Arc<Entry<ServiceEntry>>),
 }
 
+impl Source {
+    fn reference(&self) -> &ObjectRef {
+        match self {
+            Source::Kubernetes(entry) => &entry.reference,
+            Source::Entry(entry) => &entry.reference,
+        }
+    }
+}
+
 /// One host in one namespace, of one or several objects.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -169,18 +178,23 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// In order of precedence: Kubernetes Services first, then ServiceEntries by age. A host that appears again in the same
-    /// namespace adds its ports and endpoints to the first.
-    pub fn build(services: impl Iterator<Item = Service>) -> Registry {
-        let mut registry = Registry::default();
-        for service in services {
-            let same_host = registry.hosts.entry(Arc::clone(&service.host)).or_default();
-            match same_host.iter_mut().find(|other| other.namespace == service.namespace) {
-                Some(first) => Arc::make_mut(first).merge(service),
-                None => same_host.push(Arc::new(service)),
-            }
+    /// Builds the services of a host anew: of the objects it was made of, and of those named. Whether the host came or went.
+    pub(super) fn update(
+        &mut self,
+        host: &Arc<str>,
+        mut names: BTreeSet<ObjectRef>,
+        objects: &Objects,
+        mesh: &Mesh,
+    ) -> bool {
+        let old = self.hosts.remove(host);
+        names
+            .extend(old.iter().flatten().flat_map(|service| &service.sources).map(|source| source.reference().clone()));
+        let new = services_of(host, names, objects, &mesh.config.default_service_export_to);
+        let changed = old.is_some() == new.is_empty();
+        if !new.is_empty() {
+            self.hosts.insert(Arc::clone(host), new);
         }
-        registry
+        changed
     }
 
     /// The service that `host` means to somebody in `namespace` if `viewer` is the namespace that must see it: the
@@ -226,12 +240,34 @@ impl Service {
     }
 }
 
-/// Kubernetes Services first, then ServiceEntries by age.
-pub(super) fn registry(objects: &Objects, mesh: &Mesh) -> Registry {
-    let default = &mesh.config.default_service_export_to;
-    let entries = by_age(objects.service_entries.values().cloned().collect());
-    let kubernetes = objects.services.values().map(|entry| kubernetes(entry, default));
-    Registry::build(kubernetes.chain(entries.iter().flat_map(|entry| of_entry(entry, default))))
+/// In order of precedence: a Kubernetes Service first, then ServiceEntries by age. One that names the host again in the same
+/// namespace adds its ports and endpoints to the first.
+fn services_of(
+    host: &Arc<str>,
+    names: BTreeSet<ObjectRef>,
+    objects: &Objects,
+    default_export_to: &[String],
+) -> Vec<Arc<Service>> {
+    let mut found: Vec<Service> = Vec::new();
+    let mut entries = Vec::new();
+    for name in names {
+        let key = (Arc::clone(&name.namespace), Arc::clone(&name.name));
+        if &*name.kind == "Service" {
+            found.extend(objects.services.get(&key).map(|entry| kubernetes(entry, default_export_to)));
+        } else {
+            entries.extend(objects.service_entries.get(&key).cloned());
+        }
+    }
+    let entries = by_age(entries);
+    found.extend(entries.iter().flat_map(|entry| of_entry(entry, host, default_export_to)));
+    let mut services: Vec<Arc<Service>> = Vec::with_capacity(found.len());
+    for service in found {
+        match services.iter_mut().find(|other| other.namespace == service.namespace) {
+            Some(first) => Arc::make_mut(first).merge(service),
+            None => services.push(Arc::new(service)),
+        }
+    }
+    services
 }
 
 fn kubernetes(entry: &Arc<Entry<KubeService>>, default_export_to: &[String]) -> Service {
@@ -264,34 +300,28 @@ fn kubernetes(entry: &Arc<Entry<KubeService>>, default_export_to: &[String]) -> 
     }
 }
 
-/// One service per host.
+/// One service for each time that the entry names the host.
 fn of_entry<'a>(
     entry: &'a Arc<Entry<ServiceEntry>>,
+    host: &'a Arc<str>,
     default_export_to: &'a [String],
 ) -> impl Iterator<Item = Service> + 'a {
     let spec = &entry.spec;
     let reference = &entry.reference;
-    spec.hosts.iter().map(move |host| {
-        let host: Arc<str> = host.to_ascii_lowercase().into();
-        Service {
-            name: Arc::clone(&host),
-            host,
-            namespace: Arc::clone(&reference.namespace),
-            ports: spec.ports.iter().filter_map(entry_port).collect(),
-            resolution: match spec.resolution.unwrap_or_default() {
-                ApiResolution::None => Resolution::Original,
-                ApiResolution::Static => Resolution::Static,
-                ApiResolution::Dns | ApiResolution::DnsRoundRobin => Resolution::Dns,
-                ApiResolution::DynamicDns => Resolution::Dynamic,
-            },
-            export_to: ExportTo::read(
-                spec.export_to.iter().map(String::as_str),
-                default_export_to,
-                &reference.namespace,
-            ),
-            sources: vec![Source::Entry(Arc::clone(entry))],
-            origin: reference.clone(),
-        }
+    spec.hosts.iter().filter(|own| own.eq_ignore_ascii_case(host)).map(move |_| Service {
+        name: Arc::clone(host),
+        host: Arc::clone(host),
+        namespace: Arc::clone(&reference.namespace),
+        ports: spec.ports.iter().filter_map(entry_port).collect(),
+        resolution: match spec.resolution.unwrap_or_default() {
+            ApiResolution::None => Resolution::Original,
+            ApiResolution::Static => Resolution::Static,
+            ApiResolution::Dns | ApiResolution::DnsRoundRobin => Resolution::Dns,
+            ApiResolution::DynamicDns => Resolution::Dynamic,
+        },
+        export_to: ExportTo::read(spec.export_to.iter().map(String::as_str), default_export_to, &reference.namespace),
+        sources: vec![Source::Entry(Arc::clone(entry))],
+        origin: reference.clone(),
     })
 }
 

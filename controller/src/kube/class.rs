@@ -1,0 +1,134 @@
+//! Proxies that get the same answer: it is translated and encoded once for all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::diag::Diagnostic;
+use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet};
+use mesh_core::object::ObjectRef;
+use mesh_core::translate::Translator;
+use mesh_core::wire::{Publication, Published};
+use mesh_core::world::World;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::incomplete::{Missing, missing};
+
+/// What proxies of one class are to have, and what was found out about it.
+#[derive(Clone, Debug, Default)]
+pub struct ClassState {
+    /// Number of the class at this replica.
+    pub class: u64,
+    /// Of the world; the publication's is the same.
+    pub generation: u64,
+    pub published: Arc<Published>,
+    pub set: Arc<ResourceSet>,
+    pub diagnostics: Arc<[Diagnostic]>,
+    /// `metadata.generation` of the objects that this holds.
+    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+}
+
+pub(super) struct Class {
+    number: u64,
+    translator: Translator,
+    publication: Publication,
+    states: watch::Sender<Arc<ClassState>>,
+    /// Since when nobody is there.
+    deserted: Option<Instant>,
+    /// What the diagnostics of the last publication were made of: what was found in the objects, and in the translation.
+    said: [Arc<[Diagnostic]>; 2],
+    /// What VirtualServices name and what does not exist, in what was published.
+    missing: Missing,
+}
+
+impl Class {
+    pub fn new(number: u64, proxy: ProxyInfo) -> Class {
+        Class {
+            number,
+            translator: Translator::new(proxy),
+            publication: Publication::default(),
+            states: watch::Sender::new(Arc::default()),
+            deserted: None,
+            said: Default::default(),
+            missing: Missing::new(),
+        }
+    }
+
+    pub fn proxy(&self) -> &ProxyInfo {
+        self.translator.proxy()
+    }
+
+    pub fn state(&self) -> Arc<ClassState> {
+        self.states.borrow().clone()
+    }
+
+    pub fn subscribe(&mut self) -> watch::Receiver<Arc<ClassState>> {
+        self.deserted = None;
+        self.states.subscribe()
+    }
+
+    /// Whether somebody is there, or was a moment ago.
+    pub fn is_wanted(&mut self, linger: Duration) -> bool {
+        if self.states.receiver_count() > 0 {
+            self.deserted = None;
+            return true;
+        }
+        self.deserted.get_or_insert_with(Instant::now).elapsed() < linger
+    }
+
+    /// To be followed by [`Class::publish`], unless the world is changed once more.
+    pub fn translate(&mut self, world: &World) {
+        self.translator.update(world);
+    }
+
+    /// VirtualServices that lack something that they did not lack in what was published.
+    pub fn newly_missing(&self) -> Vec<ObjectRef> {
+        let [_, before] = &self.said;
+        if Arc::ptr_eq(before, self.translator.diagnostics()) {
+            return Vec::new();
+        }
+        let missing = missing(self.translator.diagnostics());
+        missing.difference(&self.missing).map(|(name, _, _)| name.clone()).collect()
+    }
+
+    /// Makes the translation known. `found` was found in the objects.
+    pub fn publish(
+        &mut self,
+        settings: &ProxySettings,
+        generation: u64,
+        observed: &Arc<BTreeMap<ObjectRef, i64>>,
+        found: &Arc<[Diagnostic]>,
+    ) {
+        let set = self.translator.set().clone();
+        let published = match self.publication.update(set.clone(), settings, generation) {
+            Ok(published) => published,
+            Err(error) => {
+                tracing::error!(%error, "the configuration cannot be encoded; proxies keep the last one");
+                return;
+            }
+        };
+        let diagnostics = self.diagnostics(found);
+        self.states.send_replace(Arc::new(ClassState {
+            class: self.number,
+            generation,
+            published,
+            set,
+            diagnostics,
+            observed: observed.clone(),
+        }));
+    }
+
+    fn diagnostics(&mut self, found: &Arc<[Diagnostic]>) -> Arc<[Diagnostic]> {
+        let translated = self.translator.diagnostics();
+        let [found_before, translated_before] = &self.said;
+        if Arc::ptr_eq(found, found_before) && Arc::ptr_eq(translated, translated_before) {
+            return self.states.borrow().diagnostics.clone();
+        }
+        self.missing = missing(translated);
+        let without_place = translated.iter().map(|diagnostic| Diagnostic { position: None, ..diagnostic.clone() });
+        let all = found.iter().cloned().chain(without_place).collect();
+        self.said = [found.clone(), translated.clone()];
+        all
+    }
+}
