@@ -97,9 +97,15 @@ step_cluster() {
   export MESHGATE_CLUSTER_OUT="$CACHE/cluster"
   tests/cluster/build.sh "$MESHGATE_CLUSTER_OUT" packages kube
   cargo build --locked -p gateway --bin meshgate -p controller --bin meshgate-controller
+  in_control_plane cluster
+  in_control_plane cluster_cases
+}
+
+# in_control_plane TEST: this test of the crate e2e, in a control plane of its own, so that none finds what another one left.
+in_control_plane() {
   local folder binary
-  binary=$(cargo test --locked -p e2e --test cluster --no-run --message-format=json |
-    python3 -c 'import json,sys; print(*[m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["target"]["name"] == "cluster"])')
+  binary=$(cargo test --locked -p e2e --test "$1" --no-run --message-format=json |
+    python3 -c 'import json,sys; print(*[m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["target"]["name"] == sys.argv[1]])' "$1")
   folder=$(mktemp -d /tmp/mgc.XXXX)
   # shellcheck disable=SC2064
   trap "tests/cluster/cluster.sh down '$folder' || true; rm -rf '$folder'" EXIT

@@ -91,7 +91,16 @@ impl Backend {
         H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::accept(SocketAddr::new(ports::loopback(), 0), Arc::default(), handler).await
+        Self::start_raw_at(SocketAddr::new(ports::loopback(), 0), handler).await
+    }
+
+    /// The same at a given address.
+    pub async fn start_raw_at<H, F>(address: SocketAddr, handler: H) -> anyhow::Result<Backend>
+    where
+        H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::accept(address, Arc::default(), handler).await
     }
 
     async fn accept<H, F>(address: SocketAddr, requests: Arc<AtomicU32>, handler: H) -> anyhow::Result<Backend>
@@ -136,7 +145,7 @@ impl Backend {
         settings: &BackendSettings,
     ) -> anyhow::Result<Backend> {
         if settings.kind == BackendKind::Close {
-            return Self::start_raw(|mut stream| async move {
+            return Self::start_raw_at(address, |mut stream| async move {
                 let mut some = [0; 4096];
                 let _ = stream.read(&mut some).await;
             })

@@ -1,13 +1,14 @@
 //! What the end-to-end tests are made of, and the demo application that they and the quickstart share.
 //!
 //! `process` starts the real gateway, `ports` finds it an address of its own, `backend` stands behind it, `client` in front
-//! of it, `certs` makes certificates, `case` runs case files.
+//! of it, `certs` makes certificates, `cluster` has what tests on a real Kubernetes share, `case` runs case files.
 
 pub mod backend;
 pub mod bookinfo;
 pub mod case;
 pub mod certs;
 pub mod client;
+pub mod cluster;
 pub mod controller;
 pub mod fixture;
 pub mod ports;

@@ -12,13 +12,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mesh_core::model::ResourceSet;
+use mesh_core::model::{ProxyInfo, ResourceSet};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::kube::{KeeperHandle, Leadership, View};
+use crate::kube::{ClassState, KeeperHandle, Leadership, View};
 use crate::push::Proxies;
 use crate::status::Tally;
 use metrics::Metrics;
@@ -73,6 +73,9 @@ impl Admin {
         if path == "/debug/programmed" {
             return self.programmed(request);
         }
+        if path == "/debug/objects" {
+            return self.objects().await;
+        }
         let Some(view) = self.keeper.look().await else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
@@ -86,8 +89,16 @@ impl Admin {
                     *self.keeper.generation().borrow(),
                 ),
             ),
-            "/debug/diagnostics" => json(&diagnostics(&view)),
-            "/debug/config" => self.config(&view, request.uri().query().unwrap_or_default()),
+            "/debug/diagnostics" => match self.classes(&view, request.uri().query()) {
+                Some(classes) => json(&diagnostics(&view, &classes)),
+                None => text(StatusCode::NOT_FOUND, NO_SUCH_PROXY),
+            },
+            "/debug/config" => match self.classes(&view, request.uri().query()).as_deref() {
+                Some([(proxy, state), ..]) => {
+                    json(&json!({ "class": proxy, "generation": state.generation, "set": redacted(&state.set) }))
+                }
+                _ => text(StatusCode::NOT_FOUND, NO_SUCH_PROXY),
+            },
             _ => text(StatusCode::NOT_FOUND, PAGES),
         }
     }
@@ -108,23 +119,27 @@ impl Admin {
         answer
     }
 
-    /// What a class of proxies is to have. `proxy=POD.NAMESPACE` picks that of a connected proxy.
-    fn config(&self, view: &View, query: &str) -> Answer {
-        let wanted = query.split('&').find_map(|pair| pair.strip_prefix("proxy="));
-        let found = view.classes.iter().find(|(proxy, _)| match wanted {
-            None => true,
-            Some(wanted) => {
-                self.proxies.all().iter().any(|status| status.name == wanted && status.namespace == proxy.namespace)
-            }
-        });
-        match found {
-            Some((proxy, state)) => {
-                json(&json!({ "class": proxy, "generation": state.generation, "set": redacted(&state.set) }))
-            }
-            None => text(StatusCode::NOT_FOUND, "no such proxy is connected here\n"),
-        }
+    /// Which versions of the objects are known.
+    async fn objects(&self) -> Answer {
+        let Some(versions) = self.keeper.versions().await else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        };
+        let waiting: Vec<String> = versions.waiting.iter().map(ToString::to_string).collect();
+        let objects: BTreeMap<String, &String> =
+            versions.objects.iter().map(|(name, version)| (name.to_string(), version)).collect();
+        json(&json!({ "generation": versions.generation, "waiting": waiting, "objects": objects }))
+    }
+
+    /// All classes of proxies, or with `proxy=POD.NAMESPACE` that of this one. None: it is not connected here.
+    fn classes<'v>(&self, view: &'v View, query: Option<&str>) -> Option<Vec<&'v (ProxyInfo, Arc<ClassState>)>> {
+        let wanted = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("proxy="));
+        let Some(wanted) = wanted else { return Some(view.classes.iter().collect()) };
+        let class = self.proxies.all().into_iter().find(|status| status.name == wanted)?.class;
+        view.classes.iter().find(|(_, state)| state.class == class).map(|found| vec![found])
     }
 }
+
+const NO_SUCH_PROXY: &str = "no such proxy is connected here\n";
 
 const PAGES: &str = "  /ready              200 once everything was listed
   /metrics            Prometheus
@@ -132,7 +147,8 @@ const PAGES: &str = "  /ready              200 once everything was listed
   /debug/proxies      connected proxies, and how far each is, as JSON
   /debug/config       what proxies are to have (?proxy=POD.NAMESPACE), as JSON; keys are left out
   /debug/programmed   how many proxies of this replica have each object, as JSON
-  /debug/diagnostics  what is wrong with the objects, as JSON
+  /debug/objects      which versions of the objects are known, as JSON
+  /debug/diagnostics  what is wrong with the objects (?proxy=POD.NAMESPACE), as JSON
 ";
 
 /// Serves until the process ends.
@@ -157,8 +173,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-fn diagnostics(view: &View) -> serde_json::Value {
-    let of_classes = view.classes.iter().flat_map(|(_, state)| state.diagnostics.iter());
+fn diagnostics(view: &View, classes: &[&(ProxyInfo, Arc<ClassState>)]) -> serde_json::Value {
+    let of_classes = classes.iter().flat_map(|(_, state)| state.diagnostics.iter());
     let all: std::collections::BTreeSet<_> = view.diagnostics.iter().chain(of_classes).collect();
     json!({ "diagnostics": all, "unavailable": view.unavailable })
 }

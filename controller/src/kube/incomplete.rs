@@ -49,6 +49,11 @@ impl Incomplete {
         self.0.values().map(|(_, since)| *since + PATIENCE).min()
     }
 
+    /// Whose last version waits.
+    pub fn waiting(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.0.keys()
+    }
+
     /// Generations of what is in force: those of versions that wait are left out.
     pub fn in_force(&self, observed: &Arc<BTreeMap<ObjectRef, i64>>) -> Arc<BTreeMap<ObjectRef, i64>> {
         if self.0.is_empty() {

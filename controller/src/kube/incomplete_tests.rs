@@ -31,6 +31,7 @@ fn the_version_in_force_stays_until_the_new_one_is_complete() {
     assert_eq!(host(&world).as_deref(), Some("one.example"));
     let observed = Arc::new(BTreeMap::from([(rule("x").object_ref(), 2)]));
     assert!(incomplete.in_force(&observed).is_empty());
+    assert!(incomplete.waiting().eq([&rule("x").object_ref()]));
     turn(&mut incomplete, &mut world, None, false, now);
     assert_eq!(host(&world).as_deref(), Some("two.example"));
     assert_eq!((incomplete.due(), incomplete.in_force(&observed).len()), (None, 1));

@@ -47,6 +47,8 @@ pub enum Command {
     Look(oneshot::Sender<View>),
     /// The same without the objects.
     Survey(oneshot::Sender<Survey>),
+    /// Which versions of the objects that is.
+    Versions(oneshot::Sender<Versions>),
 }
 
 /// The pod of an identity is not there, or not seen yet.
@@ -82,6 +84,17 @@ pub struct Survey {
     pub classes: Vec<Arc<ClassState>>,
 }
 
+/// The objects that are known, by the API server's versions of them: whoever changed one can tell when it got here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the world that holds all of these, but for what waits.
+    pub generation: u64,
+    /// VirtualServices whose last version is not in force yet, for what it names may be on its way.
+    pub waiting: Vec<ObjectRef>,
+    /// `metadata.resourceVersion`
+    pub objects: BTreeMap<ObjectRef, String>,
+}
+
 /// How to reach it.
 #[derive(Clone, Debug)]
 pub struct KeeperHandle {
@@ -115,6 +128,12 @@ impl KeeperHandle {
     pub async fn survey(&self) -> Option<Survey> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Survey(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    pub async fn versions(&self) -> Option<Versions> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Versions(reply)).await.ok()?;
         answer.await.ok()
     }
 
@@ -392,6 +411,14 @@ impl Keeper {
                     observed: self.observed.clone(),
                     stale: self.stale.clone(),
                     classes: self.classes.values().map(Class::state).collect(),
+                });
+            }
+            Command::Versions(reply) => {
+                let kinds = self.kinds.iter().flat_map(|kind| &kind.versions);
+                let _ = reply.send(Versions {
+                    generation: *self.generation.borrow(),
+                    waiting: self.incomplete.waiting().cloned().collect(),
+                    objects: kinds.map(|(name, version)| (name.clone(), version.clone())).collect(),
                 });
             }
             Command::Look(reply) => {

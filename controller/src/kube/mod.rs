@@ -12,9 +12,9 @@ mod watch;
 
 pub use class::ClassState;
 pub use client::connect;
-pub use keeper::{Command, Keeper, KeeperHandle, Survey, UnknownPod, View};
+pub use keeper::{Command, Keeper, KeeperHandle, Survey, UnknownPod, Versions, View};
 pub use leader::{Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
 pub(crate) use objects::{read_value, reference};
 pub use roots::publish_roots;
-pub use watch::{Feed, KINDS, Watched, watch};
+pub use watch::{Feed, KINDS, Scope, Watched, watch};

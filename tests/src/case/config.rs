@@ -1,12 +1,12 @@
 //! The configuration of a case as a runner needs it: placeholders filled in, services made for backends.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use mesh_core::testing::{BackendKind, BackendSettings, Case};
+use mesh_core::testing::{BackendKind, BackendSettings, Case, Proxy};
 use serde_json::{Value, json};
 
 use crate::certs;
@@ -98,6 +98,12 @@ fn service(name: &str, settings: &BackendSettings) -> Option<(String, BTreeMap<S
     Some((service, labels))
 }
 
+/// `KEY=VALUE,...`
+pub fn labels(proxy: &Proxy) -> String {
+    let labels: Vec<String> = proxy.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.join(",")
+}
+
 /// The documents of a text as values; none if it is not valid YAML.
 pub fn documents(text: &str) -> Option<Vec<Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).ok()?;
@@ -111,4 +117,15 @@ pub fn name_of(document: &Value) -> Option<String> {
     let name = meta.get("name")?.as_str()?;
     let namespace = meta.get("namespace").and_then(Value::as_str).unwrap_or("default");
     Some(format!("{kind}/{namespace}/{name}"))
+}
+
+/// Servers listen at the runner's own address, so that ports can stay as they are written.
+pub fn bind(document: &mut Value, ip: IpAddr) {
+    if document.get("kind").and_then(Value::as_str) != Some("Gateway") {
+        return;
+    }
+    let servers = document.pointer_mut("/spec/servers").and_then(Value::as_array_mut);
+    for server in servers.into_iter().flatten().filter_map(Value::as_object_mut) {
+        server.entry("bind").or_insert_with(|| json!(ip.to_string()));
+    }
 }

@@ -1,9 +1,13 @@
-//! Runs case files. `memory` asks the tables, `process` a real gateway; both look at the same file, and each says which
-//! of its expectations it could not see.
+//! Runs case files. `memory` asks the tables, `process` a real gateway, `cluster` one that is told by a controller of a real
+//! API server; all look at the same files, and each says which of their expectations it could not see.
 
+mod backends;
+mod cluster;
 mod config;
+mod front;
 mod memory;
 mod process;
+mod report;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -12,9 +16,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use mesh_core::testing::Case;
 
-pub use config::{documents, name_of};
+pub use cluster::ClusterRunner;
+pub use config::{bind, documents, name_of};
 pub use memory::run as run_in_memory;
-pub use process::{bind, run as run_as_process};
+pub use process::run as run_as_process;
+pub use report::{Report, Selection};
 
 /// What came of a case.
 #[derive(Debug, Default)]
@@ -34,6 +40,12 @@ impl Outcome {
         } else {
             self.failures.push(failure());
         }
+    }
+
+    pub(crate) fn add(&mut self, other: Outcome) {
+        self.failures.extend(other.failures);
+        self.unseen.extend(other.unseen);
+        self.held += other.held;
     }
 
     pub(crate) fn unseen(&mut self, key: impl Into<String>) {

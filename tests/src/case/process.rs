@@ -1,19 +1,17 @@
-//! The process runner: a real `meshgate` that reads the objects from files, real connections, real backends. It sees what
-//! a client, a backend and the access log see.
+//! The process runner: a real `meshgate` that reads the objects from files.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use mesh_core::testing::{self, BackendKind, Case, Expect};
-use serde_json::{Value, json};
+use mesh_core::testing::Case;
+use serde_json::Value;
 
-use super::verdict::{self, Finding, Observation};
+use super::backends::Backends;
+use super::front::{AccessLog, Front, finding};
+use super::verdict::{self, Finding};
 use super::{Outcome, config};
-use crate::backend::{Backend, Saw};
-use crate::client::{self, Client, H1, Lines, Request, Response, TlsDetails, TlsOptions};
 use crate::ports;
 use crate::process::{self, Meshgate};
 
@@ -29,7 +27,7 @@ pub async fn run(case: &Case) -> anyhow::Result<Outcome> {
     let mut changed = false;
     for (index, step) in case.steps.iter().enumerate() {
         if let Some(text) = &step.apply {
-            running.files.write(text, &running.addresses)?;
+            running.files.write(text, &running.backends.addresses)?;
             changed = true;
         }
         for name in &step.delete {
@@ -42,7 +40,7 @@ pub async fn run(case: &Case) -> anyhow::Result<Outcome> {
             let end = Instant::now() + LIVE_DEADLINE;
             let verdict = loop {
                 let mut verdict = Outcome::default();
-                running.ask(&at, request, &expect, &mut verdict).await?;
+                running.front().ask(&at, request, &expect, &mut verdict).await?;
                 // The gateway says nothing when a file is live; that its effect shows is what is waited for.
                 if verdict.failures.is_empty() || !changed || Instant::now() > end {
                     break verdict;
@@ -50,9 +48,7 @@ pub async fn run(case: &Case) -> anyhow::Result<Outcome> {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             };
             changed = false;
-            outcome.failures.extend(verdict.failures);
-            outcome.unseen.extend(verdict.unseen);
-            outcome.held += verdict.held;
+            outcome.add(verdict);
         }
     }
     if !outcome.failures.is_empty() {
@@ -63,46 +59,31 @@ pub async fn run(case: &Case) -> anyhow::Result<Outcome> {
 
 struct Running {
     meshgate: Meshgate,
-    backends: BTreeMap<String, Backend>,
-    addresses: config::Addresses,
+    backends: Backends,
     files: Files,
-    /// Where its listeners are.
-    ip: IpAddr,
-    asked: u32,
+    log: AccessLog,
 }
 
 /// The configuration folder: one file per object, so that one can be replaced.
 struct Files {
     folder: tempfile::TempDir,
+    /// Where the listeners are.
     ip: IpAddr,
     written: u32,
 }
 
 impl Running {
     async fn start(case: &Case) -> anyhow::Result<Running> {
-        let mut backends = BTreeMap::new();
-        let mut addresses = config::Addresses::new();
-        for (name, backend) in &case.backends {
-            let settings = backend.settings();
-            match settings.kind {
-                BackendKind::Refused => drop(addresses.insert(name.clone(), ports::refused()?)),
-                BackendKind::Empty => {}
-                BackendKind::Echo | BackendKind::Close => {
-                    let backend = Backend::with_settings(name, &settings).await?;
-                    addresses.insert(name.clone(), backend.address);
-                    backends.insert(name.clone(), backend);
-                }
-            }
+        let backends = Backends::start(case, || Ok(ports::loopback())).await?;
+        let mut files = Files { folder: tempfile::tempdir()?, ip: ports::loopback(), written: 0 };
+        for service in config::services(case, &backends.addresses) {
+            files.write(&service.to_string(), &backends.addresses)?;
         }
-        let ip = ports::loopback();
-        let mut files = Files { folder: tempfile::tempdir()?, ip, written: 0 };
-        for service in config::services(case, &addresses) {
-            files.write(&service.to_string(), &addresses)?;
-        }
-        files.write(&case.config, &addresses)?;
-        let labels: Vec<String> = case.proxy.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        files.write(&case.config, &backends.addresses)?;
+        let log = AccessLog::new(files.folder.path().join("access.log"));
+        let labels = config::labels(&case.proxy);
         let config = files.config();
-        let arguments = [
+        let mut arguments = [
             "-f",
             &config.to_string_lossy(),
             "--workers",
@@ -112,28 +93,30 @@ impl Running {
             "--namespace",
             &case.proxy.namespace,
             "--labels",
-            &labels.join(","),
-            "--access-log",
-            "json",
-            "--access-log-file",
-            &files.access_log().to_string_lossy(),
+            &labels,
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend(log.arguments());
         let meshgate = tokio::task::spawn_blocking(move || Meshgate::start(arguments)).await??;
-        Ok(Running { meshgate, backends, addresses, files, ip, asked: 0 })
+        Ok(Running { meshgate, backends, files, log })
+    }
+
+    fn front(&self) -> Front<'_> {
+        Front { meshgate: &self.meshgate, ip: self.files.ip, log: &self.log, backends: &self.backends }
     }
 
     /// What `meshgate check` says of the configuration as it is written in the case.
     fn findings(&self, case: &Case) -> anyhow::Result<Vec<Finding>> {
         let folder = tempfile::tempdir()?;
+        let addresses = &self.backends.addresses;
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
-        for (index, service) in config::services(case, &self.addresses).iter().enumerate() {
+        for (index, service) in config::services(case, addresses).iter().enumerate() {
             write(&format!("service-{index}.yaml"), &service.to_string())?;
         }
-        write("config.yaml", &config::fill(&case.config, &self.addresses)?)?;
-        let labels: Vec<String> = case.proxy.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        write("config.yaml", &config::fill(&case.config, addresses)?)?;
         let path = folder.path().to_string_lossy().into_owned();
-        let labels = labels.join(",");
+        let labels = config::labels(&case.proxy);
         let arguments = ["check", "-f", &path, "-o", "json", "--namespace", &case.proxy.namespace, "--labels", &labels];
         let output = process::run_to_end(arguments)?;
         let report: Value = serde_json::from_slice(&output.stdout)
@@ -141,229 +124,11 @@ impl Running {
         let list = report.get("diagnostics").and_then(Value::as_array).context("no `diagnostics`")?;
         Ok(list.iter().map(finding).collect())
     }
-
-    async fn ask(
-        &mut self,
-        at: &str,
-        request: &testing::Request,
-        expect: &Expect,
-        outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
-        let port: u16 = request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
-        let address = SocketAddr::new(self.ip, port);
-        let tls = request.tls.as_ref().map(|tls| tls_options(tls, request.protocol.as_deref()));
-        let mut connection = Connection { address, tls, h2: request.protocol.as_deref() == Some("h2"), client: None };
-        let mut counts = BTreeMap::new();
-        for _ in 0..request.repeat.max(1) {
-            self.asked += 1;
-            let agent = format!("case/{}", self.asked);
-            let logged = expect.flags.is_some() || expect.details.is_some();
-            let started = Instant::now();
-            let answer = connection.send(request, logged.then_some(agent.as_str())).await;
-            let took = started.elapsed();
-            let mut seen = match answer {
-                Ok((response, details)) => self.observe(response, details),
-                Err(error) => Observation { error: Some(error), ..Observation::default() },
-            };
-            seen.took = Some(took);
-            if logged && seen.error.is_none() {
-                let (flags, details) = self.files.logged(&agent).await?;
-                (seen.flags, seen.details) = (Some(flags), Some(details));
-            }
-            if expect.rule.is_some() && request.raw.is_none() && seen.error.is_none() {
-                seen.rule = Some(self.explained_rule(address, request).await?);
-            }
-            if expect.split.is_empty() {
-                verdict::check(at, expect, &seen, outcome);
-            }
-            *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
-        }
-        verdict::check_split(at, expect, &counts, outcome);
-        Ok(())
-    }
-
-    /// The rule that the admin page `/explain` names for such a request.
-    async fn explained_rule(&self, listener: SocketAddr, request: &testing::Request) -> anyhow::Result<String> {
-        let scheme = if request.tls.is_some() { "https" } else { "http" };
-        let mut query = format!("listener={listener}&method={}", escape(&request.method));
-        query.push_str(&format!("&url={}", escape(&format!("{scheme}://{}{}", listener, request.path))));
-        query.push_str(&format!("&header={}", escape(&format!("host:{}", request.host))));
-        for (name, lines) in &request.headers {
-            for line in lines.iter() {
-                query.push_str(&format!("&header={}", escape(&format!("{name}:{line}"))));
-            }
-        }
-        if let Some(sni) = request.tls.as_ref().and_then(|tls| tls.sni.as_deref()) {
-            query.push_str(&format!("&sni={}", escape(sni)));
-        }
-        let page = self.meshgate.admin(&format!("/explain?{query}")).await?;
-        let explanation: Value = serde_json::from_str(&page)?;
-        Ok(explanation.get("rule").and_then(Value::as_str).unwrap_or("none").to_owned())
-    }
-
-    fn observe(&self, response: Response, details: Option<TlsDetails>) -> Observation<'static> {
-        let backend = response.header("x-backend").map(str::to_owned);
-        let saw = backend.as_deref().and_then(|name| self.backends.get(name)).and_then(Backend::last);
-        Observation {
-            status: Some(response.status),
-            backend: Some(backend.unwrap_or_else(|| "none".to_owned())),
-            saw: Box::new(move |key| Some(saw_values(saw.as_ref(), key))),
-            reply: Box::new(move |key| Some(reply_values(&response, details.as_ref(), key))),
-            ..Observation::default()
-        }
-    }
-}
-
-/// A connection that is kept over the repeats of a request.
-struct Connection {
-    address: SocketAddr,
-    tls: Option<TlsOptions>,
-    h2: bool,
-    client: Option<(Client, Option<TlsDetails>)>,
-}
-
-impl Connection {
-    /// `Err`: how the connection failed.
-    async fn send(
-        &mut self,
-        request: &testing::Request,
-        agent: Option<&str>,
-    ) -> Result<(Response, Option<TlsDetails>), String> {
-        if self.client.is_none() {
-            let connected = Client::connect(self.address, self.tls.as_ref(), self.h2).await;
-            self.client = Some(connected.map_err(|error| connection_error(&error))?);
-        }
-        let Some((client, details)) = &mut self.client else { return Err("closed".to_owned()) };
-        let sent = match (&request.raw, client) {
-            (Some(raw), Client::H1(client)) => send_raw(client, raw).await,
-            (_, client) => client.send(&plain(request, agent)).await,
-        };
-        let details = details.clone();
-        match sent {
-            Ok(response) => {
-                if response.header("connection") == Some("close") {
-                    self.client = None;
-                }
-                Ok((response, details))
-            }
-            Err(error) => {
-                self.client = None;
-                Err(connection_error(&error))
-            }
-        }
-    }
-}
-
-async fn send_raw(client: &mut H1, raw: &str) -> anyhow::Result<Response> {
-    let exchange = async {
-        client.write(raw.as_bytes()).await?;
-        client.read_response(raw.split(' ').next().unwrap_or("GET")).await
-    };
-    tokio::time::timeout(client::DEADLINE, exchange).await.context("no answer in time")?
-}
-
-fn connection_error(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    if text.contains("connecting to") {
-        "refused".to_owned()
-    } else if text.contains("TLS handshake") {
-        "tls".to_owned()
-    } else if text.contains("closed") || text.contains("reset") || text.contains("broken pipe") || text.contains("eof")
-    {
-        "closed".to_owned()
-    } else {
-        text
-    }
-}
-
-fn tls_options(tls: &testing::Tls, protocol: Option<&str>) -> TlsOptions {
-    let usual = || match protocol {
-        Some("h2") => vec!["h2".to_owned()],
-        Some("h1") => vec!["http/1.1".to_owned()],
-        _ => Vec::new(),
-    };
-    TlsOptions { sni: tls.sni.clone(), alpn: tls.alpn.clone().unwrap_or_else(usual), version: tls.version.clone() }
-}
-
-fn plain(request: &testing::Request, agent: Option<&str>) -> Request {
-    let mut headers = Lines::new();
-    for (name, lines) in &request.headers {
-        headers.extend(lines.iter().map(|line| (name.clone(), line.to_owned())));
-    }
-    if let Some(agent) = agent {
-        headers.push(("user-agent".to_owned(), agent.to_owned()));
-    }
-    Request {
-        method: request.method.clone(),
-        path: request.path.clone(),
-        host: request.host.clone(),
-        headers,
-        body: request.body.clone().map(String::into_bytes),
-        trailers: request.trailers.clone().into_iter().collect(),
-    }
-}
-
-fn saw_values(saw: Option<&Saw>, key: &str) -> Vec<String> {
-    let Some(saw) = saw else { return Vec::new() };
-    let lines = |lines: &Lines, name: &str| client::values(lines, name).into_iter().map(str::to_owned).collect();
-    match key {
-        "method" => vec![saw.method.clone()],
-        "path" => vec![saw.path.clone()],
-        "authority" => vec![saw.authority.clone()],
-        "protocol" => vec![saw.protocol.clone()],
-        "body" => vec![saw.body.clone()],
-        _ => match (key.strip_prefix("header."), key.strip_prefix("trailer.")) {
-            (Some(name), _) => lines(&saw.headers, name),
-            (_, Some(name)) => lines(&saw.trailers, name),
-            _ => Vec::new(),
-        },
-    }
-}
-
-fn reply_values(response: &Response, details: Option<&TlsDetails>, key: &str) -> Vec<String> {
-    let owned = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect();
-    match key {
-        "body" => vec![response.text()],
-        "protocol" => vec![response.protocol.to_owned()],
-        "alpn" => details.and_then(|details| details.alpn.clone()).into_iter().collect(),
-        "certificate" => details.map(|details| details.names.clone()).unwrap_or_default(),
-        "tls" => details.map(|details| details.version.clone()).into_iter().collect(),
-        _ => match (key.strip_prefix("header."), key.strip_prefix("trailer.")) {
-            (Some(name), _) => owned(response.header_lines(name)),
-            (_, Some(name)) => owned(client::values(&response.trailers, name)),
-            _ => Vec::new(),
-        },
-    }
-}
-
-/// Percent-encoded for a query.
-fn escape(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn finding(value: &Value) -> Finding {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    // Lines count only in the file that holds the case's own text.
-    let own = text("file").ends_with("config.yaml");
-    let line = value.get("line").and_then(Value::as_u64).filter(|_| own).and_then(|line| u32::try_from(line).ok());
-    Finding {
-        code: text("code"),
-        severity: text("severity"),
-        object: text("object"),
-        field: text("field"),
-        line,
-        message: text("message"),
-    }
 }
 
 impl Files {
     fn config(&self) -> PathBuf {
         self.folder.path().join("config")
-    }
-
-    fn access_log(&self) -> PathBuf {
-        self.folder.path().join("access.log")
     }
 
     /// Objects in files of their own, bound to this runner's address; text that is no YAML stays as it is.
@@ -375,7 +140,7 @@ impl Files {
             return self.replace(&format!("text-{}.yaml", self.written), &text);
         };
         for mut document in documents {
-            bind(&mut document, self.ip);
+            config::bind(&mut document, self.ip);
             let name = config::name_of(&document).map(|name| name.replace('/', "_"));
             self.written += 1;
             let name = name.unwrap_or_else(|| format!("unnamed-{}", self.written));
@@ -394,35 +159,5 @@ impl Files {
     fn remove(&self, name: &str) -> anyhow::Result<()> {
         let path = self.config().join(format!("{}.yaml", name.replace('/', "_")));
         std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
-    }
-
-    /// Flags and details of the line about the request that this agent sent.
-    async fn logged(&self, agent: &str) -> anyhow::Result<(String, String)> {
-        let end = Instant::now() + LIVE_DEADLINE;
-        loop {
-            if let Some(line) = find_line(&self.access_log(), agent) {
-                let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-                return Ok((text("response_flags"), text("response_code_details")));
-            }
-            anyhow::ensure!(Instant::now() < end, "the access log has no line for {agent}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-fn find_line(log: &Path, agent: &str) -> Option<Value> {
-    let text = std::fs::read_to_string(log).ok()?;
-    let parsed = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    parsed.into_iter().find(|line| line.get("user_agent").and_then(Value::as_str) == Some(agent))
-}
-
-/// Servers listen at the runner's own address, so that ports can stay as they are written.
-pub fn bind(document: &mut Value, ip: IpAddr) {
-    if document.get("kind").and_then(Value::as_str) != Some("Gateway") {
-        return;
-    }
-    let servers = document.pointer_mut("/spec/servers").and_then(Value::as_array_mut);
-    for server in servers.into_iter().flatten().filter_map(Value::as_object_mut) {
-        server.entry("bind").or_insert_with(|| json!(ip.to_string()));
     }
 }

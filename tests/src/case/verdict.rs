@@ -125,7 +125,7 @@ pub fn check_split(at: &str, expect: &Expect, counts: &BTreeMap<String, u32>, ou
 }
 
 /// A finding, as a runner sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub code: String,
     pub severity: String,

@@ -1,5 +1,10 @@
 //! What objects say of themselves, and what the API server is told before it stores them.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::process::repository;
 use serde_json::{Value, json};
 
 use super::*;
@@ -45,17 +50,17 @@ fn message<'o>(object: &'o Value, name: &str) -> &'o str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_say_whether_they_are_in_force() {
-    let Some(_) = cluster() else { return };
+    let Some(_) = cluster::folder() else { return };
     let folder = tempfile::tempdir().unwrap();
     for namespace in [SYSTEM, NAMESPACE] {
-        apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n"));
+        apply_namespace(namespace).unwrap();
     }
-    define();
-    let controller = Controller::start(folder.path(), "status", None);
-    controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await;
+    define().unwrap();
+    let controller = Launch::new(folder.path(), "status", SYSTEM).start().unwrap();
+    controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    apply(&edge(ports::free_port(ip).unwrap()));
-    apply(&told("good.told", "directResponse: {status: 200}"));
+    apply(&edge(ports::free_port(ip).unwrap())).unwrap();
+    apply(&told("good.told", "directResponse: {status: 200}")).unwrap();
     until_reasons("good-told", "Accepted", "NoProxies");
 
     let mut gateway = start_gateway(folder.path(), "gw-status", controller.discovery);
@@ -65,7 +70,7 @@ async fn objects_say_whether_they_are_in_force() {
     assert_eq!(good["status"]["observedGeneration"], good["metadata"]["generation"]);
 
     // A part of it is lost: told in the condition, in Istio's messages, and in an event.
-    apply(&told("part.told", "route: [{destination: {host: nobody}}]"));
+    apply(&told("part.told", "route: [{destination: {host: nobody}}]")).unwrap();
     let part = until_reasons("part-told", "PartiallyInvalid", "Programmed");
     assert!(message(&part, "Accepted").starts_with("spec.http[0].route[0].destination.host: `nobody`"), "{part:#}");
     let messages = json!([{ "type": { "name": "DestinationHostUnknown", "code": "MESH0103" }, "level": "ERROR" }]);
@@ -77,10 +82,10 @@ async fn objects_say_whether_they_are_in_force() {
     }
 
     // The version in force stays, and the status does not claim otherwise.
-    apply(&told("good.told", "directResponse: {status: 200}, redirect: {uri: /x}"));
+    apply(&told("good.told", "directResponse: {status: 200}, redirect: {uri: /x}")).unwrap();
     let stale = until_reasons("good-told", "Invalid", "Invalid");
     assert!(message(&stale, "Accepted").contains("previous version stays in force"), "{stale:#}");
-    apply(&told("good.told", "directResponse: {status: 201}"));
+    apply(&told("good.told", "directResponse: {status: 201}")).unwrap();
     until_reasons("good-told", "Accepted", "Programmed");
 
     // Conditions of others stay; ours come back.
@@ -106,26 +111,32 @@ async fn objects_say_whether_they_are_in_force() {
     let version = mended["metadata"]["resourceVersion"].clone();
     let discovery = controller.discovery;
     drop(controller);
-    let next = Controller::start(folder.path(), "status-2", Some(discovery));
-    next.until("leadership", "/debug/proxies", |page| page["leader"] == true && page["proxies"][0].is_object()).await;
-    apply(&told("later.told", "directResponse: {status: 200}"));
+    let next = Launch { discovery: Some(discovery), ..Launch::new(folder.path(), "status-2", SYSTEM) }.start().unwrap();
+    next.until("leadership", "/debug/proxies", |page| page["leader"] == true && page["proxies"][0].is_object())
+        .await
+        .unwrap();
+    apply(&told("later.told", "directResponse: {status: 200}")).unwrap();
     until_reasons("later-told", "Accepted", "Programmed");
     assert_eq!(object("good-told")["metadata"]["resourceVersion"], version);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_is_told_before_it_stores() {
-    let Some(_) = cluster() else { return };
+    let Some(_) = cluster::folder() else { return };
     let folder = tempfile::tempdir().unwrap();
     for namespace in [SYSTEM, NAMESPACE] {
-        apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n"));
+        apply_namespace(namespace).unwrap();
     }
-    define();
+    define().unwrap();
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let webhook = SocketAddr::new(ip, ports::free_port(ip).unwrap());
-    let controller = Controller::start_with_webhook(folder.path(), "webhook", None, webhook);
-    controller.until("everything", "/debug/proxies", |page| page["leader"] == true && page["generation"] != 0).await;
-    apply(&edge(ports::free_port(ip).unwrap()));
+    let controller =
+        Launch { webhook: Some(webhook), ..Launch::new(folder.path(), "webhook", SYSTEM) }.start().unwrap();
+    controller
+        .until("everything", "/debug/proxies", |page| page["leader"] == true && page["generation"] != 0)
+        .await
+        .unwrap();
+    apply(&edge(ports::free_port(ip).unwrap())).unwrap();
     configure(webhook);
 
     // The API server asks it after a moment.
@@ -172,7 +183,7 @@ fn warnings(text: &str) -> String {
 fn configure(webhook: SocketAddr) {
     let text = std::fs::read_to_string(repository().join("deploy/base/webhook.yaml")).unwrap();
     // No Service is reached here.
-    apply(&text.replace("apiGroups: [networking.istio.io]", "apiGroups: [none.test]"));
+    apply(&text.replace("apiGroups: [networking.istio.io]", "apiGroups: [none.test]")).unwrap();
     let begun = Instant::now();
     let path = "jsonpath={.webhooks[0].clientConfig.caBundle}";
     let bundle = loop {
@@ -186,5 +197,5 @@ fn configure(webhook: SocketAddr) {
     let client = format!("clientConfig: {{url: 'https://{webhook}/validate', caBundle: {bundle}}}");
     let service = "clientConfig:\n      service: { name: meshgate-controller, namespace: meshgate-system, path: /validate, port: 443 }";
     assert!(text.contains(service));
-    apply(&text.replace(service, &client).replace("failurePolicy: Ignore", "failurePolicy: Fail"));
+    apply(&text.replace(service, &client).replace("failurePolicy: Ignore", "failurePolicy: Fail")).unwrap();
 }

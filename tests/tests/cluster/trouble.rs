@@ -1,9 +1,14 @@
 //! What goes wrong around the controller: rights that are missing, an API server that dies, changes that come in pieces.
 
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use e2e::backend::Backend;
+use e2e::cluster::Controller;
+use e2e::process::repository;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -29,20 +34,8 @@ fn own_kubeconfig(folder: &Path) -> PathBuf {
 }
 
 fn start_with(folder: &Path, replica: &str, discovery: Option<SocketAddr>, kubeconfig: &Path) -> Controller {
-    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let free = || SocketAddr::new(ip, ports::free_port(ip).unwrap());
-    let (discovery, admin) = (discovery.unwrap_or_else(free), free());
-    let log = folder.join(format!("{replica}.log"));
-    let child = Command::new(binary().unwrap().with_file_name("meshgate-controller"))
-        .args(["--discovery", &discovery.to_string(), "--admin", &admin.to_string(), "--replica", replica])
-        .args(["--namespace", SYSTEM, "--webhook", "127.0.0.1:0", "--kubeconfig"])
-        .arg(kubeconfig)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    Controller { child, log, discovery, admin }
+    let kubeconfig = Some(kubeconfig);
+    Launch { discovery, kubeconfig, ..Launch::new(folder, replica, SYSTEM) }.start().unwrap()
 }
 
 /// Asks all the time; the end says how often, and which answers were not 200.
@@ -81,21 +74,21 @@ impl Load {
 
 /// Namespace, definitions, rights, a gateway on a free port of the loopback.
 fn prepare() -> SocketAddr {
-    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {SYSTEM}}}\n"));
-    define();
-    apply(&rights());
+    apply_namespace(SYSTEM).unwrap();
+    define().unwrap();
+    apply(&rights()).unwrap();
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let address = SocketAddr::new(ip, ports::free_port(ip).unwrap());
-    apply(&edge(address.port()));
+    apply(&edge(address.port())).unwrap();
     address
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_be_read_is_not_taken_for_empty() {
-    let Some(_) = cluster() else { return };
+    let Some(_) = cluster::folder() else { return };
     let folder = tempfile::tempdir().unwrap();
     let address = prepare();
-    apply(&route("v1", "rights.example", "first"));
+    apply(&route("v1", "rights.example", "first")).unwrap();
     let kubeconfig = own_kubeconfig(folder.path());
 
     // The rights of the installation are enough.
@@ -107,28 +100,29 @@ async fn what_may_not_be_read_is_not_taken_for_empty() {
     drop(first);
 
     // Without one of them nothing is told, and the gateway serves what it has.
-    apply(&rights().replace("virtualservices, ", ""));
+    apply(&rights().replace("virtualservices, ", "")).unwrap();
     let second = start_with(folder.path(), "no-rights", Some(discovery), &kubeconfig);
     second
         .until("the kind that may not be read", "/debug/diagnostics", |page| {
             page["unavailable"]["virtualservices"].as_str().is_some_and(|why| why.contains("forbidden"))
         })
-        .await;
+        .await
+        .unwrap();
     let ready = client::get(second.admin, "localhost", "/ready").await.unwrap();
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("virtualservices"), "{}", ready.text());
     assert_eq!(answer(address, "rights.example").await, "first");
 
     // With it all goes on.
-    apply(&rights());
-    apply(&route("v1", "rights.example", "second"));
+    apply(&rights()).unwrap();
+    apply(&route("v1", "rights.example", "second")).unwrap();
     until_answer(address, "rights.example", "second").await.unwrap();
     kubectl(&["delete", "virtualservice", "rights-example"], "").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_while_a_rule_and_its_subset_come_one_after_the_other() {
-    let Some(_) = cluster() else { return };
+    let Some(_) = cluster::folder() else { return };
     let folder = tempfile::tempdir().unwrap();
     let address = prepare();
     let backend = Backend::echo("app").await.unwrap();
@@ -150,8 +144,9 @@ async fn no_request_fails_while_a_rule_and_its_subset_come_one_after_the_other()
          endpoints: [{{address: {}, ports: {{http: {}}}, labels: {{app: app}}}}]\n",
         backend.address.ip(),
         backend.address.port()
-    ));
-    apply(&rule(""));
+    ))
+    .unwrap();
+    apply(&rule("")).unwrap();
     let controller = start_with(folder.path(), "pieces", None, &own_kubeconfig(folder.path()));
     let mut gateway = start_gateway(folder.path(), "gw-pieces", controller.discovery);
     gateway.ready().unwrap();
@@ -159,16 +154,17 @@ async fn no_request_fails_while_a_rule_and_its_subset_come_one_after_the_other()
     for round in 0..4 {
         let name = format!("v{round}");
         // The rule first, then what it names; and back.
-        apply(&rule(&format!(", subset: {name}")));
-        apply(&subset(&name));
+        apply(&rule(&format!(", subset: {name}"))).unwrap();
+        apply(&subset(&name)).unwrap();
         controller
             .until("no finding", "/debug/diagnostics", |page| {
                 page["diagnostics"]
                     .as_array()
                     .is_some_and(|all| !all.iter().any(|found| found["object"]["name"] == "pieces-example"))
             })
-            .await;
-        apply(&rule(""));
+            .await
+            .unwrap();
+        apply(&rule("")).unwrap();
     }
     load.end().await;
     assert!(backend.requests() > 10);
@@ -183,15 +179,15 @@ fn api_server(cluster: &Path) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_dies_and_comes_back() {
-    let Some(cluster) = cluster() else { return };
+    let Some(cluster) = cluster::folder() else { return };
     let folder = tempfile::tempdir().unwrap();
     let address = prepare();
-    apply(&route("v1", "api.example", "first"));
+    apply(&route("v1", "api.example", "first")).unwrap();
     let controller = start_with(folder.path(), "api", None, &own_kubeconfig(folder.path()));
     let mut gateway = start_gateway(folder.path(), "gw-api", controller.discovery);
     gateway.ready().unwrap();
     until_answer(address, "api.example", "first").await.unwrap();
-    controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await;
+    controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
     let load = Load::start(address, "api.example");
 
     let process = api_server(&cluster);
@@ -201,7 +197,7 @@ async fn the_api_server_dies_and_comes_back() {
     let killed = Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
     assert!(killed.success());
     // A leader that hears nothing leads no more, before anybody else may.
-    controller.until("the end of leadership", "/debug/proxies", |page| page["leader"] == false).await;
+    controller.until("the end of leadership", "/debug/proxies", |page| page["leader"] == false).await.unwrap();
 
     let log = std::fs::File::create(folder.path().join("apiserver.log")).unwrap();
     let mut command = Command::new(&line[0]);
@@ -211,10 +207,10 @@ async fn the_api_server_dies_and_comes_back() {
     // It outlives this test: who takes the cluster down ends it.
     std::thread::spawn(move || server.wait());
     std::fs::write(cluster.join("pid/apiserver"), format!("{process} {}\n", started(process))).unwrap();
-    apply(&route("v1", "api.example", "second"));
+    apply(&route("v1", "api.example", "second")).unwrap();
     until_answer(address, "api.example", "second").await.unwrap();
     load.end().await;
-    controller.until("leadership again", "/debug/proxies", |page| page["leader"] == true).await;
+    controller.until("leadership again", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
     kubectl(&["delete", "virtualservice", "api-example"], "").unwrap();
 }
 
