@@ -53,13 +53,13 @@ pub fn check(expected: Option<&[ExpectedDiagnostic]>, found: &[Finding], refused
     if expected.is_some() {
         verdict::check_findings(&rest, found, outcome);
     }
-    for Refusal { object, message } in unexpected {
+    for Refusal { object, message, .. } in unexpected {
         outcome.check(false, || format!("the API server refuses {object}: {message}"));
     }
 }
 
 fn check_refusal(expected: &ExpectedDiagnostic, refusal: &Refusal, outcome: &mut Outcome) {
-    let Refusal { object, message } = refusal;
+    let Refusal { object, message, .. } = refusal;
     let mut says = |what: &str| {
         outcome.check(message.contains(what), || format!("`{what}` of {object} is not in the refusal: {message}"));
     };

@@ -95,6 +95,10 @@ impl ClusterRunner {
         let refused = self.objects.apply(documents).await?;
         self.served().await?;
         self.check_findings(case, &refused, &mut outcome).await?;
+        if let Some(refusal) = refused.iter().find(|refusal| !refusal.is_there) {
+            outcome.unseen(format!("steps, for the API server does not store {}", refusal.object));
+            return Ok(outcome);
+        }
         for (index, step) in case.steps.iter().enumerate() {
             if let Some(text) = &step.apply {
                 // As with files, what was before stays; and that is for the requests to show.

@@ -23,6 +23,8 @@ pub struct Refusal {
     /// `Kind/namespace/name`
     pub object: String,
     pub message: String,
+    /// It is there nevertheless: without the fields that nobody knows, or as it was before.
+    pub is_there: bool,
 }
 
 /// See the module.
@@ -76,13 +78,14 @@ impl Objects {
             let key = name_of(&document).context("an object without kind or name")?;
             match self.prepare(key.clone(), document).await? {
                 Ok(write) => writes.push(write),
-                Err(message) => refused.push(Refusal { object: key, message }),
+                Err(message) => refused.push(Refusal { object: key, message, is_there: false }),
             }
         }
         let done = join_all(writes.iter().map(Write::run)).await;
         for (write, done) in writes.into_iter().zip(done) {
             let (version, message) = done.with_context(|| write.key.clone())?;
-            refused.extend(message.map(|message| Refusal { object: write.key.clone(), message }));
+            let is_there = version.is_some() || !write.is_new;
+            refused.extend(message.map(|message| Refusal { object: write.key.clone(), message, is_there }));
             if let Some(version) = version {
                 self.deleted.remove(&write.key);
                 let Write { key, api, name, watched, .. } = write;
