@@ -192,13 +192,13 @@ fn read(text: &str, backends: &Backends, ip: IpAddr) -> anyhow::Result<Vec<Value
     Ok(objects)
 }
 
-/// The generation up to which a proxy has everything.
+/// The generation up to which a proxy has everything that it asked for.
 fn acknowledged(page: &Value, proxy: &str) -> Option<u64> {
     let mut proxies = page.pointer("/proxies")?.as_array()?.iter();
     let kinds =
         proxies.find(|found| found.pointer("/name").and_then(Value::as_str) == Some(proxy))?.pointer("/kinds")?;
-    let generation = |kind: &Value| kind.pointer("/acknowledged").and_then(Value::as_u64);
-    kinds.as_object()?.values().map(|kind| generation(kind).unwrap_or_default()).min()
+    let asked = kinds.as_object()?.values().filter(|kind| kind.pointer("/subscribed") == Some(&true.into()));
+    asked.filter_map(|kind| kind.pointer("/acknowledged")?.as_u64()).min()
 }
 
 /// The first part of the configuration that is not the same.
