@@ -17,5 +17,6 @@ async fn in_a_cluster() {
     for (name, case) in &selection.cases {
         report.add(name, runner.run(case).await);
     }
+    drop(runner);
     report.finish("cluster", &selection, LEAST).unwrap();
 }

@@ -1,6 +1,7 @@
 //! The objects of a case in the API server: there, deleted, or refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use controller::kube::{KINDS, Scope};
@@ -71,38 +72,50 @@ impl Objects {
         }
     }
 
-    /// All at once, as they are.
-    pub async fn apply(&mut self, documents: Vec<Value>) -> anyhow::Result<Vec<Refusal>> {
-        let (mut writes, mut refused) = (Vec::new(), Vec::new());
-        for document in documents {
-            let key = name_of(&document).context("an object without kind or name")?;
-            match self.prepare(key.clone(), document).await? {
-                Ok(write) => writes.push(write),
-                Err(message) => refused.push(Refusal { object: key, message, is_there: false }),
+    /// All of them. Of two objects that are about the same the older one wins, and if the times say nothing the name does: what
+    /// has times is made in this order, in seconds of their own, and the rest in the order of names, each kind for itself.
+    pub async fn apply(&mut self, mut documents: Vec<Value>) -> anyhow::Result<Vec<Refusal>> {
+        documents
+            .sort_by(|one, other| (time(one), name_and_namespace(one)).cmp(&(time(other), name_and_namespace(other))));
+        let mut refused = Vec::new();
+        for (round, documents) in documents.chunk_by(|one, other| time(one) == time(other)).enumerate() {
+            if round > 0 {
+                another_second().await?;
             }
-        }
-        let done = join_all(writes.iter().map(Write::run)).await;
-        for (write, done) in writes.into_iter().zip(done) {
-            let (version, message) = done.with_context(|| write.key.clone())?;
-            let is_there = version.is_some() || !write.is_new;
-            refused.extend(message.map(|message| Refusal { object: write.key.clone(), message, is_there }));
-            if let Some(version) = version {
-                self.deleted.remove(&write.key);
-                let Write { key, api, name, watched, .. } = write;
-                self.there.insert(key, There { api, name, version, watched });
+            let mut kinds: BTreeMap<&str, Vec<Write>> = BTreeMap::new();
+            for document in documents {
+                let key = name_of(document).context("an object without kind or name")?;
+                match self.prepare(key.clone(), document).await? {
+                    Ok(write) => kinds.entry(text(document, "/kind")).or_default().push(write),
+                    Err(message) => refused.push(Refusal { object: key, message, is_there: false }),
+                }
+            }
+            for done in join_all(kinds.into_values().map(run_all)).await {
+                for (write, version, message) in done? {
+                    let is_there = version.is_some() || !write.is_new;
+                    refused.extend(message.map(|message| Refusal { object: write.key.clone(), message, is_there }));
+                    self.note(write, version);
+                }
             }
         }
         Ok(refused)
     }
 
+    fn note(&mut self, write: Write, version: Option<u64>) {
+        let Write { key, api, name, watched, .. } = write;
+        if let Some(version) = version {
+            self.deleted.remove(&key);
+            self.there.insert(key, There { api, name, version, watched });
+        }
+    }
+
     /// `Err`: there is no such kind.
-    async fn prepare(&mut self, key: String, document: Value) -> anyhow::Result<Result<Write, String>> {
-        let text = |path: &str| document.pointer(path).and_then(Value::as_str);
-        let version = text("/apiVersion").unwrap_or_default();
+    async fn prepare(&mut self, key: String, document: &Value) -> anyhow::Result<Result<Write, String>> {
+        let version = text(document, "/apiVersion");
         let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
-        let kind = GroupVersionKind::gvk(group, version, text("/kind").unwrap_or_default());
-        let name = text("/metadata/name").unwrap_or_default().to_owned();
-        let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
+        let kind = GroupVersionKind::gvk(group, version, text(document, "/kind"));
+        let (name, namespace) = name_and_namespace(document);
+        let (name, namespace) = (name.to_owned(), namespace.to_owned());
         ensure!(document.get("status").is_none(), "{key}: a status cannot be applied");
         let (resource, capabilities) = match self.kinds.get(&kind) {
             Some(known) => known.clone(),
@@ -122,7 +135,7 @@ impl Objects {
         };
         let watched = self.is_watched(&kind, &namespace, &name);
         let is_new = !self.there.contains_key(&key);
-        Ok(Ok(Write { key, api, name, document, watched, is_new }))
+        Ok(Ok(Write { key, api, name, document: document.clone(), watched, is_new }))
     }
 
     fn is_watched(&self, kind: &GroupVersionKind, namespace: &str, name: &str) -> bool {
@@ -195,6 +208,37 @@ impl Write {
             Err(error) => refusal(error).map(|_| (None, Some(minds))),
         }
     }
+}
+
+/// One after the other; each with what [`Write::run`] yields.
+async fn run_all(writes: Vec<Write>) -> anyhow::Result<Vec<(Write, Option<u64>, Option<String>)>> {
+    let mut done = Vec::new();
+    for write in writes {
+        let (version, message) = write.run().await.with_context(|| write.key.clone())?;
+        done.push((write, version, message));
+    }
+    Ok(done)
+}
+
+fn text<'d>(document: &'d Value, path: &str) -> &'d str {
+    document.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// In files, without a time is oldest.
+fn time(document: &Value) -> &str {
+    text(document, "/metadata/creationTimestamp")
+}
+
+fn name_and_namespace(document: &Value) -> (&str, &str) {
+    let namespace = document.pointer("/metadata/namespace").and_then(Value::as_str);
+    (text(document, "/metadata/name"), namespace.unwrap_or("default"))
+}
+
+/// Until the clock, which is the API server's too, shows another one: ages have no fractions.
+async fn another_second() -> anyhow::Result<()> {
+    let past = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos();
+    tokio::time::sleep(Duration::from_secs(1).saturating_sub(Duration::from_nanos(past.into()))).await;
+    Ok(())
 }
 
 /// What it says, if it is about the object.
