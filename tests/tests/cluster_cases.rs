@@ -6,7 +6,7 @@ use e2e::cluster;
 use mesh_core::testing::Runner;
 
 /// Cases of which something must be seen: this does not shrink unnoticed.
-const LEAST: usize = 250;
+const LEAST: usize = 256;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_cluster() {

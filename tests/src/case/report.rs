@@ -71,13 +71,10 @@ impl Report {
     /// Prints it. An error: a case failed, or the runner saw something of fewer than `least` cases, if it was to run all.
     pub fn finish(&self, runner: &str, selection: &Selection, least: usize) -> anyhow::Result<()> {
         let Report { held, seen, cases, failed, unseen } = self;
-        let others = &selection.others;
-        crate::say(&format!(
-            "{runner}: {} of {cases} cases passed, {held} expectations held; {} cases are for others: {}",
-            cases - failed.len(),
-            others.len(),
-            others.join(" "),
-        ));
+        crate::say(&format!("{runner}: {} of {cases} cases passed, {held} expectations held", cases - failed.len()));
+        if let Some(example) = selection.others.first() {
+            crate::say(&format!("{runner}: not run: {} cases for others, {example} for example", selection.others.len()));
+        }
         for (key, names) in unseen {
             // All cases of an area are less telling than one of them.
             let example = names.first().map_or("", String::as_str);
