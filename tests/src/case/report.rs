@@ -73,7 +73,10 @@ impl Report {
         let Report { held, seen, cases, failed, unseen } = self;
         crate::say(&format!("{runner}: {} of {cases} cases passed, {held} expectations held", cases - failed.len()));
         if let Some(example) = selection.others.first() {
-            crate::say(&format!("{runner}: not run: {} cases for others, {example} for example", selection.others.len()));
+            crate::say(&format!(
+                "{runner}: not run: {} cases for others, {example} for example",
+                selection.others.len()
+            ));
         }
         for (key, names) in unseen {
             // All cases of an area are less telling than one of them.
