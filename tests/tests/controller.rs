@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use controller::kube::Versions;
+use controller::push::Identity;
 use e2e::controller::{Control, NAMESPACE};
 use e2e::fixture::{answer, eventually, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
+use mesh_core::object::ObjectRef;
 use mesh_core::wire::Kind;
 
 fn gateway(port: u16) -> String {
@@ -203,4 +206,34 @@ async fn who_may_not_know_is_told_why_and_a_new_token_is_taken() {
     control.token("pod-gw").unwrap();
     gateway.ready().unwrap();
     assert_eq!(answer(edge, "a.example").await, "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_which_versions_of_the_objects_it_knows() {
+    let control = Control::start().await.unwrap();
+    control.apply(&gateway(8080)).await.unwrap();
+    let identity =
+        Identity { namespace: NAMESPACE.to_owned(), service_account: "gateway".to_owned(), pod: "gw".to_owned() };
+    let (_, _proxy) = control.keeper.join(&identity).await.unwrap();
+    let before = control.keeper.versions().await.unwrap();
+    let incomplete = route("a.example", "x")
+        .replace("directResponse: {status: 200, body: {string: x}}", "route: [{destination: {host: nowhere}}]");
+    let name = ObjectRef::new("VirtualService", "default", "a.example");
+
+    // It is known, and waits for what it names.
+    let mut generation = control.keeper.generation();
+    generation.borrow_and_update();
+    control.apply(&incomplete).await.unwrap();
+    generation.changed().await.unwrap();
+    let with = control.keeper.versions().await.unwrap();
+    assert_eq!(with.waiting, [name.clone()]);
+    assert!(with.generation > before.generation, "{with:?}");
+    let number = |versions: &Versions, name| versions.objects.get(name).map(|version| version.parse::<u64>().unwrap());
+    let newest = before.objects.values().map(|version| version.parse::<u64>().unwrap()).max();
+    assert!(number(&with, &name) > newest, "{with:?}, {before:?}");
+
+    control.delete(&incomplete).await.unwrap();
+    generation.changed().await.unwrap();
+    let without = control.keeper.versions().await.unwrap();
+    assert_eq!((number(&without, &name), without.waiting.len()), (None, 0));
 }
