@@ -120,6 +120,10 @@ pub struct Controller {
 }
 
 impl Controller {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
