@@ -96,7 +96,7 @@ step_cluster() {
   fi
   export MESHGATE_CLUSTER_OUT="$CACHE/cluster"
   tests/cluster/build.sh "$MESHGATE_CLUSTER_OUT" packages kube
-  cargo build --locked -p gateway --bin meshgate -p controller --bin meshgate-controller
+  cargo build --locked -p gateway --bin meshgate -p controller --bin meshgate-controller --bin meshctl
   in_control_plane cluster
   in_control_plane cluster_cases
 }

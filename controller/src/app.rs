@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, Admin};
 use crate::admit::{self, Bundle, Judge};
 use crate::ca::{Authority, ServerCertificate, server_names};
-use crate::kube::{Keeper, Lease, connect, publish_roots, watch as watch_kinds};
+use crate::kube::{Keeper, LEASE, Lease, connect, publish_roots, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
 use crate::status::{self, Writer};
@@ -48,7 +48,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result
     let (feed, fed) = mpsc::channel(FEED);
     let (keeper, handle) = Keeper::new(fed);
     let proxies = Proxies::default();
-    let leadership = Lease::start(client.clone(), &options.namespace, "meshgate-leader", &options.replica);
+    let leadership = Lease::start(client.clone(), &options.namespace, LEASE, &options.replica);
     let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
     let admin = Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica)?;
     let admin = Arc::new(admin);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tutorial.sh [--keep] [--bookinfo FILE] [--networking FOLDER] [--profile dev|release]
 #
-# The path of the tutorial on a full node: install, apply bookinfo, read the address, open the page over http and https, change
+# The path of the tutorial on a full node: check and install with meshctl, apply bookinfo, read the address, open the page over http and https, change
 # a rule, roll the gateway over under load, clean up. Prints each command and its outcome; stops at the first surprise.
 # FILE and FOLDER may be Istio's own, unmodified: image names are mapped to ours by a kustomize overlay.
 set -euo pipefail
@@ -48,10 +48,13 @@ step "minikube start; minikube image load ..."
 # shellcheck disable=SC2046
 cluster up "$dir" $(printf -- '--load %s ' "$work"/images/*.tar)
 
-step "kubectl apply -k deploy/profiles/default"
-kubectl apply --server-side -k "$root/deploy/profiles/default" >/dev/null
-within 60 "the controller is available" kubectl rollout status -n meshgate-system deployment/meshgate-controller --timeout 1s
-within 60 "the gateway is available" kubectl rollout status -n meshgate-system deployment/istio-ingressgateway --timeout 1s
+step "meshctl precheck"
+meshctl precheck
+
+step "meshctl install"
+meshctl install --timeout 90s
+again=$(meshctl install --timeout 90s)
+[ -z "$(grep -v ' unchanged$' <<<"$again")" ] || die "a second installation changes something: $again"
 
 step "kubectl apply -f bookinfo.yaml"
 {
@@ -116,7 +119,10 @@ programmed() { kubectl wait --for=condition=Programmed gateways.networking.istio
 within 30 "every Gateway and VirtualService is programmed" programmed
 kubectl get virtualservices
 
-step "meshctl proxy-status"
+step "meshctl version, meshctl proxy-status"
+versions=$(meshctl version)
+echo "$versions"
+case $versions in *controller*proxy*) ;; *) die "the controller or the gateway tells no version" ;; esac
 told=$(meshctl proxy-status)
 echo "$told"
 case $told in *STALE* | *REFUSED*) die "a gateway is behind" ;; *SYNCED*) ;; *) die "no gateway is connected" ;; esac
@@ -153,11 +159,17 @@ echo "$(wc -l <"$work/codes") requests, $failed failed: $(sort "$work/codes" | u
 [ "$failed" = 0 ] || die "requests failed while pods were replaced"
 [ "$(wc -l <"$work/codes")" -ge 100 ] || die "too few requests to tell"
 
-step "kubectl delete: nothing is left"
+step "an image that does not exist: meshctl says so, and the gateway serves on"
+outcome=$(meshctl install --set tag=none --timeout 15s 2>&1) && die "it was installed: $outcome"
+echo "$outcome"
+case $outcome in *ErrImagePull* | *ImagePullBackOff*) ;; *) die "it does not say why" ;; esac
+titled || die "the productpage is not served any more"
+meshctl install --timeout 90s >/dev/null
+
+step "meshctl uninstall --purge -y: nothing is left"
 kubectl delete -k "$work" >/dev/null
-kubectl delete --wait=true -k "$root/deploy/profiles/default" >/dev/null
-kubectl delete configmaps -A -l app.kubernetes.io/part-of=meshgate >/dev/null
-left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,configmaps -A -o name | grep -E 'meshgate|istio' || true)
+meshctl uninstall --purge -y
+left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,configmaps,secrets,leases -A -o name | grep -E 'meshgate|istio' || true)
 [ -z "$left" ] || die "left behind: $left"
 echo
 echo "tutorial: all as expected"

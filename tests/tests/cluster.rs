@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use e2e::client;
 use e2e::cluster::{self, DEADLINE, Launch, Pod, apply, apply_namespace, define, kubectl};
@@ -11,12 +11,29 @@ use e2e::fixture::{answer, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
 
+#[path = "cluster/install.rs"]
+mod install;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trouble.rs"]
 mod trouble;
 
 const SYSTEM: &str = "meshgate-system";
+
+/// A kubeconfig of a service account.
+fn kubeconfig_of(folder: &Path, account: &str, namespace: &str) -> PathBuf {
+    let admin = std::fs::read_to_string(std::env::var_os("KUBECONFIG").unwrap()).unwrap();
+    let token = kubectl(&["create", "token", account, "-n", namespace, "--duration", "1h"], "").unwrap();
+    let file = folder.join("own.kubeconfig");
+    std::fs::write(&file, admin).unwrap();
+    let config = |arguments: &[&str]| {
+        let file = file.to_string_lossy();
+        kubectl(&[&["config", "--kubeconfig", &*file], arguments].concat(), "").unwrap()
+    };
+    config(&["set-credentials", account, "--token", token.trim()]);
+    config(&["set-context", "--current", "--user", account]);
+    file
+}
 
 fn start_gateway(folder: &Path, pod: &str, controller: SocketAddr) -> Meshgate {
     let labels = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 /// Secret of the root, with Istio's keys, so that a root of one's own is plugged in as there.
-const SECRET: &str = "meshgate-ca-secret";
+pub const SECRET: &str = "meshgate-ca-secret";
 const CERTIFICATE: &str = "ca-cert.pem";
 const KEY: &str = "ca-key.pem";
 const ROOT_YEARS: i64 = 10;

@@ -118,10 +118,8 @@ impl Cluster {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         let found = deployments.get_opt(deployment).await.map_err(said)?;
         let found = found.ok_or_else(|| anyhow!("there is no deployment {namespace}/{deployment}"))?;
-        let labels = found.spec.unwrap_or_default().selector.match_labels.unwrap_or_default();
-        let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let mut pods = pods.list(&ListParams::default().labels(&selector.join(","))).await.map_err(said)?.items;
+        let mut pods = pods.list(&ListParams::default().labels(&selector_of(&found))).await.map_err(said)?.items;
         pods.retain(|pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
@@ -202,6 +200,13 @@ pub fn said(error: kube::Error) -> anyhow::Error {
         kube::Error::Api(status) => anyhow!("the API server: {}", status.message.trim()),
         error => anyhow::Error::new(error).context("cannot ask the API server"),
     }
+}
+
+/// Its pods' labels, as a selector.
+pub fn selector_of(deployment: &Deployment) -> String {
+    let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+    let labels = labels.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+    labels.collect::<Vec<String>>().join(",")
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -6,10 +6,16 @@ mod cluster;
 pub mod exit;
 mod explain;
 mod files;
+mod install;
+mod installed;
+mod manifests;
 mod output;
 mod picture;
+mod precheck;
 mod proxy_config;
 mod proxy_status;
+mod uninstall;
+mod version;
 
 use std::io::Write as _;
 
@@ -30,6 +36,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Puts Meshgate into the cluster, or brings it to this version.
+    Install(install::InstallArgs),
+    /// Takes out what `install` put in.
+    Uninstall(uninstall::UninstallArgs),
+    /// Whether the cluster can take Meshgate, and we may put it in.
+    Precheck(precheck::PrecheckArgs),
+    /// Which versions run: this program, the controller, the proxies.
+    Version(version::VersionArgs),
     /// How far each proxy is with what the controller told it.
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatusArgs),
@@ -59,6 +73,10 @@ where
         }
     };
     let result = match cli.command {
+        Command::Install(args) => install::run(&cli.cluster, &args).await,
+        Command::Uninstall(args) => uninstall::run(&cli.cluster, &args).await,
+        Command::Precheck(args) => precheck::run(&cli.cluster, &args).await,
+        Command::Version(args) => version::run(&cli.cluster, &args).await,
         Command::ProxyStatus(args) => proxy_status::run(&cli.cluster, &args).await,
         Command::ProxyConfig(args) => proxy_config::run(&cli.cluster, &args).await,
         Command::Analyze(args) => analyze::run(&cli.cluster, &args).await,

@@ -25,10 +25,10 @@ pub struct ProxyStatusArgs {
 
 /// `/debug/proxies` of one replica.
 #[derive(Clone, Debug, Deserialize)]
-struct Page {
+pub struct Page {
     replica: String,
     generation: u64,
-    proxies: Vec<ProxyStatus>,
+    pub proxies: Vec<ProxyStatus>,
 }
 
 /// A proxy, and the replica that it is connected to.
@@ -74,7 +74,7 @@ pub async fn run(cluster: &ClusterArgs, args: &ProxyStatusArgs) -> anyhow::Resul
 }
 
 /// Of every replica, and what went wrong with some. An error if none of them answers.
-async fn ask_all(cluster: &Cluster) -> anyhow::Result<(Vec<Page>, Vec<anyhow::Error>)> {
+pub async fn ask_all(cluster: &Cluster) -> anyhow::Result<(Vec<Page>, Vec<anyhow::Error>)> {
     let replicas = cluster.controllers().await?;
     let answers = join_all(replicas.iter().map(|pod| ask(cluster, pod))).await;
     let (mut pages, mut troubles) = (Vec::new(), Vec::new());

@@ -8,6 +8,8 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch;
 
+/// Name of the Lease.
+pub const LEASE: &str = "meshgate-leader";
 /// A holder that was not heard of for so long has lost it, by the watch of whoever looks.
 const DURATION: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(2);

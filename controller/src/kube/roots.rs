@@ -15,7 +15,8 @@ use super::Leadership;
 /// Everything is looked at again so often, for others may have changed it; after a failure, sooner.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(5));
 
-const NAME: &str = "istio-ca-root-cert";
+/// Name of the ConfigMap.
+pub const ROOTS: &str = "istio-ca-root-cert";
 
 /// Writes it while this replica leads, wherever a namespace appears.
 pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Leadership) {
@@ -63,12 +64,12 @@ async fn until(leadership: &mut Leadership, leads: bool) -> bool {
 async fn publish(client: &Client, namespace: &str, root_pem: &str) -> kube::Result<()> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let wanted = BTreeMap::from([("root-cert.pem".to_owned(), root_pem.to_owned())]);
-    if api.get_opt(NAME).await?.is_some_and(|map| map.data.as_ref() == Some(&wanted)) {
+    if api.get_opt(ROOTS).await?.is_some_and(|map| map.data.as_ref() == Some(&wanted)) {
         return Ok(());
     }
     let map = ConfigMap {
         metadata: ObjectMeta {
-            name: Some(NAME.to_owned()),
+            name: Some(ROOTS.to_owned()),
             // Istio's, and the one by which all that is ours is found again.
             labels: Some(
                 [("istio.io/config", "true"), ("app.kubernetes.io/part-of", "meshgate")]
@@ -80,6 +81,6 @@ async fn publish(client: &Client, namespace: &str, root_pem: &str) -> kube::Resu
         data: Some(wanted),
         ..ConfigMap::default()
     };
-    api.patch(NAME, &PatchParams::apply("meshgate-controller").force(), &Patch::Apply(&map)).await?;
+    api.patch(ROOTS, &PatchParams::apply("meshgate-controller").force(), &Patch::Apply(&map)).await?;
     Ok(())
 }

@@ -20,17 +20,7 @@ fn rights() -> String {
 
 /// A kubeconfig of the controller's own service account.
 fn own_kubeconfig(folder: &Path) -> PathBuf {
-    let admin = std::fs::read_to_string(std::env::var_os("KUBECONFIG").unwrap()).unwrap();
-    let token = kubectl(&["create", "token", "meshgate-controller", "-n", SYSTEM, "--duration", "1h"], "").unwrap();
-    let file = folder.join("own.kubeconfig");
-    std::fs::write(&file, admin).unwrap();
-    let config = |arguments: &[&str]| {
-        let file = file.to_string_lossy();
-        kubectl(&[&["config", "--kubeconfig", &*file], arguments].concat(), "").unwrap()
-    };
-    config(&["set-credentials", "controller", "--token", token.trim()]);
-    config(&["set-context", "--current", "--user", "controller"]);
-    file
+    kubeconfig_of(folder, "meshgate-controller", SYSTEM)
 }
 
 fn start_with(folder: &Path, replica: &str, discovery: Option<SocketAddr>, kubeconfig: &Path) -> Controller {

@@ -1,0 +1,251 @@
+//! `--set path=value`: the few things of an installation that differ from cluster to cluster. Whatever else is to be different
+//! is a matter of a kustomization of one's own on top of `deploy/profiles`.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use mesh_core::world::hostname::nearest;
+use serde_json::{Map, Value};
+
+use crate::ctl::exit::Failure;
+use crate::ctl::manifests::{Profile, kind};
+
+const CONTROLLER: &str = "meshgate-controller";
+const GATEWAY: &str = "istio-ingressgateway";
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// A part of an image's name.
+    Image,
+    /// A whole number, at least so much.
+    Count(u32),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// An amount of CPU or memory.
+    Quantity,
+}
+
+/// What it changes.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Hub,
+    Tag,
+    /// A field of every container.
+    Containers(&'static str),
+    /// A field of an object: kind, name, path.
+    Field(&'static str, &'static str, &'static [&'static str]),
+    /// A field of the container of a Deployment.
+    Container(&'static str, &'static [&'static str]),
+    /// So many gateways whatever the load is.
+    GatewayReplicas,
+}
+
+struct Setting {
+    path: &'static str,
+    form: Form,
+    place: Place,
+    about: &'static str,
+}
+
+const fn setting(path: &'static str, form: Form, place: Place, about: &'static str) -> Setting {
+    Setting { path, form, place, about }
+}
+
+const fn container(path: &'static str, deployment: &'static str, at: &'static [&'static str]) -> Setting {
+    setting(path, Form::Quantity, Place::Container(deployment, at), "")
+}
+
+const SCALER: &str = "HorizontalPodAutoscaler";
+
+#[rustfmt::skip]
+const SETTINGS: &[Setting] = &[
+    setting("hub", Form::Image, Place::Hub, "where images come from [default: meshgate]"),
+    setting("tag", Form::Image, Place::Tag, "which version of them [default: that of meshctl]"),
+    setting("imagePullPolicy", Form::Word(&["IfNotPresent", "Always", "Never"]), Place::Containers("imagePullPolicy"), "IfNotPresent, Always or Never"),
+    setting("controller.replicas", Form::Count(0), Place::Field("Deployment", CONTROLLER, &["spec", "replicas"]), "[default: 1]"),
+    container("controller.resources.requests.cpu", CONTROLLER, &["resources", "requests", "cpu"]),
+    container("controller.resources.requests.memory", CONTROLLER, &["resources", "requests", "memory"]),
+    container("controller.resources.limits.cpu", CONTROLLER, &["resources", "limits", "cpu"]),
+    container("controller.resources.limits.memory", CONTROLLER, &["resources", "limits", "memory"]),
+    setting("gateway.replicas", Form::Count(0), Place::GatewayReplicas, "so many, whatever the load is; leaves the autoscaler out"),
+    setting("gateway.autoscale.min", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "minReplicas"]), "[default: 1]"),
+    setting("gateway.autoscale.max", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "maxReplicas"]), "[default: 5]"),
+    setting("gateway.service.type", Form::Word(&["LoadBalancer", "NodePort", "ClusterIP"]), Place::Field("Service", GATEWAY, &["spec", "type"]), "LoadBalancer, NodePort or ClusterIP"),
+    setting("gateway.service.externalTrafficPolicy", Form::Word(&["Cluster", "Local"]), Place::Field("Service", GATEWAY, &["spec", "externalTrafficPolicy"]), "Cluster, or Local to see the addresses of clients"),
+    container("gateway.resources.requests.cpu", GATEWAY, &["resources", "requests", "cpu"]),
+    container("gateway.resources.requests.memory", GATEWAY, &["resources", "requests", "memory"]),
+    container("gateway.resources.limits.cpu", GATEWAY, &["resources", "limits", "cpu"]),
+    container("gateway.resources.limits.memory", GATEWAY, &["resources", "limits", "memory"]),
+];
+
+/// For `--help`.
+#[must_use]
+pub fn help() -> String {
+    let mut text = "A value of the installation, as PATH=VALUE; may be given several times:".to_owned();
+    for setting in SETTINGS {
+        let _ = write!(text, "\n  {}", setting.path);
+        if !setting.about.is_empty() {
+            let _ = write!(text, ": {}", setting.about);
+        }
+    }
+    text
+}
+
+/// One `--set`, checked.
+#[derive(Clone, Debug)]
+pub struct Set {
+    path: &'static str,
+    place: Place,
+    value: Value,
+}
+
+impl FromStr for Set {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Set, Failure> {
+        let Some((path, value)) = text.split_once('=') else {
+            return Err(Failure::Usage(format!("`{text}` is not PATH=VALUE")));
+        };
+        let paths = SETTINGS.iter().map(|setting| setting.path);
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.path == path) else {
+            let hint = match nearest(path, paths.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("there are {}", paths.collect::<Vec<_>>().join(", ")),
+            };
+            return Err(Failure::Usage(format!("there is no value `{path}`; {hint}")));
+        };
+        let value =
+            setting.form.read(value).map_err(|wanted| Failure::Usage(format!("{path}: `{value}` is not {wanted}")))?;
+        Ok(Set { path: setting.path, place: setting.place, value })
+    }
+}
+
+impl Form {
+    /// Or what it should be.
+    fn read(self, text: &str) -> Result<Value, String> {
+        match self {
+            Form::Image => {
+                let fits = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+                let ok = !text.is_empty() && text.chars().all(fits) && !text.ends_with(['/', ':']);
+                ok.then(|| text.into()).ok_or_else(|| "a part of an image's name".to_owned())
+            }
+            Form::Count(least) => {
+                // Kubernetes counts replicas in 32 bits with a sign.
+                let number = text.parse::<i32>().ok().and_then(|number| u32::try_from(number).ok());
+                let number = number.filter(|number| *number >= least);
+                number.map(Value::from).ok_or_else(|| format!("a number from {least}"))
+            }
+            Form::Word(words) => {
+                words.contains(&text).then(|| text.into()).ok_or_else(|| format!("one of {}", words.join(", ")))
+            }
+            Form::Quantity => {
+                is_quantity(text).then(|| text.into()).ok_or_else(|| "an amount such as 500m, 1.5 or 128Mi".to_owned())
+            }
+        }
+    }
+}
+
+/// A number that is not negative, with a unit of Kubernetes or none.
+fn is_quantity(text: &str) -> bool {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let units = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"];
+    number.parse::<f64>().is_ok() && units.contains(&unit)
+}
+
+/// Puts the values into the objects of a profile. What an object of another profile would need is an error.
+pub fn put(sets: &[Set], profile: Profile, objects: &mut Vec<DynamicObject>) -> Result<(), Failure> {
+    if let Some(fixed) = sets.iter().find(|set| matches!(set.place, Place::GatewayReplicas)) {
+        if let Some(scaled) = sets.iter().find(|set| matches!(set.place, Place::Field(SCALER, ..))) {
+            return Err(Failure::Usage(format!("{} and {} exclude each other", fixed.path, scaled.path)));
+        }
+        objects.retain(|object| kind(object) != SCALER);
+    }
+    for set in sets {
+        set.put(objects)
+            .map_err(|missing| Failure::Usage(format!("{}: profile {} has no {missing}", set.path, profile.name())))?;
+    }
+    bounds(objects)
+}
+
+impl Set {
+    /// Or the object that it would need.
+    fn put(&self, objects: &mut [DynamicObject]) -> Result<(), String> {
+        match self.place {
+            Place::Hub | Place::Tag | Place::Containers(_) => {
+                for object in objects.iter_mut().filter(|object| kind(object) == "Deployment") {
+                    for container in containers(object) {
+                        self.put_container(container);
+                    }
+                }
+            }
+            Place::Field(kind, name, path) => assign(&mut find(objects, kind, name)?.data, path, &self.value),
+            Place::GatewayReplicas => {
+                assign(&mut find(objects, "Deployment", GATEWAY)?.data, &["spec", "replicas"], &self.value);
+            }
+            Place::Container(name, path) => {
+                for container in containers(find(objects, "Deployment", name)?) {
+                    assign(container, path, &self.value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_container(&self, container: &mut Value) {
+        let Some(value) = self.value.as_str() else { return };
+        let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
+        let (path, tag) = image.rsplit_once(':').unwrap_or((image, ""));
+        let (hub, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match self.place {
+            Place::Hub => assign(container, &["image"], &format!("{value}/{name}:{tag}").into()),
+            Place::Tag => assign(container, &["image"], &format!("{hub}/{name}:{value}").into()),
+            Place::Containers(field) => assign(container, &[field], &self.value),
+            _ => {}
+        }
+    }
+}
+
+/// `max` below `min` is refused by the API server too, but only when the rest is installed.
+fn bounds(objects: &[DynamicObject]) -> Result<(), Failure> {
+    for object in objects.iter().filter(|object| kind(object) == SCALER) {
+        let number = |path: &str| object.data.pointer(path).and_then(Value::as_i64).unwrap_or_default();
+        let (min, max) = (number("/spec/minReplicas"), number("/spec/maxReplicas"));
+        if max < min {
+            return Err(Failure::Usage(format!(
+                "gateway.autoscale.max={max} is less than gateway.autoscale.min={min}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn find<'o>(objects: &'o mut [DynamicObject], wanted: &str, name: &str) -> Result<&'o mut DynamicObject, String> {
+    let found = objects.iter_mut().find(|object| kind(object) == wanted && object.name_any() == name);
+    found.ok_or_else(|| format!("{wanted} {name}"))
+}
+
+fn containers(deployment: &mut DynamicObject) -> impl Iterator<Item = &mut Value> {
+    let list = deployment.data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
+    list.into_iter().flatten()
+}
+
+/// Makes the mappings on the way.
+fn assign(target: &mut Value, path: &[&str], value: &Value) {
+    let mut place = target;
+    for key in path {
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        let Value::Object(map) = place else { return };
+        place = map.entry(*key).or_insert(Value::Null);
+    }
+    *place = value.clone();
+}
+
+#[cfg(test)]
+#[path = "values_tests.rs"]
+mod tests;

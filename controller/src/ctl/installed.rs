@@ -1,0 +1,53 @@
+//! What an installation has in the cluster: what carries our label and is an object of a profile, or was put in by `meshctl`
+//! before. A label alone is not enough, for anybody may write it.
+
+use anyhow::Context as _;
+use kube::api::{DeleteParams, ListParams, ObjectMeta};
+use kube::{Client, ResourceExt as _};
+
+use super::cluster::said;
+use super::manifests::{Name, PART_OF, known};
+
+/// Who the fields of what is installed belong to.
+pub const MANAGER: &str = "meshctl";
+
+/// Our label, as a selector.
+#[must_use]
+pub fn selector() -> ListParams {
+    ListParams::default().labels(&format!("{}={}", PART_OF.0, PART_OF.1))
+}
+
+/// Everything, in the order in which profiles have it.
+pub async fn installed(client: &Client) -> anyhow::Result<Vec<Name>> {
+    let known = known()?;
+    let mut kinds: Vec<Name> = Vec::new();
+    for name in &known {
+        if !kinds.iter().any(|kind| kind.resource == name.resource && kind.namespace == name.namespace) {
+            kinds.push(name.clone());
+        }
+    }
+    let mut found = Vec::new();
+    for kind in kinds {
+        let listed = kind.api(client).list_metadata(&selector()).await.map_err(said)?;
+        for object in listed.items {
+            let name = Name { name: object.name_any(), ..kind.clone() };
+            if known.contains(&name) || is_managed(&object.metadata) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_managed(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|fields| fields.manager.as_deref() == Some(MANAGER))
+}
+
+/// With all that belongs to it: it is there until the last of that is gone. What is gone already is fine.
+pub async fn delete(client: &Client, name: &Name) -> anyhow::Result<()> {
+    match name.api(client).delete(&name.name, &DeleteParams::foreground()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(said(error)).with_context(|| name.to_string()),
+    }
+}

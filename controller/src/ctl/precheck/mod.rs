@@ -1,0 +1,103 @@
+//! `meshctl precheck`: whether the cluster can take an installation, before anything is changed.
+
+mod others;
+mod rights;
+
+use clap::Args;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::Client;
+use kube::api::DynamicObject;
+use serde::Serialize;
+
+use super::cluster::{ClusterArgs, said};
+use super::exit;
+use super::install::in_our_namespace;
+use super::manifests::{Profile, manifests};
+use super::output::{Output, Table};
+
+/// `autoscaling/v2`, `policy/v1` and server-side apply are older; nothing before this has been seen to work.
+const MINIMUM: (u32, u32) = (1, 28);
+
+#[derive(Clone, Debug, Args)]
+pub struct PrecheckArgs {
+    /// What is to be installed.
+    #[arg(long, value_enum, default_value_t = Profile::Default)]
+    profile: Profile,
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    message: String,
+}
+
+impl Finding {
+    fn new(check: &'static str, state: State, message: impl Into<String>) -> Finding {
+        Finding { check, state, message: message.into() }
+    }
+}
+
+pub async fn run(cluster: &ClusterArgs, args: &PrecheckArgs) -> anyhow::Result<u8> {
+    in_our_namespace(cluster)?;
+    let objects = manifests(args.profile)?;
+    let findings = check(&cluster.connect().await?.client, &objects).await?;
+    super::print(&args.output.render(&findings, || table(&findings))?)?;
+    let problem = findings.iter().any(|finding| finding.state == State::Problem);
+    Ok(if problem { exit::FOUND_PROBLEMS } else { exit::OK })
+}
+
+async fn check(client: &Client, objects: &[DynamicObject]) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = match client.apiserver_version().await.map_err(said) {
+        Ok(info) => vec![version(&info)],
+        // There is nobody to ask the rest.
+        Err(error) => return Ok(vec![Finding::new("API server", State::Problem, format!("{error:#}"))]),
+    };
+    findings.extend(rights::check(client, objects).await);
+    findings.extend(others::check(client, objects).await?);
+    Ok(findings)
+}
+
+fn version(info: &Info) -> Finding {
+    // Some providers write `28+`.
+    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().ok();
+    let (state, more) = match (number(&info.major), number(&info.minor)) {
+        (Some(major), Some(minor)) if (major, minor) >= MINIMUM => (State::Ok, String::new()),
+        (Some(_), Some(_)) => (State::Problem, format!("; it takes {}.{}", MINIMUM.0, MINIMUM.1)),
+        _ => (State::Warning, format!("; cannot tell whether that is {}.{} or newer", MINIMUM.0, MINIMUM.1)),
+    };
+    Finding::new("API server", state, format!("Kubernetes {}{more}", info.git_version))
+}
+
+fn table(findings: &[Finding]) -> String {
+    let mut table = Table::new(&["CHECK", "STATE", "MESSAGE"]);
+    for finding in findings {
+        let state = match finding.state {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Problem => "PROBLEM",
+        };
+        table.row([finding.check.to_owned(), state.to_owned(), finding.message.clone()]);
+    }
+    let problems = findings.iter().filter(|finding| finding.state == State::Problem).count();
+    let verdict = match problems {
+        0 => "Meshgate can be installed.".to_owned(),
+        1 => "1 problem is in the way.".to_owned(),
+        more => format!("{more} problems are in the way."),
+    };
+    format!("{}\n{verdict}\n", table.render())
+}
+
+#[cfg(test)]
+#[path = "precheck_tests.rs"]
+mod tests;
