@@ -129,6 +129,10 @@ fn into_an_empty_cluster_and_again() {
     let third = meshctl(&["install", "--wait=false"]).ends_with(0);
     assert_eq!(third.lines(" unchanged").len(), count, "{}", third.out);
 
+    let check = meshctl(&["precheck"]).ends_with(0);
+    let own = format!("{count} objects are of an installation that is brought to this version");
+    assert!(check.out.contains(&own), "{}", check.out);
+
     // No pods run here, which is said.
     let late = meshctl(&["install", "--timeout", "1s"]).ends_with(1);
     assert!(late.err.contains("Deployment/meshgate-system/istio-ingressgateway: 0/1 replicas ready"), "{}", late.err);

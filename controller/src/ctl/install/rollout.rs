@@ -67,10 +67,13 @@ pub fn progress(deployment: &Deployment, pods: &[Pod]) -> Progress {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let (updated, available) = (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
     let seen = status.observed_generation >= deployment.metadata.generation;
-    // Those of an older version still count among the replicas while they end.
-    let done = seen && updated == wanted && available == wanted && status.replicas.unwrap_or(0) == wanted;
-    let ready = if seen { updated.min(available) } else { 0 };
-    let mut told = format!("{ready}/{wanted} replicas ready");
+    let old = status.replicas.unwrap_or(0).saturating_sub(updated);
+    let done = seen && updated == wanted && available == wanted && old == 0;
+    let mut told = format!("{available}/{wanted} replicas ready");
+    // Those of an older version still count among the ones that are ready.
+    if seen && old > 0 {
+        told.push_str(&format!(", {old} of an older version"));
+    }
     if done {
         return Progress { done, told };
     }

@@ -24,13 +24,15 @@ fn told(status: Value, pods: &[Value]) -> Progress {
 fn it_is_done_when_only_the_newest_version_is_there() {
     let done = json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2 });
     assert_eq!(told(done.clone(), &[]), Progress { done: true, told: "2/2 replicas ready".to_owned() });
-    for (field, value, ready) in
-        [("observedGeneration", 1, 0), ("replicas", 3, 2), ("updatedReplicas", 1, 1), ("availableReplicas", 1, 1)]
-    {
+    for (field, value, text) in [
+        ("observedGeneration", 1, "2/2 replicas ready"),
+        ("replicas", 3, "2/2 replicas ready, 1 of an older version"),
+        ("updatedReplicas", 1, "2/2 replicas ready, 1 of an older version"),
+        ("availableReplicas", 1, "1/2 replicas ready"),
+    ] {
         let mut status = done.clone();
         status[field] = value.into();
-        let told = told(status, &[]);
-        assert_eq!(told, Progress { done: false, told: format!("{ready}/2 replicas ready") }, "{field}");
+        assert_eq!(told(status, &[]), Progress { done: false, told: text.to_owned() }, "{field}");
     }
 }
 

@@ -31,8 +31,8 @@ enum Form {
 /// What it changes.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Hub,
-    Tag,
+    /// The image of every container, made of what it was and the value.
+    Image(fn(&str, &str) -> String),
     /// A field of every container.
     Containers(&'static str),
     /// A field of an object: kind, name, path.
@@ -62,8 +62,8 @@ const SCALER: &str = "HorizontalPodAutoscaler";
 
 #[rustfmt::skip]
 const SETTINGS: &[Setting] = &[
-    setting("hub", Form::Image, Place::Hub, "where images come from [default: meshgate]"),
-    setting("tag", Form::Image, Place::Tag, "which version of them [default: that of meshctl]"),
+    setting("hub", Form::Image, Place::Image(of_hub), "where images come from [default: meshgate]"),
+    setting("tag", Form::Image, Place::Image(of_tag), "which version of them [default: that of meshctl]"),
     setting("imagePullPolicy", Form::Word(&["IfNotPresent", "Always", "Never"]), Place::Containers("imagePullPolicy"), "IfNotPresent, Always or Never"),
     setting("controller.replicas", Form::Count(0), Place::Field("Deployment", CONTROLLER, &["spec", "replicas"]), "[default: 1]"),
     container("controller.resources.requests.cpu", CONTROLLER, &["resources", "requests", "cpu"]),
@@ -175,11 +175,16 @@ impl Set {
     /// Or the object that it would need.
     fn put(&self, objects: &mut [DynamicObject]) -> Result<(), String> {
         match self.place {
-            Place::Hub | Place::Tag | Place::Containers(_) => {
-                for object in objects.iter_mut().filter(|object| kind(object) == "Deployment") {
-                    for container in containers(object) {
-                        self.put_container(container);
-                    }
+            Place::Image(made) => {
+                for container in objects.iter_mut().flat_map(containers) {
+                    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+                    let image = made(&text(container.get("image")), &text(Some(&self.value)));
+                    assign(container, &["image"], &image.into());
+                }
+            }
+            Place::Containers(field) => {
+                for container in objects.iter_mut().flat_map(containers) {
+                    assign(container, &[field], &self.value);
                 }
             }
             Place::Field(kind, name, path) => assign(&mut find(objects, kind, name)?.data, path, &self.value),
@@ -194,19 +199,16 @@ impl Set {
         }
         Ok(())
     }
+}
 
-    fn put_container(&self, container: &mut Value) {
-        let Some(value) = self.value.as_str() else { return };
-        let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
-        let (path, tag) = image.rsplit_once(':').unwrap_or((image, ""));
-        let (hub, name) = path.rsplit_once('/').unwrap_or(("", path));
-        match self.place {
-            Place::Hub => assign(container, &["image"], &format!("{value}/{name}:{tag}").into()),
-            Place::Tag => assign(container, &["image"], &format!("{hub}/{name}:{value}").into()),
-            Place::Containers(field) => assign(container, &[field], &self.value),
-            _ => {}
-        }
-    }
+fn of_hub(image: &str, hub: &str) -> String {
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    format!("{hub}/{name}")
+}
+
+fn of_tag(image: &str, tag: &str) -> String {
+    let path = image.rsplit_once(':').map_or(image, |(path, _)| path);
+    format!("{path}:{tag}")
 }
 
 /// `max` below `min` is refused by the API server too, but only when the rest is installed.
@@ -228,6 +230,7 @@ fn find<'o>(objects: &'o mut [DynamicObject], wanted: &str, name: &str) -> Resul
     found.ok_or_else(|| format!("{wanted} {name}"))
 }
 
+/// Of a Deployment; other objects have none.
 fn containers(deployment: &mut DynamicObject) -> impl Iterator<Item = &mut Value> {
     let list = deployment.data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
     list.into_iter().flatten()
