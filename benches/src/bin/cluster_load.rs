@@ -240,7 +240,7 @@ async fn churn(cluster: Cluster, count: usize, stop: Arc<AtomicBool>) -> anyhow:
         let number = turn * 7 % count;
         let ready = json!({ "addresses": [cluster.backend.ip().to_string()], "conditions": { "ready": true } });
         let spare = json!({ "addresses": [format!("10.92.200.{}", turn % 250 + 1)], "conditions": { "ready": true } });
-        let endpoints = if turn / count % 2 == 0 { json!([ready, spare]) } else { json!([ready]) };
+        let endpoints = if (turn / count).is_multiple_of(2) { json!([ready, spare]) } else { json!([ready]) };
         let api = cluster.api("EndpointSlice", &format!("ns-{}", number % 50));
         let patch = Patch::Merge(json!({ "endpoints": endpoints }));
         api.patch(&format!("r{number}-1"), &PatchParams::default(), &patch).await?;
@@ -272,7 +272,7 @@ async fn change(cluster: &Cluster, changes: usize) -> anyhow::Result<()> {
     for number in 0..changes {
         let spec = json!({ "http": [{
             "headers": { "response": { "set": { "x-change": number.to_string() } } },
-            "route": [{ "destination": { "host": if number % 2 == 0 { "s" } else { "live" }, "port": { "number": 80 } } }],
+            "route": [{ "destination": { "host": if number.is_multiple_of(2) { "s" } else { "live" }, "port": { "number": 80 } } }],
         }] });
         api.patch("live", &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await?;
     }

@@ -287,6 +287,33 @@ fn a_slow_proxy_has_one_response_under_way() {
 }
 
 #[test]
+fn a_proxy_that_is_behind_gets_the_endpoints_of_the_configuration_it_is_at() {
+    let key = |number: u8| format!("outbound|80||d{number}");
+    let mut pair = Pair::new();
+    pair.publish(&plan(&[(0, 1)], &[(1, 1)], &[]));
+    pair.server_turn();
+    pair.client_turn().unwrap();
+    // By the time it asks for the endpoints, the destination is gone.
+    pair.publish(&plan(&[(0, 2)], &[(2, 1)], &[]));
+    while pair.down.is_empty() {
+        pair.server_turn();
+    }
+    let response = pair.down.front().unwrap();
+    let names: Vec<&str> = response.resources.iter().map(|resource| resource.name.as_str()).collect();
+    assert_eq!((names, response.removed_resources.as_slice()), (vec![key(1).as_str()], [].as_slice()));
+    pair.settle();
+    assert_eq!(pair.client.state().set(), set(&plan(&[(0, 2)], &[(2, 1)], &[])));
+    // In the end they are forgotten.
+    let there = |pair: &Pair| pair.published.table(Kind::Endpoints).contains_key(key(1).as_str());
+    assert!(there(&pair));
+    for path in 0..=255 {
+        pair.publish(&plan(&[(0, path)], &[(2, 1)], &[]));
+    }
+    assert!(!there(&pair));
+    pair.settle();
+}
+
+#[test]
 fn new_configuration_is_incomplete_until_its_endpoints_and_secrets_are_there() {
     let mut pair = Pair::new();
     pair.publish(&plan(&[(0, 1)], &[(1, 1)], &[(1, 1)]));
