@@ -40,20 +40,12 @@ impl Published {
     }
 }
 
-/// For so many publications endpoints outlive the destination that they are of: a proxy that is at an earlier configuration
-/// asks for what that one names, and serves it before it goes on.
-const LINGER: u64 = 256;
-
 /// Encodes what changed since the last time.
 #[derive(Debug, Default)]
 pub struct Publication {
     set: Arc<ResourceSet>,
     settings: Option<ProxySettings>,
     published: Published,
-    /// Publications so far.
-    turn: u64,
-    /// Endpoints without a destination, and since which publication.
-    leaving: BTreeMap<String, u64>,
 }
 
 impl Publication {
@@ -80,8 +72,6 @@ impl Publication {
         edits.apply(config);
         let mut edits = Edits::default();
         edits.plain(&old.endpoints, &set.endpoints, |key| key.to_owned(), Clone::clone)?;
-        self.turn += 1;
-        linger(&mut edits, &mut self.leaving, self.turn, &set);
         edits.apply(endpoints);
         let mut edits = Edits::default();
         edits.plain(&old.secrets, &set.secrets, |key| key.to_owned(), Clone::clone)?;
@@ -90,25 +80,6 @@ impl Publication {
         self.published.generation = generation;
         Ok(Arc::new(self.published.clone()))
     }
-}
-
-/// Puts off the end of endpoints whose destination is gone.
-fn linger(edits: &mut Edits, leaving: &mut BTreeMap<String, u64>, turn: u64, set: &ResourceSet) {
-    edits.0.retain(|(key, body)| {
-        let waits = body.is_none() && !set.destinations.contains_key(key.as_str());
-        if waits {
-            leaving.insert(key.clone(), turn);
-        }
-        !waits
-    });
-    leaving.retain(|key, since| {
-        let back = set.endpoints.contains_key(key.as_str());
-        let over = set.destinations.contains_key(key.as_str()) || turn - *since >= LINGER;
-        if over && !back {
-            edits.0.push((key.clone(), None));
-        }
-        !over && !back
-    });
 }
 
 /// What to do with a table: a body, or none for a name that is gone.

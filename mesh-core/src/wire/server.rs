@@ -45,6 +45,9 @@ pub struct ServerStream {
     node: Option<Node>,
     kinds: [State; 3],
     nonce: u64,
+    /// Endpoints of the publication whose configuration the proxy was sent last. What that names may be gone by now, and the
+    /// proxy still has to serve it before it goes on.
+    behind: Arc<Table>,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +128,9 @@ impl ServerStream {
         for kind in [Kind::Endpoints, Kind::Secret, Kind::Config] {
             responses.extend(self.respond(kind, published, settled));
         }
+        if self.state(Kind::Config).was_sent(published) {
+            self.behind = Arc::clone(published.table(Kind::Endpoints));
+        }
         // It may have turned out that the proxy has the configuration already.
         if !settled && self.state(Kind::Config).is_settled(published) {
             responses.extend(self.respond(Kind::Endpoints, published, true));
@@ -135,7 +141,9 @@ impl ServerStream {
 
     fn respond(&mut self, kind: Kind, published: &Published, settled: bool) -> Option<DeltaDiscoveryResponse> {
         let nonce = self.nonce + 1;
-        let response = self.state(kind).respond(kind, published, nonce, settled)?;
+        let behind = Arc::clone(&self.behind);
+        let behind = (kind == Kind::Endpoints).then_some(&*behind);
+        let response = self.state(kind).respond(kind, published, nonce, settled, behind)?;
         self.nonce = nonce;
         Some(response)
     }
@@ -171,8 +179,12 @@ impl State {
 
     /// Whether the proxy has acknowledged all of its configuration.
     fn is_settled(&self, published: &Published) -> bool {
-        let current = |had: &Arc<Table>| Arc::ptr_eq(had, published.table(Kind::Config));
-        self.under_way.is_none() && self.had.as_ref().is_some_and(current)
+        self.under_way.is_none() && self.was_sent(published)
+    }
+
+    /// Whether the last that the proxy was sent is the configuration of this publication.
+    fn was_sent(&self, published: &Published) -> bool {
+        self.had.as_ref().is_some_and(|had| Arc::ptr_eq(had, published.table(Kind::Config)))
     }
 
     fn respond(
@@ -181,13 +193,24 @@ impl State {
         published: &Published,
         nonce: u64,
         settled: bool,
+        behind: Option<&Table>,
     ) -> Option<DeltaDiscoveryResponse> {
         if !self.sync.subscribed || self.under_way.is_some() {
             return None;
         }
         let table = published.table(kind);
-        let Difference { send, gone, missing } = self.difference(table);
-        let mut removed = missing;
+        let Difference { mut send, gone, missing } = self.difference(table);
+        let mut removed = Vec::new();
+        for name in missing {
+            match behind.and_then(|behind| behind.get_key_value(name.as_str())) {
+                // It goes when the proxy does without it.
+                Some((name, body)) => {
+                    self.owed.insert((**name).to_owned());
+                    send.push((name, body));
+                }
+                None => removed.push(name),
+            }
+        }
         if kind == Kind::Config {
             removed.extend(gone);
         } else {

@@ -303,14 +303,20 @@ fn a_proxy_that_is_behind_gets_the_endpoints_of_the_configuration_it_is_at() {
     assert_eq!((names, response.removed_resources.as_slice()), (vec![key(1).as_str()], [].as_slice()));
     pair.settle();
     assert_eq!(pair.client.state().set(), set(&plan(&[(0, 2)], &[(2, 1)], &[])));
-    // In the end they are forgotten.
-    let there = |pair: &Pair| pair.published.table(Kind::Endpoints).contains_key(key(1).as_str());
-    assert!(there(&pair));
-    for path in 0..=255 {
-        pair.publish(&plan(&[(0, path)], &[(2, 1)], &[]));
-    }
-    assert!(!there(&pair));
+}
+
+#[test]
+fn endpoints_that_a_proxy_got_late_are_taken_away_once_it_is_up_to_date() {
+    let mut pair = Pair::new();
+    pair.publish(&plan(&[(0, 1)], &[(1, 1)], &[]));
+    pair.server_turn();
+    pair.client_turn().unwrap();
+    let mut stays = set(&plan(&[(0, 1)], &[(1, 1)], &[]));
+    stays.endpoints.clear();
+    // The destination stays, its endpoints go.
+    pair.published = pair.publication.update(Arc::new(stays.clone()), &ProxySettings::default(), 2).unwrap();
     pair.settle();
+    assert_eq!(pair.client.state().set(), stays);
 }
 
 #[test]
