@@ -7,7 +7,7 @@ mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -193,6 +193,7 @@ impl Store {
                 self.cells.trusted_proxies.store(self.configuration.trusted_proxies, Ordering::Relaxed);
                 std::mem::take(&mut self.configuration.set)
             }
+            None if self.generation > 0 => return self.take_endpoints(begun, batch.endpoints).await,
             None => (*self.set).clone(),
         };
         for endpoints in batch.endpoints {
@@ -211,6 +212,24 @@ impl Store {
         }
         self.publish(set, begun, &changes).await;
         self.applied = TokioInstant::now();
+    }
+
+    /// Endpoints alone, among thousands that stay: nothing else is looked at.
+    async fn take_endpoints(&mut self, begun: Instant, endpoints: Vec<Arc<Endpoints>>) {
+        // Of two changes of a destination the later one counts.
+        let mut news: BTreeMap<Key, Arc<Endpoints>> =
+            endpoints.into_iter().map(|endpoints| (endpoints.key.clone(), endpoints)).collect();
+        news.retain(|key, new| self.set.endpoints.get(key).is_none_or(|old| old != new));
+        if news.is_empty() {
+            return;
+        }
+        Arc::make_mut(&mut self.set).endpoints.extend(news.clone());
+        self.clusters.change_endpoints(&self.set, news.keys()).await;
+        let millis = millis(begun.elapsed());
+        tracing::info!(generation = self.generation, ms = millis, changed = news.len(), "endpoints changed");
+        let status =
+            Status { published: SystemTime::now(), set: self.set.clone(), ..Status::clone(&self.status.load()) };
+        self.status.store(Arc::new(status));
     }
 
     async fn publish(&mut self, set: Arc<ResourceSet>, begun: Instant, changes: &Changed) {
@@ -279,7 +298,6 @@ impl Store {
         for diagnostic in diagnostics.iter().filter(|diagnostic| !known.contains(diagnostic)) {
             log_diagnostic(diagnostic);
         }
-        let millis = |duration: Duration| (duration.as_secs_f64() * 1e5).round() / 100.0;
         match compiled {
             Some(took) => tracing::info!(
                 generation = self.generation,
@@ -408,6 +426,11 @@ impl From<Configuration> for Batch {
     fn from(configuration: Configuration) -> Self {
         Batch { configuration: Some(Box::new(configuration)), ..Batch::default() }
     }
+}
+
+/// With two digits, for the log.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e5).round() / 100.0
 }
 
 fn names_files(set: &ResourceSet) -> bool {

@@ -110,6 +110,7 @@ async fn endpoints_alone_need_no_generation() {
     let mut batch = Batch::default();
     batch.add(Update::Endpoints(vec![endpoints("a", 1003)]));
     store.apply(batch).await;
+    assert_eq!(store.status().load().set.endpoints["a"], endpoints("a", 1003));
     assert_eq!(ports(&live, "a"), [1003]);
     assert_eq!(store.status().load().set.endpoints["a"].endpoints.len(), 1);
 }

@@ -24,8 +24,9 @@ use super::{Configuration, Update, log_settings};
 use crate::observe::ControllerMetrics;
 use crate::tls::provider;
 
-/// How long new configuration waits for the endpoints and secrets that it names.
-const COMPLETE: Duration = Duration::from_millis(250);
+/// How long new configuration waits for the endpoints and secrets that it names. The controller answers for each, if only that
+/// there is none; while it is slow, what is in force serves better than what would answer 503.
+const COMPLETE: Duration = Duration::from_secs(2);
 /// Name look-up, TCP, TLS.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Pings, so that a controller that vanished is noticed.
@@ -180,15 +181,17 @@ impl Controller {
         loop {
             let patience = session.held.as_ref().map(|held| held.since + COMPLETE);
             tokio::select! {
+                // What is here already is looked at before patience ends.
+                biased;
+                () = in_force(&mut session.published) => {
+                    self.live.send_replace(true);
+                    session.acknowledge()?;
+                }
                 response = incoming.message() => match response.map_err(|status| anyhow!(describe(&status)))? {
                     Some(response) => self.take(session, response)?,
                     None => return Ok(()),
                 },
                 () = until(patience) => self.publish(session)?,
-                () = in_force(&mut session.published) => {
-                    self.live.send_replace(true);
-                    session.acknowledge()?;
-                }
             }
         }
     }
@@ -362,7 +365,7 @@ fn describe(status: &tonic::Status) -> String {
 }
 
 /// The user's objects that what is served comes from.
-fn objects(set: &ResourceSet) -> Vec<ObjectRef> {
+fn objects(set: &ResourceSet) -> Arc<[ObjectRef]> {
     let gateways = set.listeners.values().map(|listener| &listener.origin);
     let rules = set.routes.values().flat_map(|routes| &routes.virtual_hosts).flat_map(|host| &host.rules);
     let destinations = set.destinations.values();

@@ -38,7 +38,7 @@ pub struct Configuration {
     /// Everything that the source found out about the objects.
     pub diagnostics: Vec<Diagnostic>,
     /// Objects in force.
-    pub objects: Vec<ObjectRef>,
+    pub objects: Arc<[ObjectRef]>,
     /// Where Gateways and Secrets are written: only listeners and certificates find out some of what is wrong with them.
     pub positions: HashMap<ObjectRef, Positions>,
     /// As the MeshConfig wants it; none: off.

@@ -58,23 +58,37 @@ impl Clusters {
         self.cells.retain(|key, _| set.destinations.contains_key(key) || self.clusters.contains_key(key));
         let mut names = Vec::new();
         for key in set.destinations.keys() {
-            let endpoints = set.endpoints.get(key);
-            let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
-            let same = match (&cell.from, endpoints) {
-                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-                (None, None) => true,
-                _ => false,
-            };
-            if same {
-                continue;
-            }
-            cell.from = endpoints.cloned();
-            match endpoints {
-                Some(endpoints) if has_names(endpoints) => names.push(endpoints.clone()),
-                _ => cell.put(&sockets(endpoints), apart),
-            }
+            names.extend(self.fill(key, set.endpoints.get(key), apart));
         }
         self.resolve(names, apart).await;
+    }
+
+    /// The same for a few destinations whose endpoints changed, and nothing else did.
+    pub async fn change_endpoints(&mut self, set: &ResourceSet, keys: impl Iterator<Item = &Key>) {
+        let mut names = Vec::new();
+        for key in keys.filter(|key| set.destinations.contains_key(*key)) {
+            names.extend(self.fill(key, set.endpoints.get(key), false));
+        }
+        self.resolve(names, false).await;
+    }
+
+    /// Yields the endpoints if they have names, which must be resolved first.
+    fn fill(&mut self, key: &Key, endpoints: Option<&Arc<Endpoints>>, apart: bool) -> Option<Arc<Endpoints>> {
+        let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
+        let same = match (&cell.from, endpoints) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if same {
+            return None;
+        }
+        cell.from = endpoints.cloned();
+        let named = endpoints.filter(|endpoints| has_names(endpoints)).cloned();
+        if named.is_none() {
+            cell.put(&sockets(endpoints), apart);
+        }
+        named
     }
 
     /// The tables that were to come with the last [`Self::fill_endpoints`] do not come: what is served stays filled.

@@ -18,7 +18,7 @@ pub struct Status {
     pub published: SystemTime,
     pub set: Arc<ResourceSet>,
     /// Objects in force.
-    pub objects: Vec<ObjectRef>,
+    pub objects: Arc<[ObjectRef]>,
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Status {
             generation: 0,
             published: SystemTime::UNIX_EPOCH,
             set: Arc::default(),
-            objects: Vec::new(),
+            objects: Arc::default(),
             diagnostics: Vec::new(),
         }
     }
