@@ -11,6 +11,7 @@ export MESHGATE_CLUSTER_OUT="$CACHE/cluster"
 tests/cluster/build.sh "$MESHGATE_CLUSTER_OUT" packages kube
 cargo build --release --locked -p gateway --bin meshgate -p controller --bin meshgate-controller -p meshgate-benches --bin cluster_load
 bin="$(realpath "${CARGO_TARGET_DIR:-target}/release")"
+# Sockets lie in it: a short path.
 folder=$(mktemp -d /tmp/mgc.XXXX)
 trap 'tests/cluster/cluster.sh down "$folder" || true; rm -rf "$folder"' EXIT
 tests/cluster/cluster.sh up "$folder" --control-plane
