@@ -2,14 +2,13 @@
 
 mod cpu;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::model::{
     Action, Balancing, Destination, DestinationRef, Forward, HeaderMatch, HostPattern, Listener, ListenerProtocol,
-    PathMatch, PathNormalization, Predicate, ResourceSet, RetryPolicy, Rewrite, RouteSet, Rule, RuleSource, Split,
-    StringMatch, UpstreamProtocol, VirtualHost,
+    PathMatch, PathNormalization, Predicate, ResourceSet, Resources, RetryPolicy, Rewrite, RouteSet, Rule, RuleSource,
+    Split, StringMatch, UpstreamProtocol, VirtualHost,
 };
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledProtocol, HostTable, Snapshot};
@@ -90,8 +89,8 @@ pub fn set(virtual_hosts: Vec<Arc<VirtualHost>>) -> ResourceSet {
     };
     let routes = RouteSet { key: "http.8080".into(), virtual_hosts, origin: origin() };
     ResourceSet {
-        listeners: BTreeMap::from([(listener.key.clone(), Arc::new(listener))]),
-        routes: BTreeMap::from([(routes.key.clone(), Arc::new(routes))]),
+        listeners: Resources::from_iter([(listener.key.clone(), Arc::new(listener))]),
+        routes: Resources::from_iter([(routes.key.clone(), Arc::new(routes))]),
         destinations: (0..DESTINATIONS).map(|number| (key(number), destination(number))).collect(),
         ..ResourceSet::default()
     }

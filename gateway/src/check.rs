@@ -33,7 +33,7 @@ fn findings(files: FilesOptions) -> anyhow::Result<(Vec<Diagnostic>, usize)> {
     diagnostics.extend(certificates(&configuration.set)?);
     configuration.locate(&mut diagnostics);
     diag::arrange(&mut diagnostics);
-    Ok((diagnostics, configuration.objects.len()))
+    Ok((diagnostics, configuration.objects.map_or(0, |objects| objects.len())))
 }
 
 /// Of secrets. Files that a server names are the gateway's, and need not be here.

@@ -7,14 +7,14 @@ mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_core::compile::{Compiled, compile};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{CertificateSource, Endpoints, Key, ListenerProtocol, ResourceSet};
+use mesh_core::model::{CertificateSource, DiffItem, Endpoints, Key, ListenerProtocol, ResourceSet};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, timeout_at};
@@ -33,10 +33,8 @@ use status::Changed;
 /// When things happen.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// An update soon after another one waits for more of them until none came for this long. One that comes alone does
-    /// not wait.
-    pub quiet: Duration,
-    /// But never longer than this.
+    /// After an update the next one waits for more of them, for as long as that one took, so that a storm takes no more than
+    /// half of a processor; but never longer than this. One that comes alone does not wait.
     pub patience: Duration,
     /// How long an update waits that names something that is not there, for it may be on its way.
     pub dangling_wait: Duration,
@@ -51,7 +49,6 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            quiet: Duration::from_millis(10),
             patience: Duration::from_millis(100),
             dangling_wait: Duration::from_millis(250),
             endpoint_wait: Duration::ZERO,
@@ -88,6 +85,8 @@ pub struct Store {
     certificates: Option<Arc<CertificateTable>>,
     /// When updates were taken over the last time.
     applied: TokioInstant,
+    /// Until then updates are gathered.
+    next: TokioInstant,
 }
 
 impl Store {
@@ -115,6 +114,7 @@ impl Store {
             retired: Vec::new(),
             certificates: None,
             applied: TokioInstant::now(),
+            next: TokioInstant::now(),
         }
     }
 
@@ -153,12 +153,8 @@ impl Store {
         while let Ok(update) = updates.try_recv() {
             batch.add(update);
         }
-        if begun < self.applied + self.options.patience {
-            let patience = begun + self.options.patience;
-            let quiet = || patience.min(TokioInstant::now() + self.options.quiet);
-            while let Ok(Some(update)) = timeout_at(quiet(), updates.recv()).await {
-                batch.add(update);
-            }
+        while let Ok(Some(update)) = timeout_at(self.next, updates.recv()).await {
+            batch.add(update);
         }
         loop {
             let wait = if batch.is_dangling(&self.configuration.diagnostics) {
@@ -177,8 +173,10 @@ impl Store {
 
     /// Takes the updates over, and publishes if anything but endpoints changed.
     pub async fn apply(&mut self, mut batch: Batch) {
+        let begun = TokioInstant::now();
         let barriers = std::mem::take(&mut batch.barriers);
         self.take_over(batch).await;
+        self.next = TokioInstant::now() + begun.elapsed().min(self.options.patience);
         for barrier in barriers {
             // Who does not wait any more need not know.
             let _ = barrier.send(());
@@ -199,12 +197,11 @@ impl Store {
         for endpoints in batch.endpoints {
             set.endpoints.insert(endpoints.key.clone(), endpoints);
         }
-        set.reuse(&self.set);
         let set = Arc::new(set);
         let changes = Changed::between(&self.set, &set);
         self.other_diagnostics = self.set_access_log();
         let tables_stay = changes.only_endpoints() && self.generation > 0;
-        self.clusters.fill_endpoints(&set, !tables_stay).await;
+        self.clusters.fill_endpoints(&self.set, &set, !tables_stay).await;
         if tables_stay {
             self.set = set;
             self.note(begun, None, &changes);
@@ -214,19 +211,18 @@ impl Store {
         self.applied = TokioInstant::now();
     }
 
-    /// Endpoints alone, among thousands that stay: nothing else is looked at.
+    /// Endpoints alone: nothing else is looked at.
     async fn take_endpoints(&mut self, begun: Instant, endpoints: Vec<Arc<Endpoints>>) {
         // Of two changes of a destination the later one counts.
-        let mut news: BTreeMap<Key, Arc<Endpoints>> =
-            endpoints.into_iter().map(|endpoints| (endpoints.key.clone(), endpoints)).collect();
-        news.retain(|key, new| self.set.endpoints.get(key).is_none_or(|old| old != new));
-        if news.is_empty() {
+        let before = self.set.clone();
+        let set = Arc::make_mut(&mut self.set);
+        set.endpoints.extend(endpoints.into_iter().map(|endpoints| (endpoints.key.clone(), endpoints)));
+        let changed = Changed::between(&before, set);
+        if !changed.endpoints.any() {
             return;
         }
-        Arc::make_mut(&mut self.set).endpoints.extend(news.clone());
-        self.clusters.change_endpoints(&self.set, news.keys()).await;
-        let millis = millis(begun.elapsed());
-        tracing::info!(generation = self.generation, ms = millis, changed = news.len(), "endpoints changed");
+        self.clusters.fill_endpoints(&before, &self.set, false).await;
+        tracing::info!(generation = self.generation, ms = millis(begun.elapsed()), %changed, "endpoints changed");
         let status =
             Status { published: SystemTime::now(), set: self.set.clone(), ..Status::clone(&self.status.load()) };
         self.status.store(Arc::new(status));
@@ -290,7 +286,6 @@ impl Store {
     fn note(&self, begun: Instant, compiled: Option<Duration>, changes: &Changed) {
         let diagnostics = self.diagnostics();
         self.observe.own.generation.set(i64::try_from(self.generation).unwrap_or(i64::MAX));
-        self.observe.own.set_objects(self.configuration.objects.iter().map(|object| &*object.kind));
         self.observe.own.set_diagnostics(&diagnostics);
         self.observe.own.listeners.set(i64::try_from(self.listeners.status().len()).unwrap_or(i64::MAX));
         let before = self.status.load();
@@ -418,7 +413,8 @@ impl Batch {
             configuration.set.endpoints.contains_key(key)
                 || self.endpoints.iter().any(|endpoints| endpoints.key == *key)
         };
-        configuration.set.destinations.keys().any(|key| !before.destinations.contains_key(key) && !known(key))
+        let mut differences = before.destinations.diff(&configuration.set.destinations);
+        differences.any(|difference| matches!(difference, DiffItem::Add(key, _) if !known(key)))
     }
 }
 

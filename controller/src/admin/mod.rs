@@ -181,8 +181,7 @@ fn diagnostics(view: &View, classes: &[&(ProxyInfo, Arc<ClassState>)]) -> serde_
 
 /// Without private keys.
 fn redacted(set: &ResourceSet) -> ResourceSet {
-    let secrets: BTreeMap<_, _> =
-        set.secrets.iter().map(|(key, secret)| (key.clone(), Arc::new(secret.redacted()))).collect();
+    let secrets = set.secrets.iter().map(|(key, secret)| (key.clone(), Arc::new(secret.redacted()))).collect();
     ResourceSet { secrets, ..set.clone() }
 }
 

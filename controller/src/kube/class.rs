@@ -1,6 +1,5 @@
 //! Proxies that get the same answer: it is translated and encoded once for all of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use mesh_core::world::World;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Observed;
 use super::incomplete::{Missing, missing};
 
 /// What proxies of one class are to have, and what was found out about it.
@@ -26,7 +26,7 @@ pub struct ClassState {
     pub set: Arc<ResourceSet>,
     pub diagnostics: Arc<[Diagnostic]>,
     /// `metadata.generation` of the objects that this holds.
-    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+    pub observed: Observed,
 }
 
 pub(super) struct Class {
@@ -97,7 +97,7 @@ impl Class {
         &mut self,
         settings: &ProxySettings,
         generation: u64,
-        observed: &Arc<BTreeMap<ObjectRef, i64>>,
+        observed: &Observed,
         found: &Arc<[Diagnostic]>,
     ) {
         let set = self.translator.set().clone();

@@ -2,7 +2,6 @@
 //! VirtualService for example; until then the requests would fail, where the version in force serves them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::api::{ApiObject, Spec};
@@ -10,6 +9,8 @@ use mesh_core::diag::{self, Diagnostic};
 use mesh_core::object::ObjectRef;
 use mesh_core::world::World;
 use tokio::time::Instant;
+
+use super::Observed;
 
 /// How long a version waits for what it names.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,13 +56,12 @@ impl Incomplete {
     }
 
     /// Generations of what is in force: those of versions that wait are left out.
-    pub fn in_force(&self, observed: &Arc<BTreeMap<ObjectRef, i64>>) -> Arc<BTreeMap<ObjectRef, i64>> {
-        if self.0.is_empty() {
-            return observed.clone();
+    pub fn in_force(&self, observed: &Observed) -> Observed {
+        let mut observed = observed.clone();
+        for name in self.0.keys() {
+            observed.remove(name);
         }
-        let mut observed = BTreeMap::clone(observed);
-        observed.retain(|name, _| !self.0.contains_key(name));
-        Arc::new(observed)
+        observed
     }
 
     /// Gone for good.

@@ -29,7 +29,7 @@ fn the_version_in_force_stays_until_the_new_one_is_complete() {
     turn(&mut incomplete, &mut world, Some(rule("one.example")), false, now);
     turn(&mut incomplete, &mut world, Some(rule("two.example")), true, now);
     assert_eq!(host(&world).as_deref(), Some("one.example"));
-    let observed = Arc::new(BTreeMap::from([(rule("x").object_ref(), 2)]));
+    let observed = Observed::from_iter([(rule("x").object_ref(), 2)]);
     assert!(incomplete.in_force(&observed).is_empty());
     assert!(incomplete.waiting().eq([&rule("x").object_ref()]));
     turn(&mut incomplete, &mut world, None, false, now);

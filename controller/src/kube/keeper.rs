@@ -59,13 +59,16 @@ pub struct UnknownPod {
     pub name: String,
 }
 
+/// `metadata.generation` of objects as they were last seen. A copy shares all that does not change afterwards.
+pub type Observed = imbl::OrdMap<ObjectRef, i64>;
+
 /// The world at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub world: World,
     /// What was found while objects were read, before any translation.
     pub diagnostics: Vec<Diagnostic>,
-    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+    pub observed: Observed,
     /// Kinds that cannot be watched, and why.
     pub unavailable: BTreeMap<&'static str, String>,
     pub classes: Vec<(ProxyInfo, Arc<ClassState>)>,
@@ -77,8 +80,7 @@ pub struct Survey {
     pub generation: u64,
     /// What was found while objects were read.
     pub found: Arc<[Diagnostic]>,
-    /// `metadata.generation` of the objects as they were last seen.
-    pub observed: Arc<BTreeMap<ObjectRef, i64>>,
+    pub observed: Observed,
     /// Objects whose last version is not in force: nothing of them is, or an older version.
     pub stale: HashSet<ObjectRef>,
     pub classes: Vec<Arc<ClassState>>,
@@ -151,7 +153,7 @@ pub struct Keeper {
     generation: watch::Sender<u64>,
     world: World,
     kinds: Vec<Kind>,
-    observed: Arc<BTreeMap<ObjectRef, i64>>,
+    observed: Observed,
     found_of: BTreeMap<ObjectRef, Vec<Diagnostic>>,
     /// All of them.
     found: Arc<[Diagnostic]>,
@@ -204,7 +206,7 @@ impl Keeper {
             generation,
             world: World::default(),
             kinds: KINDS.iter().map(|_| Kind::default()).collect(),
-            observed: Arc::default(),
+            observed: Observed::new(),
             found_of: BTreeMap::new(),
             found: Arc::default(),
             faulty: HashSet::new(),
@@ -314,7 +316,7 @@ impl Keeper {
             self.stale.remove(&name);
         }
         if let Some(generation) = generation {
-            Arc::make_mut(&mut self.observed).insert(name.clone(), generation);
+            self.observed.insert(name.clone(), generation);
         }
         let notes =
             read.diagnostics.into_iter().map(|diagnostic| if keeps_old { kept(diagnostic) } else { diagnostic });
@@ -348,7 +350,7 @@ impl Keeper {
         self.stale.remove(name);
         changes.found |= self.found_of.remove(name).is_some();
         if self.observed.contains_key(name) {
-            Arc::make_mut(&mut self.observed).remove(name);
+            self.observed.remove(name);
         }
         changes.apply.remove(name);
         changes.remove.push(name.clone());

@@ -12,7 +12,7 @@ mod watch;
 
 pub use class::ClassState;
 pub use client::connect;
-pub use keeper::{Command, Keeper, KeeperHandle, Survey, UnknownPod, Versions, View};
+pub use keeper::{Command, Keeper, KeeperHandle, Observed, Survey, UnknownPod, Versions, View};
 pub use leader::{LEASE, Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
 pub(crate) use objects::{read_value, reference};

@@ -7,6 +7,7 @@ use mesh_core::wire::Kind;
 use mesh_core::world::World;
 
 use super::*;
+use crate::kube::Observed;
 use crate::push::{KindStatus, Refusal};
 
 const OBJECTS: &str = r#"
@@ -33,9 +34,8 @@ fn survey(publication: u64, generations: &[(&ObjectRef, i64)]) -> Survey {
     let proxy = ProxyInfo::edge("", "edge", [("istio".to_owned(), "ingressgateway".to_owned())].into());
     let translation = translate(&world, &proxy);
     let objects = parse("", OBJECTS, "default").objects;
-    let mut observed: BTreeMap<ObjectRef, i64> = objects.iter().map(|object| (object.object_ref(), 1)).collect();
+    let mut observed: Observed = objects.iter().map(|object| (object.object_ref(), 1)).collect();
     observed.extend(generations.iter().map(|(object, generation)| ((*object).clone(), *generation)));
-    let observed = Arc::new(observed);
     let state = ClassState {
         class: 7,
         generation: publication,
@@ -160,9 +160,9 @@ fn a_version_that_waits_is_not_programmed_yet() {
     let mut ledger = Ledger::default();
     ledger.update(&survey(5, &[]));
     let mut waiting = survey(6, &[(&a, 2)]);
-    let mut in_force = BTreeMap::clone(&waiting.observed);
+    let mut in_force = waiting.observed.clone();
     in_force.remove(&a);
-    let state = ClassState { observed: Arc::new(in_force), ..ClassState::clone(&waiting.classes[0]) };
+    let state = ClassState { observed: in_force, ..ClassState::clone(&waiting.classes[0]) };
     waiting.classes = vec![Arc::new(state)];
     ledger.update(&waiting);
     let count = ledger.count(&waiting, &[proxy("x", 6)]);

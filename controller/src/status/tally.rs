@@ -1,7 +1,7 @@
 //! What one replica knows of its own proxies; what `/debug/programmed` shows, and the leader adds up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
@@ -14,6 +14,8 @@ use crate::push::Proxies;
 
 /// Changes that come together are counted together.
 const PAUSE: Duration = Duration::from_millis(200);
+/// With many objects a count is work: the pause is so many times as long as that, and the rest of the time is for proxies.
+const SHARE: u32 = 30;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -113,13 +115,14 @@ pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> wa
             generation.borrow_and_update();
             changes.borrow_and_update();
             let Some(survey) = keeper.survey().await else { return };
+            let begun = Instant::now();
             ledger.update(&survey);
             let objects = ledger.count(&survey, &proxies.all());
             if objects != send.borrow().objects {
                 version += 1;
                 send.send_replace(Arc::new(Tally { replica: replica.clone(), version, objects }));
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(PAUSE.max(begun.elapsed() * SHARE)).await;
             tokio::select! {
                 changed = generation.changed() => if changed.is_err() { return },
                 changed = changes.changed() => if changed.is_err() { return },

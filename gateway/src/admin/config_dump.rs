@@ -25,7 +25,7 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
     let mut dump = Map::new();
     dump.insert("generation".to_owned(), status.generation.into());
     dump.insert("published".to_owned(), time(status.published).into());
-    let objects: Vec<Value> = status.objects.iter().map(|object| object.to_string().into()).collect();
+    let objects: Vec<Value> = status.objects().iter().map(|object| object.to_string().into()).collect();
     dump.insert("objects".to_owned(), objects.into());
     for (name, value) in parts {
         match value {

@@ -1,6 +1,5 @@
 //! For tests: the engine between a raw client and raw backends, over loopback sockets.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,8 +99,8 @@ impl Rig {
             rule: None,
         };
         let set = ResourceSet {
-            listeners: BTreeMap::from([(listener.key.clone(), Arc::new(listener))]),
-            routes: BTreeMap::from([(routes.key.clone(), Arc::new(routes))]),
+            listeners: Resources::from_iter([(listener.key.clone(), Arc::new(listener))]),
+            routes: Resources::from_iter([(routes.key.clone(), Arc::new(routes))]),
             destinations: [&key, &empty].into_iter().map(|key| (key.clone(), Arc::new(destination(key)))).collect(),
             ..ResourceSet::default()
         };

@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use mesh_core::model::ResourceSet;
-use mesh_core::object::ObjectRef;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use mesh_core::wire::{Applied, Change, Client, ClientState, Kind, MAX_MESSAGE, METHOD};
 use rustls::pki_types::pem::PemObject as _;
@@ -254,10 +252,8 @@ impl Controller {
         let Some(held) = session.held.take() else { return Ok(()) };
         let state = session.client.state();
         let settings = state.settings().clone();
-        let set = state.set();
         let configuration = Configuration {
-            objects: objects(&set),
-            set,
+            set: state.set(),
             access_log: settings.access_log.as_ref().map(log_settings),
             trusted_proxies: settings.trusted_proxies,
             ..Configuration::default()
@@ -362,19 +358,6 @@ async fn read(path: &Path) -> anyhow::Result<String> {
 fn describe(status: &tonic::Status) -> String {
     let code = status.code();
     if status.message().is_empty() { code.description().to_owned() } else { format!("{code:?}: {}", status.message()) }
-}
-
-/// The user's objects that what is served comes from.
-fn objects(set: &ResourceSet) -> Arc<[ObjectRef]> {
-    let gateways = set.listeners.values().map(|listener| &listener.origin);
-    let rules = set.routes.values().flat_map(|routes| &routes.virtual_hosts).flat_map(|host| &host.rules);
-    let destinations = set.destinations.values();
-    let all = gateways
-        .chain(rules.map(|rule| &rule.source.object))
-        .chain(destinations.clone().map(|destination| &destination.origin))
-        .chain(destinations.filter_map(|destination| destination.rule.as_ref()))
-        .chain(set.secrets.values().map(|secret| &secret.origin));
-    all.collect::<std::collections::BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 #[cfg(test)]

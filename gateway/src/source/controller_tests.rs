@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use mesh_core::model::{Balancing, Destination, ProxySettings, UpstreamProtocol};
+use mesh_core::model::{Balancing, Destination, ProxySettings, ResourceSet, Resources, UpstreamProtocol};
+use mesh_core::object::ObjectRef;
 use mesh_core::wire::{Publication, Published, ServerStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -27,7 +28,7 @@ fn published(destinations: &[&str]) -> Arc<Published> {
         };
         (destination.key.clone(), Arc::new(destination))
     };
-    let destinations: BTreeMap<_, _> = destinations.iter().map(destination).collect();
+    let destinations: Resources<_> = destinations.iter().map(destination).collect();
     let set = ResourceSet { destinations, ..ResourceSet::default() };
     Publication::default().update(Arc::new(set), &ProxySettings::default(), 1).unwrap()
 }

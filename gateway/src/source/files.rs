@@ -302,7 +302,7 @@ impl Reader {
         Configuration {
             set: ResourceSet::clone(self.translator.set()),
             diagnostics,
-            objects: self.documents.references().cloned().collect(),
+            objects: Some(self.documents.references().cloned().collect()),
             positions: self.documents.positions(&["Gateway", "Secret"]),
             access_log: settings.access_log.as_ref().map(log_settings),
             trusted_proxies: settings.trusted_proxies,

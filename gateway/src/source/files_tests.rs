@@ -51,7 +51,12 @@ impl Watched {
     }
 
     fn take(&mut self, configuration: Configuration) {
-        self.names = configuration.objects.iter().map(|object| object.name.to_string()).collect();
+        self.names = configuration
+            .objects
+            .iter()
+            .flat_map(|objects| objects.iter())
+            .map(|object| object.name.to_string())
+            .collect();
         self.names.sort();
         self.diagnostics = configuration.diagnostics;
         self.history.push(self.names.clone());

@@ -37,8 +37,8 @@ pub struct Configuration {
     pub set: ResourceSet,
     /// Everything that the source found out about the objects.
     pub diagnostics: Vec<Diagnostic>,
-    /// Objects in force.
-    pub objects: Arc<[ObjectRef]>,
+    /// Objects in force. None: those that the set comes from.
+    pub objects: Option<Arc<[ObjectRef]>>,
     /// Where Gateways and Secrets are written: only listeners and certificates find out some of what is wrong with them.
     pub positions: HashMap<ObjectRef, Positions>,
     /// As the MeshConfig wants it; none: off.

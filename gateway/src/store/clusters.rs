@@ -1,13 +1,13 @@
 //! Live clusters over the generations: what has the same key keeps its endpoints, its balancer and its connections.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_core::lb::{Balancer, EndpointSet};
-use mesh_core::model::{Destination, Endpoint, EndpointAddress, Endpoints, Key, ResourceSet};
+use mesh_core::model::{Destination, DiffItem, Endpoint, EndpointAddress, Endpoints, Key, ResourceSet};
 use tokio::sync::mpsc;
 
 use crate::live::LiveCluster;
@@ -22,9 +22,15 @@ pub struct Resolved {
 pub struct Clusters {
     resolver: Arc<Resolver>,
     resolve_wait: Duration,
+    /// Those that are served, by key and in the order of the tables.
     clusters: HashMap<Key, Arc<LiveCluster>>,
+    served: Vec<Arc<LiveCluster>>,
     /// By key of the destination, also for those that are not published yet.
     cells: HashMap<Key, Cell>,
+    /// Destinations that are gone, and have cells.
+    leaving: BTreeSet<Key>,
+    /// Destinations whose cells hold another set than the clusters that are served.
+    replaced: BTreeSet<Key>,
     next_id: u64,
     pub resolved: mpsc::UnboundedReceiver<Resolved>,
     send_resolved: mpsc::UnboundedSender<Resolved>,
@@ -43,40 +49,50 @@ impl Clusters {
             resolver,
             resolve_wait,
             clusters: HashMap::new(),
+            served: Vec::new(),
             cells: HashMap::new(),
+            leaving: BTreeSet::new(),
+            replaced: BTreeSet::new(),
             next_id: 1,
             resolved,
             send_resolved,
         }
     }
 
-    /// Brings the endpoints of all destinations up to date; those that are not in the tables yet, too. Cells of destinations that
-    /// are gone are dropped at the next call, when nobody new can look into them.
+    /// Brings the endpoints up to date of destinations that come with `new`, or whose endpoints do; those that are not in the
+    /// tables yet, too. Cells of destinations that are gone are dropped when nobody new can look into them.
     ///
     /// `apart`: the tables change with them. Requests of the tables that are served keep the endpoints that belong to those.
-    pub async fn fill_endpoints(&mut self, set: &ResourceSet, apart: bool) {
-        self.cells.retain(|key, _| set.destinations.contains_key(key) || self.clusters.contains_key(key));
-        let mut names = Vec::new();
-        for key in set.destinations.keys() {
-            names.extend(self.fill(key, set.endpoints.get(key), apart));
+    pub async fn fill_endpoints(&mut self, old: &ResourceSet, new: &ResourceSet, apart: bool) {
+        let mut wanted: BTreeSet<&Key> = BTreeSet::new();
+        for difference in old.destinations.diff(&new.destinations) {
+            match difference {
+                DiffItem::Add(key, _) => drop(wanted.insert(key)),
+                DiffItem::Remove(key, _) => drop(self.leaving.insert(key.clone())),
+                DiffItem::Update { .. } => {}
+            }
         }
+        for difference in old.endpoints.diff(&new.endpoints) {
+            let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) =
+                difference;
+            wanted.extend(new.destinations.get_key_value(key).map(|(key, _)| key));
+        }
+        self.leaving.retain(|key| {
+            let (stays, served) = (new.destinations.contains_key(key), self.clusters.contains_key(key));
+            if !stays && !served {
+                self.cells.remove(key);
+            }
+            !stays && served
+        });
+        let names = wanted.into_iter().filter_map(|key| self.fill(key, new.endpoints.get(key), apart)).collect();
         self.resolve(names, apart).await;
-    }
-
-    /// The same for a few destinations whose endpoints changed, and nothing else did.
-    pub async fn change_endpoints(&mut self, set: &ResourceSet, keys: impl Iterator<Item = &Key>) {
-        let mut names = Vec::new();
-        for key in keys.filter(|key| set.destinations.contains_key(*key)) {
-            names.extend(self.fill(key, set.endpoints.get(key), false));
-        }
-        self.resolve(names, false).await;
     }
 
     /// Yields the endpoints if they have names, which must be resolved first.
     fn fill(&mut self, key: &Key, endpoints: Option<&Arc<Endpoints>>, apart: bool) -> Option<Arc<Endpoints>> {
         let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
         let same = match (&cell.from, endpoints) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (Some(old), Some(new)) => old == new,
             (None, None) => true,
             _ => false,
         };
@@ -86,7 +102,8 @@ impl Clusters {
         cell.from = endpoints.cloned();
         let named = endpoints.filter(|endpoints| has_names(endpoints)).cloned();
         if named.is_none() {
-            cell.put(&sockets(endpoints), apart);
+            let replaced = cell.put(&sockets(endpoints), apart);
+            self.replaced.extend(replaced.then(|| key.clone()));
         }
         named
     }
@@ -100,6 +117,7 @@ impl Clusters {
                 *cell = Cell { from: None, set: cluster.endpoints.clone() };
             }
         }
+        self.leaving.extend(self.cells.keys().filter(|key| !self.clusters.contains_key(*key)).cloned());
     }
 
     /// All at once, so that the slowest name decides.
@@ -115,8 +133,9 @@ impl Clusters {
         while let Some(resolved) = tasks.join_next().await {
             if let Ok(resolved) = resolved
                 && let Some(cell) = self.cells.get_mut(&resolved.endpoints.key)
+                && cell.put(&resolved.addresses, apart)
             {
-                cell.put(&resolved.addresses, apart);
+                self.replaced.insert(resolved.endpoints.key.clone());
             }
         }
     }
@@ -139,7 +158,7 @@ impl Clusters {
     pub fn refreshed(&mut self, set: &ResourceSet, resolved: Resolved) {
         let current = set.endpoints.get(&resolved.endpoints.key);
         if !resolved.addresses.is_empty()
-            && current.is_some_and(|current| Arc::ptr_eq(current, &resolved.endpoints))
+            && current == Some(&resolved.endpoints)
             && let Some(cell) = self.cells.get_mut(&resolved.endpoints.key)
         {
             cell.put(&resolved.addresses, false);
@@ -148,8 +167,29 @@ impl Clusters {
 
     /// The clusters of these destinations, in their order.
     pub fn of(&mut self, destinations: &[Arc<Destination>]) -> Vec<Arc<LiveCluster>> {
-        let clusters: Vec<Arc<LiveCluster>> = destinations.iter().map(|destination| self.one(destination)).collect();
-        self.clusters = clusters.iter().map(|cluster| (cluster.destination.key.clone(), cluster.clone())).collect();
+        let replaced = std::mem::take(&mut self.replaced);
+        let mut clusters = Vec::with_capacity(destinations.len());
+        let mut news = Vec::new();
+        for (index, destination) in destinations.iter().enumerate() {
+            let old = self.served.get(index).filter(|old| Arc::ptr_eq(&old.destination, destination));
+            if let Some(old) = old.filter(|_| replaced.is_empty() || !replaced.contains(&destination.key)) {
+                clusters.push(old.clone());
+            } else {
+                let new = self.one(destination);
+                news.push(new.clone());
+                clusters.push(new);
+            }
+        }
+        let gone = self
+            .served
+            .iter()
+            .enumerate()
+            .filter(|(index, old)| clusters.get(*index).is_none_or(|new| !Arc::ptr_eq(new, old)));
+        for (_, old) in gone {
+            self.clusters.remove(&old.destination.key);
+        }
+        self.clusters.extend(news.into_iter().map(|cluster| (cluster.destination.key.clone(), cluster)));
+        self.served.clone_from(&clusters);
         clusters
     }
 
@@ -181,17 +221,19 @@ impl Clusters {
 
 impl Cell {
     /// `apart`: those who look into the set now do not see the change.
-    fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool) {
+    /// True: the set is another one.
+    fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool) -> bool {
         let previous = self.set.load_full();
         let new = EndpointSet::build(addresses, Some(&previous));
         if new.iter().map(Arc::as_ptr).eq(previous.iter().map(Arc::as_ptr)) {
-            return;
+            return false;
         }
         if apart {
             self.set = Arc::new(ArcSwap::from_pointee(new));
         } else {
             self.set.store(Arc::new(new));
         }
+        apart
     }
 }
 

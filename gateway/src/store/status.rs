@@ -1,13 +1,14 @@
 //! What the store says of itself: what is served, what is wrong with it, and what the last change was.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{Key, ResourceSet};
+use mesh_core::model::{DiffItem, ResourceSet, Resources};
 use mesh_core::object::ObjectRef;
 
 /// For admin pages. Replaced as a whole.
@@ -17,8 +18,8 @@ pub struct Status {
     pub generation: u64,
     pub published: SystemTime,
     pub set: Arc<ResourceSet>,
-    /// Objects in force.
-    pub objects: Arc<[ObjectRef]>,
+    /// Objects in force, if the source knows them: see [`Status::objects`].
+    pub(super) objects: Option<Arc<[ObjectRef]>>,
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -30,10 +31,29 @@ impl Default for Status {
             generation: 0,
             published: SystemTime::UNIX_EPOCH,
             set: Arc::default(),
-            objects: Arc::default(),
+            objects: None,
             diagnostics: Vec::new(),
         }
     }
+}
+
+impl Status {
+    /// Objects in force: what the source says, or else those that the resources come from.
+    pub fn objects(&self) -> Cow<'_, [ObjectRef]> {
+        self.objects.as_deref().map_or_else(|| Cow::Owned(origins(&self.set)), Cow::Borrowed)
+    }
+}
+
+/// The user's objects that the resources come from.
+fn origins(set: &ResourceSet) -> Vec<ObjectRef> {
+    let gateways = set.listeners.values().map(|listener| &listener.origin);
+    let rules = set.routes.values().flat_map(|routes| &routes.virtual_hosts).flat_map(|host| &host.rules);
+    let all = gateways
+        .chain(rules.map(|rule| &rule.source.object))
+        .chain(set.destinations.values().map(|destination| &destination.origin))
+        .chain(set.destinations.values().filter_map(|destination| destination.rule.as_ref()))
+        .chain(set.secrets.values().map(|secret| &secret.origin));
+    all.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 /// What is different between two sets.
@@ -55,7 +75,6 @@ pub struct Delta {
 }
 
 impl Changed {
-    /// By pointer: unchanged parts of `new` are those of `old` already.
     pub fn between(old: &ResourceSet, new: &ResourceSet) -> Changed {
         Changed {
             listeners: Delta::between(&old.listeners, &new.listeners),
@@ -73,14 +92,15 @@ impl Changed {
 }
 
 impl Delta {
-    fn between<T>(old: &BTreeMap<Key, Arc<T>>, new: &BTreeMap<Key, Arc<T>>) -> Delta {
-        let mut delta = Delta { removed: old.keys().filter(|key| !new.contains_key(*key)).count(), ..Delta::default() };
-        for (key, value) in new {
-            match old.get(key) {
-                None => delta.added = delta.added.saturating_add(1),
-                Some(before) if !Arc::ptr_eq(before, value) => delta.changed = delta.changed.saturating_add(1),
-                Some(_) => {}
-            }
+    fn between<T: Eq>(old: &Resources<T>, new: &Resources<T>) -> Delta {
+        let mut delta = Delta::default();
+        for difference in old.diff(new) {
+            let count = match difference {
+                DiffItem::Add(..) => &mut delta.added,
+                DiffItem::Update { .. } => &mut delta.changed,
+                DiffItem::Remove(..) => &mut delta.removed,
+            };
+            *count = count.saturating_add(1);
         }
         delta
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::regex::Patterns;
+use super::reuse::Moved;
 use super::table;
 use crate::diag::Diagnostic;
 use crate::model::{Key, Listener, RouteSet, VirtualHost};
@@ -12,22 +13,21 @@ use crate::snapshot::{HostEntry, HostTable, Snapshot};
 /// What all hosts of one compile share.
 pub(super) struct Hosts<'a> {
     pub(super) snapshot: &'a Snapshot,
-    /// The clusters have the same keys, hence the same indexes, as in the previous snapshot.
-    pub(super) same_clusters: bool,
+    pub(super) moved: Moved,
     pub(super) patterns: Patterns,
     pub(super) diagnostics: Vec<Diagnostic>,
     told: HashSet<Diagnostic>,
 }
 
 impl<'a> Hosts<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, same_clusters: bool) -> Hosts<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, moved: Moved) -> Hosts<'a> {
         let patterns = Patterns::default();
-        Hosts { snapshot, same_clusters, patterns, diagnostics: Vec::new(), told: HashSet::new() }
+        Hosts { snapshot, moved, patterns, diagnostics: Vec::new(), told: HashSet::new() }
     }
 
     pub(super) fn table(&mut self, routes: &Arc<RouteSet>, previous: Option<&Arc<HostTable>>) -> Arc<HostTable> {
         if let Some(previous) = previous
-            && self.same_clusters
+            && self.moved.is_empty()
             && Arc::ptr_eq(&previous.model, routes)
         {
             previous.hosts.iter().for_each(|entry| self.tell(entry));
@@ -64,7 +64,7 @@ impl<'a> Hosts<'a> {
             }
         });
         if let Some(same) = same
-            && self.same_clusters
+            && self.moved.spares(&same.clusters)
         {
             return same.clone();
         }
@@ -76,7 +76,7 @@ impl<'a> Hosts<'a> {
             (None, None) => Arc::new(table::fresh(&host.rules, &mut self.patterns)),
         };
         let old_clusters = previous
-            .filter(|old| self.same_clusters && Arc::ptr_eq(&old.table.destinations, &table.destinations))
+            .filter(|old| self.moved.spares(&old.clusters) && Arc::ptr_eq(&old.table.destinations, &table.destinations))
             .map(|old| old.clusters.clone());
         let clusters = old_clusters
             .unwrap_or_else(|| table.destinations.keys.iter().map(|key| self.snapshot.cluster_index(key)).collect());

@@ -28,10 +28,9 @@ pub struct Compiled {
 
 /// Prepares the tables of one generation. The result answers every request exactly as it would without `previous`.
 pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) -> Compiled {
-    let mut snapshot =
-        Snapshot { generation, clusters: reuse::clusters(&set.destinations, previous), ..Snapshot::default() };
-    let same_clusters = previous.is_some_and(|previous| reuse::same_keys(&previous.clusters, &snapshot.clusters));
-    let mut hosts = Hosts::new(&snapshot, same_clusters);
+    let mut snapshot = Snapshot { generation, ..Snapshot::default() };
+    let moved = reuse::clusters(&mut snapshot, &set.destinations, previous);
+    let mut hosts = Hosts::new(&snapshot, moved);
     let mut tables: HashMap<Key, Arc<HostTable>> = HashMap::with_capacity(set.routes.len());
     for (key, routes) in &set.routes {
         let old = previous.and_then(|previous| previous.tables.get(key));

@@ -11,7 +11,7 @@ use regex_automata::meta::Regex;
 use super::sample_tests::*;
 use crate::compile::compile;
 use crate::model::*;
-use crate::snapshot::Request;
+use crate::snapshot::{Decision, Request, Snapshot};
 
 #[derive(Clone, Debug)]
 struct Sample {
@@ -291,19 +291,32 @@ proptest! {
             let edited = compile(&set, previous.as_ref(), number.into());
             let fresh = compile(&set, None, number.into());
             prop_assert_eq!(&edited.diagnostics, &fresh.diagnostics);
-            prop_assert_eq!(&edited.snapshot.clusters, &fresh.snapshot.clusters);
+            let keys = |snapshot: &Snapshot| {
+                let indexes = snapshot.cluster_indexes.iter();
+                indexes.map(|(key, index)| (key.clone(), snapshot.clusters[*index as usize].clone())).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(edited.snapshot.clusters.len(), fresh.snapshot.clusters.len());
+            prop_assert_eq!(keys(&edited.snapshot), keys(&fresh.snapshot));
+            prop_assert!(keys(&edited.snapshot).iter().all(|(key, cluster)| *key == cluster.key));
             for sample in &samples {
                 let headers = sample.headers();
                 let request = sample.request(&headers);
                 let [a, b] = [&edited, &fresh].map(|compiled| {
-                    let decision = format!("{:?}", http_table(&compiled.snapshot).route(&request, &mut |_| 0));
+                    let decision = http_table(&compiled.snapshot).route(&request, &mut |_| 0);
+                    let cluster = match &decision {
+                        Decision::Forward { cluster, .. } => cluster.map(|at| &compiled.snapshot.clusters[at as usize].key),
+                        _ => None,
+                    };
+                    let cluster = cluster.cloned();
+                    let decision = format!("{decision:?}");
                     // The slot of a split is private to its table.
                     let slot = decision.find("slot: ").unwrap_or(decision.len());
                     let after = decision[slot..].find('}').unwrap_or(0);
-                    let cluster = decision.rfind("cluster: ").unwrap_or(0);
+                    // So is the index of a cluster to its snapshot.
+                    let rest = decision.rfind("cluster: ").map_or(0, |_| decision.len());
                     let explained = compiled.snapshot.explain("0.0.0.0:80", None, &request);
                     let told = serde_json::to_string(&explained).unwrap();
-                    (decision[cluster..].to_owned(), after, winner(http_table(&compiled.snapshot), &request), told)
+                    ((cluster, decision[rest..].to_owned()), after, winner(http_table(&compiled.snapshot), &request), told)
                 });
                 prop_assert_eq!(&a.0, &b.0);
                 prop_assert_eq!(a.2, b.2);

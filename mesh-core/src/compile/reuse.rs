@@ -1,34 +1,82 @@
 //! Parts of the previous snapshot whose input did not change are taken over as they are, so that readers, too, can see
 //! by pointer that nothing changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::model::{Destination, Key};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use crate::model::{Destination, Key, Resources};
 use crate::snapshot::{CompiledListener, CompiledProtocol, CompiledTlsServer, Snapshot, TlsTable};
 
-/// Destinations in the order of their keys.
-pub(super) fn clusters(
-    destinations: &BTreeMap<Key, Arc<Destination>>,
-    previous: Option<&Snapshot>,
-) -> Vec<Arc<Destination>> {
-    let mut old = previous.map(|previous| previous.clusters.iter().peekable());
-    destinations
-        .iter()
-        .map(|(key, destination)| {
-            let Some(old) = &mut old else { return destination.clone() };
-            while old.next_if(|cluster| cluster.key < *key).is_some() {}
-            match old.peek() {
-                Some(cluster) if cluster.key == *key && **cluster == *destination => (*cluster).clone(),
-                _ => destination.clone(),
-            }
-        })
-        .collect()
+/// Indexes of the previous snapshot's clusters that mean something else now.
+#[derive(Default)]
+pub(super) struct Moved {
+    indexes: HashSet<u32>,
+    /// There are clusters that were not there.
+    more: bool,
 }
 
-/// The same keys at the same indexes.
-pub(super) fn same_keys(old: &[Arc<Destination>], new: &[Arc<Destination>]) -> bool {
-    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new) || old.key == new.key)
+impl Moved {
+    pub(super) fn is_empty(&self) -> bool {
+        self.indexes.is_empty() && !self.more
+    }
+
+    /// Whether all of these mean what they meant; none is a destination that was not there.
+    pub(super) fn spares(&self, clusters: &[Option<u32>]) -> bool {
+        clusters.iter().all(|index| index.map_or(!self.more, |index| !self.indexes.contains(&index)))
+    }
+}
+
+/// Fills in the clusters. Those that stay keep their indexes, so that the tables of hosts do not depend on what comes and
+/// goes elsewhere; the place of one that goes is taken by the last.
+pub(super) fn clusters(
+    snapshot: &mut Snapshot,
+    destinations: &Resources<Destination>,
+    previous: Option<&Snapshot>,
+) -> Moved {
+    if let Some(previous) = previous {
+        snapshot.clusters.clone_from(&previous.clusters);
+        snapshot.cluster_indexes = previous.cluster_indexes.clone();
+        snapshot.destinations = previous.destinations.clone();
+    }
+    let Snapshot { clusters, cluster_indexes: indexes, destinations: before, .. } = snapshot;
+    let mut moved = Moved::default();
+    for difference in before.diff(destinations) {
+        match difference {
+            DiffItem::Add(key, destination) => {
+                // A split that has no index is answered 503.
+                if let Ok(index) = u32::try_from(clusters.len()) {
+                    indexes.insert(key.clone(), index);
+                    clusters.push(destination.clone());
+                    moved.more = true;
+                }
+            }
+            DiffItem::Update { new: (key, destination), .. } => {
+                if let Some(cluster) = place(indexes, key).and_then(|index| clusters.get_mut(index)) {
+                    *cluster = destination.clone();
+                }
+            }
+            DiffItem::Remove(key, _) => {
+                let Some(index) = indexes.remove(key) else { continue };
+                let last = clusters.pop();
+                moved.indexes.insert(index);
+                if let Some(last) = last.filter(|last| last.key != *key) {
+                    moved.indexes.extend(indexes.insert(last.key.clone(), index));
+                    if let Some(cluster) = usize::try_from(index).ok().and_then(|index| clusters.get_mut(index)) {
+                        *cluster = last;
+                    }
+                }
+            }
+        }
+    }
+    snapshot.destinations = destinations.clone();
+    moved
+}
+
+fn place(indexes: &OrdMap<Key, u32>, key: &Key) -> Option<usize> {
+    usize::try_from(*indexes.get(key)?).ok()
 }
 
 /// The old listener if it is the same in everything; else the new one, with those of its TLS servers that are the same.

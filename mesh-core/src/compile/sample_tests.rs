@@ -1,6 +1,5 @@
 //! Small models for the tests of this room and of `snapshot`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,8 +88,8 @@ pub(crate) fn set(hosts: Vec<Arc<VirtualHost>>, destinations: &[&str]) -> Resour
     };
     let routes = RouteSet { key: "http.80".into(), virtual_hosts: hosts, origin: origin() };
     ResourceSet {
-        listeners: BTreeMap::from([(listener.key.clone(), Arc::new(listener))]),
-        routes: BTreeMap::from([(routes.key.clone(), Arc::new(routes))]),
+        listeners: Resources::from_iter([(listener.key.clone(), Arc::new(listener))]),
+        routes: Resources::from_iter([(routes.key.clone(), Arc::new(routes))]),
         destinations: destinations.iter().map(|host| (key_of(host), destination(host))).collect(),
         ..ResourceSet::default()
     }

@@ -12,9 +12,11 @@ mod route;
 mod settings;
 mod tls;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+pub use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
@@ -30,17 +32,21 @@ pub use tls::*;
 /// Key of a resource: unique among the resources of its type for one proxy, stable over changes.
 pub type Key = Arc<str>;
 
+/// Resources of one type. A copy shares all but what is changed in it afterwards, so that thousands of resources cost a change
+/// of one of them next to nothing, and two maps of which one comes from the other are compared by what is different.
+pub type Resources<T> = OrdMap<Key, Arc<T>>;
+
 /// All that one proxy needs. `Arc` per resource, so that unchanged parts are shared between generations and `compile`
 /// can tell by pointer that a part did not change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceSet {
-    pub listeners: BTreeMap<Key, Arc<Listener>>,
-    pub routes: BTreeMap<Key, Arc<RouteSet>>,
-    pub destinations: BTreeMap<Key, Arc<Destination>>,
+    pub listeners: Resources<Listener>,
+    pub routes: Resources<RouteSet>,
+    pub destinations: Resources<Destination>,
     /// By key of the destination.
-    pub endpoints: BTreeMap<Key, Arc<Endpoints>>,
+    pub endpoints: Resources<Endpoints>,
     /// By `namespace/name`, or by the name of the files for servers that name files.
-    pub secrets: BTreeMap<Key, Arc<Secret>>,
+    pub secrets: Resources<Secret>,
 }
 
 impl ResourceSet {
@@ -55,37 +61,41 @@ impl ResourceSet {
     }
 }
 
-fn share<T: PartialEq>(new: &mut BTreeMap<Key, Arc<T>>, old: &BTreeMap<Key, Arc<T>>) {
-    for (key, value) in new {
-        if let Some(previous) = old.get(key)
-            && (Arc::ptr_eq(value, previous) || **value == **previous)
-        {
-            *value = Arc::clone(previous);
+fn share<T: Eq>(new: &mut Resources<T>, old: &Resources<T>) {
+    let mut shared = old.clone();
+    for difference in old.diff(new) {
+        match difference {
+            DiffItem::Add(key, value) | DiffItem::Update { new: (key, value), .. } => {
+                shared.insert(Key::clone(key), Arc::clone(value));
+            }
+            DiffItem::Remove(key, _) => drop(shared.remove(key)),
         }
     }
+    *new = shared;
 }
 
-fn share_routes(new: &mut BTreeMap<Key, Arc<RouteSet>>, old: &BTreeMap<Key, Arc<RouteSet>>) {
-    for (key, set) in new {
-        let Some(previous) = old.get(key) else { continue };
-        if Arc::ptr_eq(set, previous) {
-            continue;
-        }
-        let by_host: HashMap<&HostPattern, &Arc<VirtualHost>> =
-            previous.virtual_hosts.iter().map(|host| (&host.host, host)).collect();
-        let fresh = Arc::make_mut(set);
-        for host in &mut fresh.virtual_hosts {
-            if let Some(same) = by_host.get(&host.host).filter(|same| ***same == *host) {
-                *host = Arc::clone(same);
+fn share_routes(new: &mut Resources<RouteSet>, old: &Resources<RouteSet>) {
+    let mut shared = old.clone();
+    for difference in old.diff(new) {
+        match difference {
+            DiffItem::Add(key, set) => drop(shared.insert(Key::clone(key), Arc::clone(set))),
+            DiffItem::Update { old: (_, previous), new: (key, set) } => {
+                shared.insert(Key::clone(key), Arc::new(with_hosts_of(previous, set)));
             }
-        }
-        let unchanged = fresh.origin == previous.origin
-            && fresh.virtual_hosts.len() == previous.virtual_hosts.len()
-            && fresh.virtual_hosts.iter().zip(&previous.virtual_hosts).all(|(a, b)| Arc::ptr_eq(a, b));
-        if unchanged {
-            *set = Arc::clone(previous);
+            DiffItem::Remove(key, _) => drop(shared.remove(key)),
         }
     }
+    *new = shared;
+}
+
+fn with_hosts_of(previous: &RouteSet, set: &RouteSet) -> RouteSet {
+    let by_host: HashMap<&HostPattern, &Arc<VirtualHost>> =
+        previous.virtual_hosts.iter().map(|host| (&host.host, host)).collect();
+    let shared = |host: &Arc<VirtualHost>| {
+        let same = by_host.get(&host.host).filter(|same| **same == host);
+        Arc::clone(same.map_or(host, |same| *same))
+    };
+    RouteSet { virtual_hosts: set.virtual_hosts.iter().map(shared).collect(), ..set.clone() }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn host(name: &str, redirect: bool) -> Arc<VirtualHost> {
 fn set(hosts: Vec<Arc<VirtualHost>>) -> ResourceSet {
     let key: Key = "http.80".into();
     let routes = RouteSet { key: key.clone(), virtual_hosts: hosts, origin: ObjectRef::new("Gateway", "default", "g") };
-    ResourceSet { routes: BTreeMap::from([(key, Arc::new(routes))]), ..ResourceSet::default() }
+    ResourceSet { routes: Resources::from_iter([(key, Arc::new(routes))]), ..ResourceSet::default() }
 }
 
 #[test]

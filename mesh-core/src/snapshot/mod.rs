@@ -42,15 +42,20 @@ pub(crate) use route_table::{Destinations, RouteTable};
 pub use template::FormatContext;
 pub(crate) use template::{Command, Part, Template};
 
-use crate::model::{Destination, Key};
+use imbl::OrdMap;
+
+use crate::model::{Destination, Key, Resources};
 
 /// All tables of one generation.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub generation: u64,
     pub listeners: HashMap<Key, Arc<CompiledListener>>,
-    /// By index; ordered by key.
+    /// By index. A destination keeps its index from generation to generation while it can.
     pub clusters: Vec<Arc<Destination>>,
+    pub(crate) cluster_indexes: OrdMap<Key, u32>,
+    /// What the clusters were made from.
+    pub(crate) destinations: Resources<Destination>,
     /// Host tables by the key of their route set, whether a listener names them or not.
     pub(crate) tables: HashMap<Key, Arc<HostTable>>,
 }
@@ -58,7 +63,6 @@ pub struct Snapshot {
 impl Snapshot {
     /// Index of a destination in `clusters`.
     pub fn cluster_index(&self, key: &str) -> Option<u32> {
-        let at = self.clusters.binary_search_by(|cluster| cluster.key.as_ref().cmp(key)).ok()?;
-        u32::try_from(at).ok()
+        self.cluster_indexes.get(key).copied()
     }
 }

@@ -12,15 +12,15 @@ use super::ports::{FrontPorts, wildcard};
 use super::server::{Kind, ServerHost, Slot};
 use crate::api::Gateway;
 use crate::diag;
-use crate::model::{HostPattern, Key, Listener, ListenerProtocol, Secret, TlsServer};
+use crate::model::{HostPattern, Key, Listener, ListenerProtocol, Resources, Secret, TlsServer};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, Reads, selects};
 
 /// What the Gateways of a proxy make of it, before any VirtualService.
 #[derive(Debug, Default)]
 pub(super) struct Frame {
-    pub listeners: BTreeMap<Key, Arc<Listener>>,
-    pub secrets: BTreeMap<Key, Arc<Secret>>,
+    pub listeners: Resources<Listener>,
+    pub secrets: Resources<Secret>,
     pub tables: Vec<Table>,
     /// The proxy's own, oldest first.
     pub gateways: Vec<OwnGateway>,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Translator, translate};
 use crate::api::{ApiObject, parse};
-use crate::model::{Key, ProxyInfo, ResourceSet, RouteSet};
+use crate::model::{Key, ProxyInfo, ResourceSet, Resources, RouteSet, VirtualHost};
 use crate::world::World;
 
 fn proxy() -> ProxyInfo {
@@ -164,7 +164,7 @@ proptest! {
 
 /// Keys of what is equal in both sets, but not the same allocation.
 fn copied(before: &ResourceSet, now: &ResourceSet) -> Vec<String> {
-    fn in_table<T: PartialEq>(before: &BTreeMap<Key, Arc<T>>, now: &BTreeMap<Key, Arc<T>>, all: &mut Vec<String>) {
+    fn in_table<T: PartialEq>(before: &Resources<T>, now: &Resources<T>, all: &mut Vec<String>) {
         for (key, new) in now {
             if before.get(key).is_some_and(|old| old == new && !Arc::ptr_eq(old, new)) {
                 all.push(key.to_string());
@@ -179,7 +179,8 @@ fn copied(before: &ResourceSet, now: &ResourceSet) -> Vec<String> {
     in_table(&before.secrets, &now.secrets, &mut all);
     for (key, routes) in &now.routes {
         let hosts = |routes: &RouteSet| {
-            routes.virtual_hosts.iter().map(|host| (host.host.to_string().into(), Arc::clone(host))).collect()
+            let named = |host: &Arc<VirtualHost>| (Key::from(host.host.to_string()), Arc::clone(host));
+            routes.virtual_hosts.iter().map(named).collect::<Resources<VirtualHost>>()
         };
         if let Some(old) = before.routes.get(key) {
             in_table(&hosts(old), &hosts(routes), &mut all);

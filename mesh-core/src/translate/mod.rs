@@ -27,7 +27,6 @@ mod translator;
 mod virtual_hosts;
 mod virtual_service;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use findings::Findings;
@@ -35,7 +34,7 @@ use http_match::Patterns;
 pub use translator::Translator;
 
 use crate::diag::Diagnostic;
-use crate::model::{Destination, HeaderOps, Key, ProxyInfo, ResourceSet, Secret};
+use crate::model::{Destination, HeaderOps, ProxyInfo, ResourceSet, Resources, Secret};
 use crate::world::{Reads, World};
 
 /// What one proxy needs, and what is wrong or doubtful about it.
@@ -62,9 +61,9 @@ struct Context<'a> {
     reads: Reads,
     findings: Findings,
     /// Destinations that were named and exist.
-    destinations: BTreeMap<Key, Arc<Destination>>,
+    destinations: Resources<Destination>,
     /// Secrets that were named and exist.
-    secrets: BTreeMap<Key, Arc<Secret>>,
+    secrets: Resources<Secret>,
 }
 
 impl<'a> Context<'a> {
@@ -76,8 +75,8 @@ impl<'a> Context<'a> {
             no_headers: Arc::default(),
             reads: Reads::default(),
             findings: Findings::default(),
-            destinations: BTreeMap::new(),
-            secrets: BTreeMap::new(),
+            destinations: Resources::new(),
+            secrets: Resources::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::gateway::{Frame, OwnGateway};
 use super::rules::Rules;
 use crate::api::VirtualService;
 use crate::diag;
-use crate::model::{Destination, HostPattern, Key};
+use crate::model::{Destination, HostPattern, Resources};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, ExportTo, Reads, gateway_name, hostname, selects};
 
@@ -18,7 +18,7 @@ use crate::world::{Cell, Entry, ExportTo, Reads, gateway_name, hostname, selects
 #[derive(Debug, Default)]
 pub(super) struct Part {
     pub meetings: BTreeMap<Meeting, Arc<Rules>>,
-    pub destinations: BTreeMap<Key, Arc<Destination>>,
+    pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
     pub reads: Reads,
 }

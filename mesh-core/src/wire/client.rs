@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
 use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
 use super::{Kind, REFUSED, Violation};
 use crate::model::{
     CertificateSource, Destination, Endpoints, HostPattern, Key, Listener, ListenerProtocol, ProxySettings,
-    ResourceSet, RouteSet, Secret, VirtualHost,
+    ResourceSet, Resources, RouteSet, Secret, VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -19,11 +22,9 @@ const NAMED: usize = 20;
 /// What the proxy has.
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
-    listeners: BTreeMap<Key, Arc<Listener>>,
+    /// Its routes are put together when somebody wants to see them.
+    set: ResourceSet,
     routes: BTreeMap<Key, Routes>,
-    destinations: BTreeMap<Key, Arc<Destination>>,
-    endpoints: BTreeMap<Key, Arc<Endpoints>>,
-    secrets: BTreeMap<Key, Arc<Secret>>,
     settings: ProxySettings,
     /// Name to version, of what is in force.
     versions: [HashMap<String, String>; 3],
@@ -34,9 +35,9 @@ pub struct ClientState {
 #[derive(Clone, Debug, Default)]
 struct Routes {
     origin: Option<ObjectRef>,
-    hosts: BTreeMap<HostPattern, Arc<VirtualHost>>,
-    /// As it stands in the set, until it changes.
-    built: Option<Arc<RouteSet>>,
+    hosts: OrdMap<HostPattern, Arc<VirtualHost>>,
+    /// The set has another state of it.
+    changed: bool,
 }
 
 /// What a response changed.
@@ -67,7 +68,10 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Client {
     state: ClientState,
-    subscribed: [BTreeSet<Key>; 2],
+    /// What was asked for by name: the endpoints of these destinations, the secrets of these listeners.
+    destinations: Resources<Destination>,
+    listeners: Resources<Listener>,
+    secrets: BTreeSet<Key>,
     /// Names subscribed to on this stream that were neither sent nor said to be missing.
     unanswered: [BTreeSet<Key>; 2],
 }
@@ -84,19 +88,20 @@ impl ClientState {
 
     /// Everything, as the store takes it.
     pub fn set(&mut self) -> ResourceSet {
-        let mut set = ResourceSet {
-            listeners: self.listeners.clone(),
-            destinations: self.destinations.clone(),
-            endpoints: self.endpoints.clone(),
-            secrets: self.secrets.clone(),
-            ..ResourceSet::default()
-        };
-        for (key, routes) in &mut self.routes {
-            if let Some(built) = routes.build(key) {
-                set.routes.insert(key.clone(), built);
+        for (key, routes) in self.routes.iter_mut().filter(|(_, routes)| routes.changed) {
+            routes.changed = false;
+            match &routes.origin {
+                Some(origin) => {
+                    let virtual_hosts = routes.hosts.values().cloned().collect();
+                    let built = RouteSet { key: key.clone(), virtual_hosts, origin: origin.clone() };
+                    self.set.routes.insert(key.clone(), Arc::new(built));
+                }
+                // The controller never said that there is such a set.
+                None => drop(self.set.routes.remove(key)),
             }
         }
-        set
+        self.routes.retain(|_, routes| routes.origin.is_some() || !routes.hosts.is_empty());
+        self.set.clone()
     }
 
     fn versions(&mut self, kind: Kind) -> Option<&mut HashMap<String, String>> {
@@ -114,12 +119,12 @@ impl ClientState {
             Kind::Endpoints => {
                 let endpoints: Endpoints = decode(body)?;
                 right_name(&endpoints.key, &resource.name)?;
-                self.endpoints.insert(endpoints.key.clone(), Arc::new(endpoints));
+                self.set.endpoints.insert(endpoints.key.clone(), Arc::new(endpoints));
             }
             Kind::Secret => {
                 let secret: Secret = decode(body)?;
                 right_name(&secret.key, &resource.name)?;
-                self.secrets.insert(secret.key.clone(), Arc::new(secret));
+                self.set.secrets.insert(secret.key.clone(), Arc::new(secret));
             }
         }
         Ok(())
@@ -127,68 +132,61 @@ impl ClientState {
 
     fn put_config(&mut self, config: Config) {
         match config {
-            Config::Listener(listener) => drop(self.listeners.insert(listener.key.clone(), Arc::new(listener))),
+            Config::Listener(listener) => drop(self.set.listeners.insert(listener.key.clone(), Arc::new(listener))),
             Config::Destination(destination) => {
-                drop(self.destinations.insert(destination.key.clone(), Arc::new(destination)));
+                drop(self.set.destinations.insert(destination.key.clone(), Arc::new(destination)));
             }
             Config::Settings(settings) => self.settings = settings,
             Config::Routes { key, origin } => {
                 let routes = self.routes.entry(key).or_default();
                 routes.origin = Some(origin);
-                routes.built = None;
+                routes.changed = true;
             }
             Config::Host { routes, host } => {
                 let routes = self.routes.entry(routes).or_default();
                 routes.hosts.insert(host.host.clone(), Arc::new(host));
-                routes.built = None;
+                routes.changed = true;
             }
         }
     }
 
     fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
-            Kind::Endpoints => drop(self.endpoints.remove(name)),
-            Kind::Secret => drop(self.secrets.remove(name)),
+            Kind::Endpoints => drop(self.set.endpoints.remove(name)),
+            Kind::Secret => drop(self.set.secrets.remove(name)),
             Kind::Config => self.remove_config(name),
         }
     }
 
     fn remove_config(&mut self, name: &str) {
         if let Some(key) = name.strip_prefix(&listener_name("")) {
-            self.listeners.remove(key);
+            self.set.listeners.remove(key);
         } else if let Some(key) = name.strip_prefix(&destination_name("")) {
-            self.destinations.remove(key);
+            self.set.destinations.remove(key);
         } else if let Some(key) = name.strip_prefix(&routes_name("")) {
             if let Some(routes) = self.routes.get_mut(key) {
                 routes.origin = None;
-                routes.built = None;
+                routes.changed = true;
             }
         } else if let Some((key, host)) = name.strip_prefix("host/").and_then(|rest| rest.rsplit_once('/'))
             && let Some(routes) = self.routes.get_mut(key)
         {
             routes.hosts.remove(&pattern(host));
-            routes.built = None;
+            routes.changed = true;
         }
-        self.routes.retain(|_, routes| routes.origin.is_some() || !routes.hosts.is_empty());
-    }
-}
-
-impl Routes {
-    /// None: the controller never said that there is such a set.
-    fn build(&mut self, key: &Key) -> Option<Arc<RouteSet>> {
-        if self.built.is_none() {
-            let origin = self.origin.clone()?;
-            let virtual_hosts = self.hosts.values().cloned().collect();
-            self.built = Some(Arc::new(RouteSet { key: key.clone(), virtual_hosts, origin }));
-        }
-        self.built.clone()
     }
 }
 
 impl Client {
     /// A stream that goes on with what another one left.
     pub fn new(state: ClientState) -> Client {
-        Client { state, subscribed: [BTreeSet::new(), BTreeSet::new()], unanswered: [BTreeSet::new(), BTreeSet::new()] }
+        Client {
+            state,
+            destinations: Resources::new(),
+            listeners: Resources::new(),
+            secrets: BTreeSet::new(),
+            unanswered: [BTreeSet::new(), BTreeSet::new()],
+        }
     }
 
     pub fn state(&mut self) -> &mut ClientState {
@@ -245,7 +243,7 @@ impl Client {
         }
         for resource in response.resources {
             self.answered(kind, &resource.name);
-            if names(&mut self.subscribed, kind).is_some_and(|names| !names.contains(resource.name.as_str())) {
+            if !self.is_subscribed(kind, &resource.name) {
                 // It crossed with our word that it is not needed any more.
                 continue;
             }
@@ -281,8 +279,8 @@ impl Client {
         }
         let endpoints = changed.into_iter().map(|name| {
             let key: Key = name.into();
-            self.state.endpoints.get(&key).cloned().unwrap_or_else(|| {
-                let origin = self.state.destinations.get(&key).map(|destination| destination.origin.clone());
+            self.state.set.endpoints.get(&key).cloned().unwrap_or_else(|| {
+                let origin = self.state.set.destinations.get(&key).map(|destination| destination.origin.clone());
                 let origin = origin.unwrap_or_else(|| ObjectRef::new("Service", "", &key));
                 Arc::new(Endpoints { key, endpoints: Vec::new(), origin })
             })
@@ -296,39 +294,78 @@ impl Client {
         }
     }
 
+    fn is_subscribed(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Config => true,
+            Kind::Endpoints => self.destinations.contains_key(name),
+            Kind::Secret => self.secrets.contains(name),
+        }
+    }
+
     /// What must be asked for, or need not be any more, since the last time.
     fn subscriptions(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        let endpoints: BTreeSet<Key> = self.state.destinations.keys().cloned().collect();
-        let secrets: BTreeSet<Key> = self.state.listeners.values().flat_map(|listener| secrets_of(listener)).collect();
-        let mut requests = Vec::new();
-        for (kind, wanted) in [(Kind::Endpoints, endpoints), (Kind::Secret, secrets)] {
-            let Some(subscribed) = names(&mut self.subscribed, kind) else { continue };
-            let news: Vec<Key> = wanted.difference(subscribed).cloned().collect();
-            let gone: Vec<Key> = subscribed.difference(&wanted).cloned().collect();
-            *subscribed = wanted;
-            if news.is_empty() && gone.is_empty() {
-                continue;
-            }
-            for name in &gone {
-                self.state.remove(kind, name);
-                if let Some(versions) = self.state.versions(kind) {
-                    versions.remove(&**name);
-                }
-            }
-            if let Some(unanswered) = names(&mut self.unanswered, kind) {
-                unanswered.extend(news.iter().cloned());
-                unanswered.retain(|name| !gone.contains(name));
-            }
-            let text = |names: Vec<Key>| names.iter().map(|name| (**name).to_owned()).collect();
-            requests.push(DeltaDiscoveryRequest {
-                type_url: kind.type_url().to_owned(),
-                resource_names_subscribe: text(news),
-                resource_names_unsubscribe: text(gone),
-                ..DeltaDiscoveryRequest::default()
-            });
-        }
-        requests
+        let endpoints = self.wanted_endpoints();
+        let secrets = self.wanted_secrets();
+        let requests = [self.subscription(Kind::Endpoints, endpoints), self.subscription(Kind::Secret, secrets)];
+        requests.into_iter().flatten().collect()
     }
+
+    fn wanted_endpoints(&mut self) -> Wanted {
+        let mut wanted = Wanted::default();
+        for difference in self.destinations.diff(&self.state.set.destinations) {
+            match difference {
+                DiffItem::Add(key, _) => wanted.news.push(key.clone()),
+                DiffItem::Remove(key, _) => wanted.gone.push(key.clone()),
+                DiffItem::Update { .. } => {}
+            }
+        }
+        self.destinations = self.state.set.destinations.clone();
+        wanted
+    }
+
+    fn wanted_secrets(&mut self) -> Wanted {
+        if self.listeners.ptr_eq(&self.state.set.listeners) {
+            return Wanted::default();
+        }
+        self.listeners = self.state.set.listeners.clone();
+        let wanted: BTreeSet<Key> = self.listeners.values().flat_map(|listener| secrets_of(listener)).collect();
+        let had = std::mem::replace(&mut self.secrets, wanted);
+        Wanted {
+            news: self.secrets.difference(&had).cloned().collect(),
+            gone: had.difference(&self.secrets).cloned().collect(),
+        }
+    }
+
+    fn subscription(&mut self, kind: Kind, wanted: Wanted) -> Option<DeltaDiscoveryRequest> {
+        let Wanted { news, gone } = wanted;
+        if news.is_empty() && gone.is_empty() {
+            return None;
+        }
+        for name in &gone {
+            self.state.remove(kind, name);
+            if let Some(versions) = self.state.versions(kind) {
+                versions.remove(&**name);
+            }
+        }
+        if let Some(unanswered) = names(&mut self.unanswered, kind) {
+            unanswered.extend(news.iter().cloned());
+            unanswered.retain(|name| !gone.contains(name));
+        }
+        let text = |names: Vec<Key>| names.iter().map(|name| (**name).to_owned()).collect();
+        Some(DeltaDiscoveryRequest {
+            type_url: kind.type_url().to_owned(),
+            resource_names_subscribe: text(news),
+            resource_names_unsubscribe: text(gone),
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+}
+
+/// Names to subscribe to, and to unsubscribe from.
+#[derive(Default)]
+struct Wanted {
+    news: Vec<Key>,
+    gone: Vec<Key>,
 }
 
 /// Those of a kind that is subscribed to by name.

@@ -1,15 +1,17 @@
 //! What proxies of one class are to have, encoded once for all of them.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use itertools::{EitherOrBoth, Itertools};
 use prost::bytes::Bytes;
 use serde::Serialize;
 
 use super::Kind;
 use super::codec::{Config, SETTINGS, destination_name, encode, host_name, listener_name, routes_name, version_of};
-use crate::model::{Key, ProxySettings, ResourceSet, RouteSet, VirtualHost};
+use crate::model::{Key, ProxySettings, ResourceSet, Resources, RouteSet, VirtualHost};
 
 /// A resource as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,19 +20,19 @@ pub struct Encoded {
     pub body: Bytes,
 }
 
-/// Resources of one kind by name.
-pub type Table = BTreeMap<Arc<str>, Encoded>;
+/// Resources of one kind by name. Like [`Resources`], a table shares what it has in common with the one before.
+pub type Table = OrdMap<Arc<str>, Encoded>;
 
-/// One publication. Tables that did not change are shared with the one before.
+/// One publication.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     /// Grows with every change of the world.
     pub generation: u64,
-    tables: [Arc<Table>; 3],
+    tables: [Table; 3],
 }
 
 impl Published {
-    pub fn table(&self, kind: Kind) -> &Arc<Table> {
+    pub fn table(&self, kind: Kind) -> &Table {
         let [config, endpoints, secrets] = &self.tables;
         match kind {
             Kind::Config => config,
@@ -92,34 +94,28 @@ impl Edits {
         Ok(())
     }
 
-    fn plain<T, B: Serialize>(
+    fn plain<T: Eq, B: Serialize>(
         &mut self,
-        old: &BTreeMap<Key, Arc<T>>,
-        new: &BTreeMap<Key, Arc<T>>,
+        old: &Resources<T>,
+        new: &Resources<T>,
         name: impl Fn(&str) -> String,
         body: impl Fn(&T) -> B,
     ) -> Result<(), serde_json::Error> {
-        for pair in old.iter().merge_join_by(new, |(a, _), (b, _)| a.cmp(b)) {
-            match pair {
-                EitherOrBoth::Both((_, before), (_, value)) if Arc::ptr_eq(before, value) => {}
-                EitherOrBoth::Both(_, (key, value)) | EitherOrBoth::Right((key, value)) => {
+        for difference in old.diff(new) {
+            match difference {
+                DiffItem::Add(key, value) | DiffItem::Update { new: (key, value), .. } => {
                     self.put(name(key), &body(value))?;
                 }
-                EitherOrBoth::Left((key, _)) => self.0.push((name(key), None)),
+                DiffItem::Remove(key, _) => self.0.push((name(key), None)),
             }
         }
         Ok(())
     }
 
-    fn routes(
-        &mut self,
-        old: &BTreeMap<Key, Arc<RouteSet>>,
-        new: &BTreeMap<Key, Arc<RouteSet>>,
-    ) -> Result<(), serde_json::Error> {
-        for pair in old.iter().merge_join_by(new, |(a, _), (b, _)| a.cmp(b)) {
-            match pair {
-                EitherOrBoth::Both((_, before), (_, routes)) if Arc::ptr_eq(before, routes) => {}
-                EitherOrBoth::Both((_, before), (key, routes)) => {
+    fn routes(&mut self, old: &Resources<RouteSet>, new: &Resources<RouteSet>) -> Result<(), serde_json::Error> {
+        for difference in old.diff(new) {
+            match difference {
+                DiffItem::Update { old: (_, before), new: (key, routes) } => {
                     if before.origin != routes.origin {
                         self.put(
                             routes_name(key),
@@ -128,11 +124,11 @@ impl Edits {
                     }
                     self.hosts(key, &before.virtual_hosts, &routes.virtual_hosts)?;
                 }
-                EitherOrBoth::Right((key, routes)) => {
+                DiffItem::Add(key, routes) => {
                     self.put(routes_name(key), &Config::Routes { key: key.clone(), origin: routes.origin.clone() })?;
                     self.hosts(key, &[], &routes.virtual_hosts)?;
                 }
-                EitherOrBoth::Left((key, routes)) => {
+                DiffItem::Remove(key, routes) => {
                     self.0.push((routes_name(key), None));
                     self.hosts(key, &routes.virtual_hosts, &[])?;
                 }
@@ -148,7 +144,11 @@ impl Edits {
         old: &[Arc<VirtualHost>],
         new: &[Arc<VirtualHost>],
     ) -> Result<(), serde_json::Error> {
-        for pair in old.iter().merge_join_by(new, |a, b| a.host.cmp(&b.host)) {
+        // Most of them are the same allocation: their names need not be looked at.
+        let order = |a: &&Arc<VirtualHost>, b: &&Arc<VirtualHost>| {
+            if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.host.cmp(&b.host) }
+        };
+        for pair in old.iter().merge_join_by(new, order) {
             match pair {
                 EitherOrBoth::Both(before, host) if Arc::ptr_eq(before, host) => {}
                 EitherOrBoth::Both(_, host) | EitherOrBoth::Right(host) => {
@@ -161,24 +161,14 @@ impl Edits {
         Ok(())
     }
 
-    /// A table that others hold stays as it is; if nothing is different, so does ours.
-    fn apply(self, table: &mut Arc<Table>) {
-        let edits: Vec<(String, Option<Encoded>)> = self
-            .0
-            .into_iter()
-            .map(|(name, body)| (name, body.map(Encoded::new)))
-            .filter(|(name, body)| {
-                table.get(name.as_str()).map(|had| &had.version) != body.as_ref().map(|new| &new.version)
-            })
-            .collect();
-        if edits.is_empty() {
-            return;
-        }
-        let table = Arc::make_mut(table);
-        for (name, body) in edits {
-            match body {
+    /// If nothing is different, the table stays what it is.
+    fn apply(self, table: &mut Table) {
+        for (name, body) in self.0 {
+            match body.map(Encoded::new) {
+                Some(body) if table.get(name.as_str()).is_some_and(|had| had.version == body.version) => {}
                 Some(body) => drop(table.insert(name.into(), body)),
-                None => drop(table.remove(name.as_str())),
+                None if table.contains_key(name.as_str()) => drop(table.remove(name.as_str())),
+                None => {}
             }
         }
     }

@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
+
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
 use super::publication::{Encoded, Published, Table};
 use super::{Kind, Violation};
@@ -47,7 +49,7 @@ pub struct ServerStream {
     nonce: u64,
     /// Endpoints of the publication whose configuration the proxy was sent last. What that names may be gone by now, and the
     /// proxy still has to serve it before it goes on.
-    behind: Arc<Table>,
+    behind: Table,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +62,7 @@ struct State {
     /// What the proxy brought along, until it was compared with a table.
     brought: HashMap<String, String>,
     /// What the proxy has, restricted to what it subscribed to; and what it was not told yet to drop.
-    had: Option<Arc<Table>>,
+    had: Option<Table>,
     owed: BTreeSet<String>,
     /// Something was sent, if only that there is nothing.
     answered: bool,
@@ -129,7 +131,7 @@ impl ServerStream {
             responses.extend(self.respond(kind, published, settled));
         }
         if self.state(Kind::Config).was_sent(published) {
-            self.behind = Arc::clone(published.table(Kind::Endpoints));
+            self.behind = published.table(Kind::Endpoints).clone();
         }
         // It may have turned out that the proxy has the configuration already.
         if !settled && self.state(Kind::Config).is_settled(published) {
@@ -141,9 +143,8 @@ impl ServerStream {
 
     fn respond(&mut self, kind: Kind, published: &Published, settled: bool) -> Option<DeltaDiscoveryResponse> {
         let nonce = self.nonce + 1;
-        let behind = Arc::clone(&self.behind);
-        let behind = (kind == Kind::Endpoints).then_some(&*behind);
-        let response = self.state(kind).respond(kind, published, nonce, settled, behind)?;
+        let behind = (kind == Kind::Endpoints).then(|| self.behind.clone());
+        let response = self.state(kind).respond(kind, published, nonce, settled, behind.as_ref())?;
         self.nonce = nonce;
         Some(response)
     }
@@ -184,7 +185,7 @@ impl State {
 
     /// Whether the last that the proxy was sent is the configuration of this publication.
     fn was_sent(&self, published: &Published) -> bool {
-        self.had.as_ref().is_some_and(|had| Arc::ptr_eq(had, published.table(Kind::Config)))
+        self.had.as_ref().is_some_and(|had| had.ptr_eq(published.table(Kind::Config)))
     }
 
     fn respond(
@@ -224,7 +225,7 @@ impl State {
         }
         removed.sort();
         removed.dedup();
-        self.had = Some(Arc::clone(table));
+        self.had = Some(table.clone());
         self.brought = HashMap::new();
         self.fresh.clear();
         // A proxy that has nothing yet is told so: it waits for that.
@@ -245,7 +246,7 @@ impl State {
         })
     }
 
-    fn difference<'t>(&self, table: &'t Arc<Table>) -> Difference<'t> {
+    fn difference<'t>(&self, table: &'t Table) -> Difference<'t> {
         let wanted = |name: &str| self.all || self.names.contains(name);
         let mut difference = Difference::default();
         let Some(had) = &self.had else {
@@ -258,7 +259,7 @@ impl State {
             difference.missing = unknown.map(|name| (**name).to_owned()).collect();
             return difference;
         };
-        if !Arc::ptr_eq(had, table) {
+        if !had.ptr_eq(table) {
             let (news, gone) = compare(had, table);
             difference.send = news.into_iter().filter(|(name, _)| wanted(name)).collect();
             difference.gone = gone.into_iter().filter(|name| wanted(name)).map(str::to_owned).collect();
@@ -282,20 +283,14 @@ fn resource(kind: Kind, name: &str, encoded: &Encoded) -> Resource {
     }
 }
 
-/// What is new or different, and names that are gone. Both tables are sorted, and most of their entries are the same
-/// allocation.
+/// What is new or different, and names that are gone.
 fn compare<'o, 'n>(old: &'o Table, new: &'n Table) -> (Vec<(&'n str, &'n Encoded)>, Vec<&'o str>) {
     let (mut news, mut gone) = (Vec::new(), Vec::new());
-    let mut old = old.iter().peekable();
-    for (name, body) in new {
-        while let Some((before, _)) = old.next_if(|(before, _)| *before < name) {
-            gone.push(&**before);
-        }
-        match old.next_if(|(before, _)| *before == name) {
-            Some((_, before)) if Arc::ptr_eq(&before.version, &body.version) || before.version == body.version => {}
-            _ => news.push((&**name, body)),
+    for difference in old.diff(new) {
+        match difference {
+            DiffItem::Add(name, body) | DiffItem::Update { new: (name, body), .. } => news.push((&**name, body)),
+            DiffItem::Remove(name, _) => gone.push(&**name),
         }
     }
-    gone.extend(old.map(|(before, _)| &**before));
     (news, gone)
 }
