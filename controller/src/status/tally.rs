@@ -15,7 +15,7 @@ use crate::push::Proxies;
 /// Changes that come together are counted together.
 const PAUSE: Duration = Duration::from_millis(200);
 /// With many objects a count is work: the pause is so many times as long as that, and the rest of the time is for proxies.
-const SHARE: u32 = 30;
+pub(super) const SHARE: u32 = 30;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {

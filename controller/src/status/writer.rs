@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::tally::SHARE;
 use super::write::{Outcome, Write, tell};
 use super::{Desired, Known, Ours, Peers, Tally, desired, merge};
 use crate::kube::{KINDS as WATCHED, Leadership, Watched, reference};
@@ -93,6 +94,8 @@ impl Writer {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut changed = true;
+        // A comparison of many objects is work, too.
+        let mut rested = Instant::now();
         loop {
             tokio::select! {
                 Some(sighting) = sightings.recv() => {
@@ -111,9 +114,11 @@ impl Writer {
                     let now = Instant::now();
                     // Without the others' word nothing is known to be programmed.
                     let Some(others) = others.borrow().clone() else { continue };
-                    if std::mem::take(&mut changed) {
+                    if changed && now >= rested {
+                        changed = false;
                         let own = tally.borrow().clone();
                         desk.compare(std::iter::once(&*own).chain(others.iter().map(|tally| &**tally)), now);
+                        rested = Instant::now() + now.elapsed() * SHARE;
                     }
                     for Errand { write, trouble, uid } in desk.due(now, AT_A_TIME.saturating_sub(writes.len())) {
                         let (client, recorder) = (self.client.clone(), recorder.clone());
