@@ -158,6 +158,32 @@ async fn clusters_survive_by_key() {
 }
 
 #[tokio::test]
+async fn a_destination_that_goes_leaves_the_others_in_place_and_may_come_back() {
+    let mut store = store(StoreOptions::default());
+    store.apply(configuration(&[("a", 1, 1001), ("b", 1, 1002), ("c", 1, 1003)]).into()).await;
+    let before = store.cells.live.load_full();
+    let with_a = [("a", 1, 1004), ("b", 1, 1002), ("c", 1, 1003)];
+    for wanted in [&with_a[1..], &with_a] {
+        store.apply(configuration(wanted).into()).await;
+        let live = store.cells.live.load_full();
+        assert_eq!(live.clusters.len(), wanted.len());
+        for (key, _, port) in wanted {
+            assert_eq!(ports(&live, key), [*port]);
+        }
+        for (cluster, destination) in live.clusters.iter().zip(&live.snapshot.clusters) {
+            assert!(Arc::ptr_eq(&cluster.destination, destination));
+        }
+    }
+    let id = |live: &Live, key: &str| {
+        live.clusters.iter().find(|cluster| &*cluster.destination.key == key).map(|cluster| cluster.id)
+    };
+    let after = store.cells.live.load_full();
+    assert_eq!((id(&before, "b"), id(&before, "c")), (id(&after, "b"), id(&after, "c")));
+    assert_ne!(id(&before, "a"), id(&after, "a"));
+    assert_eq!(ports(&before, "a"), [1001], "the old tables are as they were");
+}
+
+#[tokio::test]
 async fn an_update_that_names_what_is_not_there_waits_for_it() {
     let store = store(StoreOptions { dangling_wait: Duration::from_secs(60), ..StoreOptions::default() });
     let (send, mut updates) = unbounded_channel();

@@ -116,5 +116,8 @@ fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
             endpoints: endpoints.collect(),
         }
     });
-    clusters.collect()
+    // The tables have them in the order in which they came.
+    let mut clusters: Vec<Cluster> = clusters.collect();
+    clusters.sort_by(|a, b| a.key.cmp(&b.key));
+    clusters
 }

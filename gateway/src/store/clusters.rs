@@ -221,7 +221,7 @@ impl Clusters {
 
 impl Cell {
     /// `apart`: those who look into the set now do not see the change.
-    /// True: the set is another one.
+    /// True: it is in a set of its own, into which nobody looks yet.
     fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool) -> bool {
         let previous = self.set.load_full();
         let new = EndpointSet::build(addresses, Some(&previous));

@@ -75,6 +75,7 @@ pub struct Delta {
 }
 
 impl Changed {
+    /// By value; what both sets share is not looked at.
     pub fn between(old: &ResourceSet, new: &ResourceSet) -> Changed {
         Changed {
             listeners: Delta::between(&old.listeners, &new.listeners),

@@ -13,6 +13,7 @@ use crate::snapshot::{HostEntry, HostTable, Snapshot};
 /// What all hosts of one compile share.
 pub(super) struct Hosts<'a> {
     pub(super) snapshot: &'a Snapshot,
+    /// Where clusters are since the previous snapshot.
     pub(super) moved: Moved,
     pub(super) patterns: Patterns,
     pub(super) diagnostics: Vec<Diagnostic>,

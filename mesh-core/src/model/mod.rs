@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+/// What is different between two [`Resources`].
 pub use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
