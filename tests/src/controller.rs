@@ -13,6 +13,7 @@ use controller::kube::{Feed, KINDS, Keeper, KeeperHandle};
 use controller::push::{self, Authenticate, Discovery, Identity, Proxies, Unauthenticated};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
+use mesh_core::api::is_cluster_scoped;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -129,8 +130,10 @@ impl Control {
             let mut object: DynamicObject = serde_json::from_value(serde_json::to_value(&document)?)?;
             let version = self.versions.fetch_add(1, Ordering::Relaxed);
             object.metadata.resource_version = Some(version.to_string());
-            object.metadata.generation = i64::try_from(version).ok();
-            object.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+            if !is_cluster_scoped(kind) {
+                object.metadata.generation = i64::try_from(version).ok();
+                object.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+            }
             Ok((number, object))
         };
         documents.into_iter().map(object).collect()

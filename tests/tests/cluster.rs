@@ -13,6 +13,8 @@ use e2e::process::Meshgate;
 
 #[path = "cluster/install.rs"]
 mod install;
+#[path = "cluster/place.rs"]
+mod place;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trouble.rs"]

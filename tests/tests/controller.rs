@@ -9,6 +9,7 @@ use e2e::controller::{Control, NAMESPACE};
 use e2e::fixture::{answer, eventually, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
+use mesh_core::model::IpFamilies;
 use mesh_core::object::ObjectRef;
 use mesh_core::wire::Kind;
 
@@ -236,4 +237,116 @@ async fn it_says_which_versions_of_the_objects_it_knows() {
     generation.changed().await.unwrap();
     let without = control.keeper.versions().await.unwrap();
     assert_eq!((number(&without, &name), without.waiting.len()), (None, 0));
+}
+
+fn node(zone: &str, status: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Node
+metadata: {{name: n1, labels: {{topology.kubernetes.io/region: r, topology.kubernetes.io/zone: {zone}, beat: {status}}}}}
+status: {{nodeInfo: {status}}}
+"
+    )
+}
+
+fn gateway_pod(name: &str, spec: &str, ips: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {NAMESPACE}, labels: {{istio: ingressgateway}}}}
+spec: {{{spec}}}
+status: {{podIPs: [{ips}]}}
+"
+    )
+}
+
+async fn locality_of_endpoint(gateway: &Meshgate) -> String {
+    let page: serde_json::Value = serde_json::from_str(&gateway.admin("/clusters?format=json").await.unwrap()).unwrap();
+    page["clusters"][0]["endpoints"][0]["locality"].as_str().unwrap_or("none").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_say_where_endpoints_and_proxies_are() {
+    let control = Control::start().await.unwrap();
+    let slice = "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: app-1, namespace: default, labels: {kubernetes.io/service-name: app}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.1], nodeName: n1}]
+";
+    let service = "apiVersion: v1
+kind: Service
+metadata: {name: app, namespace: default}
+spec: {ports: [{name: http, port: 80}]}
+";
+    let route = route("a.example", "x")
+        .replace("directResponse: {status: 200, body: {string: x}}", "route: [{destination: {host: app}}]");
+    let pod = gateway_pod("gw", "nodeName: n1", "{ip: 10.9.0.1}");
+    let edge = gateway(edge().port());
+    control.apply(&[edge.as_str(), &route, service, slice, &pod, &node("a", "first")].join("---\n")).await.unwrap();
+    let serving = control.serve(None).await.unwrap();
+    let mut gateway = control.gateway(serving.address).unwrap();
+    gateway.ready().unwrap();
+    assert_eq!(locality_of_endpoint(&gateway).await, "r/a");
+    assert_eq!(control.proxies.all()[0].locality, "r/a");
+
+    // A heartbeat is no change.
+    let name = ObjectRef::new("Node", "", "n1");
+    let before = control.keeper.versions().await.unwrap();
+    control.apply(&node("a", "second")).await.unwrap();
+    let mut after = control.keeper.versions().await.unwrap();
+    while after.objects[&name] == before.objects[&name] {
+        tokio::task::yield_now().await;
+        after = control.keeper.versions().await.unwrap();
+    }
+    assert_eq!(after.generation, before.generation);
+
+    // Another label changes endpoints, and nothing that is compiled.
+    let published = gateway.log().matches("published generation").count();
+    control.apply(&node("b", "second")).await.unwrap();
+    let mut locality = String::new();
+    for _ in 0..400 {
+        locality = locality_of_endpoint(&gateway).await;
+        if locality == "r/b" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(locality, "r/b");
+    assert_eq!(gateway.log().matches("published generation").count(), published, "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_and_addresses_do_not_split_classes_of_proxies_but_families_of_addresses_do() {
+    let control = Control::start().await.unwrap();
+    let pods = [
+        node("a", "x"),
+        node("b", "x").replace("n1", "n2"),
+        gateway_pod("one", "nodeName: n1", "{ip: 10.9.0.1}"),
+        gateway_pod("two", "nodeName: n2", "{ip: 10.9.0.2}"),
+        gateway_pod("six", "nodeName: n2", "{ip: 'fd00::1'}"),
+    ];
+    control.apply(&pods.join("---\n")).await.unwrap();
+    let join = async |pod: &str| {
+        let (namespace, account) = (NAMESPACE.to_owned(), "gateway".to_owned());
+        let identity = Identity { namespace, service_account: account, pod: pod.to_owned() };
+        let (proxy, states) = control.keeper.join(&identity).await.unwrap();
+        let class = states.borrow().class;
+        (class, proxy.locality, proxy.families, states)
+    };
+    let (one, two, six) = (join("one").await, join("two").await, join("six").await);
+    assert_eq!((one.1.as_str(), two.1.as_str(), six.1.as_str()), ("r/a", "r/b", "r/b"));
+    assert_eq!((one.2, six.2), (IpFamilies::V4, IpFamilies::V6));
+    assert_eq!(one.0, two.0);
+    assert_ne!(one.0, six.0);
+
+    // A pod that runs and whose addresses are not seen yet is waited for.
+    control.apply(&gateway_pod("late", "nodeName: n1", "")).await.unwrap();
+    let (joined, applied) = tokio::join!(join("late"), async {
+        tokio::task::yield_now().await;
+        control.apply(&gateway_pod("late", "nodeName: n1", "{ip: 'fd00::2'}")).await
+    });
+    applied.unwrap();
+    assert_eq!(joined.0, six.0);
 }

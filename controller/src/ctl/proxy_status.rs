@@ -134,8 +134,17 @@ fn table(proxies: &[Connected], detailed: bool, now: jiff::Timestamp) -> String 
     if proxies.is_empty() {
         return "No proxies are connected.\n".to_owned();
     }
-    let mut table =
-        Table::new(&["NAME", "NAMESPACE", "VERSION", "CONNECTED-TO", "CONNECTED", "CONFIG", "ENDPOINTS", "SECRETS"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "NAMESPACE",
+        "VERSION",
+        "CONNECTED-TO",
+        "CONNECTED",
+        "CONFIG",
+        "ENDPOINTS",
+        "SECRETS",
+        "LOCALITY",
+    ]);
     for Connected { proxy, connected_to, states, .. } in proxies {
         let of = |kind: Kind| {
             let state = states.iter().find(|state| state.kind == kind).map_or("NOT SENT", |state| state.state);
@@ -154,6 +163,7 @@ fn table(proxies: &[Connected], detailed: bool, now: jiff::Timestamp) -> String 
             of(Kind::Config),
             of(Kind::Endpoints),
             of(Kind::Secret),
+            proxy.locality.clone(),
         ]);
     }
     let mut out = table.render();

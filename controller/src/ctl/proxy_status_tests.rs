@@ -9,7 +9,7 @@ fn pages() -> Vec<Page> {
     let proxy = |pod: &str, kinds: serde_json::Value| {
         json!({
             "name": format!("{pod}.meshgate-system"), "namespace": "meshgate-system", "pod": pod,
-            "service_account": "gateway", "version": "0.1.0", "address": "10.0.0.7:4321",
+            "service_account": "gateway", "version": "0.1.0", "address": "10.0.0.7:4321", "locality": "north/a",
             "connected_since": "2026-01-01T00:00:00Z", "kinds": kinds,
         })
     };
@@ -40,9 +40,9 @@ fn now() -> jiff::Timestamp {
 #[test]
 fn all_proxies_of_all_replicas() {
     insta::assert_snapshot!(table(&select(pages(), None, None), false, now()), @r#"
-    NAME                     NAMESPACE         VERSION   CONNECTED-TO            CONNECTED   CONFIG          ENDPOINTS      SECRETS
-    istio-ingressgateway-1   meshgate-system   0.1.0     meshgate-controller-b   120m        SYNCED (3m5s)   STALE (1s)     SYNCED (3m5s)
-    istio-ingressgateway-2   meshgate-system   0.1.0     meshgate-controller-a   120m        REFUSED (60m)   SYNCED (12s)   NOT SENT
+    NAME                     NAMESPACE         VERSION   CONNECTED-TO            CONNECTED   CONFIG          ENDPOINTS      SECRETS         LOCALITY
+    istio-ingressgateway-1   meshgate-system   0.1.0     meshgate-controller-b   120m        SYNCED (3m5s)   STALE (1s)     SYNCED (3m5s)   north/a
+    istio-ingressgateway-2   meshgate-system   0.1.0     meshgate-controller-a   120m        REFUSED (60m)   SYNCED (12s)   NOT SENT        north/a
 
     istio-ingressgateway-2.meshgate-system refused config: host/http.8080/a.example: unknown field `teapot`
     "#);
@@ -58,8 +58,8 @@ fn one_proxy() {
     assert!(select(pages(), Some("other"), None).is_empty());
     assert!(select(pages(), None, Some("default")).is_empty());
     insta::assert_snapshot!(table(&select(pages(), Some("istio-ingressgateway-1"), None), true, now()), @r#"
-    NAME                     NAMESPACE         VERSION   CONNECTED-TO            CONNECTED   CONFIG          ENDPOINTS    SECRETS
-    istio-ingressgateway-1   meshgate-system   0.1.0     meshgate-controller-b   120m        SYNCED (3m5s)   STALE (1s)   SYNCED (3m5s)
+    NAME                     NAMESPACE         VERSION   CONNECTED-TO            CONNECTED   CONFIG          ENDPOINTS    SECRETS         LOCALITY
+    istio-ingressgateway-1   meshgate-system   0.1.0     meshgate-controller-b   120m        SYNCED (3m5s)   STALE (1s)   SYNCED (3m5s)   north/a
 
     KIND        GENERATION   SENT   IN FORCE   STATE
     config      9            9      9          SYNCED
@@ -87,6 +87,7 @@ fn programs_get_the_states_too() {
       service_account: gateway
       version: "0.1.0"
       address: 10.0.0.7:4321
+      locality: north/a
       connected_since: "2026-01-01T00:00:00Z"
       kinds:
         config:

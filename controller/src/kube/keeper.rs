@@ -1,13 +1,14 @@
 //! The one task that owns the world. It takes in what the watches see, and translates once for each class of proxies.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::{IpFamilies, ProxyInfo, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::world::World;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -176,8 +177,10 @@ struct Kind {
     unavailable: Option<String>,
 }
 
-/// What translation looks at in a proxy: those that agree in it get the same answer.
-type ClassKey = (Role, String, BTreeMap<String, String>);
+/// What translation looks at in a proxy: those that agree in it get the same answer. The rest of what is known of a proxy stays
+/// out of its class, or every zone would cost a translation: its locality (endpoints carry theirs, and what is near is the
+/// proxy's own affair) and its addresses (only their families matter).
+type ClassKey = (Role, String, BTreeMap<String, String>, IpFamilies);
 
 /// What is to be done to the world.
 #[derive(Default)]
@@ -444,18 +447,27 @@ impl Keeper {
             return Err(unknown());
         }
         let pod = self.world.pod(&identity.namespace, &identity.pod).ok_or_else(unknown)?;
+        let addresses: Vec<IpAddr> = pod.spec.addresses().collect();
+        // It runs, so it has addresses: they will be seen in a moment.
+        if pod.spec.node_name.is_some() && addresses.is_empty() {
+            return Err(unknown());
+        }
         let proxy = ProxyInfo {
             service_account: identity.service_account.clone(),
+            locality: self.world.locality_of_pod(pod).to_string(),
+            families: IpFamilies::of(&addresses),
+            addresses,
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
         let mut labels = proxy.labels.clone();
         labels.retain(|label, _| !OWNERS_LABELS.contains(&label.as_str()));
-        let key = (proxy.role, proxy.namespace.clone(), labels.clone());
+        let key = (proxy.role, proxy.namespace.clone(), labels.clone(), proxy.families);
         let class = match self.classes.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
                 self.next_class += 1;
-                let mut class = Class::new(self.next_class, ProxyInfo { labels, ..proxy.clone() });
+                let all = ProxyInfo { labels, locality: String::new(), addresses: Vec::new(), ..proxy.clone() };
+                let mut class = Class::new(self.next_class, all);
                 let generation = *self.generation.borrow();
                 let settings = self.world.mesh().proxy_settings();
                 let observed = self.incomplete.in_force(&self.observed);

@@ -1,13 +1,17 @@
 //! Everything as it is now, asked once: for `meshctl`, which comes and goes. What is read, and how, is as for the watches.
 
+use std::fmt::Debug;
+
 use futures::future::join_all;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::PartialObjectMeta;
 use mesh_core::api::ApiObject;
 use mesh_core::diag::Diagnostic;
+use serde::de::DeserializeOwned;
 
 use super::objects::{read, reference};
-use super::watch::{KINDS, Watched, api};
+use super::watch::{KINDS, Part, Watched, api, bare};
 
 /// Objects in one answer; the rest follows.
 const PAGE: u32 = 500;
@@ -35,7 +39,7 @@ pub struct Unavailable {
 /// Secrets and settings are those of `namespace`. An error: the API server cannot be reached.
 pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
     let mut listed = Listed::default();
-    let answers = join_all(KINDS.iter().map(|kind| list_kind(api(client, namespace, kind), kind))).await;
+    let answers = join_all(KINDS.iter().map(|kind| list_kind(client, namespace, kind))).await;
     for (kind, answer) in KINDS.iter().zip(answers) {
         match answer {
             Ok(objects) => {
@@ -56,7 +60,17 @@ pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
     Ok(listed)
 }
 
-async fn list_kind(api: Api<DynamicObject>, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
+async fn list_kind(client: &Client, namespace: &str, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
+    match kind.part {
+        Part::Whole => list_pages(&api(client, namespace, kind), kind).await,
+        Part::Metadata => {
+            let objects = list_pages::<PartialObjectMeta>(&api(client, namespace, kind), kind).await?;
+            Ok(objects.into_iter().map(bare).collect())
+        }
+    }
+}
+
+async fn list_pages<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, kind: &Watched) -> kube::Result<Vec<K>> {
     let mut params = ListParams::default().limit(PAGE);
     if !kind.fields.is_empty() {
         params = params.fields(kind.fields);

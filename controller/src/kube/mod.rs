@@ -17,4 +17,4 @@ pub use leader::{LEASE, Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
 pub(crate) use objects::{read_value, reference};
 pub use roots::{ROOTS, publish_roots};
-pub use watch::{Feed, KINDS, Scope, Watched, watch};
+pub use watch::{Feed, KINDS, Part, Scope, Watched, watch};

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use kube::Client;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource};
 use tokio::sync::mpsc::Sender;
 
 /// Pause after a failure: doubled each time, up to the second value.
@@ -27,14 +28,23 @@ pub struct Watched {
     pub scope: Scope,
     /// Field selector; empty: all.
     pub fields: &'static str,
+    pub part: Part,
+}
+
+/// What of the objects is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    /// Of nodes the rest is large, and different every few minutes.
+    Metadata,
 }
 
 impl Watched {
     /// Nothing is told to any proxy before these were listed once: what a proxy has is better than what would be made
-    /// without them.
+    /// without them. Others need not be readable: without nodes endpoints have no locality, and that is all.
     #[must_use]
     pub fn is_essential(&self) -> bool {
-        self.kind != "ConfigMap"
+        !matches!(self.kind, "ConfigMap" | "Node")
     }
 
     /// As the API server's client wants it.
@@ -49,17 +59,30 @@ impl Watched {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
+    /// In all namespaces, or in none if the kind is like that.
     Everywhere,
     /// Only in the namespace of the controller and its gateways.
     System,
 }
 
 const fn istio(kind: &'static str, plural: &'static str) -> Watched {
-    Watched { group: "networking.istio.io", version: "v1", kind, plural, scope: Scope::Everywhere, fields: "" }
+    Watched {
+        group: "networking.istio.io",
+        version: "v1",
+        kind,
+        plural,
+        scope: Scope::Everywhere,
+        fields: "",
+        part: Part::Whole,
+    }
 }
 
 const fn core(kind: &'static str, plural: &'static str, scope: Scope, fields: &'static str) -> Watched {
-    Watched { group: "", version: "v1", kind, plural, scope, fields }
+    Watched { group: "", version: "v1", kind, plural, scope, fields, part: Part::Whole }
+}
+
+const fn metadata(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { part: Part::Metadata, ..core(kind, plural, Scope::Everywhere, "") }
 }
 
 /// Everything that the world is made of.
@@ -80,7 +103,10 @@ pub const KINDS: &[Watched] = &[
         plural: "endpointslices",
         scope: Scope::Everywhere,
         fields: "",
+        part: Part::Whole,
     },
+    metadata("Node", "nodes"),
+    metadata("Namespace", "namespaces"),
 ];
 
 /// What a watch has to tell.
@@ -96,17 +122,43 @@ pub enum Feed {
 /// Watches all kinds until the receiver is gone.
 pub fn watch(client: &Client, namespace: &str, feed: &Sender<Feed>) {
     for (number, kind) in KINDS.iter().enumerate() {
-        let api = api(client, namespace, kind);
         let mut config = watcher::Config::default();
         if !kind.fields.is_empty() {
             config = config.fields(kind.fields);
         }
-        tokio::spawn(watch_one(number, api, config, feed.clone()));
+        let events = match kind.part {
+            Part::Whole => watcher::watcher(api::<DynamicObject>(client, namespace, kind), config).boxed(),
+            Part::Metadata => {
+                let api = api::<PartialObjectMeta>(client, namespace, kind);
+                watcher::watcher(api, config).map_ok(without_rest).boxed()
+            }
+        };
+        tokio::spawn(watch_one(number, events, feed.clone()));
+    }
+}
+
+/// As if the object had nothing else.
+pub(super) fn bare(object: PartialObjectMeta) -> DynamicObject {
+    let mut metadata = object.metadata;
+    metadata.annotations = None;
+    DynamicObject { types: object.types, metadata, data: serde_json::json!({}) }
+}
+
+fn without_rest(event: Event<PartialObjectMeta>) -> Event<DynamicObject> {
+    match event {
+        Event::Apply(object) => Event::Apply(bare(object)),
+        Event::Delete(object) => Event::Delete(bare(object)),
+        Event::InitApply(object) => Event::InitApply(bare(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
     }
 }
 
 /// All objects of the kind, as far as they matter. `namespace` is the controller's.
-pub(super) fn api(client: &Client, namespace: &str, kind: &Watched) -> Api<DynamicObject> {
+pub(super) fn api<K>(client: &Client, namespace: &str, kind: &Watched) -> Api<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
     let resource = kind.resource();
     match kind.scope {
         Scope::Everywhere => Api::all_with(client.clone(), &resource),
@@ -114,12 +166,14 @@ pub(super) fn api(client: &Client, namespace: &str, kind: &Watched) -> Api<Dynam
     }
 }
 
-async fn watch_one(kind: usize, api: Api<DynamicObject>, config: watcher::Config, feed: Sender<Feed>) {
+async fn watch_one(
+    kind: usize,
+    mut events: BoxStream<'static, watcher::Result<Event<DynamicObject>>>,
+    feed: Sender<Feed>,
+) {
     let mut pause = PAUSE.0;
     let mut told = false;
     let mut not_found = 0;
-    let events = watcher::watcher(api, config);
-    futures::pin_mut!(events);
     while let Some(event) = events.next().await {
         let message = match event {
             Ok(event) => {

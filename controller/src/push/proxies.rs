@@ -20,6 +20,9 @@ pub struct ProxyStatus {
     /// What it says of itself.
     pub version: String,
     pub address: String,
+    /// `region/zone/subzone` where its pod ran when it connected; empty when unknown.
+    #[serde(default)]
+    pub locality: String,
     /// RFC 3339.
     pub connected_since: String,
     pub kinds: BTreeMap<Kind, KindStatus>,
@@ -98,7 +101,7 @@ impl Default for Proxies {
 
 impl Proxies {
     /// A proxy is there until the guard is dropped.
-    pub fn add(&self, identity: &Identity, address: String) -> Connected {
+    pub fn add(&self, identity: &Identity, locality: &str, address: String) -> Connected {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         let number = list.next;
         list.next += 1;
@@ -109,6 +112,7 @@ impl Proxies {
             service_account: identity.service_account.clone(),
             version: String::new(),
             address,
+            locality: locality.to_owned(),
             connected_since: jiff::Timestamp::now().to_string(),
             kinds: BTreeMap::new(),
             class: 0,

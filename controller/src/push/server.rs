@@ -140,7 +140,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
             let joined = service.discovery.keeper.join(&identity).await;
             let (proxy, states) = joined.map_err(|error| Status::unavailable(error.to_string()))?;
             tracing::info!(proxy = proxy.id, namespace = proxy.namespace, address = %service.address, "connected");
-            let connected = service.discovery.proxies.add(&identity, service.address.to_string());
+            let connected = service.discovery.proxies.add(&identity, &proxy.locality, service.address.to_string());
             let (responses, outgoing) = mpsc::channel(WAITING);
             let session = Session { name: proxy.id, states, connected, responses, stream: ServerStream::default() };
             tokio::spawn(session.run(request.into_inner()));

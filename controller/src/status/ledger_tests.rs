@@ -62,6 +62,7 @@ fn proxy(pod: &str, acknowledged: u64) -> ProxyStatus {
         service_account: "gw".to_owned(),
         version: String::new(),
         address: String::new(),
+        locality: String::new(),
         connected_since: String::new(),
         kinds: [(Kind::Config, status(true)), (Kind::Endpoints, status(true)), (Kind::Secret, status(false))].into(),
         class: 7,

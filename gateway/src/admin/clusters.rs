@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
@@ -30,6 +31,8 @@ struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     weight: u32,
+    /// `region/zone/subzone`, empty when unknown.
+    locality: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<String>,
     requests_active: u32,
@@ -73,6 +76,7 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         let _ = writeln!(out, "{key}::balancing::{}", cluster.balancing);
         let _ = writeln!(out, "{key}::origin::{}", cluster.origin);
         for endpoint in &cluster.endpoints {
+            let _ = writeln!(out, "{key}::{}::locality::{}", endpoint.address, endpoint.locality);
             let rows = [
                 ("weight", u64::from(endpoint.weight)),
                 ("rq_active", u64::from(endpoint.requests_active)),
@@ -101,6 +105,7 @@ fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
                 address: state.address,
                 name: (name != state.address.to_string()).then_some(name),
                 weight: state.endpoint.weight,
+                locality: Arc::clone(&state.endpoint.locality),
                 workload: state.endpoint.workload.as_ref().map(|w| format!("{}/{}", w.namespace, w.name)),
                 requests_active: state.active(),
                 requests_total: state.total.load(Ordering::Relaxed),

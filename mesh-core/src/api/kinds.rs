@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Secret,
     Pod,
     ConfigMap,
+    Node,
+    Namespace,
 }
 
 struct Row {
@@ -35,6 +37,8 @@ const KINDS: &[Row] = &[
     Row { group: "", versions: &["v1"], name: "Secret", kind: Kind::Secret },
     Row { group: "", versions: &["v1"], name: "Pod", kind: Kind::Pod },
     Row { group: "", versions: &["v1"], name: "ConfigMap", kind: Kind::ConfigMap },
+    Row { group: "", versions: &["v1"], name: "Node", kind: Kind::Node },
+    Row { group: "", versions: &["v1"], name: "Namespace", kind: Kind::Namespace },
     Row { group: "discovery.k8s.io", versions: &["v1"], name: "EndpointSlice", kind: Kind::EndpointSlice },
 ];
 
@@ -62,6 +66,11 @@ pub(super) fn lookup(api_version: &str, kind: &str) -> Lookup {
         }
         None => Lookup::Unknown(None),
     }
+}
+
+/// Whether objects of the kind are in no namespace.
+pub fn is_cluster_scoped(kind: &str) -> bool {
+    matches!(kind, "Node" | "Namespace")
 }
 
 impl Kind {

@@ -35,6 +35,7 @@ pub use bytes::Bytes;
 pub use destination_rule::*;
 pub use duration::Duration;
 pub use gateway::*;
+pub use kinds::is_cluster_scoped;
 pub use mesh_config::*;
 pub use meta::Meta;
 pub use object::{ApiObject, Spec};

@@ -2,7 +2,7 @@
 
 use crate::object::{ObjectRef, Position};
 
-use super::kube::{ConfigMap, EndpointSlice, Pod, Secret, Service};
+use super::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret, Service};
 use super::{DestinationRule, Gateway, Meta, Positions, ServiceEntry, VirtualService, WorkloadEntry};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub enum Spec {
     Secret(Secret),
     Pod(Pod),
     ConfigMap(ConfigMap),
+    Node(Node),
+    Namespace(Namespace),
 }
 
 impl Spec {
@@ -41,6 +43,8 @@ impl Spec {
             Spec::Secret(_) => "Secret",
             Spec::Pod(_) => "Pod",
             Spec::ConfigMap(_) => "ConfigMap",
+            Spec::Node(_) => "Node",
+            Spec::Namespace(_) => "Namespace",
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::diag::{self, Diagnostic, Severity};
 use crate::object::{ObjectRef, Position};
 
 use super::decode::{Context, Finding, FindingKind, Strictness};
-use super::kinds::{Kind, Lookup, lookup};
-use super::kube::{ConfigMap, PodObject, SecretObject};
+use super::kinds::{Kind, Lookup, is_cluster_scoped, lookup};
+use super::kube::{ConfigMap, NodeObject, PodObject, SecretObject};
 use super::yaml::{Entry, Mark, Node, Value, documents};
 use super::{ApiObject, Meta, Positions, Spec, not_built, validate};
 
@@ -117,8 +117,11 @@ impl Reader<'_> {
         let api_version = self.required(node, "apiVersion")?;
         let name = node.get("metadata").and_then(|meta| meta.get("name")).and_then(Node::as_str).unwrap_or("");
         let namespace = node.get("metadata").and_then(|meta| meta.get("namespace")).and_then(Node::as_str);
-        let namespace =
-            namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(self.default_namespace).to_owned();
+        let namespace = match namespace.filter(|namespace| !namespace.is_empty()) {
+            _ if is_cluster_scoped(kind_name) => String::new(),
+            Some(namespace) => namespace.to_owned(),
+            None => self.default_namespace.to_owned(),
+        };
         let object = ObjectRef::new(kind_name, &namespace, name);
         let kind = match lookup(api_version, kind_name) {
             Lookup::Known(kind) => kind,
@@ -143,14 +146,7 @@ impl Reader<'_> {
             self.push(missing.at(Some(position)));
             return None;
         }
-        let meta = Meta {
-            name: read.name,
-            namespace,
-            labels: read.labels,
-            annotations: read.annotations,
-            creation_timestamp: read.creation_timestamp,
-        };
-        Some(Head { kind, object, meta })
+        Some(Head { kind, object, meta: meta(kind, namespace, read) })
     }
 
     /// A text that every object must have.
@@ -204,6 +200,19 @@ impl Reader<'_> {
     }
 }
 
+/// Of nodes and namespaces only what has a meaning: others write all sorts of things there, again and again.
+fn meta(kind: Kind, namespace: String, read: MetaObject) -> Meta {
+    let MetaObject { name, mut labels, mut annotations, mut creation_timestamp, .. } = read;
+    if let Kind::Node | Kind::Namespace = kind {
+        annotations.clear();
+        creation_timestamp = None;
+    }
+    if kind == Kind::Node {
+        labels.clear();
+    }
+    Meta { name, namespace, labels, annotations, creation_timestamp }
+}
+
 fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
     match node.value() {
         Value::Mapping(entries) => entries.iter().find(|entry| entry.key == key && !entry.value.is_null()),
@@ -242,6 +251,8 @@ fn read(context: &Context, kind: Kind, node: &Node) -> Option<Spec> {
         Kind::Secret => context.read::<SecretObject>(node, node.at, "").map(|object| Spec::Secret(object.into())),
         Kind::Pod => context.read::<PodObject>(node, node.at, "").map(|object| Spec::Pod(object.into())),
         Kind::ConfigMap => context.read::<ConfigMap>(node, node.at, "").map(Spec::ConfigMap),
+        Kind::Node => context.read::<NodeObject>(node, node.at, "").map(|object| Spec::Node(object.into())),
+        Kind::Namespace => context.read(node, node.at, "").map(Spec::Namespace),
     }
 }
 

@@ -5,6 +5,7 @@
 mod action;
 mod destination;
 mod endpoint;
+mod ip_families;
 mod listener;
 mod predicate;
 mod proxy_info;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use action::*;
 pub use destination::*;
 pub use endpoint::*;
+pub use ip_families::*;
 pub use listener::*;
 pub use predicate::*;
 pub use proxy_info::*;

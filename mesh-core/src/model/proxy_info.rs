@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::IpFamilies;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// A gateway at the edge: it serves the Gateways whose selector fits its labels.
@@ -22,8 +24,10 @@ pub struct ProxyInfo {
     pub service_account: String,
     /// `region/zone/subzone`, empty when unknown.
     pub locality: String,
-    /// The proxy's own addresses.
+    /// The proxy's own addresses. Empty if it stands for a class of proxies.
     pub addresses: Vec<std::net::IpAddr>,
+    /// Of its addresses.
+    pub families: IpFamilies,
 }
 
 impl ProxyInfo {
@@ -37,6 +41,7 @@ impl ProxyInfo {
             service_account: "default".to_owned(),
             locality: String::new(),
             addresses: Vec::new(),
+            families: IpFamilies::Unknown,
         }
     }
 }

@@ -14,7 +14,7 @@ fn proxy() -> ProxyInfo {
     ProxyInfo::edge("gateway", "default", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }
 
-const KINDS: u8 = 14;
+const KINDS: u8 = 16;
 
 /// One of a few objects, in one of four versions.
 fn object(number: u8, version: u8) -> ApiObject {
@@ -57,11 +57,12 @@ fn object(number: u8, version: u8) -> ApiObject {
             pick(["8080", "8081", "web", "8080"])
         ),
         4 => format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{name}, labels: {{kubernetes.io/service-name: s{}}}}}\naddressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints: [{{addresses: [10.0.0.{version}], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: p{name}}}}}]",
-            version % 2
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{name}, labels: {{kubernetes.io/service-name: s{}}}}}\naddressType: IPv4\nports: [{{name: http, port: 8080}}]\nendpoints: [{{addresses: [10.0.0.{version}], conditions: {{ready: true}}, nodeName: n{}, zone: z, targetRef: {{kind: Pod, name: p{name}}}}}]",
+            version % 2,
+            version / 2
         ),
         5 => format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{name}, labels: {{app: s{name}, istio: ingressgateway, version: v{version}}}}}\nspec: {{containers: [{{ports: [{{name: web, containerPort: 80{version}}}]}}]}}\nstatus: {{podIP: 10.0.2.{version}, conditions: [{{type: Ready, status: 'True'}}]}}"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{name}, labels: {{app: s{name}, istio: ingressgateway, version: v{version}}}}}\nspec: {{nodeName: n{name}, containers: [{{ports: [{{name: web, containerPort: 80{version}}}]}}]}}\nstatus: {{podIP: 10.0.2.{version}, conditions: [{{type: Ready, status: 'True'}}]}}"
         ),
         6 => networking(
             "ServiceEntry",
@@ -108,6 +109,14 @@ fn object(number: u8, version: u8) -> ApiObject {
         12 => format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: front{name}}}\nspec: {{selector: {{istio: ingressgateway}}, ports: [{{name: http, port: 80, targetPort: {}}}, {{name: https, port: 443, targetPort: 8443}}]}}",
             pick(["8080", "web", "8081", "8080"])
+        ),
+        13 => format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: n{name}, labels: {{topology.kubernetes.io/region: r{version}, other: o{version}}}}}"
+        ),
+        14 => format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}, labels: {{mesh: {}}}}}",
+            ["default", "elsewhere"][usize::from(name)],
+            pick(["in", "out", "in", "in"])
         ),
         _ => format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{}'}}",

@@ -114,7 +114,7 @@ impl<'a> Context<'a> {
     pub(super) fn endpoints(&mut self, destination: &Destination) -> Option<Endpoints> {
         let service = self.service(&destination.host)?;
         let port = service.port(destination.port)?;
-        let mut instances = self.world.instances(service, port, &mut self.reads);
+        let mut instances = self.world.instances(service, port, self.proxy.families, &mut self.reads);
         if let Some(name) = &destination.subset {
             let rule = self.rule_of(service)?;
             let subset = rule.subset(name)?;
@@ -136,7 +136,7 @@ impl<'a> Context<'a> {
     /// Subsets of a rule that select none of the service's endpoints, whether a route names them or not.
     pub(super) fn subsets(&mut self, entry: &Entry<DestinationRule>, service: &Service) {
         let Some(port) = service.ports.first().filter(|_| !entry.spec.subsets.is_empty()) else { return };
-        let instances = self.world.instances(service, port, &mut self.reads);
+        let instances = self.world.instances(service, port, self.proxy.families, &mut self.reads);
         for subset in &entry.spec.subsets {
             if instances.is_empty() || instances.iter().any(|instance| selects(&subset.labels, instance.labels)) {
                 continue;

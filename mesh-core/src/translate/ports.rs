@@ -63,9 +63,5 @@ fn stands_before(entry: &ServiceEntry, proxy: &ProxyInfo) -> bool {
 
 /// Address of a server without `bind`: all IPv4 addresses, and IPv6 too if the proxy has one.
 pub(super) fn wildcard(proxy: &ProxyInfo) -> IpAddr {
-    if proxy.addresses.iter().any(IpAddr::is_ipv6) {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    }
+    if proxy.families.has_v6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
 }

@@ -1,5 +1,5 @@
-//! Where the endpoints of a service's port are. It decides which addresses count (ready ones) and whose labels they
-//! carry; which subset they belong to is `translate`'s affair.
+//! Where the endpoints of a service's port are. It decides which addresses count (ready ones, of a family that can be
+//! reached, each pod once), whose labels they carry and where they stand; which subset they belong to is `translate`'s affair.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Cell, Entry, Reads, Resolution, Service, ServicePort, Source, TargetPort, World, in_namespace, selects};
 use crate::api::kube::{self, EndpointSlice, Pod, Service as KubeService};
 use crate::api::{ServiceEntry, WorkloadEntry};
-use crate::model::{EndpointAddress, Workload};
+use crate::model::{EndpointAddress, IpFamilies, Workload};
 use crate::object::ObjectRef;
 
 type Labels = BTreeMap<String, String>;
@@ -27,9 +27,16 @@ pub struct Instance<'a> {
 }
 
 impl World {
-    /// All endpoints that may get requests for this port, each address once, in a stable order.
-    pub fn instances<'a>(&'a self, service: &'a Service, port: &ServicePort, reads: &mut Reads) -> Vec<Instance<'a>> {
-        let mut found = Found { world: self, instances: Vec::new(), seen: HashSet::new(), reads };
+    /// All endpoints that may get requests for this port from somebody with these families, each address once, in a stable
+    /// order.
+    pub fn instances<'a>(
+        &'a self,
+        service: &'a Service,
+        port: &ServicePort,
+        families: IpFamilies,
+        reads: &mut Reads,
+    ) -> Vec<Instance<'a>> {
+        let mut found = Found { world: self, families, instances: Vec::new(), seen: HashSet::new(), reads };
         if let Resolution::Alias(target) = &service.resolution {
             found.alias(service, target, port);
         } else {
@@ -71,6 +78,22 @@ impl World {
         let key = (Arc::clone(&service.reference.namespace), Arc::clone(&service.reference.name));
         reads.note(Cell::Slices(Arc::clone(&key.0), Arc::clone(&key.1)));
         self.index().slices.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Where a pod runs: `region/zone/subzone`, empty when unknown.
+    pub fn locality_of_pod(&self, pod: &Entry<Pod>) -> Arc<str> {
+        let own = locality(&pod.meta.labels);
+        match pod.spec.node_name.as_deref().filter(|_| own.is_empty()) {
+            Some(node) => self.locality_of_node(node, &mut Reads::default()),
+            None => own,
+        }
+    }
+
+    fn locality_of_node(&self, name: &str, reads: &mut Reads) -> Arc<str> {
+        let name = ObjectRef::new("Node", "", name);
+        reads.note(Cell::Object(name.clone()));
+        let node = self.objects().nodes.get(&(name.namespace, name.name));
+        node.map(|node| Arc::clone(&node.spec.locality)).unwrap_or_default()
     }
 
     /// Who runs in a pod.
@@ -127,6 +150,7 @@ fn container_port(pod: &Pod, name: &str) -> Option<u16> {
 
 struct Found<'a, 'r> {
     world: &'a World,
+    families: IpFamilies,
     instances: Vec<Instance<'a>>,
     seen: HashSet<EndpointAddress>,
     reads: &'r mut Reads,
@@ -147,7 +171,9 @@ impl<'a> Found<'a, '_> {
         // One step only: aliases of aliases could go in circles.
         let other = other.filter(|other| !matches!(other.resolution, Resolution::Alias(_)));
         match other.and_then(|other| Some((other, other.port(port.number)?))) {
-            Some((other, port)) => self.instances.extend(self.world.instances(other, port, self.reads)),
+            Some((other, port)) => {
+                self.instances.extend(self.world.instances(other, port, self.families, self.reads));
+            }
             None => self.add(Instance {
                 address: address(target, port.number),
                 weight: 1,
@@ -162,9 +188,7 @@ impl<'a> Found<'a, '_> {
     /// that it selects come on top.
     fn kubernetes(&mut self, service: &'a Arc<Entry<KubeService>>, port: &ServicePort) {
         let slices = self.world.slices(service, self.reads);
-        for slice in slices {
-            self.slice(slice, port, service.spec.publish_not_ready_addresses == Some(true));
-        }
+        self.slices(slices, port, service.spec.publish_not_ready_addresses == Some(true));
         let selector = &service.spec.selector;
         if selector.is_empty() {
             return;
@@ -184,26 +208,73 @@ impl<'a> Found<'a, '_> {
         });
     }
 
-    fn slice(&mut self, slice: &'a Entry<EndpointSlice>, port: &ServicePort, unready_too: bool) {
+    /// A dual-stack Service has slices of both families, with the same pods: those of the family that comes first count, and
+    /// of the other one the pods that have no address in the first.
+    fn slices(&mut self, slices: &'a [Arc<Entry<EndpointSlice>>], port: &ServicePort, unready_too: bool) {
+        let rank = |slice: &EndpointSlice| self.families.rank(is_v6(slice));
+        let mut ranked: Vec<_> = slices.iter().filter_map(|slice| Some((rank(&slice.spec)?, slice))).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let first = ranked.first().map(|(rank, _)| *rank);
+        let split = ranked.iter().position(|(rank, _)| Some(*rank) != first).unwrap_or(ranked.len());
+        let (main, rest) = ranked.split_at(split);
+        let mut listed = HashSet::new();
+        for (_, slice) in main {
+            let usable = self.slice(slice, port, unready_too, &HashSet::new());
+            if !rest.is_empty() {
+                listed.extend(usable.into_iter().filter_map(target));
+            }
+        }
+        for (_, slice) in rest {
+            self.slice(slice, port, unready_too, &listed);
+        }
+    }
+
+    /// Adds the usable endpoints of a slice, but for those whose pods are listed, and yields them.
+    fn slice(
+        &mut self,
+        slice: &'a Entry<EndpointSlice>,
+        port: &ServicePort,
+        unready_too: bool,
+        listed: &HashSet<Target<'a>>,
+    ) -> Vec<&'a kube::Endpoint> {
+        let mut usable = Vec::new();
         let tcp = |name: &Option<String>| name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
         let wanted = slice.spec.ports.iter().find(|p| p.name == *port.name && tcp(&p.protocol));
-        let Some(number) = wanted.and_then(|port| port.port) else { return };
+        let Some(number) = wanted.and_then(|port| port.port) else { return usable };
         for endpoint in &slice.spec.endpoints {
-            if !unready_too && !endpoint.conditions.is_ready() {
+            let ready = unready_too || endpoint.conditions.is_ready();
+            if !ready || target(endpoint).is_some_and(|target| listed.contains(&target)) {
                 continue;
             }
+            usable.push(endpoint);
             let pod = self.pod_of(slice, endpoint);
             let workload = pod.map(|pod| self.world.pod_workload(pod));
+            let locality = self.locality(pod, endpoint.node_name.as_deref(), endpoint.zone.as_deref());
             for text in &endpoint.addresses {
                 let Ok(ip) = text.parse::<IpAddr>() else { continue };
                 self.add(Instance {
                     address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
                     weight: 1,
-                    locality: pod.map_or_else(|| "".into(), |pod| locality(&pod.meta.labels)),
+                    locality: Arc::clone(&locality),
                     labels: pod.map_or(&NO_LABELS, |pod| &pod.meta.labels),
                     workload: workload.clone(),
                 });
             }
+        }
+        usable
+    }
+
+    /// A label of the pod counts first, then the node's labels (Istio's order), then what the slice says of the zone.
+    fn locality(&mut self, pod: Option<&Arc<Entry<Pod>>>, node: Option<&str>, zone: Option<&str>) -> Arc<str> {
+        let own = pod.map(|pod| locality(&pod.meta.labels)).unwrap_or_default();
+        if !own.is_empty() {
+            return own;
+        }
+        let node = node.or_else(|| pod.and_then(|pod| pod.spec.node_name.as_deref()));
+        let of_node = node.map(|node| self.world.locality_of_node(node, self.reads)).unwrap_or_default();
+        match zone {
+            Some(zone) if of_node.is_empty() && !zone.is_empty() => format!("/{zone}").into(),
+            _ => of_node,
         }
     }
 
@@ -220,17 +291,15 @@ impl<'a> Found<'a, '_> {
         for pod in in_namespace(&self.world.objects().pods, namespace) {
             let usable = pod.spec.ready && !pod.spec.terminating && selects(selector, &pod.meta.labels);
             let Some(number) = port(&pod.spec).filter(|_| usable) else { continue };
-            let workload = self.world.pod_workload(pod);
-            let ips = pod.spec.pod_ips.iter().chain(&pod.spec.pod_ip);
-            for ip in ips.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
-                self.add(Instance {
-                    address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
-                    weight: 1,
-                    locality: locality(&pod.meta.labels),
-                    labels: &pod.meta.labels,
-                    workload: Some(Arc::clone(&workload)),
-                });
-            }
+            let Some(ip) = self.families.choose(pod.spec.addresses()) else { continue };
+            let locality = self.locality(Some(pod), None, None);
+            self.add(Instance {
+                address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
+                weight: 1,
+                locality,
+                labels: &pod.meta.labels,
+                workload: Some(self.world.pod_workload(pod)),
+            });
         }
     }
 
@@ -257,7 +326,11 @@ impl<'a> Found<'a, '_> {
         self.add(Instance {
             address: address(&entry.address, port),
             weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
-            locality: entry.locality.as_deref().map_or_else(|| locality(labels), Arc::from),
+            locality: entry
+                .locality
+                .as_deref()
+                .filter(|text| !text.is_empty())
+                .map_or_else(|| locality(labels), Arc::from),
             labels,
             workload: Some(workload),
         });
@@ -298,6 +371,22 @@ impl<'a> Found<'a, '_> {
     }
 }
 
+/// Kind, namespace and name of what an endpoint is.
+type Target<'a> = (Option<&'a str>, Option<&'a str>, &'a str);
+
+fn target(endpoint: &kube::Endpoint) -> Option<Target<'_>> {
+    let target = endpoint.target_ref.as_ref()?;
+    Some((target.kind.as_deref(), target.namespace.as_deref(), target.name.as_deref()?))
+}
+
+/// Files may leave the type out.
+fn is_v6(slice: &EndpointSlice) -> bool {
+    match slice.address_type.as_deref() {
+        Some(family) => family == "IPv6",
+        None => slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses).any(|address| address.contains(':')),
+    }
+}
+
 /// An IP, or a name that the proxy resolves.
 fn address(text: &str, port: u16) -> EndpointAddress {
     match text.parse::<IpAddr>() {
@@ -314,3 +403,7 @@ fn locality(labels: &Labels) -> Arc<str> {
         None => "".into(),
     }
 }
+
+#[cfg(test)]
+#[path = "endpoints_tests.rs"]
+mod tests;

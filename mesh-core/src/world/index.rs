@@ -36,7 +36,7 @@ pub(super) struct Touched {
     mesh: bool,
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 12] = [
     "Gateway",
     "VirtualService",
     "DestinationRule",
@@ -47,6 +47,8 @@ const KINDS: [&str; 10] = [
     "Secret",
     "Pod",
     "ConfigMap",
+    "Node",
+    "Namespace",
 ];
 
 impl Touched {

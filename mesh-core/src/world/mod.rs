@@ -24,7 +24,7 @@ pub use mesh::Mesh;
 pub use rules::{Consolidated, RuleTables};
 pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort};
 
-use crate::api::kube::{ConfigMap, EndpointSlice, Pod, Secret};
+use crate::api::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret};
 use crate::api::{
     ApiObject, DestinationRule, Gateway, ServiceEntry, Spec, VirtualService, WorkloadEntry,
     kube::Service as KubeService,
@@ -60,6 +60,8 @@ pub(crate) struct Objects {
     pub secrets: Shelf<Secret>,
     pub pods: Shelf<Pod>,
     pub config_maps: Shelf<ConfigMap>,
+    pub nodes: Shelf<Node>,
+    pub namespaces: Shelf<Namespace>,
 }
 
 impl World {
@@ -241,6 +243,8 @@ impl Objects {
             Spec::Secret(spec) => shelve(&mut self.secrets, reference, parts, spec),
             Spec::Pod(spec) => shelve(&mut self.pods, reference, parts, spec),
             Spec::ConfigMap(spec) => shelve(&mut self.config_maps, reference, parts, spec),
+            Spec::Node(spec) => shelve(&mut self.nodes, reference, parts, spec),
+            Spec::Namespace(spec) => shelve(&mut self.namespaces, reference, parts, spec),
         }
     }
 
@@ -261,6 +265,8 @@ impl Objects {
             Spec::Secret(spec) => same(&self.secrets, meta, spec),
             Spec::Pod(spec) => same(&self.pods, meta, spec),
             Spec::ConfigMap(spec) => same(&self.config_maps, meta, spec),
+            Spec::Node(spec) => same(&self.nodes, meta, spec),
+            Spec::Namespace(spec) => same(&self.namespaces, meta, spec),
         }
     }
 
@@ -277,6 +283,8 @@ impl Objects {
             "Secret" => drop(self.secrets.remove(&key)),
             "Pod" => drop(self.pods.remove(&key)),
             "ConfigMap" => drop(self.config_maps.remove(&key)),
+            "Node" => drop(self.nodes.remove(&key)),
+            "Namespace" => drop(self.namespaces.remove(&key)),
             _ => {}
         }
     }
@@ -294,6 +302,8 @@ impl Objects {
             "Secret" => self.secrets.get(&key)?.position(""),
             "Pod" => self.pods.get(&key)?.position(""),
             "ConfigMap" => self.config_maps.get(&key)?.position(""),
+            "Node" => self.nodes.get(&key)?.position(""),
+            "Namespace" => self.namespaces.get(&key)?.position(""),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::parse;
-use crate::model::PathNormalization;
+use crate::model::{IpFamilies, PathNormalization};
 
 fn objects(text: &str) -> Vec<ApiObject> {
     parse("test.yaml", text, "default").objects
@@ -101,7 +101,7 @@ fn a_service_entry_adds_to_a_service_of_the_same_name() {
     let found = world.index().registry.find("a.default.svc.cluster.local", "default", "x").unwrap();
     assert_eq!(found.ports.iter().map(|port| port.number).collect::<Vec<_>>(), [1, 9]);
     assert_eq!(found.origin.kind, "Service".into());
-    assert_eq!(world.instances(found, found.port(1).unwrap(), &mut Reads::default()).len(), 1);
+    assert_eq!(world.instances(found, found.port(1).unwrap(), IpFamilies::Unknown, &mut Reads::default()).len(), 1);
 }
 
 #[test]

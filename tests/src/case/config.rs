@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use mesh_core::api::is_cluster_scoped;
+use mesh_core::object::ObjectRef;
 use mesh_core::testing::{BackendKind, BackendSettings, Case, Proxy};
 use serde_json::{Value, json};
 
@@ -115,8 +117,11 @@ pub fn name_of(document: &Value) -> Option<String> {
     let kind = document.get("kind")?.as_str()?;
     let meta = document.get("metadata")?;
     let name = meta.get("name")?.as_str()?;
-    let namespace = meta.get("namespace").and_then(Value::as_str).unwrap_or("default");
-    Some(format!("{kind}/{namespace}/{name}"))
+    let namespace = match meta.get("namespace").and_then(Value::as_str) {
+        _ if is_cluster_scoped(kind) => "",
+        namespace => namespace.unwrap_or("default"),
+    };
+    Some(ObjectRef::new(kind, namespace, name).to_string())
 }
 
 /// Servers listen at the runner's own address, so that ports can stay as they are written.

@@ -61,6 +61,7 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not get, update leases.coordination.k8s.io named meshgate-leader in meshgate-system
     you may not create, get, list, patch, watch namespaces
     you may not create, get, list, patch networkpolicies.networking.k8s.io in meshgate-system
+    you may not get, list, watch nodes
     you may not create, get, list, patch poddisruptionbudgets.policy in meshgate-system
     you may not get, list, watch pods
     you may not list pods in meshgate-system

@@ -49,6 +49,8 @@ pub struct Endpoint {
     pub address: String,
     pub name: Option<String>,
     pub weight: u32,
+    #[serde(default)]
+    pub locality: String,
     pub workload: Option<String>,
     pub requests_active: u64,
     pub requests_total: u64,

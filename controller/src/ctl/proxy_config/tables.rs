@@ -113,7 +113,17 @@ fn clusters(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
 }
 
 fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
-    let heads = ["ENDPOINT", "WEIGHT", "WORKLOAD", "ACTIVE", "REQUESTS", "CONNECTIONS", "FAILED CONNECTS", "CLUSTER"];
+    let heads = [
+        "ENDPOINT",
+        "WEIGHT",
+        "LOCALITY",
+        "WORKLOAD",
+        "ACTIVE",
+        "REQUESTS",
+        "CONNECTIONS",
+        "FAILED CONNECTS",
+        "CLUSTER",
+    ];
     let mut table = Table::new(&heads);
     let wanted = pages.destinations()?;
     for cluster in pages.clusters()? {
@@ -128,6 +138,7 @@ fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
             table.row([
                 address,
                 endpoint.weight.to_string(),
+                endpoint.locality,
                 endpoint.workload.unwrap_or_default(),
                 endpoint.requests_active.to_string(),
                 endpoint.requests_total.to_string(),

@@ -1,5 +1,7 @@
 //! `Pod` (v1): what tells where it is, who it is and whether it may get traffic.
 
+use std::net::IpAddr;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -17,6 +19,14 @@ pub struct Pod {
     pub host_network: bool,
     /// Of all containers: named `targetPort`s are looked up here.
     pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// The cluster's primary family comes first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = if self.pod_ips.is_empty() { self.pod_ip.as_slice() } else { self.pod_ips.as_slice() };
+        all.iter().filter_map(|text| text.parse().ok())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -36,7 +36,13 @@ pub(super) fn object(object: &mut ApiObject, diagnostics: &mut Vec<Diagnostic>) 
         Spec::DestinationRule(rule) => destination_rule::check(rule, &mut checks),
         Spec::ServiceEntry(entry) => service_entry::check(entry, &object.meta, &mut checks),
         Spec::WorkloadEntry(entry) => workload_entry::check_object(entry, &mut checks),
-        Spec::Service(_) | Spec::EndpointSlice(_) | Spec::Secret(_) | Spec::Pod(_) | Spec::ConfigMap(_) => Ok(()),
+        Spec::Service(_)
+        | Spec::EndpointSlice(_)
+        | Spec::Secret(_)
+        | Spec::Pod(_)
+        | Spec::ConfigMap(_)
+        | Spec::Node(_)
+        | Spec::Namespace(_) => Ok(()),
     };
     errors.is_ok()
 }
