@@ -1,15 +1,16 @@
 //! The proxy's end: what it has, what it asks for, and what it makes of a response. What it has outlives a stream, so that
 //! after a break it is sent only what changed meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use prost::Message as _;
 
 use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
-use super::{Kind, REFUSED, Violation};
+use super::{Kind, MAX_REQUEST, REFUSED, Violation};
 use crate::model::{
     CertificateSource, Destination, Endpoints, HostPattern, Key, Listener, ListenerProtocol, ProxySettings,
     ResourceSet, Resources, RouteSet, Secret, VirtualHost,
@@ -74,6 +75,8 @@ pub struct Client {
     secrets: BTreeSet<Key>,
     /// Names subscribed to on this stream that were neither sent nor said to be missing.
     unanswered: [BTreeSet<Key>; 2],
+    /// What is had was too much to be named: the first configuration is all of it, and the rest is gone.
+    anew: bool,
 }
 
 impl ClientState {
@@ -186,6 +189,7 @@ impl Client {
             listeners: Resources::new(),
             secrets: BTreeSet::new(),
             unanswered: [BTreeSet::new(), BTreeSet::new()],
+            anew: false,
         }
     }
 
@@ -200,22 +204,23 @@ impl Client {
 
     /// The first requests of a stream.
     pub fn start(&mut self, node: Node) -> Vec<DeltaDiscoveryRequest> {
-        let first = DeltaDiscoveryRequest {
+        let mut first = DeltaDiscoveryRequest {
             node: Some(node),
             type_url: Kind::Config.type_url().to_owned(),
             resource_names_subscribe: vec!["*".to_owned()],
             initial_resource_versions: self.state.versions(Kind::Config).cloned().unwrap_or_default(),
             ..DeltaDiscoveryRequest::default()
         };
+        self.anew = shorten(&mut first);
         let mut requests = vec![first];
         for mut request in self.subscriptions() {
             // What is had already is not waited for.
             let kind = Kind::from_type_url(&request.type_url).unwrap_or(Kind::Endpoints);
-            let had = self.state.versions(kind).cloned().unwrap_or_default();
+            request.initial_resource_versions = self.state.versions(kind).cloned().unwrap_or_default();
+            shorten(&mut request);
             if let Some(unanswered) = names(&mut self.unanswered, kind) {
-                unanswered.retain(|name| !had.contains_key(&**name));
+                unanswered.retain(|name| !request.initial_resource_versions.contains_key(&**name));
             }
-            request.initial_resource_versions = had;
             requests.push(request);
         }
         requests
@@ -233,7 +238,13 @@ impl Client {
         };
         let mut refused: Vec<(String, String)> = Vec::new();
         let mut changed: Vec<String> = Vec::new();
-        for name in response.removed_resources {
+        let mut removed = response.removed_resources;
+        if kind == Kind::Config && std::mem::take(&mut self.anew) {
+            let sent: HashSet<&str> = response.resources.iter().map(|resource| &*resource.name).collect();
+            let had = self.state.versions(kind).into_iter().flat_map(|versions| versions.keys());
+            removed.extend(had.filter(|name| !sent.contains(&***name)).cloned());
+        }
+        for name in removed {
             self.answered(kind, &name);
             if let Some(versions) = self.state.versions(kind) {
                 versions.remove(&name);
@@ -359,6 +370,15 @@ impl Client {
             ..DeltaDiscoveryRequest::default()
         })
     }
+}
+
+/// Leaves the versions out where they would make the request too large; everything is sent again then. Whether it did.
+fn shorten(request: &mut DeltaDiscoveryRequest) -> bool {
+    let too_large = request.encoded_len() > MAX_REQUEST;
+    if too_large {
+        request.initial_resource_versions.clear();
+    }
+    too_large
 }
 
 /// Names to subscribe to, and to unsubscribe from.

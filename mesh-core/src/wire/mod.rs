@@ -21,8 +21,12 @@ use serde::{Deserialize, Serialize};
 /// The gRPC method, a bidirectional stream.
 pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
-/// Largest message that either end accepts, in bytes: about half a million routes.
+/// Largest response that a proxy accepts, in bytes: about half a million routes.
 pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
+
+/// Largest request that a controller accepts, in bytes: the first ones of a stream name what the proxy has, with versions, and what it
+/// wants to have. With names of a usual length that is enough for 100,000 resources of a kind. Who has more leaves the versions out.
+pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// `code` of a refusal in `error_detail`: gRPC's INVALID_ARGUMENT.
 pub const REFUSED: i32 = 3;

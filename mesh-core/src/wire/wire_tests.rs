@@ -456,3 +456,73 @@ proptest! {
         prop_assert!(!pair.client.is_incomplete());
     }
 }
+
+/// A gateway of this many hosts, and a destination for each.
+fn large(hosts: usize, path: &str) -> ResourceSet {
+    let host = |number| host(&format!("shop-{number:06}.customers.some-company.example.com"), path);
+    let name = |number| format!("outbound|8080||checkout-{number:06}.team-0001.svc.cluster.local");
+    let routes = RouteSet {
+        key: "http.8080".into(),
+        virtual_hosts: (0..hosts).map(host).collect(),
+        origin: ObjectRef::new("Gateway", "default", "edge"),
+    };
+    ResourceSet {
+        routes: [(routes.key.clone(), Arc::new(routes))].into_iter().collect(),
+        destinations: (0..hosts).map(|number| (Key::from(name(number)), destination(&name(number)))).collect(),
+        ..ResourceSet::default()
+    }
+}
+
+fn published(set: ResourceSet, generation: u64) -> Arc<Published> {
+    Publication::default().update(Arc::new(set), &ProxySettings::default(), generation).unwrap()
+}
+
+/// One exchange from the first requests of a stream until both ends are silent. The first requests.
+fn one_stream(client: &mut Client, published: &Published) -> Vec<DeltaDiscoveryRequest> {
+    let first = client.start(Node::default());
+    let mut server = ServerStream::default();
+    let mut requests = first.clone();
+    while !requests.is_empty() {
+        for request in requests.drain(..) {
+            server.on_request(request).unwrap();
+        }
+        for response in server.poll(published) {
+            let applied = client.on_response(response).unwrap();
+            requests.extend(applied.subscriptions);
+            requests.push(applied.acknowledgement);
+        }
+    }
+    first
+}
+
+#[test]
+fn the_versions_of_a_hundred_thousand_resources_fit_into_a_request() {
+    use prost::Message as _;
+    let published = published(large(50_000, "/"), 1);
+    let mut client = Client::new(ClientState::default());
+    one_stream(&mut client, &published);
+    let mut again = Client::new(client.into_state());
+    let requests = again.start(Node::default());
+    let [config, endpoints] = &requests[..] else { panic!("{}", requests.len()) };
+    assert!(config.initial_resource_versions.len() > 100_000, "{}", config.initial_resource_versions.len());
+    assert!(config.encoded_len() < MAX_REQUEST, "{}", config.encoded_len());
+    // These are named twice.
+    assert!(endpoints.encoded_len() * 2 < MAX_REQUEST, "{}", endpoints.encoded_len());
+}
+
+#[test]
+fn who_has_too_much_to_name_is_sent_everything_and_forgets_what_is_gone() {
+    let hosts = 150_000;
+    let mut client = Client::new(ClientState::default());
+    one_stream(&mut client, &published(large(hosts, "/"), 1));
+    let mut again = Client::new(client.into_state());
+    let first = one_stream(&mut again, &published(large(hosts - 10, "/new"), 2));
+    assert!(first[0].initial_resource_versions.is_empty());
+    let set = again.state().set();
+    assert_eq!(set.destinations.len(), hosts - 10);
+    let virtual_hosts = &set.routes.values().next().unwrap().virtual_hosts;
+    assert_eq!(virtual_hosts.len(), hosts - 10);
+    let new = |host: &Arc<VirtualHost>| matches!(&host.rules[0].predicate.path, PathMatch::Prefix { value, .. } if value == "/new");
+    assert!(virtual_hosts.iter().all(new));
+    assert!(!again.is_incomplete());
+}
