@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::api::Api;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +19,8 @@ use crate::status::{self, Writer};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
 const FEED: usize = 256;
+/// Longest that the process takes to leave what others wait for.
+const LEAVE: Duration = Duration::from_secs(3);
 /// Pause between attempts to reach the API server at the start.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -29,17 +32,21 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = watch::Sender::new(false);
+    let (busy, mut left) = mpsc::channel(1);
     tokio::select! {
-        result = serve(&options, stop.subscribe()) => result?,
+        result = serve(&options, stop.subscribe(), busy) => result?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     stop.send_replace(true);
+    // Nothing is sent: it ends when nobody is busy any more.
+    let _ = tokio::time::timeout(LEAVE, left.recv()).await;
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+/// Whoever has something to leave in order keeps `busy` until it did.
+async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sender<()>) -> anyhow::Result<()> {
     let discovery_socket = bind(options.discovery).await?;
     let admin_socket = bind(options.admin).await?;
     let webhook_socket = bind(options.webhook).await?;
@@ -48,7 +55,8 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>) -> anyhow::Result
     let (feed, fed) = mpsc::channel(FEED);
     let (keeper, handle) = Keeper::new(fed);
     let proxies = Proxies::default();
-    let leadership = Lease::start(client.clone(), &options.namespace, LEASE, &options.replica);
+    let leadership =
+        Lease::start(Api::namespaced(client.clone(), &options.namespace), LEASE, &options.replica, stop.clone(), busy);
     let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
     let admin = Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica)?;
     let admin = Arc::new(admin);

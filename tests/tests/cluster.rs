@@ -15,6 +15,8 @@ use e2e::process::Meshgate;
 mod install;
 #[path = "cluster/place.rs"]
 mod place;
+#[path = "cluster/lease.rs"]
+mod lease;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trouble.rs"]

@@ -1,18 +1,20 @@
-//! Which replica writes: the holder of a Lease. Serving proxies needs no leader.
+//! Which replica writes: the holder of a Lease. Serving proxies needs no leader. Who stops gives it back, so that another replica need
+//! not wait until it is over.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease as KubeLease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Name of the Lease.
 pub const LEASE: &str = "meshgate-leader";
 /// A holder that was not heard of for so long has lost it, by the watch of whoever looks.
 const DURATION: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(2);
+/// How often those look who do not lead: so soon is a lease taken that was given back.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether this replica leads.
 pub type Leadership = watch::Receiver<bool>;
@@ -29,24 +31,34 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn start(client: Client, namespace: &str, name: &str, replica: &str) -> Leadership {
+    /// Until `stop`; then the lease is given back, and `busy` let go.
+    pub fn start(
+        api: Api<KubeLease>,
+        name: &str,
+        replica: &str,
+        stop: watch::Receiver<bool>,
+        busy: mpsc::Sender<()>,
+    ) -> Leadership {
         let (leads, leadership) = watch::channel(false);
         let lease = Lease {
-            api: Api::namespaced(client, namespace),
+            api,
             name: name.to_owned(),
             replica: replica.to_owned(),
             leads,
             seen: None,
             renewed: Instant::now(),
         };
-        tokio::spawn(lease.run());
+        tokio::spawn(lease.run(stop, busy));
         leadership
     }
 
-    async fn run(mut self) {
-        let mut ticks = tokio::time::interval(RENEW);
+    async fn run(mut self, mut stop: watch::Receiver<bool>, busy: mpsc::Sender<()>) {
+        let mut pause = Duration::ZERO;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
             let begun = Instant::now();
             let leads = match tokio::time::timeout(RENEW, self.turn()).await {
                 Ok(Ok(leads)) => {
@@ -65,7 +77,29 @@ impl Lease {
                 tracing::info!(replica = self.replica, leads, "leadership");
                 self.leads.send_replace(leads);
             }
+            pause = if leads { RENEW.saturating_sub(begun.elapsed()) } else { LOOK };
         }
+        // Whoever writes must have stopped before another one may.
+        if self.leads.send_replace(false) {
+            match tokio::time::timeout(RENEW, self.give_back()).await {
+                Ok(Ok(())) => tracing::info!(replica = self.replica, leads = false, "leadership"),
+                Ok(Err(error)) => tracing::warn!(%error, "the lease is not given back; it runs out"),
+                Err(_) => tracing::warn!("the lease is not given back in time; it runs out"),
+            }
+        }
+        drop(busy);
+    }
+
+    /// As others that hold leases do: no holder, and nothing to wait for.
+    async fn give_back(&self) -> kube::Result<()> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+        let spec = lease.spec.take().unwrap_or_default();
+        if spec.holder_identity.as_deref() != Some(&self.replica) {
+            return Ok(());
+        }
+        lease.spec =
+            Some(LeaseSpec { holder_identity: None, lease_duration_seconds: Some(1), renew_time: Some(now()), ..spec });
+        won(self.api.replace(&self.name, &PostParams::default(), &lease).await).map(drop)
     }
 
     /// Without word from the API server: it is ours as long as nobody else may take it, with some margin.

@@ -14,12 +14,12 @@ use tokio::task::JoinHandle;
 use super::*;
 
 /// The rights that the controller is installed with, and nothing else.
-fn rights() -> String {
+pub fn rights() -> String {
     std::fs::read_to_string(repository().join("deploy/base/rbac.yaml")).unwrap()
 }
 
 /// A kubeconfig of the controller's own service account.
-fn own_kubeconfig(folder: &Path) -> PathBuf {
+pub fn own_kubeconfig(folder: &Path) -> PathBuf {
     kubeconfig_of(folder, "meshgate-controller", SYSTEM)
 }
 
