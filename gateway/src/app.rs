@@ -109,7 +109,12 @@ impl Process {
                 announce(addresses, &listeners);
                 Source::Files(Files::watch(loaded, updates.clone()).context("cannot watch files")?)
             }
-            (None, Some(options)) => Source::Controller(Controller::start(options, updates.clone(), connection)),
+            (None, Some(options)) => {
+                // Until something is served, the pages say what is in the way.
+                let (admin, status) = addresses;
+                eprintln!("meshgate waits for the controller: admin http://{admin} status http://{status}");
+                Source::Controller(Controller::start(options, updates.clone(), connection))
+            }
             (None, None) => return Err(anyhow!("neither files nor a controller")),
         };
         tokio::spawn(store.run(received));

@@ -1,16 +1,17 @@
 //! A controller in the test's own process: everything but Kubernetes is the real thing. What the API server would tell comes
-//! from [`Control::apply`]; a token is the name of the pod that it belongs to.
+//! from [`Control::apply`]; a token is `pod-NAME` or `pod-NAME/UID`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use controller::ca::{Authority, ServerCertificate};
 use controller::kube::{Feed, KINDS, Keeper, KeeperHandle};
-use controller::push::{self, Authenticate, Discovery, Identity, Proxies, Unauthenticated};
+use controller::push::{self, Authenticate, Authenticated, Discovery, Identity, Proxies, Unauthenticated};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::api::is_cluster_scoped;
@@ -21,6 +22,8 @@ use crate::process::Meshgate;
 
 /// Namespace of the gateways.
 pub const NAMESPACE: &str = "meshgate-system";
+/// Of the pod `gw`.
+pub const UID: &str = "first";
 
 /// The world, which outlives the servers that tell of it.
 pub struct Control {
@@ -39,19 +42,21 @@ pub struct Serving {
     task: tokio::task::JoinHandle<()>,
 }
 
-struct PodNames;
+/// Says who a token belongs to, and that it is good for so long.
+struct PodNames(Option<Duration>);
 
 #[async_trait::async_trait]
 impl Authenticate for PodNames {
-    async fn authenticate(&self, token: &str) -> Result<Identity, Unauthenticated> {
-        match token.strip_prefix("pod-") {
-            Some(pod) => Ok(Identity {
-                namespace: NAMESPACE.to_owned(),
-                service_account: "gateway".to_owned(),
-                pod: pod.to_owned(),
-            }),
-            None => Err(Unauthenticated::Refused("no such token".to_owned())),
-        }
+    async fn authenticate(&self, token: &str) -> Result<Authenticated, Unauthenticated> {
+        let pod = token.strip_prefix("pod-").ok_or_else(|| Unauthenticated::Refused("no such token".to_owned()))?;
+        let (pod, uid) = pod.split_once('/').unwrap_or((pod, UID));
+        let identity = Identity {
+            namespace: NAMESPACE.to_owned(),
+            service_account: "gateway".to_owned(),
+            pod: pod.to_owned(),
+            uid: uid.to_owned(),
+        };
+        Ok(Authenticated { identity, expires: self.0.map(|left| SystemTime::now() + left) })
     }
 }
 
@@ -63,7 +68,6 @@ impl Control {
         tokio::spawn(keeper.run());
         let folder = tempfile::tempdir()?;
         let authority = Arc::new(Authority::generate()?);
-        std::fs::write(folder.path().join("root.pem"), authority.root_pem())?;
         let control = Control {
             feed,
             keeper: handle,
@@ -72,15 +76,13 @@ impl Control {
             versions: AtomicU64::new(1),
             folder,
         };
+        std::fs::write(control.root(), control.authority.root_pem())?;
         control.token("pod-gw")?;
         for kind in 0..KINDS.len() {
             control.send(kind, Event::Init).await?;
             control.send(kind, Event::InitDone).await?;
         }
-        let pod = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: gw, namespace: {NAMESPACE}, labels: {{istio: ingressgateway}}}}\nspec: {{containers: []}}\n"
-        );
-        control.apply(&pod).await?;
+        control.apply(&pod(UID, "istio: ingressgateway")).await?;
         Ok(control)
     }
 
@@ -89,7 +91,8 @@ impl Control {
         Ok(std::fs::write(self.token_file(), token)?)
     }
 
-    fn token_file(&self) -> PathBuf {
+    /// See [`Control::token`].
+    pub fn token_file(&self) -> PathBuf {
         self.folder.path().join("token")
     }
 
@@ -141,26 +144,43 @@ impl Control {
 
     /// Serves at this address, or at a free one.
     pub async fn serve(&self, address: Option<SocketAddr>) -> anyhow::Result<Serving> {
+        self.serve_for(address, None).await
+    }
+
+    /// The same, with tokens that are good for so long from when they are shown.
+    pub async fn serve_for(&self, address: Option<SocketAddr>, token: Option<Duration>) -> anyhow::Result<Serving> {
         let listener = TcpListener::bind(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
         let address = listener.local_addr()?;
         let certificate = ServerCertificate::start(self.authority.clone(), vec!["controller.test".to_owned()])?;
-        let discovery =
-            Discovery { keeper: self.keeper.clone(), proxies: self.proxies.clone(), authenticate: Arc::new(PodNames) };
+        let discovery = Discovery {
+            keeper: self.keeper.clone(),
+            proxies: self.proxies.clone(),
+            authenticate: Arc::new(PodNames(token)),
+        };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped));
         Ok(Serving { address, stop, task })
     }
 
+    /// Certificates that gateways take for the controller's CA.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root.pem")
+    }
+
     /// A gateway of this controller that may take a while to be ready.
     pub fn gateway(&self, address: SocketAddr) -> anyhow::Result<Meshgate> {
-        let root = self.folder.path().join("root.pem");
+        self.gateway_that_trusts(address, "controller.test", &self.root())
+    }
+
+    /// The same, which expects this name in the controller's certificate, from this CA.
+    pub fn gateway_that_trusts(&self, address: SocketAddr, name: &str, root: &Path) -> anyhow::Result<Meshgate> {
         Meshgate::spawn([
             "--controller".into(),
             address.to_string().into(),
             "--controller-name".into(),
-            "controller.test".into(),
+            name.into(),
             "--controller-ca".into(),
-            root.into_os_string(),
+            root.as_os_str().to_owned(),
             "--token".into(),
             self.token_file().into_os_string(),
             "--namespace".into(),
@@ -171,6 +191,14 @@ impl Control {
             std::ffi::OsString::from("1"),
         ])
     }
+}
+
+/// The pod `gw`, with these labels.
+#[must_use]
+pub fn pod(uid: &str, labels: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: gw, namespace: {NAMESPACE}, uid: {uid}, labels: {{{labels}}}}}\nspec: {{containers: []}}\n"
+    )
 }
 
 impl Serving {

@@ -94,7 +94,16 @@ impl Meshgate {
 
     /// Waits for the line that says where it listens.
     pub fn ready(&mut self) -> anyhow::Result<()> {
-        let line = self.wait_for_line(|line| line.contains("meshgate ready: admin"), READY_DEADLINE)?;
+        self.addresses_of("meshgate ready: admin")
+    }
+
+    /// Waits for the line that says where its pages are while it has nothing from its controller.
+    pub fn waiting(&mut self) -> anyhow::Result<()> {
+        self.addresses_of("meshgate waits for the controller: admin")
+    }
+
+    fn addresses_of(&mut self, said: &str) -> anyhow::Result<()> {
+        let line = self.wait_for_line(|line| line.contains(said), READY_DEADLINE)?;
         self.admin = address_after(&line, "admin")?;
         self.status = address_after(&line, "status")?;
         Ok(())

@@ -13,10 +13,10 @@ use e2e::process::Meshgate;
 
 #[path = "cluster/install.rs"]
 mod install;
-#[path = "cluster/place.rs"]
-mod place;
 #[path = "cluster/lease.rs"]
 mod lease;
+#[path = "cluster/place.rs"]
+mod place;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trouble.rs"]

@@ -3,15 +3,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use controller::kube::Versions;
+use controller::kube::{Joined, Versions};
 use controller::push::Identity;
-use e2e::controller::{Control, NAMESPACE};
+use e2e::controller::{Control, NAMESPACE, UID};
 use e2e::fixture::{answer, eventually, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
 use mesh_core::model::IpFamilies;
 use mesh_core::object::ObjectRef;
 use mesh_core::wire::Kind;
+
+#[path = "controller/streams.rs"]
+mod streams;
+#[path = "controller/way.rs"]
+mod way;
 
 fn gateway(port: u16) -> String {
     format!(
@@ -213,9 +218,13 @@ async fn who_may_not_know_is_told_why_and_a_new_token_is_taken() {
 async fn it_says_which_versions_of_the_objects_it_knows() {
     let control = Control::start().await.unwrap();
     control.apply(&gateway(8080)).await.unwrap();
-    let identity =
-        Identity { namespace: NAMESPACE.to_owned(), service_account: "gateway".to_owned(), pod: "gw".to_owned() };
-    let (_, _proxy) = control.keeper.join(&identity).await.unwrap();
+    let identity = Identity {
+        namespace: NAMESPACE.to_owned(),
+        service_account: "gateway".to_owned(),
+        pod: "gw".to_owned(),
+        uid: UID.to_owned(),
+    };
+    let _joined = control.keeper.join(&identity).await.unwrap();
     let before = control.keeper.versions().await.unwrap();
     let incomplete = route("a.example", "x")
         .replace("directResponse: {status: 200, body: {string: x}}", "route: [{destination: {host: nowhere}}]");
@@ -330,8 +339,8 @@ async fn zones_and_addresses_do_not_split_classes_of_proxies_but_families_of_add
     control.apply(&pods.join("---\n")).await.unwrap();
     let join = async |pod: &str| {
         let (namespace, account) = (NAMESPACE.to_owned(), "gateway".to_owned());
-        let identity = Identity { namespace, service_account: account, pod: pod.to_owned() };
-        let (proxy, states) = control.keeper.join(&identity).await.unwrap();
+        let identity = Identity { namespace, service_account: account, pod: pod.to_owned(), uid: UID.to_owned() };
+        let Joined { proxy, states, .. } = control.keeper.join(&identity).await.unwrap();
         let class = states.borrow().class;
         (class, proxy.locality, proxy.families, states)
     };

@@ -1,11 +1,13 @@
 //! The controller's metrics, read off when somebody asks.
 
+use std::sync::{Mutex, PoisonError};
+
 use mesh_core::diag::Severity;
 use mesh_core::wire::Kind;
-use prometheus::{Encoder as _, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder as _, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::kube::View;
-use crate::push::ProxyStatus;
+use crate::push::{Proxies, ProxyStatus};
 
 pub struct Metrics {
     registry: Registry,
@@ -17,6 +19,9 @@ pub struct Metrics {
     objects: IntGauge,
     diagnostics: IntGaugeVec,
     unavailable: IntGauge,
+    endings: IntCounterVec,
+    /// One page at a time: what others count is read off here.
+    rendering: Mutex<()>,
 }
 
 impl Metrics {
@@ -32,6 +37,11 @@ impl Metrics {
             &["severity"],
         )?;
         registry.register(Box::new(diagnostics.clone()))?;
+        let endings = IntCounterVec::new(
+            Opts::new("meshgate_controller_streams_ended_total", "Streams of proxies that ended, by reason."),
+            &["reason"],
+        )?;
+        registry.register(Box::new(endings.clone()))?;
         let build = IntGaugeVec::new(Opts::new("istio_build", "Always 1."), &["component", "tag"])?;
         build.with_label_values(&["pilot", env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
@@ -46,13 +56,21 @@ impl Metrics {
             objects: gauge("meshgate_controller_objects", "Objects whose generation is observed.")?,
             unavailable: gauge("meshgate_controller_kinds_unavailable", "Kinds that cannot be watched.")?,
             diagnostics,
+            endings,
+            rendering: Mutex::default(),
             registry: registry.clone(),
         };
         registry.register(Box::new(process))?;
         Ok(metrics)
     }
 
-    pub fn render(&self, view: &View, proxies: &[ProxyStatus], leads: bool, generation: u64) -> Vec<u8> {
+    pub fn render(&self, view: &View, proxies: &Proxies, leads: bool, generation: u64) -> Vec<u8> {
+        let _one = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        for (ending, count) in proxies.endings().all() {
+            let counter = self.endings.with_label_values(&[ending.as_str()]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        let proxies = proxies.all();
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.leader.set(i64::from(leads));

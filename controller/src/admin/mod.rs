@@ -84,7 +84,7 @@ impl Admin {
                 StatusCode::OK,
                 self.metrics.render(
                     &view,
-                    &self.proxies.all(),
+                    &self.proxies,
                     *self.leadership.borrow(),
                     *self.keeper.generation().borrow(),
                 ),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::class::{Class, ClassState};
 use super::incomplete::{Incomplete, Trials};
+use super::members::{Leaving, Members, class_labels};
 use super::objects::{read, reference};
 use super::{Feed, KINDS, Watched};
 use crate::push::Identity;
@@ -27,23 +28,21 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(60);
 /// How often such classes are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Labels that tell the pods of one owner, or its versions, apart. They select nothing of ours.
-const OWNERS_LABELS: [&str; 5] = [
-    "pod-template-hash",
-    "controller-revision-hash",
-    "pod-template-generation",
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-];
-
-/// The proxy as it is known here, and the states of its class.
-pub type Joined = Result<(ProxyInfo, watch::Receiver<Arc<ClassState>>), UnknownPod>;
+/// A proxy that is one of us.
+#[derive(Debug)]
+pub struct Joined {
+    /// As it is known here.
+    pub proxy: ProxyInfo,
+    /// Of its class.
+    pub states: watch::Receiver<Arc<ClassState>>,
+    pub leaving: Leaving,
+}
 
 /// What others ask of the keeper.
 #[derive(Debug)]
 pub enum Command {
     /// The class of a proxy, and its states from now on.
-    Join(Identity, oneshot::Sender<Joined>),
+    Join(Identity, oneshot::Sender<Result<Joined, NotYet>>),
     /// Everything as it is now.
     Look(oneshot::Sender<View>),
     /// The same without the objects.
@@ -52,12 +51,16 @@ pub enum Command {
     Versions(oneshot::Sender<Versions>),
 }
 
-/// The pod of an identity is not there, or not seen yet.
+/// Why a proxy cannot be told anything now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("pod {namespace}/{name} is not known")]
-pub struct UnknownPod {
-    pub namespace: String,
-    pub name: String,
+pub enum NotYet {
+    /// It is not there, or not seen yet.
+    #[error("pod {namespace}/{name} is not known")]
+    UnknownPod { namespace: String, name: String },
+    #[error("not everything is listed yet")]
+    Unlisted,
+    #[error("the controller stops")]
+    Stopping,
 }
 
 /// `metadata.generation` of objects as they were last seen. A copy shares all that does not change afterwards.
@@ -108,14 +111,13 @@ pub struct KeeperHandle {
 
 impl KeeperHandle {
     /// The states of the proxy's class. Waits a moment for a pod that is not seen yet.
-    pub async fn join(&self, identity: &Identity) -> Joined {
+    pub async fn join(&self, identity: &Identity) -> Result<Joined, NotYet> {
         let deadline = Instant::now() + Duration::from_secs(5);
-        let unknown = || UnknownPod { namespace: identity.namespace.clone(), name: identity.pod.clone() };
         loop {
             let (reply, answer) = oneshot::channel();
             let command = Command::Join(identity.clone(), reply);
-            self.commands.send(command).await.map_err(|_| unknown())?;
-            match answer.await.map_err(|_| unknown())? {
+            self.commands.send(command).await.map_err(|_| NotYet::Stopping)?;
+            match answer.await.map_err(|_| NotYet::Stopping)? {
                 Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(100)).await,
                 answer => return answer,
             }
@@ -164,6 +166,7 @@ pub struct Keeper {
     stale: HashSet<ObjectRef>,
     next_class: u64,
     classes: HashMap<ClassKey, Class>,
+    members: Members,
 }
 
 #[derive(Default)]
@@ -217,6 +220,7 @@ impl Keeper {
             stale: HashSet::new(),
             next_class: 0,
             classes: HashMap::new(),
+            members: Members::default(),
         };
         (keeper, KeeperHandle { commands: send, generation: watched })
     }
@@ -369,6 +373,8 @@ impl Keeper {
         for name in &changes.remove {
             self.incomplete.forget(name);
         }
+        let touched = changes.remove.iter().chain(changes.apply.keys());
+        let members: Vec<ObjectRef> = touched.filter(|name| self.members.has(name)).cloned().collect();
         let now = Instant::now();
         let trials = self.incomplete.try_again(&mut changes.apply, &self.world, now);
         if !changes.remove.is_empty() {
@@ -376,6 +382,9 @@ impl Keeper {
         }
         if !changes.apply.is_empty() {
             self.world.apply(changes.apply.into_values().collect());
+        }
+        for name in &members {
+            self.members.look(name, self.world.pod(&name.namespace, &name.name).map(|pod| &**pod));
         }
         if self.kinds.iter().any(|kind| !kind.known) {
             return;
@@ -441,12 +450,14 @@ impl Keeper {
         }
     }
 
-    fn join(&mut self, identity: &Identity) -> Joined {
-        let unknown = || UnknownPod { namespace: identity.namespace.clone(), name: identity.pod.clone() };
+    fn join(&mut self, identity: &Identity) -> Result<Joined, NotYet> {
+        let unknown = || NotYet::UnknownPod { namespace: identity.namespace.clone(), name: identity.pod.clone() };
         if self.kinds.iter().any(|kind| !kind.known) {
-            return Err(unknown());
+            return Err(NotYet::Unlisted);
         }
-        let pod = self.world.pod(&identity.namespace, &identity.pod).ok_or_else(unknown)?;
+        let pod = self.world.pod(&identity.namespace, &identity.pod);
+        // Another one of that name may be on its way here, or the token be that of one that is gone.
+        let pod = pod.filter(|pod| pod.spec.uid.as_ref().is_none_or(|uid| *uid == identity.uid)).ok_or_else(unknown)?;
         let addresses: Vec<IpAddr> = pod.spec.addresses().collect();
         // It runs, so it has addresses: they will be seen in a moment.
         if pod.spec.node_name.is_some() && addresses.is_empty() {
@@ -459,8 +470,8 @@ impl Keeper {
             addresses,
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
-        let mut labels = proxy.labels.clone();
-        labels.retain(|label, _| !OWNERS_LABELS.contains(&label.as_str()));
+        let labels = class_labels(pod);
+        let leaving = self.members.add(pod);
         let key = (proxy.role, proxy.namespace.clone(), labels.clone(), proxy.families);
         let class = match self.classes.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -478,11 +489,12 @@ impl Keeper {
                 entry.insert(class)
             }
         };
-        Ok((proxy, class.subscribe()))
+        Ok(Joined { proxy, states: class.subscribe(), leaving })
     }
 
     fn sweep(&mut self) {
         self.classes.retain(|_, class| class.is_wanted(LINGER));
+        self.members.sweep();
     }
 }
 

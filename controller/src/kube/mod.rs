@@ -6,15 +6,17 @@ mod incomplete;
 mod keeper;
 mod leader;
 mod list;
+mod members;
 mod objects;
 mod roots;
 mod watch;
 
 pub use class::ClassState;
 pub use client::connect;
-pub use keeper::{Command, Keeper, KeeperHandle, Observed, Survey, UnknownPod, Versions, View};
+pub use keeper::{Command, Joined, Keeper, KeeperHandle, NotYet, Observed, Survey, Versions, View};
 pub use leader::{LEASE, Leadership, Lease};
 pub use list::{Listed, Unavailable, list};
+pub use members::{Departure, Leaving};
 pub(crate) use objects::{read_value, reference};
 pub use roots::{ROOTS, publish_roots};
 pub use watch::{Feed, KINDS, Part, Scope, Watched, watch};

@@ -1,5 +1,7 @@
 //! Who a proxy is. What it claims of itself counts for nothing.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 
 /// Authenticated: a pod, and the service account that it runs as.
@@ -9,6 +11,16 @@ pub struct Identity {
     pub service_account: String,
     /// Name of the pod.
     pub pod: String,
+    /// Of the pod: one that comes later under the same name is another one.
+    pub uid: String,
+}
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    pub identity: Identity,
+    /// Until when; none: the token does not say.
+    pub expires: Option<SystemTime>,
 }
 
 /// Why a proxy is turned away; it is told so.
@@ -28,5 +40,5 @@ pub enum Unauthenticated {
 /// Checks tokens.
 #[async_trait]
 pub trait Authenticate: Send + Sync + 'static {
-    async fn authenticate(&self, token: &str) -> Result<Identity, Unauthenticated>;
+    async fn authenticate(&self, token: &str) -> Result<Authenticated, Unauthenticated>;
 }

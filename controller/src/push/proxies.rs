@@ -7,7 +7,7 @@ use mesh_core::wire::{Kind, ServerStream, Sync};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::Identity;
+use super::{Ending, Endings, Identity};
 
 /// One proxy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +85,7 @@ impl From<&Sync> for KindStatus {
 pub struct Proxies {
     list: Arc<Mutex<List>>,
     changes: Arc<watch::Sender<u64>>,
+    endings: Endings,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ struct List {
 
 impl Default for Proxies {
     fn default() -> Proxies {
-        Proxies { list: Arc::default(), changes: Arc::new(watch::Sender::new(0)) }
+        Proxies { list: Arc::default(), changes: Arc::new(watch::Sender::new(0)), endings: Endings::default() }
     }
 }
 
@@ -134,6 +135,12 @@ impl Proxies {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+
+    /// Streams that ended.
+    #[must_use]
+    pub fn endings(&self) -> &Endings {
+        &self.endings
+    }
 }
 
 /// One proxy's entry.
@@ -164,6 +171,11 @@ impl Connected {
 }
 
 impl Connected {
+    /// The proxy is gone, and this is why.
+    pub(super) fn end(self, ending: Ending) {
+        self.proxies.endings.count(ending);
+    }
+
     /// Remembers a refusal; [`Connected::note`] makes it known.
     pub(super) fn refuse(&self, generation: u64, message: String) {
         let mut list = self.proxies.list.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,21 +7,22 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use mesh_core::wire::{Event, MAX_MESSAGE, METHOD, ServerStream};
+use mesh_core::wire::{Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proxies::Connected;
-use super::{Authenticate, Identity, Proxies, Unauthenticated};
-use crate::kube::{ClassState, KeeperHandle};
+use super::{Authenticate, Authenticated, Ending, Proxies, Unauthenticated};
+use crate::kube::{ClassState, Joined, KeeperHandle, Leaving};
 
 /// A client must finish its handshake within this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Connections at a time.
 const CONNECTIONS: usize = 10_000;
+/// How long a stream lasts whose token does not say when it ends.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Responses that wait for the connection: one of each kind.
 const WAITING: usize = 4;
 
@@ -121,7 +124,7 @@ impl tower::Service<http::Request<hyper::body::Incoming>> for Service {
             }
             let codec = tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
             let mut grpc = tonic::server::Grpc::new(codec)
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(MAX_REQUEST)
                 .max_encoding_message_size(MAX_MESSAGE);
             Ok(grpc.streaming(service, request).await)
         })
@@ -136,13 +139,26 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
     fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            let identity = service.identity(request.metadata().get("authorization")).await?;
-            let joined = service.discovery.keeper.join(&identity).await;
-            let (proxy, states) = joined.map_err(|error| Status::unavailable(error.to_string()))?;
+            let who = service.who(request.metadata().get("authorization")).await?;
+            let Authenticated { identity, expires } = &who;
+            let joined = service.discovery.keeper.join(identity).await;
+            let Joined { proxy, states, leaving } = joined.map_err(|error| {
+                tracing::warn!(pod = identity.pod, namespace = identity.namespace, "cannot be told anything: {error}");
+                Status::unavailable(error.to_string())
+            })?;
             tracing::info!(proxy = proxy.id, namespace = proxy.namespace, address = %service.address, "connected");
-            let connected = service.discovery.proxies.add(&identity, &proxy.locality, service.address.to_string());
+            let connected = service.discovery.proxies.add(identity, &proxy.locality, service.address.to_string());
             let (responses, outgoing) = mpsc::channel(WAITING);
-            let session = Session { name: proxy.id, states, connected, responses, stream: ServerStream::default() };
+            let left = expires.map_or(LIFETIME, |at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            let session = Session {
+                name: proxy.id,
+                states,
+                leaving,
+                expires: Instant::now() + left,
+                connected,
+                responses,
+                stream: ServerStream::default(),
+            };
             tokio::spawn(session.run(request.into_inner()));
             Ok(Response::new(ReceiverStream::new(outgoing)))
         })
@@ -150,7 +166,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
 }
 
 impl Service {
-    async fn identity(&self, authorization: Option<&AsciiMetadataValue>) -> Result<Identity, Status> {
+    async fn who(&self, authorization: Option<&AsciiMetadataValue>) -> Result<Authenticated, Status> {
         let token = authorization.and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
         let result = match token {
             Some(token) => self.discovery.authenticate.authenticate(token.trim()).await,
@@ -166,10 +182,19 @@ impl Service {
     }
 }
 
+/// Until the pod is not what it was.
+async fn departure(leaving: &mut Leaving) -> Ending {
+    let departure = leaving.wait_for(Option::is_some).await.ok().and_then(|departure| *departure);
+    departure.map_or(Ending::Broken, Ending::from)
+}
+
 /// One stream.
 struct Session {
     name: String,
     states: watch::Receiver<Arc<ClassState>>,
+    leaving: Leaving,
+    /// When its token does.
+    expires: Instant,
     connected: Connected,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     stream: ServerStream,
@@ -177,52 +202,55 @@ struct Session {
 
 impl Session {
     async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
-        loop {
-            tokio::select! {
-                request = requests.message() => match request {
-                    Ok(Some(request)) => {
-                        if let Err(status) = self.take(request) {
-                            tracing::warn!(proxy = self.name, "{}", status.message());
-                            let _ = self.responses.send(Err(status)).await;
-                            return;
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(status) => {
-                        tracing::debug!(proxy = self.name, %status, "stream");
-                        break;
-                    }
-                },
-                changed = self.states.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                }
-                () = self.responses.closed() => break,
+        let ending = loop {
+            if let Err(ending) = self.turn(&mut requests).await {
+                break ending;
             }
-            let (published, class) = {
-                let state = self.states.borrow_and_update();
-                (state.published.clone(), state.class)
-            };
-            for response in self.stream.poll(&published) {
-                tracing::debug!(
-                    proxy = self.name,
-                    kind = response.type_url,
-                    generation = response.system_version_info,
-                    resources = response.resources.len(),
-                    removed = response.removed_resources.len(),
-                    "pushed"
-                );
-                if self.responses.send(Ok(response)).await.is_err() {
-                    return;
-                }
-            }
-            self.connected.note(&self.stream, class);
+        };
+        if let Some(status) = ending.status() {
+            // A proxy that does not read what it was sent is not waited for.
+            let _ = self.responses.try_send(Err(status));
         }
-        tracing::info!(proxy = self.name, "disconnected");
+        tracing::info!(proxy = self.name, reason = ending.as_str(), "disconnected");
+        self.connected.end(ending);
     }
 
-    fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+    /// Takes in one thing that happens, and answers.
+    async fn turn(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), Ending> {
+        tokio::select! {
+            request = requests.message() => match request {
+                Ok(Some(request)) => self.take(request)?,
+                Ok(None) => return Err(Ending::Closed),
+                Err(status) => {
+                    tracing::debug!(proxy = self.name, %status, "stream");
+                    return Err(Ending::Broken);
+                }
+            },
+            changed = self.states.changed() => changed.map_err(|_| Ending::Broken)?,
+            departure = departure(&mut self.leaving) => return Err(departure),
+            () = sleep_until(self.expires) => return Err(Ending::TokenExpired),
+            () = self.responses.closed() => return Err(Ending::Broken),
+        }
+        let (published, class) = {
+            let state = self.states.borrow_and_update();
+            (state.published.clone(), state.class)
+        };
+        for response in self.stream.poll(&published) {
+            tracing::debug!(
+                proxy = self.name,
+                kind = response.type_url,
+                generation = response.system_version_info,
+                resources = response.resources.len(),
+                removed = response.removed_resources.len(),
+                "pushed"
+            );
+            self.responses.send(Ok(response)).await.map_err(|_| Ending::Broken)?;
+        }
+        self.connected.note(&self.stream, class);
+        Ok(())
+    }
+
+    fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Ending> {
         match self.stream.on_request(request) {
             Ok(Event::Refused { kind, generation, message }) => {
                 tracing::error!(proxy = self.name, ?kind, generation, "refused by the proxy: {message}");
@@ -230,7 +258,11 @@ impl Session {
                 Ok(())
             }
             Ok(_) => Ok(()),
-            Err(violation) => Err(Status::invalid_argument(violation.to_string())),
+            Err(violation) => {
+                tracing::warn!(proxy = self.name, "{violation}");
+                let _ = self.responses.try_send(Err(Status::invalid_argument(violation.to_string())));
+                Err(Ending::Violation)
+            }
         }
     }
 }

@@ -1,14 +1,28 @@
-//! `/ready`, `/healthz/ready`: 200 when traffic is served.
+//! `/ready`, `/healthz/ready`: 200 when traffic is served; otherwise what is waited for.
 
 use http::StatusCode;
 
 use super::page::{Answer, Ask, text};
 use super::{Admin, Phase};
+use crate::source::ConnectionCell;
 
 pub fn page(admin: &Admin, _: &Ask) -> Answer {
     match admin.readiness.phase() {
         Phase::Live => text(StatusCode::OK, "LIVE\n"),
-        Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n"),
+        Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, starting(admin)),
         Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n"),
     }
+}
+
+/// With what is in the way to the controller.
+fn starting(admin: &Admin) -> String {
+    let mut answer = "INITIALIZING\n".to_owned();
+    let Some(connection) = admin.connection.as_ref().map(ConnectionCell::get) else { return answer };
+    if let Some(error) = connection.last_error {
+        answer.push_str(&format!("controller: {error}\n"));
+    }
+    if let Some(help) = connection.help {
+        answer.push_str(&format!("help: {help}\n"));
+    }
+    answer
 }

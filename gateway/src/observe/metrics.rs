@@ -9,7 +9,9 @@ use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::model::ResourceSet;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use super::Observer;
 use super::series::{BUCKETS, Counts, Histogram as Samples, SeriesLabels, Totals, WorkloadLabels};
@@ -245,6 +247,8 @@ pub struct ControllerMetrics {
     pub connected: IntGauge,
     pub streams: IntCounter,
     pub refused: IntCounter,
+    /// Attempts and streams that failed, by reason.
+    pub errors: IntCounterVec,
 }
 
 impl OwnMetrics {
@@ -274,7 +278,12 @@ impl OwnMetrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        let errors =
+            Opts::new("meshgate_controller_errors_total", "Streams that failed or could not be opened, by reason.");
+        let errors = IntCounterVec::new(errors, &["reason"])?;
+        registry.register(Box::new(errors.clone()))?;
         let controller = ControllerMetrics {
+            errors,
             connected: gauge("meshgate_controller_connected", "Whether a controller is connected.")?,
             streams: counter("meshgate_controller_streams_total", "Discovery streams opened.")?,
             refused: counter("meshgate_controller_refused_total", "Resources that were not understood.")?,

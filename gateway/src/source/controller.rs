@@ -5,30 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, anyhow};
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use mesh_core::wire::{Applied, Change, Client, ClientState, Kind, MAX_MESSAGE, METHOD};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Code;
+use tonic::metadata::AsciiMetadataValue;
 
+use super::dial::connect;
+use super::trouble::Trouble;
 use super::{Configuration, Update, log_settings};
 use crate::observe::ControllerMetrics;
-use crate::tls::provider;
 
 /// How long new configuration waits for the endpoints and secrets that it names. The controller answers for each, if only that
 /// there is none; while it is slow, what is in force serves better than what would answer 503.
 const COMPLETE: Duration = Duration::from_secs(2);
-/// Name look-up, TCP, TLS.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Pings, so that a controller that vanished is noticed.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(5));
 /// Pause between two attempts: doubled each time, and up to half of it more by chance.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A stream that lasted so long was a good one: the next pause is the shortest again.
@@ -59,7 +53,10 @@ pub struct Connection {
     pub generation: String,
     #[serde(skip)]
     pub last_response: Option<SystemTime>,
+    /// What is in the way; none while it is connected, or when the controller ended the stream in order.
     pub last_error: Option<String>,
+    /// What to do about it.
+    pub help: Option<&'static str>,
     /// Resources of the last response that this version does not understand.
     pub refused: Vec<String>,
 }
@@ -119,10 +116,7 @@ impl Controller {
         loop {
             let begun = Instant::now();
             let mut client = Client::new(state);
-            let error = match self.stream(&mut client).await {
-                Ok(()) => anyhow!("the controller ended the stream"),
-                Err(error) => error,
-            };
+            let end = self.stream(&mut client).await;
             state = client.into_state();
             if self.updates.is_closed() {
                 return;
@@ -131,38 +125,52 @@ impl Controller {
                 pause = PAUSE.0;
             }
             let wait = pause.mul_f64(1.0 + fastrand::f64() / 2.0);
-            let text = format!("{error:#}");
-            tracing::warn!(address = self.options.address, retry_ms = wait.as_millis(), "controller: {text}");
-            self.connection.edit(|connection| {
-                connection.connected = false;
-                connection.last_error = Some(text);
-            });
+            self.ended(end, wait);
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(PAUSE.1);
         }
     }
 
-    async fn stream(&mut self, client: &mut Client) -> anyhow::Result<()> {
-        let token = read(&self.options.token).await.context("cannot read the token")?;
+    /// Says why, and when it is tried again.
+    fn ended(&self, end: Result<String, Trouble>, wait: Duration) {
+        let (address, retry_ms) = (&self.options.address, wait.as_millis());
+        match &end {
+            Ok(why) => tracing::info!(address, retry_ms, "controller: connecting anew: {why}"),
+            Err(trouble) => {
+                let (reason, help) = (trouble.reason(), trouble.help().unwrap_or_default());
+                tracing::warn!(address, retry_ms, reason, help, "controller: {trouble}");
+                self.connection.metrics.errors.with_label_values(&[reason]).inc();
+            }
+        }
+        self.connection.edit(|connection| {
+            connection.connected = false;
+            connection.last_error = end.as_ref().err().map(ToString::to_string);
+            connection.help = end.as_ref().err().and_then(Trouble::help);
+        });
+    }
+
+    /// Until it ends. The controller's reason, if it ended it in order.
+    async fn stream(&mut self, client: &mut Client) -> Result<String, Trouble> {
+        let authorization = authorization(&self.options.token).await?;
         let channel = connect(&self.options).await?;
         let (requests, outgoing) = mpsc::unbounded_channel();
         for request in client.start(self.options.node.clone()) {
-            requests.send(request)?;
+            let _ = requests.send(request);
         }
         let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        grpc.ready().await.context("not connected")?;
+        grpc.ready().await.map_err(|error| Trouble::Broken(error.to_string()))?;
         let mut request = tonic::Request::new(UnboundedReceiverStream::new(outgoing));
-        let value = format!("Bearer {}", token.trim()).parse().context("the token is not one line of text")?;
-        request.metadata_mut().insert("authorization", value);
+        request.metadata_mut().insert("authorization", authorization);
         let codec = tonic_prost::ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
         let path = http::uri::PathAndQuery::from_static(METHOD);
-        let response = grpc.streaming(request, path, codec).await.map_err(|status| anyhow!(describe(&status)))?;
+        let response = grpc.streaming(request, path, codec).await?;
         let mut incoming = response.into_inner();
         tracing::info!(address = self.options.address, "controller: connected");
         self.connection.edit(|connection| {
             connection.connected = true;
             connection.streams += 1;
             connection.last_error = None;
+            connection.help = None;
         });
         let mut session = Session { client, requests, held: None, published: None };
         let end = self.converse(&mut session, &mut incoming).await;
@@ -175,7 +183,7 @@ impl Controller {
         &mut self,
         session: &mut Session<'_>,
         incoming: &mut tonic::Streaming<DeltaDiscoveryResponse>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<String, Trouble> {
         loop {
             let patience = session.held.as_ref().map(|held| held.since + COMPLETE);
             tokio::select! {
@@ -185,9 +193,12 @@ impl Controller {
                     self.live.send_replace(true);
                     session.acknowledge()?;
                 }
-                response = incoming.message() => match response.map_err(|status| anyhow!(describe(&status)))? {
-                    Some(response) => self.take(session, response)?,
-                    None => return Ok(()),
+                response = incoming.message() => match response {
+                    Ok(Some(response)) => self.take(session, response)?,
+                    Ok(None) => return Ok("it ended the stream".to_owned()),
+                    // We may come again, with what is good now.
+                    Err(status) if status.code() == Code::Aborted => return Ok(status.message().to_owned()),
+                    Err(status) => return Err(status.into()),
                 },
                 () = until(patience) => self.publish(session)?,
             }
@@ -310,54 +321,13 @@ async fn in_force(published: &mut Option<(oneshot::Receiver<()>, Vec<DeltaDiscov
     std::future::pending().await
 }
 
-async fn connect(options: &ControllerOptions) -> anyhow::Result<Channel> {
-    let pem = read(&options.ca).await.context("cannot read the certificates of the controller's CA")?;
-    let tls = tls_config(pem.as_bytes()).with_context(|| format!("{}", options.ca.display()))?;
-    let name =
-        ServerName::try_from(options.name.clone()).with_context(|| format!("`{}` is no host name", options.name))?;
-    let address = options.address.clone();
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let (tls, name, address) = (tls.clone(), name.clone(), address.clone());
-        async move {
-            let tcp = TcpStream::connect(&address).await?;
-            tcp.set_nodelay(true)?;
-            let stream = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
-    });
-    // The authority is only a name here: the connector knows where to go.
-    let endpoint = Endpoint::from_shared(format!("http://{}", options.address))
-        .with_context(|| format!("`{}` is not HOST:PORT", options.address))?
-        .http2_keep_alive_interval(KEEP_ALIVE.0)
-        .keep_alive_timeout(KEEP_ALIVE.1)
-        .keep_alive_while_idle(true)
-        .http2_adaptive_window(true);
-    let connecting = timeout(CONNECT, endpoint.connect_with_connector(connector)).await;
-    connecting.context("no connection in time")?.context("cannot connect")
-}
-
-fn tls_config(ca: &[u8]) -> anyhow::Result<Arc<rustls::ClientConfig>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca) {
-        roots.add(certificate.context("not a certificate in PEM")?).context("not a CA's certificate")?;
-    }
-    anyhow::ensure!(!roots.is_empty(), "holds no certificate");
-    let mut config = rustls::ClientConfig::builder_with_provider(provider::provider().clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
-}
-
-async fn read(path: &Path) -> anyhow::Result<String> {
-    tokio::fs::read_to_string(path).await.with_context(|| path.display().to_string())
-}
-
-/// What the controller says, in one line.
-fn describe(status: &tonic::Status) -> String {
-    let code = status.code();
-    if status.message().is_empty() { code.description().to_owned() } else { format!("{code:?}: {}", status.message()) }
+/// The token, as metadata has it.
+async fn authorization(path: &Path) -> Result<AsciiMetadataValue, Trouble> {
+    let read = tokio::fs::read_to_string(path).await;
+    let token = read.map_err(|error| Trouble::NoToken { path: path.to_owned(), error })?;
+    let value =
+        Some(token.trim()).filter(|token| !token.is_empty()).and_then(|token| format!("Bearer {token}").parse().ok());
+    value.ok_or_else(|| Trouble::BadToken(path.to_owned()))
 }
 
 #[cfg(test)]

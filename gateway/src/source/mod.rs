@@ -1,10 +1,12 @@
 //! Where configuration comes from. A source yields [`Update`]s on one channel; what they lead to is the store's business.
 
 mod controller;
+mod dial;
 mod documents;
 mod files;
 mod settle;
 mod tree;
+mod trouble;
 mod watch;
 
 use std::collections::HashMap;

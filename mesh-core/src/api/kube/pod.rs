@@ -7,6 +7,8 @@ use serde::de::IgnoredAny;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
+    /// Of this pod and no other: names come again (StatefulSet). Absent in files.
+    pub uid: Option<String>,
     pub pod_ip: Option<String>,
     pub pod_ips: Vec<String>,
     /// Condition `Ready`; a pod of a file that has an IP, but no conditions, is ready.
@@ -53,6 +55,7 @@ pub(in crate::api) struct PodObject {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodMeta {
+    uid: Option<String>,
     deletion_timestamp: Option<IgnoredAny>,
 }
 
@@ -105,6 +108,7 @@ impl From<PodObject> for Pod {
         };
         let pod_ips: Vec<String> = status.pod_ips.into_iter().map(|ip| ip.ip).collect();
         Self {
+            uid: metadata.uid,
             pod_ip: status.pod_ip.or_else(|| pod_ips.first().cloned()),
             pod_ips,
             ready,
