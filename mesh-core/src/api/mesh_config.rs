@@ -9,7 +9,7 @@ use crate::object::Position;
 
 use super::decode::{Context, FindingKind, Strictness};
 use super::yaml::{Mark, documents};
-use super::{ConnectionPool, Duration, HttpRetry, OutlierDetection, scope};
+use super::{ConnectionPool, Duration, HttpRetry, LabelSelector, OutlierDetection, scope};
 
 /// The subset that has a meaning here; other fields of it are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -45,6 +45,10 @@ pub struct MeshConfig {
     pub trust_domain_aliases: Vec<String>,
     #[serde(default, deserialize_with = "scope::block")]
     pub default_config: Option<ProxyConfig>,
+    /// Only objects in namespaces that one of these selects are looked at; empty: in all. If one of them is wrong, none counts:
+    /// rather too much is looked at than too little.
+    #[serde(default, deserialize_with = "scope::block")]
+    pub discovery_selectors: Option<Vec<LabelSelector>>,
     #[serde(default)]
     pub default_service_export_to: Vec<String>,
     #[serde(default)]

@@ -124,7 +124,7 @@ fn object(number: u8, version: u8) -> ApiObject {
                 "connectTimeout: 1s",
                 "connectTimeout: 2s",
                 "defaultVirtualServiceExportTo: [\".\"]",
-                "rootNamespace: default"
+                "discoverySelectors: [{matchLabels: {mesh: in}}]"
             ])
         ),
     };

@@ -17,6 +17,7 @@ impl World {
         let (all, mut part) = (&self.objects, World::default());
         let objects = &mut part.objects;
         objects.config_maps.clone_from(&all.config_maps);
+        objects.namespaces.clone_from(&all.namespaces);
         objects.gateways.clone_from(&all.gateways);
         objects.secrets.clone_from(&all.secrets);
         // Names that nobody has are told what is near them: that takes all names.

@@ -100,6 +100,15 @@ impl Touched {
         touched
     }
 
+    /// Namespaces whose objects came, changed or went.
+    pub fn namespaces(&self) -> Vec<Arc<str>> {
+        let name = |cell: &Cell| match cell {
+            Cell::Object(name) if &*name.kind == "Namespace" => Some(Arc::clone(&name.name)),
+            _ => None,
+        };
+        self.cells.iter().filter_map(name).collect()
+    }
+
     /// Whether defaults of the mesh may be different, which are part of nearly everything.
     pub fn mesh(&self) -> bool {
         self.mesh

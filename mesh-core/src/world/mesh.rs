@@ -1,8 +1,10 @@
 //! Settings of the whole mesh: the ConfigMap `istio`, with Istio's defaults for what it leaves out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Objects;
+use super::{Entry, Objects};
+use crate::api::kube::ConfigMap;
 use crate::api::{AccessLogEncoding, MeshConfig, NormalizationType};
 use crate::diag::Diagnostic;
 use crate::model::{AccessLog, PathNormalization, ProxySettings};
@@ -53,10 +55,15 @@ impl Mesh {
         }
     }
 
-    pub(super) fn read(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) -> Mesh {
+    /// The one that counts.
+    pub(super) fn config_map(objects: &Objects) -> Option<&Arc<Entry<ConfigMap>>> {
         let named = || objects.config_maps.iter().filter(|((_, name), _)| &**name == "istio");
         let preferred = NAMESPACES.iter().find_map(|namespace| named().find(|((at, _), _)| **at == **namespace));
-        let Some((_, map)) = preferred.or_else(|| named().next()) else { return Mesh::default() };
+        preferred.or_else(|| named().next()).map(|(_, map)| map)
+    }
+
+    pub(super) fn read(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) -> Mesh {
+        let Some(map) = Mesh::config_map(objects) else { return Mesh::default() };
         let Some(text) = map.spec.data.get("mesh") else { return Mesh::default() };
         let place = map.position("data.mesh");
         let (config, found) = MeshConfig::read(text, place.as_ref());

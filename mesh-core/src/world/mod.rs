@@ -4,6 +4,7 @@
 //! endpoints come from. Must not know: proxies, visibility, routing.
 
 mod around;
+mod discovery;
 mod endpoints;
 mod entry;
 pub mod hostname;
@@ -31,6 +32,7 @@ use crate::api::{
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
+use discovery::Discovery;
 use index::Touched;
 use journal::Journal;
 
@@ -41,7 +43,11 @@ pub type Shelf<T> = BTreeMap<(Arc<str>, Arc<str>), Arc<Entry<T>>>;
 #[derive(Clone, Debug, Default)]
 pub struct World {
     generation: u64,
+    /// What counts.
     objects: Objects,
+    /// What is in namespaces that are not looked at.
+    hidden: Objects,
+    discovery: Discovery,
     index: Index,
     journal: Journal,
     /// Found while objects were put in.
@@ -88,9 +94,16 @@ impl World {
             if seen.contains(&reference) {
                 self.duplicate(&reference, &object);
             }
+            // Its namespace may have changed sides a moment ago, in the same turn: nothing older of it must stay behind.
             touched.touch(&self.objects, &reference);
-            self.objects.put(reference.clone(), object);
-            touched.touch(&self.objects, &reference);
+            if self.discovery.shows(&self.objects, &reference) {
+                self.hidden.take(&reference);
+                self.objects.put(reference.clone(), object);
+                touched.touch(&self.objects, &reference);
+            } else {
+                self.objects.take(&reference);
+                self.hidden.put(reference.clone(), object);
+            }
             seen.insert(reference);
         }
     }
@@ -102,6 +115,7 @@ impl World {
         for name in names {
             touched.touch(&self.objects, name);
             self.objects.take(name);
+            self.hidden.take(name);
         }
         self.changed(touched);
     }
@@ -109,6 +123,7 @@ impl World {
     /// The same world with other objects: for sources that read everything again. The generation goes on.
     pub fn replace(&mut self, objects: Vec<ApiObject>) {
         self.objects = Objects::default();
+        self.hidden = Objects::default();
         self.put(objects, &mut Touched::default());
         self.everything();
     }
@@ -161,13 +176,15 @@ impl World {
         self.objects.secrets.values()
     }
 
+    /// In any namespace: who somebody is does not depend on what is looked at.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<Pod>>> {
-        self.objects.pods.get(&(namespace.into(), name.into()))
+        let key = (namespace.into(), name.into());
+        self.objects.pods.get(&key).or_else(|| self.hidden.pods.get(&key))
     }
 
     /// Whether the world holds the object just as it is: to put it in again would change nothing.
     pub fn has(&self, object: &ApiObject) -> bool {
-        self.objects.has(object)
+        self.objects.has(object) || self.hidden.has(object)
     }
 
     /// Kubernetes Services of a namespace.
@@ -188,19 +205,22 @@ impl World {
         if touched.mesh() {
             return self.everything();
         }
+        self.discovery.follow(&mut self.objects, &mut self.hidden, &mut touched);
         self.generation += 1;
         self.index.update(&self.objects, &mut touched);
         self.journal.note(touched.cells);
     }
 
     fn everything(&mut self) {
+        self.discovery = Discovery::read(&self.objects);
+        self.discovery.sort(&mut self.objects, &mut self.hidden);
         self.generation += 1;
         self.index = Index::build(&self.objects);
         self.journal.everything(self.generation);
     }
 
     fn duplicate(&mut self, reference: &ObjectRef, later: &ApiObject) {
-        let earlier = self.objects.position(reference);
+        let earlier = self.objects.position(reference).or_else(|| self.hidden.position(reference));
         let place = earlier.map_or_else(|| "it is given twice".to_owned(), |at| format!("it is already given at {at}"));
         self.diagnostics.push(
             Diagnostic::new(diag::DUPLICATE_OBJECT, format!("{place}; this one counts"))

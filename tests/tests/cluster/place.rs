@@ -1,4 +1,4 @@
-//! Where things are: nodes, and the localities that their labels say.
+//! Where things are: nodes, and the localities that their labels say; namespaces, and which of them are looked at.
 
 use std::time::Instant;
 
@@ -99,4 +99,43 @@ endpoints: [{addresses: [10.0.0.1], nodeName: place-1}, {addresses: [10.0.0.2], 
     kubectl(&["delete", "node", "place-1"], "").unwrap();
     until_localities(&gateway, json!(["", "/z"])).await;
     kubectl(&["delete", "virtualservice/placed-example", "service/placed"], "").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_in_namespaces_that_are_not_selected_are_not_looked_at() {
+    let Some(_) = cluster::folder() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for namespace in [SYSTEM, "chosen"] {
+        apply_namespace(namespace).unwrap();
+    }
+    define().unwrap();
+    apply(&std::fs::read_to_string(repository().join("deploy/base/rbac.yaml")).unwrap()).unwrap();
+    let settings = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "istio", "namespace": SYSTEM },
+        "data": { "mesh": "discoverySelectors: [{matchLabels: {mesh: chosen}}]" },
+    });
+    apply(&settings.to_string()).unwrap();
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let address = SocketAddr::new(ip, ports::free_port(ip).unwrap());
+    apply(&edge(address.port())).unwrap();
+    apply(&route("v1", "chosen.example", "chosen").replace("namespace: default", "namespace: chosen")).unwrap();
+    apply(&route("v1", "other.example", "other")).unwrap();
+    kubectl(&["label", "namespace", "chosen", "--overwrite", "mesh=chosen"], "").unwrap();
+
+    let config = kubeconfig_of(folder.path(), "meshgate-controller", SYSTEM);
+    let launch = Launch { kubeconfig: Some(&config), ..Launch::new(folder.path(), "selectors", SYSTEM) };
+    let controller = launch.start().unwrap();
+    let mut gateway = start_gateway(folder.path(), "gw-selectors", controller.discovery);
+    gateway.ready().unwrap();
+    until_answer(address, "chosen.example", "chosen").await.unwrap();
+    assert_eq!(answer(address, "other.example").await, "404");
+    kubectl(&["label", "namespace", "chosen", "mesh-"], "").unwrap();
+    until_answer(address, "chosen.example", "404").await.unwrap();
+    kubectl(&["label", "namespace", "default", "mesh=chosen"], "").unwrap();
+    until_answer(address, "other.example", "other").await.unwrap();
+    kubectl(&["delete", "configmap", "istio", "-n", SYSTEM], "").unwrap();
+    until_answer(address, "chosen.example", "chosen").await.unwrap();
+    kubectl(&["label", "namespace", "default", "mesh-"], "").unwrap();
+    kubectl(&["delete", "virtualservice", "other-example"], "").unwrap();
+    kubectl(&["delete", "namespace", "chosen", "--wait=false"], "").unwrap();
 }
