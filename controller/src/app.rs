@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, Admin};
 use crate::admit::{self, Bundle, Judge};
 use crate::ca::{Authority, ServerCertificate, server_names};
-use crate::kube::{Keeper, LEASE, Lease, connect, publish_roots, watch as watch_kinds};
+use crate::kube::{Keeper, LEASE, Lease, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
 use crate::status::{self, Writer};
@@ -53,7 +53,9 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let client = connect(options.kubeconfig.as_deref(), None).await?;
 
     let (feed, fed) = mpsc::channel(FEED);
-    let (keeper, handle) = Keeper::new(fed);
+    let sources = sources(&options.namespace, &options.gateway_namespaces);
+    watch_kinds(&client, &sources, &feed);
+    let (keeper, handle) = Keeper::new(sources, fed);
     let proxies = Proxies::default();
     let leadership =
         Lease::start(Api::namespaced(client.clone(), &options.namespace), LEASE, &options.replica, stop.clone(), busy);
@@ -62,7 +64,6 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let admin = Arc::new(admin);
     tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(keeper.run());
-    watch_kinds(&client, &options.namespace, &feed);
 
     let authority = Arc::new(patiently(|| Authority::load(&client, &options.namespace)).await);
     let mut names = server_names(&options.service, &options.namespace);

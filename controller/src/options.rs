@@ -25,9 +25,13 @@ pub enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Namespace of the controller and its gateways.
+    /// Namespace of the controller, and of gateways.
     #[arg(long, value_name = "NS", default_value = "meshgate-system", env = "POD_NAMESPACE")]
     pub namespace: String,
+    /// Further namespaces in which gateways run: their TLS secrets are theirs alone. The controller must be allowed to read these
+    /// (deploy/gateway-namespace).
+    #[arg(long, value_name = "NS,...", value_delimiter = ',', env = "GATEWAY_NAMESPACES")]
+    pub gateway_namespaces: Vec<String>,
     /// Name of this replica in the Lease.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "meshgate-controller")]
     pub replica: String,

@@ -83,11 +83,13 @@ pub struct Launch<'a> {
     pub webhook: Option<SocketAddr>,
     /// None: that of the environment.
     pub kubeconfig: Option<&'a Path>,
+    /// Others than its own.
+    pub gateway_namespaces: &'a [&'a str],
 }
 
 impl<'a> Launch<'a> {
     pub fn new(folder: &'a Path, replica: &'a str, namespace: &'a str) -> Launch<'a> {
-        Launch { folder, replica, namespace, discovery: None, webhook: None, kubeconfig: None }
+        Launch { folder, replica, namespace, discovery: None, webhook: None, kubeconfig: None, gateway_namespaces: &[] }
     }
 
     pub fn start(self) -> anyhow::Result<Controller> {
@@ -103,6 +105,9 @@ impl<'a> Launch<'a> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log)?);
+        if !self.gateway_namespaces.is_empty() {
+            command.args(["--gateway-namespaces", &self.gateway_namespaces.join(",")]);
+        }
         if let Some(file) = self.kubeconfig {
             command.arg("--kubeconfig").arg(file);
         }

@@ -1,5 +1,6 @@
 //! A controller in the test's own process: everything but Kubernetes is the real thing. What the API server would tell comes
-//! from [`Control::apply`]; a token is `pod-NAME` or `pod-NAME/UID`.
+//! from [`Control::apply`]; a token is `pod-NAME`, `pod-NAME/UID` or
+//! `pod-NAME@NAMESPACE`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use controller::ca::{Authority, ServerCertificate};
-use controller::kube::{Feed, KINDS, Keeper, KeeperHandle};
+use controller::kube::{Feed, Keeper, KeeperHandle, Source, sources};
 use controller::push::{self, Authenticate, Authenticated, Discovery, Identity, Proxies, Unauthenticated};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -22,12 +23,15 @@ use crate::process::Meshgate;
 
 /// Namespace of the gateways.
 pub const NAMESPACE: &str = "meshgate-system";
+/// Where other gateways run.
+pub const ELSEWHERE: &str = "istio-ingress";
 /// Of the pod `gw`.
 pub const UID: &str = "first";
 
 /// The world, which outlives the servers that tell of it.
 pub struct Control {
     feed: mpsc::Sender<Feed>,
+    sources: Vec<Source>,
     pub keeper: KeeperHandle,
     pub proxies: Proxies,
     authority: Arc<Authority>,
@@ -50,8 +54,9 @@ impl Authenticate for PodNames {
     async fn authenticate(&self, token: &str) -> Result<Authenticated, Unauthenticated> {
         let pod = token.strip_prefix("pod-").ok_or_else(|| Unauthenticated::Refused("no such token".to_owned()))?;
         let (pod, uid) = pod.split_once('/').unwrap_or((pod, UID));
+        let (pod, namespace) = pod.split_once('@').unwrap_or((pod, NAMESPACE));
         let identity = Identity {
-            namespace: NAMESPACE.to_owned(),
+            namespace: namespace.to_owned(),
             service_account: "gateway".to_owned(),
             pod: pod.to_owned(),
             uid: uid.to_owned(),
@@ -64,12 +69,14 @@ impl Control {
     /// With one gateway pod, `gw`, and nothing else.
     pub async fn start() -> anyhow::Result<Control> {
         let (feed, fed) = mpsc::channel(64);
-        let (keeper, handle) = Keeper::new(fed);
+        let sources = sources(NAMESPACE, &[ELSEWHERE.to_owned()]);
+        let (keeper, handle) = Keeper::new(sources.clone(), fed);
         tokio::spawn(keeper.run());
         let folder = tempfile::tempdir()?;
         let authority = Arc::new(Authority::generate()?);
         let control = Control {
             feed,
+            sources,
             keeper: handle,
             proxies: Proxies::default(),
             authority,
@@ -78,9 +85,9 @@ impl Control {
         };
         std::fs::write(control.root(), control.authority.root_pem())?;
         control.token("pod-gw")?;
-        for kind in 0..KINDS.len() {
-            control.send(kind, Event::Init).await?;
-            control.send(kind, Event::InitDone).await?;
+        for source in 0..control.sources.len() {
+            control.send(source, Event::Init).await?;
+            control.send(source, Event::InitDone).await?;
         }
         control.apply(&pod(UID, "istio: ingressgateway")).await?;
         Ok(control)
@@ -98,38 +105,37 @@ impl Control {
 
     /// As `kubectl apply` and then a watch would tell.
     pub async fn apply(&self, text: &str) -> anyhow::Result<()> {
-        for (kind, object) in self.objects(text)? {
-            self.send(kind, Event::Apply(object)).await?;
+        for (source, object) in self.objects(text)? {
+            self.send(source, Event::Apply(object)).await?;
         }
         Ok(())
     }
 
     pub async fn delete(&self, text: &str) -> anyhow::Result<()> {
-        for (kind, object) in self.objects(text)? {
-            self.send(kind, Event::Delete(object)).await?;
+        for (source, object) in self.objects(text)? {
+            self.send(source, Event::Delete(object)).await?;
         }
         Ok(())
     }
 
     /// A watch of this kind that broke and lists everything again.
     pub async fn relist(&self, kind: &str, text: &str) -> anyhow::Result<()> {
-        let number = KINDS.iter().position(|known| known.kind == kind).context("no such kind")?;
+        let number = self.sources.iter().position(|source| source.kind.kind == kind).context("no such kind")?;
         self.send(number, Event::Init).await?;
-        for (kind, object) in self.objects(text)? {
-            self.send(kind, Event::InitApply(object)).await?;
+        for (source, object) in self.objects(text)? {
+            self.send(source, Event::InitApply(object)).await?;
         }
         self.send(number, Event::InitDone).await
     }
 
-    async fn send(&self, kind: usize, event: Event<DynamicObject>) -> anyhow::Result<()> {
-        self.feed.send(Feed::Event { kind, event: Box::new(event) }).await.context("the keeper ended")
+    async fn send(&self, source: usize, event: Event<DynamicObject>) -> anyhow::Result<()> {
+        self.feed.send(Feed::Event { source, event: Box::new(event) }).await.context("the keeper ended")
     }
 
     fn objects(&self, text: &str) -> anyhow::Result<Vec<(usize, DynamicObject)>> {
         let documents: Vec<HashMap<String, serde_json::Value>> = serde_saphyr::from_multiple(text)?;
         let object = |document: HashMap<String, serde_json::Value>| {
             let kind = document.get("kind").and_then(|kind| kind.as_str()).context("no kind")?;
-            let number = KINDS.iter().position(|known| known.kind == kind).with_context(|| format!("kind {kind}"))?;
             let mut object: DynamicObject = serde_json::from_value(serde_json::to_value(&document)?)?;
             let version = self.versions.fetch_add(1, Ordering::Relaxed);
             object.metadata.resource_version = Some(version.to_string());
@@ -137,7 +143,13 @@ impl Control {
                 object.metadata.generation = i64::try_from(version).ok();
                 object.metadata.namespace.get_or_insert_with(|| "default".to_owned());
             }
-            Ok((number, object))
+            let is_its = |source: &Source| {
+                source.kind.kind == kind
+                    && (source.namespace.is_none() || source.namespace == object.metadata.namespace)
+            };
+            let source =
+                self.sources.iter().position(is_its).with_context(|| format!("nobody watches such a {kind}"))?;
+            Ok((source, object))
         };
         documents.into_iter().map(object).collect()
     }

@@ -17,6 +17,8 @@ mod install;
 mod lease;
 #[path = "cluster/place.rs"]
 mod place;
+#[path = "cluster/secrets.rs"]
+mod secrets;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/trouble.rs"]

@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta};
 use kube::{Client, ResourceExt as _};
 
 use super::cluster::said;
-use super::manifests::{Name, PART_OF, known};
+use super::manifests::{Name, PART_OF, known, of_gateway_namespace};
 
 /// Who the fields of what is installed belong to.
 pub const MANAGER: &str = "meshctl";
@@ -35,6 +35,19 @@ pub async fn installed(client: &Client) -> anyhow::Result<Vec<Name>> {
                 found.push(name);
             }
         }
+    }
+    found.extend(in_gateway_namespaces(client).await?);
+    Ok(found)
+}
+
+/// Rights to secrets, wherever gateways run or did.
+async fn in_gateway_namespaces(client: &Client) -> anyhow::Result<Vec<Name>> {
+    let mut found = Vec::new();
+    for object in of_gateway_namespace("")? {
+        let everywhere = Name { namespace: None, ..Name::of(&object)? };
+        let listed = everywhere.api(client).list_metadata(&selector()).await.map_err(said)?;
+        let same = listed.items.into_iter().filter(|object| object.name_any() == everywhere.name);
+        found.extend(same.map(|object| Name { namespace: object.namespace(), ..everywhere.clone() }));
     }
     Ok(found)
 }

@@ -29,6 +29,8 @@ const FILES: &[(&str, &str)] = files![
     "base/webhook.yaml",
     "crds/crds.yaml",
     "crds/kustomization.yaml",
+    "gateway-namespace/kustomization.yaml",
+    "gateway-namespace/rbac.yaml",
     "gateway/gateway.yaml",
     "gateway/kustomization.yaml",
     "gateway/network.yaml",
@@ -77,6 +79,16 @@ pub fn manifests(profile: Profile) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
     collect(&format!("profiles/{}", profile.name()), &mut objects)?;
     objects.sort_by_key(rank);
+    Ok(objects)
+}
+
+/// What lets the controller read the secrets of a namespace that is not its own.
+pub fn of_gateway_namespace(namespace: &str) -> anyhow::Result<Vec<DynamicObject>> {
+    let mut objects = Vec::new();
+    collect("gateway-namespace", &mut objects)?;
+    for object in &mut objects {
+        object.metadata.namespace = Some(namespace.to_owned());
+    }
     Ok(objects)
 }
 

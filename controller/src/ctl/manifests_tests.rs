@@ -47,7 +47,16 @@ fn a_profile_is_what_its_kustomization_leads_to() {
         objects.sort_by_key(Value::to_string);
         assert!(objects == expected, "{profile:?}");
     }
-    // Nothing is carried along that no profile has.
+    // For namespaces of gateways, which no profile can name.
+    let mut expected = Vec::new();
+    follow(&deploy().join("gateway-namespace"), &mut files, &mut expected);
+    let objects = of_gateway_namespace("istio-ingress").unwrap();
+    assert_eq!(objects.len(), expected.len());
+    for object in objects {
+        assert_eq!(object.labels().get(PART_OF.0).map(String::as_str), Some(PART_OF.1));
+        assert_eq!(object.metadata.namespace.as_deref(), Some("istio-ingress"));
+    }
+    // Nothing is carried along that nobody needs.
     let paths: BTreeSet<PathBuf> = FILES.iter().map(|(path, _)| deploy().join(path)).collect();
     assert_eq!(paths, files);
     let folders: BTreeSet<String> = std::fs::read_dir(deploy().join("profiles"))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::diag::Diagnostic;
+use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::Translator;
@@ -31,6 +31,7 @@ pub struct ClassState {
 
 pub(super) struct Class {
     number: u64,
+    has_secrets: bool,
     translator: Translator,
     publication: Publication,
     states: watch::Sender<Arc<ClassState>>,
@@ -43,9 +44,11 @@ pub(super) struct Class {
 }
 
 impl Class {
-    pub fn new(number: u64, proxy: ProxyInfo) -> Class {
+    /// `has_secrets`: those of its namespace are watched.
+    pub fn new(number: u64, proxy: ProxyInfo, has_secrets: bool) -> Class {
         Class {
             number,
+            has_secrets,
             translator: Translator::new(proxy),
             publication: Publication::default(),
             states: watch::Sender::new(Arc::default()),
@@ -126,7 +129,17 @@ impl Class {
             return self.states.borrow().diagnostics.clone();
         }
         self.missing = missing(translated);
-        let without_place = translated.iter().map(|diagnostic| Diagnostic { position: None, ..diagnostic.clone() });
+        let without_place = translated.iter().map(|diagnostic| {
+            let mut diagnostic = Diagnostic { position: None, ..diagnostic.clone() };
+            if !self.has_secrets && diagnostic.code == diag::SECRET_MISSING.id {
+                // It may exist.
+                let namespace = &self.translator.proxy().namespace;
+                diagnostic.help = Some(format!(
+                    "the controller reads no secrets of `{namespace}`: `meshctl install --set gateway.namespaces={namespace}` lets it"
+                ));
+            }
+            diagnostic
+        });
         let all = found.iter().cloned().chain(without_place).collect();
         self.said = [found.clone(), translated.clone()];
         all

@@ -18,7 +18,7 @@ use super::class::{Class, ClassState};
 use super::incomplete::{Incomplete, Trials};
 use super::members::{Leaving, Members, class_labels};
 use super::objects::{read, reference};
-use super::{Feed, KINDS, Watched};
+use super::{Feed, Source, Watched};
 use crate::push::Identity;
 
 /// Longest that changes are gathered. How long really follows from what the last turn cost: a change that comes alone is
@@ -59,6 +59,9 @@ pub enum NotYet {
     UnknownPod { namespace: String, name: String },
     #[error("not everything is listed yet")]
     Unlisted,
+    /// A certificate that is not known is one that is not there: the proxy keeps what it has.
+    #[error("the secrets of namespace {namespace} are not known: {reason}")]
+    NoSecrets { namespace: String, reason: String },
     #[error("the controller stops")]
     Stopping,
 }
@@ -74,7 +77,7 @@ pub struct View {
     pub diagnostics: Vec<Diagnostic>,
     pub observed: Observed,
     /// Kinds that cannot be watched, and why.
-    pub unavailable: BTreeMap<&'static str, String>,
+    pub unavailable: BTreeMap<String, String>,
     pub classes: Vec<(ProxyInfo, Arc<ClassState>)>,
 }
 
@@ -155,7 +158,7 @@ pub struct Keeper {
     commands: mpsc::Receiver<Command>,
     generation: watch::Sender<u64>,
     world: World,
-    kinds: Vec<Kind>,
+    watches: Vec<Watch>,
     observed: Observed,
     found_of: BTreeMap<ObjectRef, Vec<Diagnostic>>,
     /// All of them.
@@ -169,8 +172,8 @@ pub struct Keeper {
     members: Members,
 }
 
-#[derive(Default)]
-struct Kind {
+struct Watch {
+    source: Source,
     /// Names and versions of the objects that are there.
     versions: HashMap<ObjectRef, String>,
     /// Seen since the list began.
@@ -178,6 +181,17 @@ struct Kind {
     /// Everything was seen once, or it cannot be.
     known: bool,
     unavailable: Option<String>,
+}
+
+impl Watch {
+    fn new(source: Source) -> Watch {
+        Watch { source, versions: HashMap::new(), listing: None, known: false, unavailable: None }
+    }
+
+    /// Nobody is told anything without it.
+    fn is_missed(&self) -> bool {
+        !self.known && !self.source.is_theirs
+    }
 }
 
 /// What translation looks at in a proxy: those that agree in it get the same answer. The rest of what is known of a proxy stays
@@ -203,7 +217,8 @@ impl Changes {
 }
 
 impl Keeper {
-    pub fn new(feed: mpsc::Receiver<Feed>) -> (Keeper, KeeperHandle) {
+    /// Of what comes from these sources.
+    pub fn new(sources: Vec<Source>, feed: mpsc::Receiver<Feed>) -> (Keeper, KeeperHandle) {
         let (send, commands) = mpsc::channel(64);
         let (generation, watched) = watch::channel(0);
         let keeper = Keeper {
@@ -211,7 +226,7 @@ impl Keeper {
             commands,
             generation,
             world: World::default(),
-            kinds: KINDS.iter().map(|_| Kind::default()).collect(),
+            watches: sources.into_iter().map(Watch::new).collect(),
             observed: Observed::new(),
             found_of: BTreeMap::new(),
             found: Arc::default(),
@@ -264,14 +279,15 @@ impl Keeper {
 
     fn take(&mut self, feed: Feed, changes: &mut Changes) {
         match feed {
-            Feed::Unavailable { kind: number, reason, absent } => {
-                let (Some(kind), Some(state)) = (KINDS.get(number), self.kinds.get_mut(number)) else { return };
+            Feed::Unavailable { source: number, reason, absent } => {
+                let Some(state) = self.watches.get_mut(number) else { return };
                 changes.other = true;
-                state.known |= absent || !kind.is_essential();
+                state.known |= absent || !state.source.kind.is_essential();
                 state.unavailable = Some(reason);
             }
-            Feed::Event { kind: number, event } => {
-                let (Some(kind), Some(state)) = (KINDS.get(number), self.kinds.get_mut(number)) else { return };
+            Feed::Event { source: number, event } => {
+                let Some(state) = self.watches.get_mut(number) else { return };
+                let kind = state.source.kind;
                 match *event {
                     Event::Apply(object) => self.seen(number, kind, &object, changes),
                     Event::InitApply(object) => self.seen(number, kind, &object, changes),
@@ -293,7 +309,7 @@ impl Keeper {
 
     fn seen(&mut self, number: usize, kind: &Watched, object: &DynamicObject, changes: &mut Changes) {
         let name = reference(kind, object);
-        let Some(state) = self.kinds.get_mut(number) else { return };
+        let Some(state) = self.watches.get_mut(number) else { return };
         if let Some(listing) = &mut state.listing {
             listing.insert(name.clone());
         }
@@ -349,7 +365,7 @@ impl Keeper {
     }
 
     fn gone(&mut self, number: usize, name: &ObjectRef, changes: &mut Changes) {
-        let Some(state) = self.kinds.get_mut(number) else { return };
+        let Some(state) = self.watches.get_mut(number) else { return };
         if state.versions.remove(name).is_none() {
             return;
         }
@@ -386,7 +402,7 @@ impl Keeper {
         for name in &members {
             self.members.look(name, self.world.pod(&name.namespace, &name.name).map(|pod| &**pod));
         }
-        if self.kinds.iter().any(|kind| !kind.known) {
+        if self.watches.iter().any(Watch::is_missed) {
             return;
         }
         let generation = *self.generation.borrow() + 1;
@@ -428,7 +444,7 @@ impl Keeper {
                 });
             }
             Command::Versions(reply) => {
-                let kinds = self.kinds.iter().flat_map(|kind| &kind.versions);
+                let kinds = self.watches.iter().flat_map(|watch| &watch.versions);
                 let _ = reply.send(Versions {
                     generation: *self.generation.borrow(),
                     waiting: self.incomplete.waiting().cloned().collect(),
@@ -436,13 +452,13 @@ impl Keeper {
                 });
             }
             Command::Look(reply) => {
-                let unavailable = KINDS.iter().zip(&self.kinds);
+                let unavailable = self.watches.iter();
                 let _ = reply.send(View {
                     world: self.world.clone(),
                     diagnostics: self.found.to_vec(),
                     observed: self.observed.clone(),
                     unavailable: unavailable
-                        .filter_map(|(kind, state)| Some((kind.plural, state.unavailable.clone()?)))
+                        .filter_map(|watch| Some((watch.source.to_string(), watch.unavailable.clone()?)))
                         .collect(),
                     classes: self.classes.values().map(|class| (class.proxy().clone(), class.state())).collect(),
                 });
@@ -452,9 +468,10 @@ impl Keeper {
 
     fn join(&mut self, identity: &Identity) -> Result<Joined, NotYet> {
         let unknown = || NotYet::UnknownPod { namespace: identity.namespace.clone(), name: identity.pod.clone() };
-        if self.kinds.iter().any(|kind| !kind.known) {
+        if self.watches.iter().any(Watch::is_missed) {
             return Err(NotYet::Unlisted);
         }
+        let has_secrets = self.secrets_of(&identity.namespace)?;
         let pod = self.world.pod(&identity.namespace, &identity.pod);
         // Another one of that name may be on its way here, or the token be that of one that is gone.
         let pod = pod.filter(|pod| pod.spec.uid.as_ref().is_none_or(|uid| *uid == identity.uid)).ok_or_else(unknown)?;
@@ -478,7 +495,7 @@ impl Keeper {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 self.next_class += 1;
                 let all = ProxyInfo { labels, locality: String::new(), addresses: Vec::new(), ..proxy.clone() };
-                let mut class = Class::new(self.next_class, all);
+                let mut class = Class::new(self.next_class, all, has_secrets);
                 let generation = *self.generation.borrow();
                 let settings = self.world.mesh().proxy_settings();
                 let observed = self.incomplete.in_force(&self.observed);
@@ -490,6 +507,19 @@ impl Keeper {
             }
         };
         Ok(Joined { proxy, states: class.subscribe(), leaving })
+    }
+
+    /// Whether those of the namespace are watched.
+    fn secrets_of(&self, namespace: &str) -> Result<bool, NotYet> {
+        let is_there = |watch: &&Watch| {
+            watch.source.kind.kind == "Secret" && watch.source.namespace.as_deref().is_none_or(|of| of == namespace)
+        };
+        let Some(watch) = self.watches.iter().find(is_there) else { return Ok(false) };
+        if watch.known {
+            return Ok(true);
+        }
+        let reason = watch.unavailable.clone().unwrap_or_else(|| "not listed yet".to_owned());
+        Err(NotYet::NoSecrets { namespace: namespace.to_owned(), reason })
     }
 
     fn sweep(&mut self) {

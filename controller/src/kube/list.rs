@@ -11,7 +11,7 @@ use mesh_core::diag::Diagnostic;
 use serde::de::DeserializeOwned;
 
 use super::objects::{read, reference};
-use super::watch::{KINDS, Part, Watched, api, bare};
+use super::watch::{KINDS, Part, Watched, api, bare, namespace as namespace_of};
 
 /// Objects in one answer; the rest follows.
 const PAGE: u32 = 500;
@@ -61,10 +61,11 @@ pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
 }
 
 async fn list_kind(client: &Client, namespace: &str, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
+    let namespace = namespace_of(namespace, kind);
     match kind.part {
-        Part::Whole => list_pages(&api(client, namespace, kind), kind).await,
+        Part::Whole => list_pages(&api(client, namespace.as_deref(), kind), kind).await,
         Part::Metadata => {
-            let objects = list_pages::<PartialObjectMeta>(&api(client, namespace, kind), kind).await?;
+            let objects = list_pages::<PartialObjectMeta>(&api(client, namespace.as_deref(), kind), kind).await?;
             Ok(objects.into_iter().map(bare).collect())
         }
     }

@@ -1,6 +1,7 @@
 //! One watch for each kind. What they see goes through one bounded channel: if the world's owner is behind, they wait, and
 //! the API server keeps what is new.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -61,8 +62,10 @@ impl Watched {
 pub enum Scope {
     /// In all namespaces, or in none if the kind is like that.
     Everywhere,
-    /// Only in the namespace of the controller and its gateways.
+    /// Only in the namespace of the controller.
     System,
+    /// In that, and in those of gateways that run elsewhere.
+    Gateways,
 }
 
 const fn istio(kind: &'static str, plural: &'static str) -> Watched {
@@ -94,7 +97,7 @@ pub const KINDS: &[Watched] = &[
     istio("WorkloadEntry", "workloadentries"),
     core("Service", "services", Scope::Everywhere, ""),
     core("Pod", "pods", Scope::Everywhere, ""),
-    core("Secret", "secrets", Scope::System, "type!=kubernetes.io/service-account-token"),
+    core("Secret", "secrets", Scope::Gateways, "type!=kubernetes.io/service-account-token"),
     core("ConfigMap", "configmaps", Scope::System, "metadata.name=istio"),
     Watched {
         group: "discovery.k8s.io",
@@ -109,19 +112,60 @@ pub const KINDS: &[Watched] = &[
     metadata("Namespace", "namespaces"),
 ];
 
+/// One watch: of a kind, in all namespaces or in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub kind: &'static Watched,
+    pub namespace: Option<String>,
+    /// Only proxies of its namespace wait for it: others do without.
+    pub is_theirs: bool,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) if self.is_theirs => write!(f, "{} in {namespace}", self.kind.plural),
+            _ => f.write_str(self.kind.plural),
+        }
+    }
+}
+
+/// All watches: first those of [`KINDS`], in their order. `system` is the controller's namespace; `gateways` are others that gateways
+/// run in.
+#[must_use]
+pub fn sources(system: &str, gateways: &[String]) -> Vec<Source> {
+    let own = KINDS.iter().map(|kind| Source { kind, namespace: namespace(system, kind), is_theirs: false });
+    let mut sources: Vec<Source> = own.collect();
+    for kind in KINDS.iter().filter(|kind| kind.scope == Scope::Gateways) {
+        for namespace in gateways.iter().filter(|namespace| *namespace != system) {
+            let source = Source { kind, namespace: Some(namespace.clone()), is_theirs: true };
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+    }
+    sources
+}
+
+/// Where the controller's own objects of the kind are.
+pub(super) fn namespace(system: &str, kind: &Watched) -> Option<String> {
+    (kind.scope != Scope::Everywhere).then(|| system.to_owned())
+}
+
 /// What a watch has to tell.
 #[derive(Debug)]
 pub enum Feed {
-    /// Something happened to objects of this kind (index in [`KINDS`]).
-    Event { kind: usize, event: Box<Event<DynamicObject>> },
-    /// The kind cannot be watched; it is tried again. `absent`: the API server does not have it, so it has no objects.
+    /// Something happened to objects of this source, by its number.
+    Event { source: usize, event: Box<Event<DynamicObject>> },
+    /// They cannot be watched; it is tried again. `absent`: the API server does not have the kind, so it has no objects.
     /// Otherwise we may not: what objects there are is not known.
-    Unavailable { kind: usize, reason: String, absent: bool },
+    Unavailable { source: usize, reason: String, absent: bool },
 }
 
-/// Watches all kinds until the receiver is gone.
-pub fn watch(client: &Client, namespace: &str, feed: &Sender<Feed>) {
-    for (number, kind) in KINDS.iter().enumerate() {
+/// Watches them all until the receiver is gone.
+pub fn watch(client: &Client, sources: &[Source], feed: &Sender<Feed>) {
+    for (number, source) in sources.iter().enumerate() {
+        let (kind, namespace) = (source.kind, source.namespace.as_deref());
         let mut config = watcher::Config::default();
         if !kind.fields.is_empty() {
             config = config.fields(kind.fields);
@@ -133,7 +177,7 @@ pub fn watch(client: &Client, namespace: &str, feed: &Sender<Feed>) {
                 watcher::watcher(api, config).map_ok(without_rest).boxed()
             }
         };
-        tokio::spawn(watch_one(number, events, feed.clone()));
+        tokio::spawn(watch_one((number, source.to_string()), events, feed.clone()));
     }
 }
 
@@ -154,20 +198,20 @@ fn without_rest(event: Event<PartialObjectMeta>) -> Event<DynamicObject> {
     }
 }
 
-/// All objects of the kind, as far as they matter. `namespace` is the controller's.
-pub(super) fn api<K>(client: &Client, namespace: &str, kind: &Watched) -> Api<K>
+/// The objects of the kind in the namespace; without one, all.
+pub(super) fn api<K>(client: &Client, namespace: Option<&str>, kind: &Watched) -> Api<K>
 where
     K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
 {
     let resource = kind.resource();
-    match kind.scope {
-        Scope::Everywhere => Api::all_with(client.clone(), &resource),
-        Scope::System => Api::namespaced_with(client.clone(), namespace, &resource),
+    match namespace {
+        None => Api::all_with(client.clone(), &resource),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
     }
 }
 
 async fn watch_one(
-    kind: usize,
+    (source, name): (usize, String),
     mut events: BoxStream<'static, watcher::Result<Event<DynamicObject>>>,
     feed: Sender<Feed>,
 ) {
@@ -178,10 +222,9 @@ async fn watch_one(
         let message = match event {
             Ok(event) => {
                 (pause, told, not_found) = (PAUSE.0, false, 0);
-                Feed::Event { kind, event: Box::new(slim(event)) }
+                Feed::Event { source, event: Box::new(slim(event)) }
             }
             Err(error) => {
-                let name = KINDS.get(kind).map_or("", |kind| kind.plural);
                 if told {
                     tracing::debug!(kind = name, "watch: {error}");
                 } else {
@@ -192,7 +235,7 @@ async fn watch_one(
                 not_found = if is_absent { not_found + 1 } else { 0 };
                 let absent = not_found == ABSENT;
                 if let Some((reason, _)) = refused.filter(|_| !told || absent)
-                    && feed.send(Feed::Unavailable { kind, reason, absent }).await.is_err()
+                    && feed.send(Feed::Unavailable { source, reason, absent }).await.is_err()
                 {
                     return;
                 }

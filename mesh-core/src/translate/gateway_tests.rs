@@ -205,15 +205,18 @@ fn secrets_without_keys_and_of_other_namespaces() {
         server("one", "empty"),
         server("two", "kubernetes-gateway://other/cert"),
         server("three", "kubernetes-gateway://istio-system/generic"),
+        // Where the Gateway is, but not its pods.
+        server("four", "default/cert"),
     ];
     let t = docs()
         .gateway("default/gw", &servers.join(", "))
         .add("Secret", "istio-system/empty", "stringData: {ca.crt: X}")
         .add("Secret", "istio-system/generic", "type: Opaque\nstringData: {cert: CERT, key: KEY}")
         .add("Secret", "other/cert", SECRET)
+        .add("Secret", "default/cert", SECRET)
         .translate();
     assert!(t.said(diag::SECRET_WITHOUT_KEYS)[0].contains("has ca.crt"));
-    assert_eq!(t.said(diag::SECRET_FORBIDDEN).len(), 1);
+    assert_eq!(t.said(diag::SECRET_FORBIDDEN).len(), 2);
     assert_eq!(t.set.secrets.keys().map(|key| &**key).collect::<Vec<_>>(), ["istio-system/generic"]);
 }
 

@@ -63,14 +63,14 @@ impl Context<'_> {
     /// A secret by name, in the proxy's namespace. The source is kept if the secret is missing: it may come.
     fn credential(&mut self, slot: &Slot, name: &str, field: &str) -> Option<CertificateSource> {
         let own = &self.proxy.namespace;
-        let gateway_namespace = slot.gateway.namespace();
         let plain = name.strip_prefix("kubernetes-gateway://").or_else(|| name.strip_prefix("kubernetes://"));
         let (namespace, name) = match plain.unwrap_or(name).split_once('/') {
             Some((namespace, name)) => (namespace, name),
             None => (own.as_str(), plain.unwrap_or(name)),
         };
         let field = slot.field(field);
-        if namespace != own && namespace != &**gateway_namespace {
+        // Also where the Gateway itself is there: whoever may run pods in a namespace may read its secrets, and nobody else.
+        if namespace != own {
             let message =
                 format!("the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed");
             self.findings.report(diag::SECRET_FORBIDDEN, &slot.gateway, &field, message, None);

@@ -2,7 +2,7 @@
 
 mod apply;
 mod rollout;
-mod values;
+pub mod values;
 
 use std::fmt::Write as _;
 use std::time::Duration;

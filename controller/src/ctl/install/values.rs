@@ -10,7 +10,7 @@ use mesh_core::world::hostname::nearest;
 use serde_json::{Map, Value};
 
 use crate::ctl::exit::Failure;
-use crate::ctl::manifests::{Profile, kind};
+use crate::ctl::manifests::{NAMESPACE, Profile, kind, of_gateway_namespace};
 
 const CONTROLLER: &str = "meshgate-controller";
 const GATEWAY: &str = "istio-ingressgateway";
@@ -26,6 +26,8 @@ enum Form {
     Word(&'static [&'static str]),
     /// An amount of CPU or memory.
     Quantity,
+    /// Names of namespaces, with commas between.
+    Namespaces,
 }
 
 /// What it changes.
@@ -41,6 +43,8 @@ enum Place {
     Container(&'static str, &'static [&'static str]),
     /// So many gateways whatever the load is.
     GatewayReplicas,
+    /// Rights to the secrets of these namespaces, of which the controller is told.
+    GatewayNamespaces,
 }
 
 struct Setting {
@@ -70,6 +74,7 @@ const SETTINGS: &[Setting] = &[
     container("controller.resources.requests.memory", CONTROLLER, &["resources", "requests", "memory"]),
     container("controller.resources.limits.cpu", CONTROLLER, &["resources", "limits", "cpu"]),
     container("controller.resources.limits.memory", CONTROLLER, &["resources", "limits", "memory"]),
+    setting("gateway.namespaces", Form::Namespaces, Place::GatewayNamespaces, "further namespaces in which gateways run, with commas between: the controller may read their TLS secrets"),
     setting("gateway.replicas", Form::Count(0), Place::GatewayReplicas, "so many, whatever the load is; leaves the autoscaler out"),
     setting("gateway.autoscale.min", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "minReplicas"]), "[default: 1]"),
     setting("gateway.autoscale.max", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "maxReplicas"]), "[default: 5]"),
@@ -144,8 +149,19 @@ impl Form {
             Form::Quantity => {
                 is_quantity(text).then(|| text.into()).ok_or_else(|| "an amount such as 500m, 1.5 or 128Mi".to_owned())
             }
+            Form::Namespaces => {
+                let names: Vec<&str> = text.split(',').collect();
+                let ok = names.iter().all(|name| is_label(name));
+                ok.then(|| names.into()).ok_or_else(|| "namespaces such as istio-ingress,default".to_owned())
+            }
         }
     }
+}
+
+/// Of DNS (RFC 1123), as names of namespaces are.
+fn is_label(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// A number that is not negative, with a unit of Kubernetes or none.
@@ -173,8 +189,18 @@ pub fn put(sets: &[Set], profile: Profile, objects: &mut Vec<DynamicObject>) -> 
 
 impl Set {
     /// Or the object that it would need.
-    fn put(&self, objects: &mut [DynamicObject]) -> Result<(), String> {
+    fn put(&self, objects: &mut Vec<DynamicObject>) -> Result<(), String> {
         match self.place {
+            Place::GatewayNamespaces => {
+                let names: Vec<&str> = self.value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                for container in containers(find(objects, "Deployment", CONTROLLER)?) {
+                    let argument = format!("--gateway-namespaces={}", names.join(","));
+                    assign(container, &["args"], &Value::from(vec![argument]));
+                }
+                for name in names.into_iter().filter(|name| *name != NAMESPACE) {
+                    objects.extend(of_gateway_namespace(name).map_err(|error| error.to_string())?);
+                }
+            }
             Place::Image(made) => {
                 for container in objects.iter_mut().flat_map(containers) {
                     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -15,6 +15,9 @@ fn changed(profile: Profile, sets: &[&str]) -> String {
     let mut after = before.clone();
     put(&parse(sets), profile, &mut after).unwrap();
     let mut lines = Vec::new();
+    let is_new =
+        |object: &&DynamicObject| !before.iter().any(|old| Name::of(old).unwrap() == Name::of(object).unwrap());
+    lines.extend(after.iter().filter(is_new).map(|object| format!("{} is added", Name::of(object).unwrap())));
     for object in &before {
         let name = Name::of(object).unwrap();
         match after.iter().find(|other| Name::of(other).unwrap() == name) {
@@ -54,6 +57,11 @@ fn values_change_what_they_name() {
     Deployment/meshgate-system/istio-ingressgateway spec.replicas: (none) -> 3
     HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway is left out
     ");
+    insta::assert_snapshot!(changed(Profile::Minimal, &["gateway.namespaces=istio-ingress,meshgate-system"]), @r#"
+    Role/istio-ingress/meshgate-gateway-secrets is added
+    RoleBinding/istio-ingress/meshgate-gateway-secrets is added
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].args: (none) -> ["--gateway-namespaces=istio-ingress,meshgate-system"]
+    "#);
     insta::assert_snapshot!(changed(Profile::Demo, &["gateway.service.type=NodePort", "gateway.service.externalTrafficPolicy=Local"]), @r"
     Service/meshgate-system/istio-ingressgateway spec.type: LoadBalancer -> NodePort
     Service/meshgate-system/istio-ingressgateway spec.externalTrafficPolicy: (none) -> Local
@@ -73,6 +81,7 @@ fn every_value_has_a_place() {
             Form::Count(_) => "4",
             Form::Word(words) => words.last().unwrap(),
             Form::Quantity => "7Mi",
+            Form::Namespaces => "istio-ingress",
         };
         let set = format!("{}={value}", setting.path);
         assert!(!changed(Profile::Default, &[&set]).is_empty(), "{set}");
@@ -89,6 +98,8 @@ fn mistakes_are_named() {
         refused("gateway.service.type=Loadbalancer"),
         refused("controller.resources.limits.cpu=much"),
         refused("hub=a b"),
+        refused("gateway.namespaces=istio-ingress,"),
+        refused("gateway.namespaces=*"),
         unfit(Profile::Minimal, &["gateway.replicas=2"]),
         unfit(Profile::Demo, &["gateway.autoscale.max=2"]),
         unfit(Profile::Default, &["gateway.replicas=2", "gateway.autoscale.max=2"]),
@@ -102,6 +113,8 @@ fn mistakes_are_named() {
     gateway.service.type: `Loadbalancer` is not one of LoadBalancer, NodePort, ClusterIP
     controller.resources.limits.cpu: `much` is not an amount such as 500m, 1.5 or 128Mi
     hub: `a b` is not a part of an image's name
+    gateway.namespaces: `istio-ingress,` is not namespaces such as istio-ingress,default
+    gateway.namespaces: `*` is not namespaces such as istio-ingress,default
     gateway.replicas: profile minimal has no Deployment istio-ingressgateway
     gateway.autoscale.max: profile demo has no HorizontalPodAutoscaler istio-ingressgateway
     gateway.replicas and gateway.autoscale.max exclude each other

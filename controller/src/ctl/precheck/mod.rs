@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::cluster::{ClusterArgs, said};
 use super::exit;
 use super::install::in_our_namespace;
+use super::install::values::{self, Set};
 use super::manifests::{Profile, manifests};
 use super::output::{Output, Table};
 
@@ -23,6 +24,8 @@ pub struct PrecheckArgs {
     /// What is to be installed.
     #[arg(long, value_enum, default_value_t = Profile::Default)]
     profile: Profile,
+    #[arg(long = "set", value_name = "PATH=VALUE", help = "A value of the installation; install --help lists them")]
+    sets: Vec<Set>,
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Output,
 }
@@ -50,7 +53,8 @@ impl Finding {
 
 pub async fn run(cluster: &ClusterArgs, args: &PrecheckArgs) -> anyhow::Result<u8> {
     in_our_namespace(cluster)?;
-    let objects = manifests(args.profile)?;
+    let mut objects = manifests(args.profile)?;
+    values::put(&args.sets, args.profile, &mut objects)?;
     let findings = check(&cluster.connect().await?.client, &objects).await?;
     super::print(&args.output.render(&findings, || table(&findings))?)?;
     let problem = findings.iter().any(|finding| finding.state == State::Problem);

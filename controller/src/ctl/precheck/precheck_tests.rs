@@ -65,7 +65,9 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not create, get, list, patch poddisruptionbudgets.policy in meshgate-system
     you may not get, list, watch pods
     you may not list pods in meshgate-system
+    you may not list rolebindings.rbac.authorization.k8s.io
     you may not create, get, list, patch rolebindings.rbac.authorization.k8s.io in meshgate-system
+    you may not list roles.rbac.authorization.k8s.io
     you may not create, get, list, patch roles.rbac.authorization.k8s.io in meshgate-system
     you may not create, get, list, watch secrets in meshgate-system
     you may not create, get, list, patch serviceaccounts in meshgate-system

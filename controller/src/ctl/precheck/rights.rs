@@ -71,9 +71,10 @@ async fn missing(client: &Client, objects: &[DynamicObject]) -> anyhow::Result<(
     let mut asked = needed.len();
     let mut missing = denied(client, needed).await?;
     // Who may not hand out every right may hand out those that he has himself.
-    let free = [("clusterroles", None), ("roles", Some(NAMESPACE))];
+    let roles = objects.iter().filter(|object| kind(object) == "Role");
+    let namespaces: BTreeSet<Option<&str>> = roles.map(|role| role.metadata.namespace.as_deref()).collect();
+    let free = [("clusterroles", None)].into_iter().chain(namespaces.into_iter().map(|namespace| ("roles", namespace)));
     let free = free
-        .into_iter()
         .flat_map(|(resource, namespace)| ["bind", "escalate"].map(|verb| Right::on(RBAC, resource, namespace, verb)));
     if !denied(client, free.collect()).await?.is_empty() {
         let handed_out = handed_out(objects)?;
@@ -95,6 +96,8 @@ pub(super) fn needed(objects: &[DynamicObject]) -> anyhow::Result<Vec<Right>> {
     }
     // What is left of another profile is looked for.
     needed.extend(known()?.iter().map(|name| Right::of(name, "list")));
+    // Also in namespaces of gateways.
+    needed.extend(["roles", "rolebindings"].map(|kind| Right::on(RBAC, kind, None, "list")));
     needed.sort();
     needed.dedup();
     Ok(needed)

@@ -1,0 +1,97 @@
+//! Certificates of gateways that run in another namespace than the controller.
+
+use std::process::Command;
+
+use e2e::certs;
+use e2e::client::TlsOptions;
+
+use super::*;
+
+const ELSEWHERE: &str = "istio-ingress";
+
+/// What an installation for gateways of that namespace gives the controller.
+fn rights(path: &str) -> String {
+    let meshctl = e2e::process::binary().unwrap().with_file_name("meshctl");
+    let set = format!("gateway.namespaces={ELSEWHERE}");
+    let output =
+        Command::new(meshctl).args(["install", "--profile", "minimal", "--set", &set, "-o", "json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_right = |object: &serde_json::Value| {
+        let kind = object["kind"].as_str().unwrap();
+        let rights = ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+        rights.contains(&kind) && (path.is_empty() || object["metadata"]["namespace"] != *path)
+    };
+    list["items"].as_array_mut().unwrap().retain(is_right);
+    list.to_string()
+}
+
+fn gateway(port: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: elsewhere, namespace: {ELSEWHERE}}}
+spec:
+  selector: {{istio: elsewhere}}
+  servers:
+  - {{port: {{number: {port}, name: https, protocol: HTTPS}}, bind: 127.0.0.1, hosts: ['*/*'], tls: {{mode: SIMPLE, credentialName: cert}}}}
+"
+    )
+}
+
+fn secret(namespace: &str, names: &str) -> String {
+    let made = certs::certificate(names).unwrap();
+    let data = serde_json::json!({ "tls.crt": made.certificate_pem, "tls.key": made.key_pem });
+    let metadata = serde_json::json!({ "name": "cert", "namespace": namespace });
+    let object = serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "stringData": data });
+    object.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_elsewhere_serves_the_certificate_of_its_own_namespace() {
+    let Some(_) = cluster::folder() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for namespace in [SYSTEM, ELSEWHERE] {
+        apply_namespace(namespace).unwrap();
+    }
+    define().unwrap();
+    apply(&rights(ELSEWHERE)).unwrap();
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let address = SocketAddr::new(ip, ports::free_port(ip).unwrap());
+    apply(&gateway(address.port())).unwrap();
+    apply(&route("v1", "secret.example", "x").replace(&format!("{SYSTEM}/edge"), &format!("{ELSEWHERE}/elsewhere")))
+        .unwrap();
+    apply(&secret(ELSEWHERE, "secret.example,theirs.example")).unwrap();
+    apply(&secret(SYSTEM, "secret.example,ours.example")).unwrap();
+
+    // Without the right the gateway is told why, and others are told what they need.
+    let kubeconfig = trouble::own_kubeconfig(folder.path());
+    let namespaces = [ELSEWHERE];
+    let launch = Launch::new(folder.path(), "secrets", SYSTEM);
+    let controller =
+        Launch { kubeconfig: Some(&kubeconfig), gateway_namespaces: &namespaces, ..launch }.start().unwrap();
+    let unavailable = format!("secrets in {ELSEWHERE}");
+    controller
+        .until("the secrets that may not be read", "/debug/diagnostics", |page| {
+            page["unavailable"][&unavailable].as_str().is_some_and(|why| why.contains("forbidden"))
+        })
+        .await
+        .unwrap();
+    controller.until("the rest", "/debug/proxies", |page| page["generation"].as_u64() > Some(0)).await.unwrap();
+    assert_eq!(client::get(controller.admin, "localhost", "/ready").await.unwrap().status, 200);
+    let labels = BTreeMap::from([("istio".to_owned(), "elsewhere".to_owned())]);
+    let pod = Pod { namespace: ELSEWHERE, name: "gw-elsewhere", labels: &labels };
+    let mut gateway = pod.gateway(folder.path(), controller.discovery, &[]).unwrap();
+    let told = format!("the secrets of namespace {ELSEWHERE} are not known");
+    gateway.wait_for_line(|line| line.contains(&told), DEADLINE).unwrap();
+
+    apply(&rights("")).unwrap();
+    gateway.ready().unwrap();
+    let tls = TlsOptions { sni: Some("secret.example".to_owned()), ..TlsOptions::default() };
+    let (mut client, details) = client::Client::connect(address, Some(&tls), false).await.unwrap();
+    assert_eq!(details.unwrap().names, ["secret.example", "theirs.example"]);
+    assert_eq!(client.send(&client::Request::get("secret.example", "/")).await.unwrap().status, 200);
+    assert!(!gateway.log().contains("BEGIN"), "keys stay out of logs");
+    kubectl(&["delete", "virtualservice", "secret-example"], "").unwrap();
+    kubectl(&["delete", "gateway.networking.istio.io", "elsewhere", "-n", ELSEWHERE], "").unwrap();
+}
