@@ -107,7 +107,7 @@ fi
 # --- Build --------------------------------------------------------------------------------------------------------
 
 step "Building ($profile)"
-(cd "$root" && cargo build --profile "$profile" -p gateway --bin meshgate -p e2e --bin bookinfo)
+(cd "$root" && cargo build --profile "$profile" -p gateway --bin meshgate -p e2e --bin bookinfo --no-default-features)
 [ "$profile" = dev ] && out=debug || out=$profile
 bin=${CARGO_TARGET_DIR:-$root/target}/$out
 

@@ -8,7 +8,9 @@ pub mod bookinfo;
 pub mod case;
 pub mod certs;
 pub mod client;
+#[cfg(feature = "controller")]
 pub mod cluster;
+#[cfg(feature = "controller")]
 pub mod controller;
 pub mod fixture;
 pub mod ports;

@@ -31,7 +31,19 @@ fn find_binary() -> anyhow::Result<PathBuf> {
     let folder = test.ancestors().nth(2).context("the test is not in a target folder")?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     // The same selection as in the quickstart, so that both share what is built.
-    build.args(["build", "--quiet", "-p", "gateway", "--bin", "meshgate", "-p", "e2e", "--bin", "bookinfo"]);
+    build.args([
+        "build",
+        "--quiet",
+        "-p",
+        "gateway",
+        "--bin",
+        "meshgate",
+        "-p",
+        "e2e",
+        "--bin",
+        "bookinfo",
+        "--no-default-features",
+    ]);
     build.current_dir(repository());
     if folder.ends_with("release") {
         build.arg("--release");

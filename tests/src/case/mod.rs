@@ -2,6 +2,7 @@
 //! API server; all look at the same files, and each says which of their expectations it could not see.
 
 mod backends;
+#[cfg(feature = "controller")]
 mod cluster;
 mod config;
 mod front;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use mesh_core::testing::Case;
 
+#[cfg(feature = "controller")]
 pub use cluster::ClusterRunner;
 pub use config::{bind, documents, name_of};
 pub use memory::run as run_in_memory;
