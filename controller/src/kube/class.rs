@@ -6,7 +6,7 @@ use std::time::Duration;
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet};
 use mesh_core::object::ObjectRef;
-use mesh_core::translate::Translator;
+use mesh_core::translate::{Concerned, Translator};
 use mesh_core::wire::{Publication, Published};
 use mesh_core::world::World;
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub struct ClassState {
     pub generation: u64,
     pub published: Arc<Published>,
     pub set: Arc<ResourceSet>,
+    /// What the set is made of and does not name.
+    pub concerned: Concerned,
     pub diagnostics: Arc<[Diagnostic]>,
     /// `metadata.generation` of the objects that this holds.
     pub observed: Observed,
@@ -117,6 +119,7 @@ impl Class {
             generation,
             published,
             set,
+            concerned: self.translator.concerned().clone(),
             diagnostics,
             observed: observed.clone(),
         }));

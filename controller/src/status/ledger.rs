@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ListenerProtocol, ResourceSet};
+use mesh_core::model::ListenerProtocol;
 use mesh_core::object::ObjectRef;
+use mesh_core::translate::Part;
 use mesh_core::wire::Kind;
 
 use super::writer::KINDS;
@@ -80,7 +81,7 @@ impl Ledger {
         for proxy in proxies.iter().filter(|proxy| !proxy.refusals.is_empty()) {
             let Some(held) = self.classes.get(&proxy.class) else { continue };
             for refusal in &proxy.refusals {
-                each_resource(&held.state.set, |name, origins| {
+                each_resource(&held.state, |name, origins| {
                     let Some(why) = why(&refusal.message, name) else { return };
                     for origin in origins {
                         refusals.insert((proxy.name.as_str(), *origin), (refusal.generation, why.to_owned()));
@@ -127,13 +128,22 @@ impl Held {
             };
             objects.insert(object.clone(), since);
         };
-        each_resource(&state.set, |_, origins| origins.iter().for_each(|origin| note(origin)));
+        each_resource(state, |_, origins| origins.iter().for_each(|origin| note(origin)));
         Held { state: state.clone(), objects }
     }
 }
 
-/// Every resource of a set: its name on the wire, and the objects that it comes from.
-fn each_resource<'s>(set: &'s ResourceSet, mut each: impl FnMut(&dyn Fn() -> String, &[&'s ObjectRef])) {
+/// Every resource of a class: its name on the wire, and the objects that it comes from; some twice, with different objects.
+fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(&dyn Fn() -> String, &[&'s ObjectRef])) {
+    let ClassState { set, concerned, .. } = state;
+    for (part, objects) in concerned {
+        let name = || match part {
+            Part::Routes(key) => format!("routes/{key}"),
+            Part::Host(key, host) => format!("host/{key}/{host}"),
+            Part::Destination(key) => format!("destination/{key}"),
+        };
+        each(&name, &objects.iter().collect::<Vec<_>>());
+    }
     for (key, listener) in &set.listeners {
         let mut origins = vec![&listener.origin];
         if let ListenerProtocol::Tls { servers } = &listener.protocol {

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use mesh_core::api::parse;
 use mesh_core::model::ProxyInfo;
-use mesh_core::translate::translate;
+use mesh_core::translate::Translator;
 use mesh_core::wire::Kind;
 use mesh_core::world::World;
 
@@ -21,6 +21,14 @@ const OBJECTS: &str = r#"
 ---
 {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: b, namespace: shop}, spec: {hosts: [b.example], gateways: [edge/gw], http: [{route: [{destination: {host: nobody}}]}]}}
 ---
+{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: second, namespace: shop}, spec: {host: s, subsets: [{name: v2, labels: {version: v2}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: later, namespace: edge}, spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: root, namespace: shop}, spec: {hosts: [root.example], gateways: [edge/gw], http: [{match: [{uri: {prefix: /x}}], delegate: {name: part}}]}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: part, namespace: shop}, spec: {http: [{route: [{destination: {host: s}}]}]}}
+---
 {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: inside, namespace: shop}, spec: {hosts: [c.example], http: [{route: [{destination: {host: s}}]}]}}
 "#;
 
@@ -32,15 +40,17 @@ fn name(kind: &str, name: &str) -> ObjectRef {
 fn survey(publication: u64, generations: &[(&ObjectRef, i64)]) -> Survey {
     let world = World::from_objects(parse("", OBJECTS, "default").objects);
     let proxy = ProxyInfo::edge("", "edge", [("istio".to_owned(), "ingressgateway".to_owned())].into());
-    let translation = translate(&world, &proxy);
+    let mut translator = Translator::new(proxy);
+    translator.update(&world);
     let objects = parse("", OBJECTS, "default").objects;
     let mut observed: Observed = objects.iter().map(|object| (object.object_ref(), 1)).collect();
     observed.extend(generations.iter().map(|(object, generation)| ((*object).clone(), *generation)));
     let state = ClassState {
         class: 7,
         generation: publication,
-        set: Arc::new(translation.set),
-        diagnostics: translation.diagnostics.into(),
+        set: translator.set().clone(),
+        concerned: translator.concerned().clone(),
+        diagnostics: translator.diagnostics().clone(),
         observed: observed.clone(),
         ..ClassState::default()
     };
@@ -171,4 +181,34 @@ fn a_version_that_waits_is_not_programmed_yet() {
     let there = survey(7, &[(&a, 2)]);
     ledger.update(&there);
     assert_eq!(counts(&ledger.count(&there, &[proxy("x", 7)]), &a), (1, 1));
+}
+
+#[test]
+fn what_works_through_others_concerns_the_same_proxies() {
+    let mut ledger = Ledger::default();
+    let first = survey(5, &[]);
+    ledger.update(&first);
+    let whole = [
+        name("VirtualService", "root"),
+        name("VirtualService", "part"),
+        name("DestinationRule", "second"),
+        name("Gateway", "later"),
+    ];
+    let count = ledger.count(&first, &[proxy("x", 5), proxy("y", 4)]);
+    for object in &whole {
+        assert_eq!(counts(&count, object), (1, 2), "{object}");
+    }
+    // A refusal of what they are part of concerns them, too.
+    let message = "host/http.80/root.example: this version does not know `x`".to_owned();
+    let refuses = ProxyStatus { refusals: vec![Refusal { generation: 5, message }], ..proxy("x", 5) };
+    let count = ledger.count(&first, &[refuses]);
+    assert_eq!(counts(&count, &whole[0]), (0, 1));
+    assert_eq!(of(&count, &whole[0]).refused[0].message, "this version does not know `x`");
+    assert_eq!(counts(&count, &whole[3]), (1, 1));
+    // A new version of one of them counts from its publication on.
+    let second = survey(7, &[(&whole[0], 2)]);
+    ledger.update(&second);
+    let count = ledger.count(&second, &[proxy("x", 6)]);
+    assert_eq!(counts(&count, &whole[0]), (0, 1));
+    assert_eq!(counts(&count, &whole[1]), (1, 1));
 }

@@ -5,6 +5,7 @@
 //! matched.
 
 mod checks;
+mod concerned;
 mod delegate;
 mod destination_rule;
 mod findings;
@@ -29,6 +30,7 @@ mod virtual_service;
 
 use std::sync::Arc;
 
+pub use concerned::{Concerned, Part};
 use findings::Findings;
 use http_match::Patterns;
 pub use translator::Translator;

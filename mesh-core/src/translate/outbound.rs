@@ -9,6 +9,7 @@ use super::findings::nearest;
 use crate::api::{self, DestinationRule, VirtualService};
 use crate::diag;
 use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key};
+use crate::object::ObjectRef;
 use crate::world::{Cell, Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`
@@ -131,6 +132,13 @@ impl<'a> Context<'a> {
             endpoints: endpoints.collect(),
             origin: service.origin.clone(),
         })
+    }
+
+    /// DestinationRules that are merged behind the one that a destination names.
+    pub(super) fn merged_rules(&mut self, destination: &Destination) -> Vec<ObjectRef> {
+        let rule = destination.rule.as_ref().and_then(|_| self.service(&destination.host));
+        let rule = rule.and_then(|service| self.rule_of(service));
+        rule.iter().flat_map(|rule| &rule.others).map(|entry| entry.reference.clone()).collect()
     }
 
     /// Subsets of a rule that select none of the service's endpoints, whether a route names them or not.

@@ -29,6 +29,11 @@ impl Rules {
     pub fn is_empty(&self) -> bool {
         self.ordinary.is_empty() && self.catch_all.is_none() && !self.broken
     }
+
+    /// Whether a rule is the VirtualService's own, not a delegate's.
+    pub fn has_own(&self) -> bool {
+        self.ordinary.iter().chain(&self.catch_all).any(|rule| rule.source.object == self.entry.reference)
+    }
 }
 
 impl Context<'_> {

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::concerned::{self, Concerned, Part};
 use super::findings::{Said, arrange};
 use super::gateway::Frame;
 use super::http_match::Patterns;
 use super::readers::{Readers, Unit};
 use super::virtual_hosts::Hosts;
-use super::virtual_service::{self, Meeting, Part};
+use super::virtual_service::{self, Meeting};
 use super::{Context, Translation, checks};
 use crate::diag::Diagnostic;
 use crate::model::{Destination, HostPattern, Key, ProxyInfo, ResourceSet, Role, RouteSet};
@@ -33,6 +34,7 @@ pub struct Translator {
     rules: HashMap<(Arc<str>, Arc<str>), Vec<Said>>,
     destinations: BTreeMap<Key, Named>,
     readers: Readers,
+    concerned: Concerned,
     set: Arc<ResourceSet>,
     diagnostics: Arc<[Diagnostic]>,
 }
@@ -75,6 +77,7 @@ impl Translator {
             rules: HashMap::new(),
             destinations: BTreeMap::new(),
             readers: Readers::default(),
+            concerned: Concerned::new(),
             set: Arc::default(),
             diagnostics: Arc::default(),
         }
@@ -87,6 +90,11 @@ impl Translator {
     /// The proxy's resources. What did not change is the same allocation as the last time.
     pub fn set(&self) -> &Arc<ResourceSet> {
         &self.set
+    }
+
+    /// Objects that the set is made of without naming them.
+    pub fn concerned(&self) -> &Concerned {
+        &self.concerned
     }
 
     /// In the order of the files, else of the objects.
@@ -121,6 +129,7 @@ impl Translator {
         let frame = Frame::read(context);
         let world = context.world.diagnostics().cloned().map(Said::from).collect();
         *self = Translator { frame, world, ..Translator::new(self.proxy.clone()) };
+        concerned::note_tables(&mut self.concerned, &self.frame.tables);
         self.hosts.resize_with(self.frame.tables.len(), Hosts::default);
         let mut work = Work { findings: true, ..Work::default() };
         for (number, table) in self.frame.tables.iter().enumerate() {
@@ -172,6 +181,7 @@ impl Translator {
             edited.reuse(&self.set);
             work.findings |= frame.findings != self.frame.findings;
             self.frame = frame;
+            concerned::note_tables(&mut self.concerned, &self.frame.tables);
         }
         for cell in cells {
             work.units.extend(self.readers.of(cell).cloned());
@@ -213,6 +223,8 @@ impl Translator {
             };
             let built = hosts.build(context, table, &pattern);
             work.findings |= built.findings;
+            let part = Part::Host(Arc::clone(&table.key), pattern.clone());
+            concerned::note(&mut self.concerned, part, hosts.only_delegating(&pattern));
             if built.host {
                 tables.insert(number);
             }
@@ -256,7 +268,8 @@ impl Translator {
             work.findings |= before.is_some_and(|before| !before.findings.is_empty());
             return self.readers.forget(unit);
         };
-        let Part { meetings, destinations, findings, reads } = virtual_service::read(context, &self.frame, entry);
+        let virtual_service::Part { meetings, destinations, findings, reads } =
+            virtual_service::read(context, &self.frame, entry);
         self.readers.set(unit, reads);
         work.findings |= before.map_or_else(|| !findings.is_empty(), |before| before.findings != findings);
         let part = ServicePart {
@@ -305,6 +318,7 @@ impl Translator {
             self.destinations.remove(key);
             set.destinations.remove(key);
             set.endpoints.remove(key);
+            concerned::note(&mut self.concerned, Part::Destination(Arc::clone(key)), Vec::new());
             return self.readers.forget(&unit);
         };
         let known = set.destinations.get(key).is_some_and(|known| Arc::ptr_eq(known, &named.destination));
@@ -312,6 +326,8 @@ impl Translator {
             set.destinations.insert(Arc::clone(key), Arc::clone(&named.destination));
         }
         let endpoints = context.endpoints(&named.destination);
+        let merged = context.merged_rules(&named.destination);
+        concerned::note(&mut self.concerned, Part::Destination(Arc::clone(key)), merged);
         self.readers.set(&unit, std::mem::take(&mut context.reads));
         match endpoints {
             None => drop(set.endpoints.remove(key)),

@@ -12,6 +12,7 @@ use super::virtual_service::Turn;
 use super::{Context, shadows};
 use crate::diag;
 use crate::model::{HostPattern, Rule, VirtualHost};
+use crate::object::ObjectRef;
 
 /// Hosts of a table.
 #[derive(Debug, Default)]
@@ -62,6 +63,13 @@ impl Hosts {
             self.0.insert(pattern.clone(), host);
         }
         changed
+    }
+
+    /// VirtualServices that are opened here and have no rule of their own here: those that they have are delegates'.
+    pub fn only_delegating(&self, pattern: &HostPattern) -> Vec<ObjectRef> {
+        let lists = self.0.get(pattern).filter(|host| host.built.is_some()).map(|host| &host.lists);
+        let full = lists.into_iter().flat_map(|lists| lists.values()).filter(|rules| !rules.is_empty());
+        full.filter(|rules| !rules.has_own()).map(|rules| rules.entry.reference.clone()).collect()
     }
 
     /// Sorted by host.

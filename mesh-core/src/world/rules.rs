@@ -34,6 +34,8 @@ struct Rule {
 pub struct Consolidated<'a> {
     /// The oldest.
     pub first: &'a Arc<Entry<DestinationRule>>,
+    /// The rest of them, oldest first.
+    pub others: Vec<&'a Arc<Entry<DestinationRule>>>,
     pub policy: Option<&'a TrafficPolicy>,
     pub subsets: Vec<(&'a Subset, &'a Arc<Entry<DestinationRule>>)>,
 }
@@ -156,11 +158,14 @@ fn consolidate<'a>(rules: &'a [Rule], viewer: &str, labels: &BTreeMap<String, St
         None => false,
     });
     let first = selected.or_else(|| visible().find(|rule| rule.entry.spec.workload_selector.is_none()))?;
-    let mut merged = Consolidated { first: &first.entry, policy: None, subsets: Vec::new() };
+    let mut merged = Consolidated { first: &first.entry, others: Vec::new(), policy: None, subsets: Vec::new() };
     let same = |rule: &&Rule| {
         rule.export_to == first.export_to && rule.entry.spec.workload_selector == first.entry.spec.workload_selector
     };
     for rule in rules.iter().filter(same) {
+        if rule.entry.reference != first.entry.reference {
+            merged.others.push(&rule.entry);
+        }
         merged.policy = merged.policy.or(rule.entry.spec.traffic_policy.as_ref());
         for subset in &rule.entry.spec.subsets {
             if merged.subset(&subset.name).is_none() {

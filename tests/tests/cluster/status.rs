@@ -69,6 +69,18 @@ async fn objects_say_whether_they_are_in_force() {
     assert_eq!(message(&good, "Programmed"), "1/1 proxies");
     assert_eq!(good["status"]["observedGeneration"], good["metadata"]["generation"]);
 
+    // All of its rules are another object's.
+    let part = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": { "name": "leaf", "namespace": NAMESPACE },
+        "spec": { "http": [{ "directResponse": { "status": 200, "body": { "string": "leaf" } } }] },
+    });
+    apply(&part.to_string()).unwrap();
+    apply(&told("root.told", "delegate: {name: leaf}")).unwrap();
+    for name in ["root-told", "leaf"] {
+        until_reasons(name, "Accepted", "Programmed");
+    }
+
     // A part of it is lost: told in the condition, in Istio's messages, and in an event.
     apply(&told("part.told", "route: [{destination: {host: nobody}}]")).unwrap();
     let part = until_reasons("part-told", "PartiallyInvalid", "Programmed");
