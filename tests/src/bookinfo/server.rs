@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 
 /// Nobody sends a bookstore more than this.
 const MAX_BODY: usize = 64 * 1024;
@@ -83,15 +84,20 @@ impl Answer {
     }
 }
 
-/// Serves until the process ends. Errors of one connection end that connection only.
-pub async fn serve<H, F>(listener: TcpListener, handler: H) -> Infallible
+/// Serves until it is to close, and then until the last answer is given. Errors of one connection end that connection only.
+pub async fn serve<H, F>(listener: TcpListener, handler: H, mut close: watch::Receiver<bool>)
 where
     H: Fn(Call) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let builder = Arc::new(auto::Builder::new(TokioExecutor::new()));
+    let (open, mut ended) = mpsc::channel::<()>(1);
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told(&mut close) => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(_) => {
                 // Out of descriptors, most likely: let some connections end first.
@@ -100,11 +106,28 @@ where
             }
         };
         let _ = stream.set_nodelay(true);
-        let (builder, handler) = (builder.clone(), handler.clone());
+        let (builder, handler, mut close, open) = (builder.clone(), handler.clone(), close.clone(), open.clone());
         tokio::spawn(async move {
+            let _open = open;
             let service = hyper::service::service_fn(move |request| respond(request, handler.clone()));
-            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = told(&mut close) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
         });
+    }
+    drop(open);
+    // Nobody sends anything: it yields when the last connection is gone.
+    let _ = ended.recv().await;
+}
+
+/// Where nobody is left to tell, it never is.
+async fn told(close: &mut watch::Receiver<bool>) {
+    if close.wait_for(|close| *close).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -125,4 +148,42 @@ where
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::client;
+
+    #[tokio::test]
+    async fn the_last_answer_is_given_before_it_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let handler = {
+            let (asked, go) = (asked.clone(), go.clone());
+            move |_| {
+                let (asked, go) = (asked.clone(), go.clone());
+                async move {
+                    asked.notify_one();
+                    go.notified().await;
+                    Answer::new(StatusCode::OK, "text/plain", "late")
+                }
+            }
+        };
+        let close = watch::Sender::new(false);
+        let server = tokio::spawn(serve(listener, handler, close.subscribe()));
+        let request = tokio::spawn(async move { client::get(address, "app", "/").await });
+        // One that nobody uses must not hold it up.
+        let _idle = tokio::net::TcpStream::connect(address).await.unwrap();
+        asked.notified().await;
+        close.send_replace(true);
+        go.notify_one();
+        assert_eq!(request.await.unwrap().unwrap().text(), "late");
+        tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    }
 }
