@@ -21,6 +21,8 @@ mod place;
 mod secrets;
 #[path = "cluster/status.rs"]
 mod status;
+#[path = "cluster/streams.rs"]
+mod streams;
 #[path = "cluster/trouble.rs"]
 mod trouble;
 

@@ -63,7 +63,7 @@ impl Load {
 }
 
 /// Namespace, definitions, rights, a gateway on a free port of the loopback.
-fn prepare() -> SocketAddr {
+pub fn prepare() -> SocketAddr {
     apply_namespace(SYSTEM).unwrap();
     define().unwrap();
     apply(&rights()).unwrap();
