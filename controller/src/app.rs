@@ -1,5 +1,6 @@
 //! The process: wires the rooms, starts them in order, ends them in order. Nobody imports it.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,8 +99,15 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     Ok(())
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+/// `[::]` is both families; a machine without IPv6 has the other one only.
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        socket => socket,
+    };
+    socket.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Until it succeeds: the API server may be away, or our rights not be there yet.

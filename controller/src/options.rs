@@ -45,13 +45,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Where proxies connect; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15012")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:15012")]
     pub discovery: SocketAddr,
     /// Where metrics, readiness and debug pages listen; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15014")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:15014")]
     pub admin: SocketAddr,
     /// Where the validating webhook listens; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:15017")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:15017")]
     pub webhook: SocketAddr,
     /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`. The
     /// default is silent about single attempts to reach the API server: whoever needs it says so.

@@ -3,7 +3,7 @@
 //!
 //! Workers serve traffic on runtimes of their own; the control runtime, on the main thread, has everything else.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -219,8 +219,15 @@ impl StopSignals {
     }
 }
 
+/// `[::]` is both families; a machine without IPv6 has the other one only.
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({what})"))
+    let socket = match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        socket => socket,
+    };
+    socket.with_context(|| format!("cannot listen on {address} ({what})"))
 }
 
 fn start_workers(

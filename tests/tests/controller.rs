@@ -307,10 +307,15 @@ spec: {ports: [{name: http, port: 80}]}
     let before = control.keeper.versions().await.unwrap();
     control.apply(&node("a", "second")).await.unwrap();
     let mut after = control.keeper.versions().await.unwrap();
-    while after.objects[&name] == before.objects[&name] {
-        tokio::task::yield_now().await;
+    for _ in 0..400 {
+        if after.objects[&name] != before.objects[&name] {
+            break;
+        }
+        // Whoever asks without a pause keeps the keeper from its feed.
+        tokio::time::sleep(Duration::from_millis(25)).await;
         after = control.keeper.versions().await.unwrap();
     }
+    assert_ne!(after.objects[&name], before.objects[&name]);
     assert_eq!(after.generation, before.generation);
 
     // Another label changes endpoints, and nothing that is compiled.

@@ -58,7 +58,8 @@ pub async fn serve(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let (tcp, address) = match accepted {
-            Ok(accepted) => accepted,
+            // A socket of both families writes IPv4 addresses as IPv6 ones.
+            Ok((tcp, address)) => (tcp, SocketAddr::new(address.ip().to_canonical(), address.port())),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;

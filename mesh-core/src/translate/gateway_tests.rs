@@ -1,6 +1,6 @@
 use super::super::fixture::{docs, http_server, https_server, to};
 use crate::diag;
-use crate::model::{CertificateSource, ListenerProtocol, TlsServer};
+use crate::model::{CertificateSource, IpFamilies, ListenerProtocol, TlsServer};
 
 const SECRET: &str = "type: kubernetes.io/tls\nstringData: {tls.crt: CERT, tls.key: KEY}";
 
@@ -249,4 +249,21 @@ fn a_service_entry_with_the_proxys_address_stands_before_it_too() {
     assert!(super::super::translate(&world, &proxy).set.listeners.contains_key("0.0.0.0:80"));
     proxy.addresses.push("10.9.9.9".parse().unwrap());
     assert!(super::super::translate(&world, &proxy).set.listeners.contains_key("0.0.0.0:8080"));
+}
+
+#[test]
+fn servers_listen_on_the_families_that_the_proxy_has() {
+    let world = docs().http("'*'").world();
+    let mut proxy = super::super::fixture::proxy();
+    for (families, address) in [
+        (IpFamilies::Unknown, "0.0.0.0:80"),
+        (IpFamilies::V4, "0.0.0.0:80"),
+        (IpFamilies::V6, "[::]:80"),
+        // The socket takes both.
+        (IpFamilies::V4First, "[::]:80"),
+    ] {
+        proxy.families = families;
+        let listeners = super::super::translate(&world, &proxy).set.listeners;
+        assert_eq!(listeners.keys().map(|key| &**key).collect::<Vec<_>>(), [address], "{families:?}");
+    }
 }
