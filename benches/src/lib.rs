@@ -1,6 +1,7 @@
 //! Models of any size for the benches, which live in `benches/`.
 
 mod cpu;
+pub mod crowd;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,21 +1,26 @@
 //! Thousands of routes of a real API server, through the controller to a gateway: see `benches/cluster/run.sh`, which starts
 //! a control plane and runs this inside of its network namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use e2e::backend::Backend;
-use e2e::cluster::{Launch, Pod, apply, apply_namespace, define};
+use e2e::cluster::{Controller, Launch, Pod, apply, apply_namespace, define};
+use e2e::process::Meshgate;
 use e2e::{client, ports};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::ResourceExt as _;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
 
 const SYSTEM: &str = "meshgate-system";
@@ -44,6 +49,17 @@ struct Cluster {
     client: Client,
     backend: SocketAddr,
     gateway: SocketAddr,
+    seen: Seen,
+}
+
+/// When a watch that does nothing else saw VirtualServices: what the API server takes, whoever waits for it.
+type Seen = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// How long it took until a new route was live, until a bare watch saw it, and until the API server answered.
+struct Took {
+    live: Duration,
+    seen: Duration,
+    stored: Duration,
 }
 
 fn resource(kind: &str) -> ApiResource {
@@ -88,10 +104,10 @@ impl Cluster {
         Ok(client::get(self.gateway, host, "/").await?.status)
     }
 
-    /// Adds a route, and asks for it all the time: how long from the call until the first 200, and until the API server's own
-    /// answer. Before it comes 404, and nothing else.
-    async fn add(&self, namespace: &str, name: &str) -> anyhow::Result<(Duration, Duration)> {
+    /// Adds a route, and asks for it all the time, until the first 200. Before it comes 404, and nothing else.
+    async fn add(&self, namespace: &str, name: &str) -> anyhow::Result<Took> {
         let host = host(name);
+        let key = name.to_owned();
         ensure!(self.status(&host).await? == 404, "{host} is there already");
         let (cluster, namespace, name) = (self.clone(), namespace.to_owned(), name.to_owned());
         let begun = Instant::now();
@@ -107,8 +123,47 @@ impl Cluster {
             }
             tokio::time::sleep(BREATH).await;
         }
-        let took = begun.elapsed();
-        Ok((took, created.await??))
+        let live = begun.elapsed();
+        let stored = created.await??;
+        let seen = loop {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            if let Some(seen) = seen {
+                break seen.duration_since(begun);
+            }
+            ensure!(begun.elapsed() < DEADLINE, "no watch sees {host}");
+            tokio::time::sleep(BREATH).await;
+        };
+        Ok(Took { live, seen, stored })
+    }
+
+    /// A watch of the routes that are added one by one.
+    fn watch(&self) {
+        let (api, seen) = (self.api("VirtualService", "one"), Arc::clone(&self.seen));
+        tokio::spawn(async move {
+            let events = watcher::watcher(api, watcher::Config::default());
+            futures::pin_mut!(events);
+            while let Some(event) = events.next().await {
+                if let Ok(Event::Apply(object)) = event {
+                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    // What comes later is its status.
+                    seen.entry(object.name_any()).or_insert_with(Instant::now);
+                }
+            }
+        });
+    }
+
+    /// Takes away all routes of a namespace.
+    async fn clear(&self, namespace: &str) -> anyhow::Result<()> {
+        for kind in ["VirtualService", "Service", "EndpointSlice"] {
+            let api = self.api(kind, namespace);
+            api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+            let begun = Instant::now();
+            while !api.list(&ListParams::default().limit(1)).await?.items.is_empty() {
+                ensure!(begun.elapsed() < DEADLINE, "objects stay in {namespace}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -141,36 +196,74 @@ async fn run(options: Options) -> anyhow::Result<()> {
             .await?;
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let gateway = SocketAddr::new(ip, ports::free_port(ip)?);
-    let cluster = Cluster { client: controller::kube::connect(None, None).await?, backend, gateway };
+    let client = controller::kube::connect(None, None).await?;
+    let cluster = Cluster { client, backend, gateway, seen: Seen::default() };
     apply(&edge(gateway.port()))?;
-    let controller = Launch::new(folder.path(), "load", SYSTEM).start()?;
-    let labels = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
-    let pod = Pod { namespace: SYSTEM, name: "gw", labels: &labels };
-    let mut meshgate = pod.gateway(folder.path(), controller.discovery, &[])?;
-    meshgate.ready()?;
-    let processes = [("controller", controller.pid()), ("gateway", meshgate.pid())];
-
     apply_namespace("one")?;
-    cluster.service("one", "s").await?;
+    cluster.watch();
+
+    let system = System::start(folder.path(), "empty")?;
+    println!("nothing yet");
+    system.weigh()?;
     let one = (0..options.routes).map(|number| format!("one-{number}"));
     add_all("one by one", &cluster, one.collect(), true).await?;
-    weigh(&processes)?;
+    system.weigh()?;
+    drop(system);
+    cluster.clear("one").await?;
 
+    let system = System::start(folder.path(), "crowd")?;
     crowd(&cluster, options.crowd).await?;
-    weigh(&processes)?;
+    system.weigh()?;
     let stop = Arc::new(AtomicBool::new(false));
     let churn = tokio::spawn(churn(cluster.clone(), options.crowd, Arc::clone(&stop)));
-    let before = Sample::take(&processes)?;
+    let before = Sample::take(&system.processes())?;
     let many = (0..options.routes / 10).map(|number| format!("more-{number}"));
     add_all("one by one, while the endpoints of 50 routes change every second", &cluster, many.collect(), false)
         .await?;
-    before.until_now(&processes)?;
+    before.until_now(&system.processes())?;
     stop.store(true, Ordering::Relaxed);
     churn.await??;
-    weigh(&processes)?;
+    system.weigh()?;
 
     change(&cluster, options.changes).await?;
-    weigh(&processes)
+    system.weigh()?;
+    drop(system);
+    let system = System::start(folder.path(), "again")?;
+    println!("both started again");
+    system.weigh()
+}
+
+/// A controller and a gateway that is ready.
+struct System {
+    controller: Controller,
+    gateway: Meshgate,
+}
+
+impl System {
+    /// Their logs have this name.
+    fn start(folder: &Path, name: &str) -> anyhow::Result<System> {
+        let controller = Launch::new(folder, name, SYSTEM).start()?;
+        let labels = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
+        let pod = Pod { namespace: SYSTEM, name: "gw", labels: &labels };
+        let mut gateway = pod.gateway(folder, controller.discovery, &[])?;
+        gateway.ready()?;
+        Ok(System { controller, gateway })
+    }
+
+    fn processes(&self) -> [(&'static str, u32); 2] {
+        [("controller", self.controller.pid()), ("gateway", self.gateway.pid())]
+    }
+
+    /// Prints resident memory.
+    fn weigh(&self) -> anyhow::Result<()> {
+        for (name, pid) in self.processes() {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+            let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
+            println!("  {name}: RSS {:.1} MB", kib * 1024.0 / 1e6);
+        }
+        Ok(())
+    }
 }
 
 fn edge(port: u16) -> String {
@@ -195,19 +288,19 @@ async fn add_all(what: &str, cluster: &Cluster, names: Vec<String>, quick: bool)
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    let (mut live, mut stored): (Vec<Duration>, Vec<Duration>) = took.iter().copied().unzip();
-    let mut after: Vec<Duration> = took.iter().map(|(live, stored)| live.saturating_sub(*stored)).collect();
-    println!(
-        "{} routes {what}: from create to the first 200 {}; until the API server answers {}; from there {}; nothing but 404 before",
-        took.len(),
-        figures(&mut live),
-        figures(&mut stored),
-        figures(&mut after)
-    );
+    println!("{} routes {what}, nothing but 404 before the first 200", took.len());
+    let print = |what: &str, of: &dyn Fn(&Took) -> Duration| {
+        println!("  from create until {what}: {}", figures(took.iter().map(of).collect()));
+    };
+    print("the first 200", &|took| took.live);
+    print("the API server answers", &|took| took.stored);
+    print("a bare watch sees it", &|took| took.seen);
+    let own = took.iter().map(|took| took.live.saturating_sub(took.seen)).collect();
+    println!("  from there until the first 200: {}", figures(own));
     Ok(())
 }
 
-fn figures(took: &mut [Duration]) -> String {
+fn figures(mut took: Vec<Duration>) -> String {
     took.sort_unstable();
     let at =
         |part: usize| took.get(took.len() * part / 100).or(took.last()).map_or(0.0, |took| took.as_secs_f64() * 1e3);
@@ -255,6 +348,7 @@ async fn churn(cluster: Cluster, count: usize, stop: Arc<AtomicBool>) -> anyhow:
 /// Changes a route while it is asked for all the time.
 async fn change(cluster: &Cluster, changes: usize) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
+    cluster.service("one", "s").await?;
     cluster.service("one", "live").await?;
     cluster.add("one", "live").await?;
     let load = {
@@ -284,17 +378,6 @@ async fn change(cluster: &Cluster, changes: usize) -> anyhow::Result<()> {
     let (asked, failed) = load.await?;
     println!("{changes} changes of a live route: {asked} requests, failed: {failed:?}");
     ensure!(failed.is_empty(), "requests failed");
-    Ok(())
-}
-
-/// Resident memory.
-fn weigh(processes: &[(&str, u32)]) -> anyhow::Result<()> {
-    for (name, pid) in processes {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-        let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
-        println!("  {name}: RSS {:.1} MB", kib * 1024.0 / 1e6);
-    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Objects of the API server as the world takes them.
 
 use kube::api::DynamicObject;
-use mesh_core::api::{self, ApiObject, Positions};
+use mesh_core::api::{self, ApiObject, Positions, Spec};
 use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
 use serde_json::Value;
@@ -55,11 +55,11 @@ pub(crate) fn read_value(kind: &Watched, reference: &ObjectRef, mut value: Value
         diagnostic.position = None;
     }
     let mut object = parsed.objects.pop();
-    if kind.group != "networking.istio.io"
-        && let Some(object) = &mut object
-    {
-        // Nobody asks where a field of these was.
-        object.positions = Positions::default();
+    if let Some(object) = &mut object {
+        // A VirtualService all of whose rules were refused still opens its hosts: only the positions tell that it had any.
+        if !matches!(&object.spec, Spec::VirtualService(service) if service.http.is_empty()) {
+            object.positions = Positions::default();
+        }
     }
     Read { object, diagnostics: parsed.diagnostics }
 }

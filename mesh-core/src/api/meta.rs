@@ -8,6 +8,7 @@ pub struct Meta {
     pub name: String,
     pub namespace: String,
     pub labels: BTreeMap<String, String>,
+    /// Those of Istio.
     pub annotations: BTreeMap<String, String>,
     /// As written: RFC 3339 in UTC sorts as text. Absent in most files.
     pub creation_timestamp: Option<String>,

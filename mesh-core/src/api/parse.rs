@@ -200,9 +200,12 @@ impl Reader<'_> {
     }
 }
 
-/// Of nodes and namespaces only what has a meaning: others write all sorts of things there, again and again.
+/// Only what has a meaning: others write all sorts of things into annotations, and there are thousands of objects; into those of
+/// nodes and namespaces they write again and again.
 fn meta(kind: Kind, namespace: String, read: MetaObject) -> Meta {
-    let MetaObject { name, mut labels, mut annotations, mut creation_timestamp, .. } = read;
+    let MetaObject { name, mut labels, annotations, mut creation_timestamp, .. } = read;
+    let mut annotations: BTreeMap<_, _> =
+        annotations.into_iter().filter(|(name, _)| name.contains("istio.io/")).collect();
     if let Kind::Node | Kind::Namespace = kind {
         annotations.clear();
         creation_timestamp = None;

@@ -32,6 +32,7 @@ pub struct VirtualService {
     pub export_to: Vec<String>,
 }
 
+// What few rules have is kept apart, for there are thousands of rules.
 /// `HTTPRoute`: one rule.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -51,7 +52,7 @@ pub struct HttpRoute {
     #[serde(default)]
     pub route: Vec<HttpRouteDestination>,
     /// Answer with a redirect.
-    pub redirect: Option<HttpRedirect>,
+    pub redirect: Option<Box<HttpRedirect>>,
     /// Answer with a fixed response.
     pub direct_response: Option<HttpDirectResponse>,
     /// Take the rules of another VirtualService.
@@ -61,11 +62,11 @@ pub struct HttpRoute {
     /// Limit for the whole exchange; absent: none.
     pub timeout: Option<Duration>,
     /// When and how often to try again.
-    pub retries: Option<HttpRetry>,
+    pub retries: Option<Box<HttpRetry>>,
     /// Faults to inject.
-    pub fault: Option<HttpFault>,
+    pub fault: Option<Box<HttpFault>>,
     /// Send a copy of the requests there.
-    pub mirror: Option<Destination>,
+    pub mirror: Option<Box<Destination>>,
     /// Deprecated: whole percents.
     pub mirror_percent: Option<u32>,
     /// Share of requests that are mirrored; absent: all.
@@ -74,9 +75,9 @@ pub struct HttpRoute {
     #[serde(default)]
     pub mirrors: Vec<HttpMirror>,
     /// Cross-origin resource sharing.
-    pub cors_policy: Option<CorsPolicy>,
+    pub cors_policy: Option<Box<CorsPolicy>>,
     /// Changes of request and response headers.
-    pub headers: Option<Headers>,
+    pub headers: Option<Box<Headers>>,
 }
 
 /// `HTTPMatchRequest`: all conditions that are set must hold.

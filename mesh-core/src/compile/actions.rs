@@ -1,7 +1,7 @@
 //! Actions, prepared once for all the rules that share them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 
@@ -12,6 +12,9 @@ use crate::snapshot::{
     CompiledAction, CompiledForward, CompiledHeaderOps, CompiledPathRewrite, CompiledRewrite, CompiledSplit,
     Destinations, SubstitutionPart,
 };
+
+/// Of rules that change no header: most of them.
+static NO_OPS: LazyLock<Arc<CompiledHeaderOps>> = LazyLock::new(Arc::default);
 
 #[derive(Clone)]
 pub(super) struct Prepared {
@@ -42,7 +45,11 @@ impl Actions {
             return prepared.clone();
         }
         let mut diagnostics = Vec::new();
-        let headers = Arc::new(header_ops::rule_only(&rule.headers, &rule.source, &mut diagnostics));
+        let headers = if rule.headers.is_empty() {
+            Arc::clone(&NO_OPS)
+        } else {
+            Arc::new(header_ops::rule_only(&rule.headers, &rule.source, &mut diagnostics))
+        };
         let action = match rule.action.as_ref() {
             Action::Forward(forward) => {
                 CompiledAction::Forward(self.forward(forward, rule, &headers, &mut diagnostics))
@@ -73,7 +80,7 @@ impl Actions {
             .enumerate()
             .map(|(index, split)| {
                 let (key, slot) = self.destination(&split.destination);
-                let headers = if split.headers.request.is_empty() && split.headers.response.is_empty() {
+                let headers = if split.headers.is_empty() {
                     headers.clone()
                 } else {
                     let merged =
@@ -96,13 +103,8 @@ impl Actions {
     fn destination(&mut self, destination: &DestinationRef) -> (Key, u32) {
         match destination {
             DestinationRef::Known(key) => {
-                if let Some(slot) = self.destinations.by_key.get(key) {
-                    return (key.clone(), *slot);
-                }
-                let destinations = Arc::make_mut(&mut self.destinations);
-                let slot = u32::try_from(destinations.keys.len()).unwrap_or(u32::MAX);
-                destinations.keys.push(key.clone());
-                destinations.by_key.insert(key.clone(), slot);
+                let slot =
+                    self.destinations.slot(key).unwrap_or_else(|| Arc::make_mut(&mut self.destinations).add(key));
                 (key.clone(), slot)
             }
             DestinationRef::Unknown(key) => (key.clone(), u32::MAX),

@@ -5,9 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use imbl::ordmap::DiffItem;
 
-use crate::model::{Destination, Key, Resources};
+use crate::model::{Destination, DiffItem, Key, Resources};
 use crate::snapshot::{CompiledListener, CompiledProtocol, CompiledTlsServer, Snapshot, TlsTable};
 
 /// Indexes of the previous snapshot's clusters that mean something else now.

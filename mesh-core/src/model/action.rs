@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Key;
+use super::{Key, is_default};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -18,9 +18,12 @@ pub enum Action {
 pub struct Forward {
     /// At least one; weights are relative and their sum is above zero.
     pub splits: Vec<Split>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rewrite: Rewrite,
     /// Whole request, retries included; none: no limit.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub retry: RetryPolicy,
 }
 
@@ -28,6 +31,7 @@ pub struct Forward {
 pub struct Split {
     pub destination: DestinationRef,
     pub weight: u32,
+    #[serde(default, skip_serializing_if = "HeaderOps::is_empty")]
     pub headers: Arc<HeaderOps>,
 }
 
@@ -42,8 +46,10 @@ pub enum DestinationRef {
 /// Empty: nothing is rewritten.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {
+    #[serde(default, skip_serializing_if = "is_default")]
     pub path: Option<PathRewrite>,
     /// New authority.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub authority: Option<String>,
 }
 
@@ -60,10 +66,13 @@ pub enum PathRewrite {
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub scheme: Option<String>,
     /// Replaces host and port.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub authority: Option<String>,
     pub port: RedirectPort,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub path: Option<RedirectPath>,
 }
 
@@ -92,6 +101,7 @@ pub struct DirectResponse {
     /// 200 to 599.
     pub status: u16,
     /// At most 1 MiB.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub body: Option<Vec<u8>>,
 }
 
@@ -99,17 +109,22 @@ pub struct DirectResponse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Extra tries; 0: none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempts: u32,
     /// A connection that could not be made (refused, timed out, TLS): the request was not sent.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub connect_failure: bool,
     /// The upstream refused the HTTP/2 stream before it looked at the request.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub refused_stream: bool,
 }
 
 /// In the order remove, set, add.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderOps {
+    #[serde(default, skip_serializing_if = "is_default")]
     pub request: HeaderOp,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub response: HeaderOp,
 }
 
@@ -117,9 +132,18 @@ pub struct HeaderOps {
 /// request rewrites the authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderOp {
+    #[serde(default, skip_serializing_if = "is_default")]
     pub remove: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub set: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub add: Vec<(String, String)>,
+}
+
+impl HeaderOps {
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
 }
 
 impl HeaderOp {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Key;
+use super::{Key, is_default};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,14 +18,17 @@ pub struct Destination {
     pub service_name: Arc<str>,
     pub service_namespace: Arc<str>,
     pub port: u16,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub subset: Option<Arc<str>>,
     pub protocol: UpstreamProtocol,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub balancing: Balancing,
     pub connect_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
     pub origin: ObjectRef,
     /// The DestinationRule that shaped it, if any.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rule: Option<ObjectRef>,
 }
 

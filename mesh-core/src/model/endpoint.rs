@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Key;
+use super::{Key, is_default};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +24,10 @@ pub struct Endpoint {
     /// Relative, above zero.
     pub weight: u32,
     /// `region/zone/subzone`, empty when unknown.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub locality: Arc<str>,
     /// Who runs there, for metrics.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub workload: Option<Arc<Workload>>,
 }
 

@@ -7,6 +7,7 @@ mod destination;
 mod endpoint;
 mod ip_families;
 mod listener;
+mod names;
 mod predicate;
 mod proxy_info;
 mod route;
@@ -26,11 +27,18 @@ pub use destination::*;
 pub use endpoint::*;
 pub use ip_families::*;
 pub use listener::*;
+pub use names::Names;
 pub use predicate::*;
 pub use proxy_info::*;
 pub use route::*;
 pub use settings::*;
 pub use tls::*;
+
+/// What means the default is not written out: most rules say little, and there are thousands of them on their way and kept as
+/// they are sent.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// Key of a resource: unique among the resources of its type for one proxy, stable over changes.
 pub type Key = Arc<str>;

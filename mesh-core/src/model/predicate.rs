@@ -2,16 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
+
 /// All conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Predicate {
+    #[serde(default, skip_serializing_if = "is_default")]
     pub path: PathMatch,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub method: Option<StringMatch>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub scheme: Option<StringMatch>,
     /// Compared with the authority as sent, port included, case-sensitive.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub authority: Option<StringMatch>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub headers: Vec<HeaderMatch>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub query: Vec<QueryMatch>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, HeaderOps, Key, Predicate};
+use super::{Action, HeaderOps, Key, Predicate, is_default};
 use crate::object::ObjectRef;
 
 /// The routes of one listener (HTTP) or one TLS server.
@@ -23,6 +23,7 @@ pub struct RouteSet {
 pub struct VirtualHost {
     pub host: HostPattern,
     /// `httpsRedirect`: every request is answered 301 to https, whatever the rules say.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub https_redirect: bool,
     /// First match wins.
     pub rules: Vec<Rule>,
@@ -54,11 +55,14 @@ impl fmt::Display for HostPattern {
 pub struct Rule {
     pub source: RuleSource,
     /// Route name for the access log (`<route>.<match>`), if the user gave one.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub name: Option<Arc<str>>,
     /// All of it must hold.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub predicate: Predicate,
     pub action: Arc<Action>,
     /// Header operations of the rule (not of a single destination).
+    #[serde(default, skip_serializing_if = "HeaderOps::is_empty")]
     pub headers: Arc<HeaderOps>,
 }
 
@@ -69,6 +73,7 @@ pub struct RuleSource {
     /// Index in `spec.http`.
     pub http: u32,
     /// Index in `spec.http[].match`; none for a rule without match.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub r#match: Option<u32>,
 }
 

@@ -39,6 +39,7 @@ impl<T: Clone> Pieces<T> {
         }
         if self.len as usize / PIECE == self.pieces.len() {
             // Most hosts have few rules, and there may be thousands of hosts: no room for what may never come.
+            self.pieces.reserve_exact(usize::from(self.pieces.is_empty()));
             self.pieces.push(Arc::new(Vec::with_capacity(1)));
         }
         if let Some(last) = self.pieces.last_mut() {

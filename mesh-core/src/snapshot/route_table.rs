@@ -28,7 +28,35 @@ pub(crate) struct RouteTable {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Destinations {
     pub(crate) keys: Vec<Key>,
-    pub(crate) by_key: HashMap<Key, u32, foldhash::fast::RandomState>,
+    /// Only of more than a few: most hosts have one.
+    by_key: HashMap<Key, u32, foldhash::fast::RandomState>,
+}
+
+/// So many keys are looked through.
+const FEW: usize = 8;
+
+impl Destinations {
+    pub(crate) fn slot(&self, key: &Key) -> Option<u32> {
+        if self.by_key.is_empty() {
+            return self.keys.iter().zip(0..).find(|(known, _)| *known == key).map(|(_, slot)| slot);
+        }
+        self.by_key.get(key).copied()
+    }
+
+    /// The key must not be there yet.
+    pub(crate) fn add(&mut self, key: &Key) -> u32 {
+        let slot = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        if self.keys.len() < FEW {
+            self.keys.reserve_exact(1);
+        }
+        self.keys.push(key.clone());
+        if self.by_key.is_empty() && self.keys.len() > FEW {
+            self.by_key = self.keys.iter().cloned().zip(0..).collect();
+        } else if !self.by_key.is_empty() {
+            self.by_key.insert(key.clone(), slot);
+        }
+        slot
+    }
 }
 
 /// How many rules an explanation tells of before it leaves out those for other paths.

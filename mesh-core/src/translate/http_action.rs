@@ -29,7 +29,7 @@ impl Context<'_> {
         port: u16,
     ) -> Result<Effect, NeverMatches> {
         let field = format!("spec.http[{}]", http.index);
-        let headers = self.headers(http.headers.as_ref());
+        let headers = self.headers(http.headers.as_deref());
         let action = if let Some(redirect) = &http.redirect {
             Action::Redirect(read_redirect(redirect))
         } else if let Some(answer) = &http.direct_response {
@@ -90,7 +90,7 @@ impl Context<'_> {
             splits,
             rewrite: http.rewrite.as_ref().map(read_rewrite).unwrap_or_default(),
             timeout: http.timeout.map(|timeout| timeout.get()).filter(|timeout| !timeout.is_zero()),
-            retry: self.retries(http.retries.as_ref()),
+            retry: self.retries(http.retries.as_deref()),
         }))
     }
 

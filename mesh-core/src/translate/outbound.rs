@@ -127,11 +127,9 @@ impl<'a> Context<'a> {
             locality: instance.locality,
             workload: instance.workload,
         });
-        Some(Endpoints {
-            key: Arc::clone(&destination.key),
-            endpoints: endpoints.collect(),
-            origin: service.origin.clone(),
-        })
+        let mut endpoints: Vec<Endpoint> = endpoints.collect();
+        endpoints.shrink_to_fit();
+        Some(Endpoints { key: Arc::clone(&destination.key), endpoints, origin: service.origin.clone() })
     }
 
     /// DestinationRules that are merged behind the one that a destination names.

@@ -31,7 +31,7 @@ impl Readers {
         }
         self.forget(unit);
         self.by_cell.extend(reads.iter().map(|cell| (cell.clone(), unit.clone())));
-        self.reads.insert(unit.clone(), reads);
+        self.reads.insert(unit.clone(), reads.shrunk());
     }
 
     pub fn forget(&mut self, unit: &Unit) {

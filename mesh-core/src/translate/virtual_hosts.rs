@@ -20,8 +20,8 @@ pub(super) struct Hosts(BTreeMap<HostPattern, Host>);
 
 #[derive(Debug, Default)]
 struct Host {
-    /// Rules of the VirtualServices that are opened here, also of those of which nothing applies.
-    lists: BTreeMap<Turn, Arc<Rules>>,
+    /// Rules of the VirtualServices that are opened here, also of those of which nothing applies; by turn. Mostly one.
+    lists: Vec<(Turn, Arc<Rules>)>,
     findings: Vec<Said>,
     built: Option<Arc<VirtualHost>>,
 }
@@ -34,12 +34,19 @@ pub(super) struct Changed {
 
 impl Hosts {
     pub fn add(&mut self, pattern: &HostPattern, turn: Turn, rules: Arc<Rules>) {
-        self.0.entry(pattern.clone()).or_default().lists.insert(turn, rules);
+        let lists = &mut self.0.entry(pattern.clone()).or_default().lists;
+        match lists.binary_search_by(|(known, _)| known.cmp(&turn)) {
+            Ok(place) => lists.get_mut(place).into_iter().for_each(|list| list.1 = Arc::clone(&rules)),
+            Err(place) => {
+                lists.reserve_exact(1);
+                lists.insert(place, (turn, rules));
+            }
+        }
     }
 
     pub fn take(&mut self, pattern: &HostPattern, turn: &Turn) {
         if let Some(host) = self.0.get_mut(pattern) {
-            host.lists.remove(turn);
+            host.lists.retain(|(known, _)| known != turn);
         }
     }
 
@@ -68,7 +75,7 @@ impl Hosts {
     /// VirtualServices that are opened here and have no rule of their own here: those that they have are delegates'.
     pub fn only_delegating(&self, pattern: &HostPattern) -> Vec<ObjectRef> {
         let lists = self.0.get(pattern).filter(|host| host.built.is_some()).map(|host| &host.lists);
-        let full = lists.into_iter().flat_map(|lists| lists.values()).filter(|rules| !rules.is_empty());
+        let full = lists.into_iter().flatten().map(|(_, rules)| rules).filter(|rules| !rules.is_empty());
         full.filter(|rules| !rules.has_own()).map(|rules| rules.entry.reference.clone()).collect()
     }
 
@@ -99,7 +106,7 @@ impl Host {
         let origin = table.slots.get(first)?.gateway.reference.clone();
         // `httpsRedirect` holds for the narrower hosts that VirtualServices opened through the server, too.
         let through = |turn: &Turn| table.slots.get(turn.slot).is_some_and(|slot| slot.redirects());
-        let https_redirect = redirecting.is_some() || self.lists.keys().any(through);
+        let https_redirect = redirecting.is_some() || self.lists.iter().any(|(turn, _)| through(turn));
         let lists: Vec<&Arc<Rules>> = full().map(|(_, rules)| rules).collect();
         let rules = join(context, pattern, &lists);
         shadows::report(context, pattern, &rules);
@@ -133,6 +140,7 @@ fn join(context: &mut Context<'_>, pattern: &HostPattern, lists: &[&Arc<Rules>])
         }
     }
     rules.extend(last.cloned());
+    rules.shrink_to_fit();
     rules
 }
 

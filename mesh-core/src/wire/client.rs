@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use imbl::ordmap::DiffItem;
 use prost::Message as _;
 
 use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
 use super::{Kind, MAX_REQUEST, REFUSED, Violation};
 use crate::model::{
-    CertificateSource, Destination, Endpoints, HostPattern, Key, Listener, ListenerProtocol, ProxySettings,
-    ResourceSet, Resources, RouteSet, Secret, VirtualHost,
+    CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener, ListenerProtocol, Names,
+    ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -27,6 +26,7 @@ pub struct ClientState {
     set: ResourceSet,
     routes: BTreeMap<Key, Routes>,
     settings: ProxySettings,
+    names: Names,
     /// Name to version, of what is in force.
     versions: [HashMap<String, String>; 3],
     /// A response of the kind `Config` came at some time: there is something to serve, even if it is nothing.
@@ -120,8 +120,9 @@ impl ClientState {
                 self.put_config(config);
             }
             Kind::Endpoints => {
-                let endpoints: Endpoints = decode(body)?;
+                let mut endpoints: Endpoints = decode(body)?;
                 right_name(&endpoints.key, &resource.name)?;
+                self.names.share_endpoints(&mut endpoints);
                 self.set.endpoints.insert(endpoints.key.clone(), Arc::new(endpoints));
             }
             Kind::Secret => {
@@ -136,7 +137,8 @@ impl ClientState {
     fn put_config(&mut self, config: Config) {
         match config {
             Config::Listener(listener) => drop(self.set.listeners.insert(listener.key.clone(), Arc::new(listener))),
-            Config::Destination(destination) => {
+            Config::Destination(mut destination) => {
+                self.names.share_destination(&mut destination);
                 drop(self.set.destinations.insert(destination.key.clone(), Arc::new(destination)));
             }
             Config::Settings(settings) => self.settings = settings,
@@ -145,7 +147,9 @@ impl ClientState {
                 routes.origin = Some(origin);
                 routes.changed = true;
             }
-            Config::Host { routes, host } => {
+            Config::Host { mut routes, mut host } => {
+                self.names.share(&mut routes);
+                self.names.share_host(&mut host);
                 let routes = self.routes.entry(routes).or_default();
                 routes.hosts.insert(host.host.clone(), Arc::new(host));
                 routes.changed = true;

@@ -4,14 +4,13 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use imbl::ordmap::DiffItem;
 use itertools::{EitherOrBoth, Itertools};
 use prost::bytes::Bytes;
 use serde::Serialize;
 
 use super::Kind;
 use super::codec::{Config, SETTINGS, destination_name, encode, host_name, listener_name, routes_name, version_of};
-use crate::model::{Key, ProxySettings, ResourceSet, Resources, RouteSet, VirtualHost};
+use crate::model::{DiffItem, Key, ProxySettings, ResourceSet, Resources, RouteSet, VirtualHost};
 
 /// A resource as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +175,7 @@ impl Edits {
 
 impl Encoded {
     fn new(body: Vec<u8>) -> Encoded {
-        Encoded { version: version_of(&body).into(), body: body.into() }
+        // Thousands of these are kept: without the room that was left.
+        Encoded { version: version_of(&body).into(), body: body.into_boxed_slice().into() }
     }
 }

@@ -4,11 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use imbl::ordmap::DiffItem;
-
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
 use super::publication::{Encoded, Published, Table};
 use super::{Kind, Violation};
+use crate::model::DiffItem;
 
 /// Most names that one proxy may subscribe to in a kind.
 const MAX_NAMES: usize = 1_000_000;

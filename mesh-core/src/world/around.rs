@@ -90,7 +90,7 @@ impl Named {
     fn destinations(&mut self, spec: &VirtualService, namespace: &str) {
         let http = spec.http.iter().flat_map(|rule| {
             let mirrors = rule.mirrors.iter().map(|mirror| &mirror.destination);
-            rule.route.iter().map(|route| &route.destination).chain(&rule.mirror).chain(mirrors)
+            rule.route.iter().map(|route| &route.destination).chain(rule.mirror.as_deref()).chain(mirrors)
         });
         let tls = spec.tls.iter().flat_map(|rule| &rule.route);
         let others = tls.chain(spec.tcp.iter().flat_map(|rule| &rule.route)).map(|route| &route.destination);

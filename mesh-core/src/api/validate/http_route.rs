@@ -58,8 +58,8 @@ pub(super) fn check(route: &HttpRoute, outer: &Outer, checks: &mut Checks<'_>) {
     for (index, one) in route.r#match.iter().enumerate() {
         check_match(&format!("{at}.match[{index}]"), one, outer, checks);
     }
-    header::operations(&at, route.headers.as_ref(), checks);
-    header::one_authority(&at, route.rewrite.as_ref(), route.headers.as_ref(), checks);
+    header::operations(&at, route.headers.as_deref(), checks);
+    header::one_authority(&at, route.rewrite.as_ref(), route.headers.as_deref(), checks);
     for (index, one) in route.route.iter().enumerate() {
         let at = format!("{at}.route[{index}]");
         destination(&format!("{at}.destination"), &one.destination, checks);
