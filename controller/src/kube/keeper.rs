@@ -247,7 +247,6 @@ impl Keeper {
         loop {
             let due = self.incomplete.due();
             tokio::select! {
-                biased;
                 Some(command) = self.commands.recv() => self.obey(command),
                 feed = self.feed.recv() => {
                     let Some(feed) = feed else { return };
