@@ -13,12 +13,15 @@ const FEW: usize = 1024;
 /// Most rules and destinations change no header.
 static NO_OPS: LazyLock<Arc<HeaderOps>> = LazyLock::new(Arc::default);
 
-/// See the module. Names that nobody else has any more are dropped now and then.
+/// See the module. Names that nobody else has any more are dropped when they may be many: there are never more than twice as
+/// many as are used, and a few.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     known: HashSet<Arc<str>>,
     /// So many there were after the last time that unused ones were dropped.
     swept: usize,
+    /// Resources that went since then.
+    gone: usize,
 }
 
 impl Names {
@@ -29,10 +32,23 @@ impl Names {
             return;
         }
         if self.known.len() > FEW.max(self.swept.saturating_mul(2)) {
-            self.known.retain(|name| Arc::strong_count(name) > 1);
-            self.swept = self.known.len();
+            self.sweep();
         }
         self.known.insert(Arc::clone(name));
+    }
+
+    /// So many resources went, and perhaps their names with them.
+    pub fn went(&mut self, resources: usize) {
+        self.gone = self.gone.saturating_add(resources);
+        if self.gone > FEW.max(self.known.len() / 4) {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.known.retain(|name| Arc::strong_count(name) > 1);
+        self.known.shrink_to_fit();
+        (self.swept, self.gone) = (self.known.len(), 0);
     }
 
     pub fn share_object(&mut self, object: &mut ObjectRef) {

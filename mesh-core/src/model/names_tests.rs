@@ -60,6 +60,8 @@ fn names_that_nobody_has_any_more_are_forgotten() {
         names.share(&mut number.to_string().into());
     }
     assert!(names.known.len() <= FEW + 2, "{}", names.known.len());
+    names.went(FEW + 1);
+    assert_eq!(names.known.len(), 1);
     let mut again: Arc<str> = "kept".into();
     names.share(&mut again);
     assert!(Arc::ptr_eq(&kept, &again));

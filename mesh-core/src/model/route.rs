@@ -58,7 +58,6 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "is_default")]
     pub name: Option<Arc<str>>,
     /// All of it must hold.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub predicate: Predicate,
     pub action: Arc<Action>,
     /// Header operations of the rule (not of a single destination).

@@ -20,18 +20,20 @@ pub(super) enum Unit {
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     by_cell: BTreeSet<(Cell, Unit)>,
-    reads: HashMap<Unit, Reads>,
+    /// Sorted.
+    reads: HashMap<Unit, Box<[Cell]>>,
 }
 
 impl Readers {
     /// The unit has looked at this, and no longer at what it looked at before.
     pub fn set(&mut self, unit: &Unit, reads: Reads) {
+        let reads = reads.into_cells();
         if self.reads.get(unit) == Some(&reads) {
             return;
         }
         self.forget(unit);
         self.by_cell.extend(reads.iter().map(|cell| (cell.clone(), unit.clone())));
-        self.reads.insert(unit.clone(), reads.shrunk());
+        self.reads.insert(unit.clone(), reads);
     }
 
     pub fn forget(&mut self, unit: &Unit) {

@@ -248,6 +248,7 @@ impl Client {
             let had = self.state.versions(kind).into_iter().flat_map(|versions| versions.keys());
             removed.extend(had.filter(|name| !sent.contains(&***name)).cloned());
         }
+        self.state.names.went(removed.len());
         for name in removed {
             self.answered(kind, &name);
             if let Some(versions) = self.state.versions(kind) {

@@ -93,3 +93,7 @@ pub fn version_of(body: &[u8]) -> String {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{hash:016x}{:x}", body.len())
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

@@ -29,27 +29,23 @@ pub enum Cell {
     Slices(Arc<str>, Arc<str>),
 }
 
-/// What somebody looked at: a few cells, sorted. There are as many of these as there are rules and destinations, and a tree
-/// of three cells takes the room of eleven.
+/// What somebody looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reads(Vec<Cell>);
+pub struct Reads(BTreeSet<Cell>);
 
 impl Reads {
     pub fn note(&mut self, cell: Cell) {
-        if let Err(place) = self.0.binary_search(&cell) {
-            self.0.insert(place, cell);
-        }
+        self.0.insert(cell);
     }
 
     pub fn has(&self, cell: &Cell) -> bool {
-        self.0.binary_search(cell).is_ok()
+        self.0.contains(cell)
     }
 
-    /// For those that are kept.
-    #[must_use]
-    pub fn shrunk(mut self) -> Reads {
-        self.0.shrink_to_fit();
-        self
+    /// Sorted, for those who remember it: there are as many of them as there are rules and destinations, and a tree of three
+    /// cells takes the room of eleven.
+    pub fn into_cells(self) -> Box<[Cell]> {
+        self.0.into_iter().collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Cell> {

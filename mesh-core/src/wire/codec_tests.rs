@@ -1,0 +1,124 @@
+//! What is not said on the wire. Both ends must agree on it over versions: a default that changes would change rules.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{
+    Action, Balancing, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints, Forward, HeaderOp,
+    HeaderOps, PathMatch, Predicate, Redirect, RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource, Split,
+    UpstreamProtocol,
+};
+
+fn rule(action: Action) -> Rule {
+    let predicate = Predicate {
+        path: PathMatch::Any,
+        method: None,
+        scheme: None,
+        authority: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+    };
+    let source = RuleSource { object: ObjectRef::new("VirtualService", "default", "a"), http: 0, r#match: None };
+    Rule { source, name: None, predicate, action: action.into(), headers: no_ops().into() }
+}
+
+fn no_ops() -> HeaderOps {
+    let none = || HeaderOp { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+    HeaderOps { request: none(), response: none() }
+}
+
+fn host() -> Config {
+    let split = Split { destination: DestinationRef::Known("d".into()), weight: 1, headers: no_ops().into() };
+    let actions = [
+        Action::Forward(Forward {
+            splits: vec![split],
+            rewrite: Rewrite { path: None, authority: None },
+            timeout: None,
+            retry: RetryPolicy { attempts: 0, connect_failure: false, refused_stream: false },
+        }),
+        Action::Redirect(Redirect { status: 301, scheme: None, authority: None, port: RedirectPort::Keep, path: None }),
+        Action::Respond(DirectResponse { status: 200, body: None }),
+    ];
+    let host = VirtualHost {
+        host: HostPattern::Exact("a.example".into()),
+        https_redirect: false,
+        rules: actions.into_iter().map(rule).collect(),
+        origin: ObjectRef::new("Gateway", "default", "g"),
+    };
+    Config::Host { routes: "http.80".into(), host }
+}
+
+fn destination() -> Config {
+    Config::Destination(Destination {
+        key: "d".into(),
+        host: "s".into(),
+        service_name: "s".into(),
+        service_namespace: "n".into(),
+        port: 80,
+        subset: None,
+        protocol: UpstreamProtocol::Http1,
+        balancing: Balancing::LeastRequest,
+        connect_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(60),
+        origin: ObjectRef::new("Service", "n", "s"),
+        rule: None,
+    })
+}
+
+fn text<T: Serialize>(value: &T) -> String {
+    String::from_utf8(encode(value).unwrap()).unwrap()
+}
+
+const OBJECT: &str = r#"{"kind":"VirtualService","namespace":"default","name":"a"}"#;
+
+#[test]
+fn what_a_host_does_not_say_is_nothing() {
+    let rule =
+        |action: &str| format!(r#"{{"source":{{"object":{OBJECT},"http":0}},"predicate":{{}},"action":{action}}}"#);
+    let actions = [
+        r#"{"Forward":{"splits":[{"destination":{"Known":"d"},"weight":1}]}}"#,
+        r#"{"Redirect":{"status":301,"port":"Keep"}}"#,
+        r#"{"Respond":{"status":200}}"#,
+    ];
+    let rules = actions.map(rule).join(",");
+    let origin = r#"{"kind":"Gateway","namespace":"default","name":"g"}"#;
+    let host_text = format!(r#"{{"host":{{"Exact":"a.example"}},"rules":[{rules}],"origin":{origin}}}"#);
+    let wanted = format!(r#"{{"host":{{"routes":"http.80","host":{host_text}}}}}"#);
+    assert_eq!(text(&host()), wanted);
+    assert_eq!(decode::<Config>(wanted.as_bytes()).unwrap(), host());
+}
+
+#[test]
+fn a_rule_without_a_predicate_is_refused() {
+    let without = text(&host()).replacen(r#""predicate":{},"#, "", 1);
+    assert!(decode::<Config>(without.as_bytes()).is_err());
+}
+
+#[test]
+fn what_a_destination_does_not_say_is_the_default() {
+    let wanted = concat!(
+        r#"{"destination":{"key":"d","host":"s","service_name":"s","service_namespace":"n","port":80,"protocol":"Http1","#,
+        r#""connect_timeout":{"secs":10,"nanos":0},"idle_timeout":{"secs":60,"nanos":0},"#,
+        r#""origin":{"kind":"Service","namespace":"n","name":"s"}}}"#
+    );
+    assert_eq!(text(&destination()), wanted);
+    assert_eq!(decode::<Config>(wanted.as_bytes()).unwrap(), destination());
+}
+
+#[test]
+fn what_an_endpoint_does_not_say_is_unknown() {
+    let endpoint = Endpoint {
+        address: EndpointAddress::Socket(([10, 0, 0, 1], 80).into()),
+        weight: 1,
+        locality: "".into(),
+        workload: None,
+    };
+    let endpoints =
+        Endpoints { key: "d".into(), endpoints: vec![endpoint], origin: ObjectRef::new("Service", "n", "s") };
+    let wanted = concat!(
+        r#"{"key":"d","endpoints":[{"address":{"Socket":"10.0.0.1:80"},"weight":1}],"#,
+        r#""origin":{"kind":"Service","namespace":"n","name":"s"}}"#
+    );
+    assert_eq!(text(&endpoints), wanted);
+    assert_eq!(decode::<Endpoints>(wanted.as_bytes()).unwrap(), endpoints);
+}
