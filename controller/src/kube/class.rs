@@ -33,7 +33,8 @@ pub struct ClassState {
 
 pub(super) struct Class {
     number: u64,
-    has_secrets: bool,
+    /// If the secrets of its namespace are not watched: the value of `gateway.namespaces` with which they are.
+    wanting: Option<String>,
     translator: Translator,
     publication: Publication,
     states: watch::Sender<Arc<ClassState>>,
@@ -46,13 +47,13 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// `has_secrets`: those of its namespace are watched.
-    pub fn new(number: u64, proxy: ProxyInfo, has_secrets: bool) -> Class {
+    /// `wanting`: secrets of its namespace are not watched; the value of `gateway.namespaces` with which they are.
+    pub fn new(number: u64, proxy: ProxyInfo, wanting: Option<String>) -> Class {
         Class {
             number,
-            has_secrets,
+            publication: if wanting.is_some() { Publication::without_secrets() } else { Publication::default() },
+            wanting,
             translator: Translator::new(proxy),
-            publication: Publication::default(),
             states: watch::Sender::new(Arc::default()),
             deserted: None,
             said: Default::default(),
@@ -134,12 +135,14 @@ impl Class {
         self.missing = missing(translated);
         let without_place = translated.iter().map(|diagnostic| {
             let mut diagnostic = Diagnostic { position: None, ..diagnostic.clone() };
-            if !self.has_secrets && diagnostic.code == diag::SECRET_MISSING.id {
+            if let Some(value) = self.wanting.as_ref().filter(|_| diagnostic.code == diag::SECRET_MISSING.id) {
                 // It may exist.
                 let namespace = &self.translator.proxy().namespace;
-                diagnostic.help = Some(format!(
-                    "the controller reads no secrets of `{namespace}`: `meshctl install --set gateway.namespaces={namespace}` lets it"
-                ));
+                diagnostic.message = format!(
+                    "not watched: gateway.namespaces lacks `{namespace}`, so the controller reads no secrets there; \
+                     gateways keep the certificates that they have, and are given no others"
+                );
+                diagnostic.help = Some(format!("`meshctl install --set gateway.namespaces={value}` lets it"));
             }
             diagnostic
         });

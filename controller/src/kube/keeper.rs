@@ -470,7 +470,7 @@ impl Keeper {
         if self.watches.iter().any(Watch::is_missed) {
             return Err(NotYet::Unlisted);
         }
-        let has_secrets = self.secrets_of(&identity.namespace)?;
+        let wanting = self.wanting(&identity.namespace)?;
         let pod = self.world.pod(&identity.namespace, &identity.pod);
         // Another one of that name may be on its way here, or the token be that of one that is gone.
         let pod = pod.filter(|pod| pod.spec.uid.as_ref().is_none_or(|uid| *uid == identity.uid)).ok_or_else(unknown)?;
@@ -494,7 +494,7 @@ impl Keeper {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 self.next_class += 1;
                 let all = ProxyInfo { labels, locality: String::new(), addresses: Vec::new(), ..proxy.clone() };
-                let mut class = Class::new(self.next_class, all, has_secrets);
+                let mut class = Class::new(self.next_class, all, wanting);
                 let generation = *self.generation.borrow();
                 let settings = self.world.mesh().proxy_settings();
                 let observed = self.incomplete.in_force(&self.observed);
@@ -508,14 +508,18 @@ impl Keeper {
         Ok(Joined { proxy, states: class.subscribe(), leaving })
     }
 
-    /// Whether those of the namespace are watched.
-    fn secrets_of(&self, namespace: &str) -> Result<bool, NotYet> {
-        let is_there = |watch: &&Watch| {
-            watch.source.kind.kind == "Secret" && watch.source.namespace.as_deref().is_none_or(|of| of == namespace)
+    /// None: the secrets of the namespace are watched. Otherwise the value of `gateway.namespaces` with which they are: it
+    /// keeps those that are there.
+    fn wanting(&self, namespace: &str) -> Result<Option<String>, NotYet> {
+        let mut secrets = self.watches.iter().filter(|watch| watch.source.kind.kind == "Secret");
+        let is_there = |watch: &&Watch| watch.source.namespace.as_deref().is_none_or(|of| of == namespace);
+        let Some(watch) = secrets.clone().find(is_there) else {
+            let gateways = secrets.by_ref().filter(|watch| watch.source.is_theirs);
+            let gateways = gateways.filter_map(|watch| watch.source.namespace.as_deref());
+            return Ok(Some(gateways.chain([namespace]).collect::<Vec<_>>().join(",")));
         };
-        let Some(watch) = self.watches.iter().find(is_there) else { return Ok(false) };
         if watch.known {
-            return Ok(true);
+            return Ok(None);
         }
         let reason = watch.unavailable.clone().unwrap_or_else(|| "not listed yet".to_owned());
         Err(NotYet::NoSecrets { namespace: namespace.to_owned(), reason })

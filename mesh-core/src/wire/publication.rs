@@ -27,6 +27,8 @@ pub type Table = OrdMap<Arc<str>, Encoded>;
 pub struct Published {
     /// Grows with every change of the world.
     pub generation: u64,
+    /// Secrets cannot be read: what the table lacks may exist, and a proxy keeps what it has of it.
+    pub secrets_unread: bool,
     tables: [Table; 3],
 }
 
@@ -50,6 +52,13 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// For proxies whose secrets cannot be read.
+    #[must_use]
+    pub fn without_secrets() -> Publication {
+        let published = Published { secrets_unread: true, ..Published::default() };
+        Publication { published, ..Publication::default() }
+    }
+
     /// The publication of `set`. Parts that are the same allocation as in the set before
     /// ([`ResourceSet::reuse`]) are not looked at.
     pub fn update(

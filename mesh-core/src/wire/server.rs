@@ -199,7 +199,11 @@ impl State {
             return None;
         }
         let table = published.table(kind);
-        let Difference { mut send, gone, missing } = self.difference(table);
+        let Difference { mut send, mut gone, missing } = self.difference(table);
+        if kind == Kind::Secret && published.secrets_unread {
+            // What cannot be read is not taken for empty. What is missing the proxy does not have, and waits for an answer.
+            gone.clear();
+        }
         let mut removed = Vec::new();
         for name in missing {
             match behind.and_then(|behind| behind.get_key_value(name.as_str())) {

@@ -57,8 +57,7 @@ async fn a_gateway_is_given_secrets_of_its_own_namespace_and_of_no_other() {
 
     let (given, findings) = secrets(&control, "unwatched").await;
     assert_eq!(given, [""; 0]);
-    let help =
-        "the controller reads no secrets of `unwatched`: `meshctl install --set gateway.namespaces=unwatched` lets it";
-    let wanted = [(diag::SECRET_FORBIDDEN.id, String::new()), (diag::SECRET_MISSING.id, help.to_owned())];
+    let help = format!("`meshctl install --set gateway.namespaces={ELSEWHERE},unwatched` lets it");
+    let wanted = [(diag::SECRET_FORBIDDEN.id, String::new()), (diag::SECRET_MISSING.id, help)];
     assert!(wanted.iter().all(|wanted| findings.contains(wanted)), "{findings:?}");
 }
