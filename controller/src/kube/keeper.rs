@@ -1,6 +1,6 @@
 //! The one task that owns the world. It takes in what the watches see, and translates once for each class of proxies.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,7 +203,8 @@ type ClassKey = (Role, String, BTreeMap<String, String>, IpFamilies);
 #[derive(Default)]
 struct Changes {
     apply: BTreeMap<ObjectRef, mesh_core::api::ApiObject>,
-    remove: Vec<ObjectRef>,
+    /// First these, then what is applied; no name is in both.
+    remove: BTreeSet<ObjectRef>,
     /// What was found while objects were read is different.
     found: bool,
     /// Something else that matters: a generation, a kind.
@@ -319,8 +320,9 @@ impl Keeper {
         }
         let generation = object.metadata.generation;
         let read = read(kind, &name, object);
-        let news =
-            read.object.as_ref().is_none_or(|object| !self.world.has(object) || changes.apply.contains_key(&name));
+        // What the world has is not the last word if this turn is going to change it.
+        let changes_yet = changes.apply.contains_key(&name) || changes.remove.contains(&name);
+        let news = changes_yet || read.object.as_ref().is_none_or(|object| !self.world.has(object));
         if !news && read.diagnostics.is_empty() && generation == self.observed.get(&name).copied() {
             // Only its status is different, or something else that has no meaning here.
             return;
@@ -352,12 +354,12 @@ impl Keeper {
         changes.other = true;
         match read.object {
             Some(object) if !keeps_old => {
-                changes.remove.retain(|gone| *gone != name);
+                changes.remove.remove(&name);
                 changes.apply.insert(name, object);
             }
             None if !keeps_old => {
                 changes.apply.remove(&name);
-                changes.remove.push(name);
+                changes.remove.insert(name);
             }
             _ => {}
         }
@@ -375,7 +377,7 @@ impl Keeper {
             self.observed.remove(name);
         }
         changes.apply.remove(name);
-        changes.remove.push(name.clone());
+        changes.remove.insert(name.clone());
     }
 
     fn apply(&mut self, mut changes: Changes) {
@@ -393,7 +395,7 @@ impl Keeper {
         let now = Instant::now();
         let trials = self.incomplete.try_again(&mut changes.apply, &self.world, now);
         if !changes.remove.is_empty() {
-            self.world.remove(&changes.remove);
+            self.world.remove(&Vec::from_iter(changes.remove));
         }
         if !changes.apply.is_empty() {
             self.world.apply(changes.apply.into_values().collect());
@@ -543,3 +545,7 @@ fn kept(mut diagnostic: Diagnostic) -> Diagnostic {
     diagnostic.help = Some(diagnostic.help.map_or_else(|| note.to_owned(), |help| format!("{help}; {note}")));
     diagnostic
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -42,10 +42,12 @@ pub enum Part {
 
 impl Watched {
     /// Nothing is told to any proxy before these were listed once: what a proxy has is better than what would be made
-    /// without them. Others need not be readable: without nodes endpoints have no locality, and that is all.
+    /// without them. The settings are among them, for they say which namespaces are looked at: that they are not there is
+    /// an answer, that we may not see them is none. Others need not be readable: without nodes endpoints have no locality,
+    /// and that is all.
     #[must_use]
     pub fn is_essential(&self) -> bool {
-        !matches!(self.kind, "ConfigMap" | "Node")
+        self.kind != "Node"
     }
 
     /// As the API server's client wants it.
