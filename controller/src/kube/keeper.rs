@@ -18,7 +18,7 @@ use super::class::{Class, ClassState};
 use super::incomplete::{Incomplete, Trials};
 use super::members::{Leaving, Members, class_labels};
 use super::objects::{read, reference};
-use super::{Feed, Source, Watched};
+use super::{Feed, Scope, Source, Watched};
 use crate::push::Identity;
 
 /// Longest that changes are gathered. How long really follows from what the last turn cost: a change that comes alone is
@@ -222,11 +222,14 @@ impl Keeper {
     pub fn new(sources: Vec<Source>, feed: mpsc::Receiver<Feed>) -> (Keeper, KeeperHandle) {
         let (send, commands) = mpsc::channel(64);
         let (generation, watched) = watch::channel(0);
+        let mut world = World::default();
+        let of_gateways = sources.iter().filter(|source| source.kind.scope == Scope::Gateways);
+        world.always_look_at(of_gateways.filter_map(|source| source.namespace.as_deref()));
         let keeper = Keeper {
             feed,
             commands,
             generation,
-            world: World::default(),
+            world,
             watches: sources.into_iter().map(Watch::new).collect(),
             observed: Observed::new(),
             found_of: BTreeMap::new(),

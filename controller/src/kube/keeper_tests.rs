@@ -111,3 +111,12 @@ async fn nodes_are_done_without() {
     desk.turn([unavailable("Node", false)]);
     assert_eq!(desk.generation(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_of_gateways_are_always_looked_at() {
+    let mut desk = Desk::listed_but("");
+    let mesh = json!({ "data": { "mesh": "discoverySelectors: [{matchLabels: {mesh: in}}]" } });
+    desk.turn([happens(number("ConfigMap"), Event::Apply(object("ConfigMap", SYSTEM, "istio", "1", &mesh)))]);
+    desk.turn([SYSTEM, EDGE, "a"].map(|namespace| happens(number("Service"), Event::Apply(service(namespace, "2")))));
+    assert_eq!([SYSTEM, EDGE, "a"].map(|namespace| desk.services(namespace)), [1, 1, 0]);
+}

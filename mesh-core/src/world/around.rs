@@ -10,11 +10,18 @@ use crate::api::{ApiObject, Destination, ServiceEntry, Spec, VirtualService};
 
 impl World {
     /// A world with `object` in it, and with all that it refers to or shares a host with. What translation finds out about
-    /// `object` there is what it would find out in the whole world.
+    /// `object` there is what it would find out in the whole world; if its namespace is not looked at, as if it were.
     #[must_use]
     pub fn around(&self, object: ApiObject) -> World {
+        let reference = object.object_ref();
+        if !self.discovery.shows(&self.objects, &reference) {
+            let mut world = self.clone();
+            world.always_look_at([&*reference.namespace]);
+            return world.around(object);
+        }
         let named = Named::of(self, &object);
         let (all, mut part) = (&self.objects, World::default());
+        part.discovery.always_as(&self.discovery);
         let objects = &mut part.objects;
         objects.config_maps.clone_from(&all.config_maps);
         objects.namespaces.clone_from(&all.namespaces);

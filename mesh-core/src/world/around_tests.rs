@@ -30,6 +30,7 @@ const JUDGED: &[&str] = &[
     r#"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: mine, namespace: shop}, spec: {hosts: [b.example], gateways: [edge/gw], http: [{route: [{destination: {host: review}}]}]}}"#,
     r#"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: mine, namespace: shop}, spec: {hosts: [c.example], gateways: [edge/gv], http: [{route: [{destination: {host: reviews}}]}]}}"#,
     r#"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: mine, namespace: shop}, spec: {hosts: [d.example], gateways: [edge/gw], http: [{delegate: {name: part}}, {delegate: {name: nobody}}]}}"#,
+    r#"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: mine, namespace: shop}, spec: {hosts: [e.example], gateways: [edge/gw], http: [{match: [{uri: {regex: "("}}], route: [{destination: {host: reviews}}]}]}}"#,
     r#"{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: mine, namespace: shop}, spec: {host: rewiews}}"#,
     r#"{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: zz, namespace: shop}, spec: {host: reviews, subsets: [{name: v1, labels: {version: v3}}]}}"#,
     r#"{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: zz, namespace: edge}, spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: nothing}}]}}"#,
@@ -71,4 +72,22 @@ fn what_is_of_no_concern_is_left_out() {
     let part = world.around(object);
     let names: Vec<&str> = part.virtual_services().map(|entry| entry.meta.name.as_str()).collect();
     assert_eq!(names, ["mine", "other"]);
+}
+
+/// Whoever applies something must learn that it is wrong before its namespace is looked at.
+#[test]
+fn what_is_not_looked_at_is_judged_as_if_it_were() {
+    let settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: edge}, \
+                    data: {mesh: 'discoverySelectors: [{matchLabels: {mesh: in}}]'}}";
+    let world = World::from_objects(parse("", WORLD, "default").objects);
+    let mut hiding = world.clone();
+    hiding.apply(parse("", settings, "default").objects);
+    assert_eq!(hiding.virtual_services().count(), 0);
+    for text in JUDGED {
+        let object = parse("", text, "default").objects.remove(0);
+        let about = object.object_ref();
+        let mut whole = world.clone();
+        whole.apply(vec![object.clone()]);
+        assert_eq!(findings(&hiding.around(object), &about), findings(&whole, &about), "{text}");
+    }
 }

@@ -20,16 +20,30 @@ pub(super) struct Discovery {
     /// Of the settings. It is always looked at, or a selector that forgets it would take the gateways' ports and
     /// certificates away: they run where the settings are. Istio leaves that to whoever writes the selectors.
     home: Arc<str>,
+    /// Others that are always looked at, whatever the settings are.
+    always: BTreeSet<Arc<str>>,
 }
 
 impl Discovery {
     /// As the settings among these objects say.
-    pub fn read(objects: &Objects) -> Discovery {
-        let Some(map) = Mesh::config_map(objects) else { return Discovery::default() };
-        // What is wrong there is said by whoever reads all of it.
-        let mesh = Mesh::read(objects, &mut Vec::new());
-        let selectors = mesh.config.discovery_selectors.unwrap_or_default();
-        Discovery { selectors, home: Arc::clone(map.namespace()) }
+    pub fn read(&mut self, objects: &Objects) {
+        let always = std::mem::take(&mut self.always);
+        *self = Discovery { always, ..Discovery::default() };
+        if let Some(map) = Mesh::config_map(objects) {
+            // What is wrong there is said by whoever reads all of it.
+            let mesh = Mesh::read(objects, &mut Vec::new());
+            self.selectors = mesh.config.discovery_selectors.unwrap_or_default();
+            self.home = Arc::clone(map.namespace());
+        }
+    }
+
+    pub fn always_look_at(&mut self, namespaces: impl IntoIterator<Item = Arc<str>>) {
+        self.always.extend(namespaces);
+    }
+
+    /// For the same settings in another world.
+    pub fn always_as(&mut self, other: &Discovery) {
+        self.always.clone_from(&other.always);
     }
 
     /// Whether the object counts, by the labels of the namespaces among `objects`.
@@ -39,7 +53,7 @@ impl Discovery {
     }
 
     fn looks_at(&self, objects: &Objects, namespace: &Arc<str>) -> bool {
-        if self.selectors.is_empty() || *namespace == self.home {
+        if self.selectors.is_empty() || *namespace == self.home || self.always.contains(namespace) {
             return true;
         }
         let entry = objects.namespaces.get(&("".into(), Arc::clone(namespace)));

@@ -62,6 +62,22 @@ fn operators() {
     }
 }
 
+/// Gateways that run elsewhere than the settings are.
+#[test]
+fn some_namespaces_are_always_looked_at() {
+    let all = ["a", "edge", "home", "late"].map(service);
+    let mut world = World::default();
+    world.always_look_at(["edge"]);
+    world.apply(objects(&[all.concat(), settings("[{matchLabels: {mesh: in}}]")].concat()));
+    assert_eq!(looked_at(&world), ["edge", "home"]);
+    world.always_look_at(["late"]);
+    assert_eq!(looked_at(&world), ["edge", "home", "late"]);
+    world.apply(objects(&namespace("edge", "mesh: out")));
+    assert_eq!(looked_at(&world), ["edge", "home", "late"]);
+    world.replace(objects(&[all.concat(), settings("[{matchLabels: {mesh: other}}]")].concat()));
+    assert_eq!(looked_at(&world), ["edge", "home", "late"]);
+}
+
 #[test]
 fn a_selector_that_is_wrong_hides_nothing() {
     for wrong in [

@@ -128,6 +128,13 @@ impl World {
         self.everything();
     }
 
+    /// These namespaces are looked at even if `discoverySelectors` leave them out: gateways run there, and would lose their
+    /// ports and certificates.
+    pub fn always_look_at<'n>(&mut self, namespaces: impl IntoIterator<Item = &'n str>) {
+        self.discovery.always_look_at(namespaces.into_iter().map(Arc::from));
+        self.everything();
+    }
+
     /// Grows with every change.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -212,7 +219,7 @@ impl World {
     }
 
     fn everything(&mut self) {
-        self.discovery = Discovery::read(&self.objects);
+        self.discovery.read(&self.objects);
         self.discovery.sort(&mut self.objects, &mut self.hidden);
         self.generation += 1;
         self.index = Index::build(&self.objects);
