@@ -80,10 +80,14 @@ impl Docs {
         self
     }
 
-    pub fn world(&self) -> World {
+    pub fn objects(&self) -> Vec<api::ApiObject> {
         let parsed = api::parse("test.yaml", &self.0, "default");
         assert_eq!(parsed.diagnostics, [], "{}", self.0);
-        World::from_objects(parsed.objects)
+        parsed.objects
+    }
+
+    pub fn world(&self) -> World {
+        World::from_objects(self.objects())
     }
 
     pub fn translate(&self) -> Translation {

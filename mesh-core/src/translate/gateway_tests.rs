@@ -1,6 +1,8 @@
 use super::super::fixture::{docs, http_server, https_server, to};
+use crate::api::Positions;
 use crate::diag;
 use crate::model::{CertificateSource, IpFamilies, ListenerProtocol, TlsServer};
+use crate::world::World;
 
 const SECRET: &str = "type: kubernetes.io/tls\nstringData: {tls.crt: CERT, tls.key: KEY}";
 
@@ -196,6 +198,26 @@ fn the_secret_is_looked_up_where_the_gateway_runs() {
     assert!(said[0].contains("there is one in namespace `default`, but it must be in `istio-system`"), "{said:?}");
 }
 
+/// Of the objects of a cluster, which have no places in files.
+#[test]
+fn who_writes_a_gateway_learns_of_no_secrets_of_others() {
+    let server = https_server(443, "one", "a.com", "mode: SIMPLE, credentialName: cert");
+    let help = |namespace: &str| {
+        let text = docs()
+            .gateway("default/gw", &server)
+            .add("Secret", &format!("{namespace}/cert"), SECRET)
+            .add("Secret", "aaa/cert", SECRET);
+        let mut objects = text.objects();
+        objects.iter_mut().for_each(|object| object.positions = Positions::default());
+        let t = super::super::translate(&World::from_objects(objects), &super::super::fixture::proxy());
+        t.said(diag::SECRET_MISSING).concat()
+    };
+    assert!(help("default").contains("there is one in namespace `default`"), "{}", help("default"));
+    let other = help("other");
+    assert!(!other.contains("other") && !other.contains("aaa"), "{other}");
+    assert!(other.contains("create it in namespace `istio-system`"), "{other}");
+}
+
 #[test]
 fn secrets_without_keys_and_of_other_namespaces() {
     let server = |name: &str, secret: &str| {
@@ -238,17 +260,6 @@ fn two_certificates_by_name() {
         .translate();
     assert_eq!(tls_servers(&t, "0.0.0.0:443")[0].tls.certificates.len(), 2);
     assert_eq!(t.set.secrets.len(), 2);
-}
-
-#[test]
-fn a_service_entry_with_the_proxys_address_stands_before_it_too() {
-    let entry = "spec: {hosts: [front.example], ports: [{number: 80, targetPort: 8080, name: http, protocol: HTTP}], \
-                 resolution: STATIC, endpoints: [{address: 10.9.9.9}]}";
-    let world = docs().http("'*'").add("ServiceEntry", "istio-system/front", entry).world();
-    let mut proxy = super::super::fixture::proxy();
-    assert!(super::super::translate(&world, &proxy).set.listeners.contains_key("0.0.0.0:80"));
-    proxy.addresses.push("10.9.9.9".parse().unwrap());
-    assert!(super::super::translate(&world, &proxy).set.listeners.contains_key("0.0.0.0:8080"));
 }
 
 #[test]

@@ -95,7 +95,12 @@ impl Context<'_> {
             "secret `{namespace}/{name}` does not exist; without a certificate, connections for the server's hosts are closed"
         );
         self.reads.note(Cell::Kind("Secret"));
-        let elsewhere = self.world.secrets().find(|secret| &*secret.reference.name == name);
+        // Who writes the Gateway need not know which secrets others have. What is in their own namespace they see, and
+        // what is in files.
+        let is_open =
+            |secret: &Entry<_>| secret.namespace() == slot.gateway.namespace() || secret.position("").is_some();
+        let mut namesakes = self.world.secrets().filter(|secret| &*secret.reference.name == name);
+        let elsewhere = namesakes.find(|secret| is_open(secret));
         let help = match elsewhere {
             Some(secret) => format!(
                 "there is one in namespace `{}`, but it must be in `{namespace}`, where the gateway runs",
