@@ -9,8 +9,8 @@ use crate::api::ServiceEntry;
 use crate::model::ProxyInfo;
 use crate::world::{Cell, Reads, World, selects};
 
-/// Target ports by port of what stands in front of the proxy in its namespace: Services that select it, and ServiceEntries
-/// that select it or have one of its addresses.
+/// Target ports by port of what stands in front of the proxy in its namespace: Services and ServiceEntries that select it. One
+/// that lists an address of the proxy counts for Istio, not here: the proxies of a class have different ones.
 pub(super) struct FrontPorts(HashMap<u16, Vec<u16>>);
 
 impl FrontPorts {
@@ -53,12 +53,8 @@ impl FrontPorts {
 }
 
 fn stands_before(entry: &ServiceEntry, proxy: &ProxyInfo) -> bool {
-    let selected = entry
-        .workload_selector
-        .as_ref()
-        .is_some_and(|selector| !selector.labels.is_empty() && selects(&selector.labels, &proxy.labels));
-    let own = |address: &str| address.parse().is_ok_and(|ip: IpAddr| proxy.addresses.contains(&ip));
-    selected || entry.endpoints.iter().any(|endpoint| own(&endpoint.address))
+    let selector = entry.workload_selector.as_ref();
+    selector.is_some_and(|selector| !selector.labels.is_empty() && selects(&selector.labels, &proxy.labels))
 }
 
 /// Address of a server without `bind`: all IPv4 addresses, and IPv6 too if the proxy has one.
