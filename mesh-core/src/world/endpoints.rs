@@ -209,7 +209,8 @@ impl<'a> Found<'a, '_> {
     }
 
     /// A dual-stack Service has slices of both families, with the same pods: those of the family that comes first count, and
-    /// of the other one the pods that have no address in the first.
+    /// of the other one the pods that have no address in the first. A pod that is ready in one of them only is on its way:
+    /// the other one follows, and it must not come and go with its second address in between.
     fn slices(&mut self, slices: &'a [Arc<Entry<EndpointSlice>>], port: &ServicePort, unready_too: bool) {
         let rank = |slice: &EndpointSlice| self.families.rank(is_v6(slice));
         let mut ranked: Vec<_> = slices.iter().filter_map(|slice| Some((rank(&slice.spec)?, slice))).collect();
@@ -217,36 +218,34 @@ impl<'a> Found<'a, '_> {
         let first = ranked.first().map(|(rank, _)| *rank);
         let split = ranked.iter().position(|(rank, _)| Some(*rank) != first).unwrap_or(ranked.len());
         let (main, rest) = ranked.split_at(split);
-        let mut listed = HashSet::new();
         for (_, slice) in main {
-            let usable = self.slice(slice, port, unready_too, &HashSet::new());
-            if !rest.is_empty() {
-                listed.extend(usable.into_iter().filter_map(target));
-            }
+            self.slice(slice, port, unready_too, &HashSet::new());
         }
+        if rest.is_empty() {
+            return;
+        }
+        let listed = main.iter().flat_map(|(_, slice)| &slice.spec.endpoints).filter_map(target).collect();
         for (_, slice) in rest {
             self.slice(slice, port, unready_too, &listed);
         }
     }
 
-    /// Adds the usable endpoints of a slice, but for those whose pods are listed, and yields them.
+    /// Adds the usable endpoints of a slice, but for those whose pods are listed.
     fn slice(
         &mut self,
         slice: &'a Entry<EndpointSlice>,
         port: &ServicePort,
         unready_too: bool,
         listed: &HashSet<Target<'a>>,
-    ) -> Vec<&'a kube::Endpoint> {
-        let mut usable = Vec::new();
+    ) {
         let tcp = |name: &Option<String>| name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
         let wanted = slice.spec.ports.iter().find(|p| p.name == *port.name && tcp(&p.protocol));
-        let Some(number) = wanted.and_then(|port| port.port) else { return usable };
+        let Some(number) = wanted.and_then(|port| port.port) else { return };
         for endpoint in &slice.spec.endpoints {
             let ready = unready_too || endpoint.conditions.is_ready();
             if !ready || target(endpoint).is_some_and(|target| listed.contains(&target)) {
                 continue;
             }
-            usable.push(endpoint);
             let pod = self.pod_of(slice, endpoint);
             let workload = pod.map(|pod| self.world.pod_workload(pod));
             let locality = self.locality(pod, endpoint.node_name.as_deref(), endpoint.zone.as_deref());
@@ -261,7 +260,6 @@ impl<'a> Found<'a, '_> {
                 });
             }
         }
-        usable
     }
 
     /// A label of the pod counts first, then the node's labels (Istio's order), then what the slice says of the zone.

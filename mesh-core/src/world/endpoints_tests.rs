@@ -117,6 +117,25 @@ fn of_a_dual_stack_service_each_pod_counts_once() {
     assert_eq!(found(IpFamilies::V6First), ["[fd00::1]:8080 ", "[fd00::2]:8080 ", "[fd00::3]:8080 ", "10.0.0.4:8080 "]);
 }
 
+/// The slices of a pod's families do not change at once.
+#[test]
+fn a_pod_that_is_ready_in_one_family_only_waits_for_the_first() {
+    let endpoint = |address: &str, ready: bool| {
+        format!("{{addresses: ['{address}'], conditions: {{ready: {ready}}}, targetRef: {{kind: Pod, name: p1}}}}")
+    };
+    let found = |four: bool, six: bool| {
+        let text = [
+            SERVICE.to_owned(),
+            slice("four", "IPv4", &endpoint("10.0.0.1", four)),
+            slice("six", "IPv6", &endpoint("fd00::1", six)),
+        ];
+        endpoints(&world(&text.concat()), HOST, IpFamilies::V4First)
+    };
+    assert_eq!(found(false, true), [""; 0]);
+    assert_eq!(found(true, false), ["10.0.0.1:8080 "]);
+    assert_eq!(found(true, true), ["10.0.0.1:8080 "]);
+}
+
 #[test]
 fn slices_of_one_family() {
     let six = slice("e", "IPv6", "{addresses: ['fd00::1']}");
