@@ -54,7 +54,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let client = connect(options.kubeconfig.as_deref(), None).await?;
 
     let (feed, fed) = mpsc::channel(FEED);
-    let sources = sources(&options.namespace, &options.gateway_namespaces);
+    let sources = sources(&options.namespace, &options.gateway_namespaces.0);
     watch_kinds(&client, &sources, &feed);
     let (keeper, handle) = Keeper::new(sources, fed);
     let proxies = Proxies::default();

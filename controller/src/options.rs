@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -14,6 +15,29 @@ pub struct Cli {
     pub command: Option<Command>,
     #[command(flatten)]
     pub options: Options,
+}
+
+/// Names of namespaces, with commas between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces(pub Vec<String>);
+
+impl FromStr for Namespaces {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Namespaces, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names = names.map(|name| match is_label(name) {
+            true => Ok(name.to_owned()),
+            false => Err(format!("`{name}` is no name of a namespace")),
+        });
+        names.collect::<Result<_, _>>().map(Namespaces)
+    }
+}
+
+/// Of DNS (RFC 1123), as names of namespaces are.
+fn is_label(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// What it does instead of running.
@@ -30,8 +54,8 @@ pub struct Options {
     pub namespace: String,
     /// Further namespaces in which gateways run: their TLS secrets are theirs alone. The controller must be allowed to read these
     /// (deploy/gateway-namespace).
-    #[arg(long, value_name = "NS,...", value_delimiter = ',', env = "GATEWAY_NAMESPACES")]
-    pub gateway_namespaces: Vec<String>,
+    #[arg(long, value_name = "NS,...", default_value = "", hide_default_value = true, env = "GATEWAY_NAMESPACES")]
+    pub gateway_namespaces: Namespaces,
     /// Name of this replica in the Lease.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "meshgate-controller")]
     pub replica: String,
@@ -57,4 +81,26 @@ pub struct Options {
     /// default is silent about single attempts to reach the API server: whoever needs it says so.
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_client::client::builder=off", env = "MESHGATE_LOG")]
     pub log: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespaces(value: &str) -> Result<Vec<String>, String> {
+        let line = ["meshgate-controller".to_owned(), format!("--gateway-namespaces={value}")];
+        let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
+        Ok(cli.options.gateway_namespaces.0)
+    }
+
+    #[test]
+    fn namespaces_are_names() {
+        assert_eq!(namespaces(" istio-ingress, default,").unwrap(), ["istio-ingress", "default"]);
+        for nothing in ["", " ", ","] {
+            assert_eq!(namespaces(nothing).unwrap(), [""; 0]);
+        }
+        for wrong in ["*", "a b", "A", "-a", "a.b", &"a".repeat(64)] {
+            assert!(namespaces(wrong).unwrap_err().contains("is no name of a namespace"), "{wrong}");
+        }
+    }
 }

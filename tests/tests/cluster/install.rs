@@ -191,6 +191,34 @@ fn values_and_profiles_change_what_they_name() {
 }
 
 #[test]
+fn namespaces_of_gateways_must_be_there_and_stay() {
+    let Some(_) = cluster::folder() else { return };
+    clean();
+    let plain = ["install", "--wait=false", "--profile", "minimal", "--prune"];
+    let value = format!("gateway.namespaces={OTHER}");
+    let set = [&plain[..], &["--set", &value]].concat();
+    let absent = format!("namespace `{OTHER}` does not exist");
+    let refused = meshctl(&set).ends_with(64);
+    assert!(refused.err.contains(&absent), "{}", refused.err);
+    assert_eq!(versions(), BTreeMap::new());
+    let found = meshctl(&["precheck", "--profile", "minimal", "--set", &value]).ends_with(79);
+    assert!(found.out.contains(&absent), "{}", found.out);
+
+    apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {OTHER}}}\n")).unwrap();
+    meshctl(&set).ends_with(0);
+    let before = versions();
+    let again = meshctl(&plain).ends_with(0);
+    assert!(again.err.contains(&format!("{value} stays")), "{}", again.err);
+    assert_eq!(versions(), before, "{}", again.out);
+
+    let emptied = meshctl(&[&plain[..], &["--set", "gateway.namespaces="]].concat()).ends_with(0);
+    let rights = ["Role", "RoleBinding"].map(|kind| format!("{kind}/{OTHER}/meshgate-gateway-secrets removed"));
+    assert_eq!(emptied.lines(" removed"), rights, "{}", emptied.out);
+    assert!(emptied.out.contains(&format!("--gateway-namespaces={OTHER}")), "{}", emptied.out);
+    kubectl(&["delete", "namespace", OTHER], "").unwrap();
+}
+
+#[test]
 fn out_again_without_what_is_not_ours() {
     let Some(_) = cluster::folder() else { return };
     clean();
@@ -269,6 +297,10 @@ fn what_is_in_the_way_is_found_before() {
     let rights = "you may not create, get, list, patch deployments.apps in meshgate-system";
     assert!(problems.contains(&rights), "{problems:#?}");
     let refused = meshctl_with(&kubeconfig, &["install", "--wait=false"]).ends_with(1);
-    assert!(refused.err.contains("Namespace/meshgate-system: the API server: "), "{}", refused.err);
+    assert!(
+        refused.err.contains("Deployment/meshgate-system/meshgate-controller: the API server: "),
+        "{}",
+        refused.err
+    );
     kubectl(&["delete", "namespace", OTHER], "").unwrap();
 }

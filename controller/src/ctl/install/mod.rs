@@ -1,6 +1,7 @@
 //! `meshctl install`: the objects of a profile into the cluster, by server-side apply.
 
 mod apply;
+pub mod namespaces;
 mod rollout;
 pub mod values;
 
@@ -78,6 +79,11 @@ pub async fn run(cluster: &ClusterArgs, args: &InstallArgs) -> anyhow::Result<u8
         return Ok(exit::OK);
     }
     let cluster = cluster.connect().await?;
+    let kept = namespaces::keep(&cluster.client, &args.sets, &mut objects).await?;
+    if !kept.is_empty() {
+        eprintln!("gateway.namespaces={} stays; `--set gateway.namespaces=` empties it", kept.join(","));
+    }
+    namespaces::check(&cluster.client, &objects).await?;
     let manner = Manner { dry_run: args.dry_run, force: args.force_conflicts };
     put_in(&cluster.client, &objects, manner).await?;
     clear(&cluster.client, &objects, args).await?;

@@ -9,10 +9,13 @@ use kube::api::DynamicObject;
 use mesh_core::world::hostname::nearest;
 use serde_json::{Map, Value};
 
+use super::namespaces;
 use crate::ctl::exit::Failure;
 use crate::ctl::manifests::{NAMESPACE, Profile, kind, of_gateway_namespace};
+use crate::options::Namespaces;
 
-const CONTROLLER: &str = "meshgate-controller";
+/// Deployment of the controller.
+pub(super) const CONTROLLER: &str = "meshgate-controller";
 const GATEWAY: &str = "istio-ingressgateway";
 
 /// What a value may be.
@@ -74,7 +77,7 @@ const SETTINGS: &[Setting] = &[
     container("controller.resources.requests.memory", CONTROLLER, &["resources", "requests", "memory"]),
     container("controller.resources.limits.cpu", CONTROLLER, &["resources", "limits", "cpu"]),
     container("controller.resources.limits.memory", CONTROLLER, &["resources", "limits", "memory"]),
-    setting("gateway.namespaces", Form::Namespaces, Place::GatewayNamespaces, "further namespaces in which gateways run, with commas between: the controller may read their TLS secrets"),
+    setting("gateway.namespaces", Form::Namespaces, Place::GatewayNamespaces, "further namespaces in which gateways run, with commas between: the controller may read all secrets there [default: those that are installed]"),
     setting("gateway.replicas", Form::Count(0), Place::GatewayReplicas, "so many, whatever the load is; leaves the autoscaler out"),
     setting("gateway.autoscale.min", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "minReplicas"]), "[default: 1]"),
     setting("gateway.autoscale.max", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "maxReplicas"]), "[default: 5]"),
@@ -150,18 +153,11 @@ impl Form {
                 is_quantity(text).then(|| text.into()).ok_or_else(|| "an amount such as 500m, 1.5 or 128Mi".to_owned())
             }
             Form::Namespaces => {
-                let names: Vec<&str> = text.split(',').collect();
-                let ok = names.iter().all(|name| is_label(name));
-                ok.then(|| names.into()).ok_or_else(|| "namespaces such as istio-ingress,default".to_owned())
+                let names = text.parse::<Namespaces>().map(|Namespaces(names)| names.into());
+                names.map_err(|_| "namespaces such as istio-ingress,default".to_owned())
             }
         }
     }
-}
-
-/// Of DNS (RFC 1123), as names of namespaces are.
-fn is_label(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// A number that is not negative, with a unit of Kubernetes or none.
@@ -187,15 +183,28 @@ pub fn put(sets: &[Set], profile: Profile, objects: &mut Vec<DynamicObject>) -> 
     bounds(objects)
 }
 
+/// What the controller is started with.
+pub(super) fn put_arguments(objects: &mut [DynamicObject], arguments: &[String]) -> Result<(), String> {
+    for container in containers(find(objects, "Deployment", CONTROLLER)?) {
+        assign(container, &["args"], &Value::from(arguments));
+    }
+    Ok(())
+}
+
 impl Set {
+    /// Whether it says in which namespaces gateways run.
+    #[must_use]
+    pub fn is_gateway_namespaces(&self) -> bool {
+        matches!(self.place, Place::GatewayNamespaces)
+    }
+
     /// Or the object that it would need.
     fn put(&self, objects: &mut Vec<DynamicObject>) -> Result<(), String> {
         match self.place {
             Place::GatewayNamespaces => {
                 let names: Vec<&str> = self.value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                for container in containers(find(objects, "Deployment", CONTROLLER)?) {
-                    let argument = format!("--gateway-namespaces={}", names.join(","));
-                    assign(container, &["args"], &Value::from(vec![argument]));
+                if let Some(argument) = namespaces::argument(&self.value) {
+                    put_arguments(objects, &[argument])?;
                 }
                 for name in names.into_iter().filter(|name| *name != NAMESPACE) {
                     objects.extend(of_gateway_namespace(name).map_err(|error| error.to_string())?);

@@ -62,6 +62,7 @@ fn values_change_what_they_name() {
     RoleBinding/istio-ingress/meshgate-gateway-secrets is added
     Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].args: (none) -> ["--gateway-namespaces=istio-ingress,meshgate-system"]
     "#);
+    assert_eq!(changed(Profile::Minimal, &["gateway.namespaces="]), "");
     insta::assert_snapshot!(changed(Profile::Demo, &["gateway.service.type=NodePort", "gateway.service.externalTrafficPolicy=Local"]), @r"
     Service/meshgate-system/istio-ingressgateway spec.type: LoadBalancer -> NodePort
     Service/meshgate-system/istio-ingressgateway spec.externalTrafficPolicy: (none) -> Local
@@ -98,7 +99,7 @@ fn mistakes_are_named() {
         refused("gateway.service.type=Loadbalancer"),
         refused("controller.resources.limits.cpu=much"),
         refused("hub=a b"),
-        refused("gateway.namespaces=istio-ingress,"),
+        refused("gateway.namespaces=istio ingress"),
         refused("gateway.namespaces=*"),
         unfit(Profile::Minimal, &["gateway.replicas=2"]),
         unfit(Profile::Demo, &["gateway.autoscale.max=2"]),
@@ -113,7 +114,7 @@ fn mistakes_are_named() {
     gateway.service.type: `Loadbalancer` is not one of LoadBalancer, NodePort, ClusterIP
     controller.resources.limits.cpu: `much` is not an amount such as 500m, 1.5 or 128Mi
     hub: `a b` is not a part of an image's name
-    gateway.namespaces: `istio-ingress,` is not namespaces such as istio-ingress,default
+    gateway.namespaces: `istio ingress` is not namespaces such as istio-ingress,default
     gateway.namespaces: `*` is not namespaces such as istio-ingress,default
     gateway.replicas: profile minimal has no Deployment istio-ingressgateway
     gateway.autoscale.max: profile demo has no HorizontalPodAutoscaler istio-ingressgateway

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::cluster::{ClusterArgs, said};
 use super::exit;
 use super::install::in_our_namespace;
+use super::install::namespaces;
 use super::install::values::{self, Set};
 use super::manifests::{Profile, manifests};
 use super::output::{Output, Table};
@@ -55,21 +56,36 @@ pub async fn run(cluster: &ClusterArgs, args: &PrecheckArgs) -> anyhow::Result<u
     in_our_namespace(cluster)?;
     let mut objects = manifests(args.profile)?;
     values::put(&args.sets, args.profile, &mut objects)?;
-    let findings = check(&cluster.connect().await?.client, &objects).await?;
+    let findings = check(&cluster.connect().await?.client, &args.sets, objects).await?;
     super::print(&args.output.render(&findings, || table(&findings))?)?;
     let problem = findings.iter().any(|finding| finding.state == State::Problem);
     Ok(if problem { exit::FOUND_PROBLEMS } else { exit::OK })
 }
 
-async fn check(client: &Client, objects: &[DynamicObject]) -> anyhow::Result<Vec<Finding>> {
+async fn check(client: &Client, sets: &[Set], mut objects: Vec<DynamicObject>) -> anyhow::Result<Vec<Finding>> {
     let mut findings = match client.apiserver_version().await.map_err(said) {
         Ok(info) => vec![version(&info)],
         // There is nobody to ask the rest.
         Err(error) => return Ok(vec![Finding::new("API server", State::Problem, format!("{error:#}"))]),
     };
-    findings.extend(rights::check(client, objects).await);
-    findings.extend(others::check(client, objects).await?);
+    let kept = namespaces::keep(client, sets, &mut objects).await;
+    findings.extend(match kept {
+        Ok(_) => of_namespaces(namespaces::absent(client, &objects).await),
+        Err(error) => of_namespaces(Err(error)),
+    });
+    findings.extend(rights::check(client, &objects).await);
+    findings.extend(others::check(client, &objects).await?);
     Ok(findings)
+}
+
+/// Of those in which gateways run.
+fn of_namespaces(absent: anyhow::Result<Vec<String>>) -> Vec<Finding> {
+    const CHECK: &str = "gateway namespaces";
+    match absent {
+        Ok(absent) if absent.is_empty() => vec![Finding::new(CHECK, State::Ok, "those that are named exist")],
+        Ok(absent) => absent.into_iter().map(|message| Finding::new(CHECK, State::Problem, message)).collect(),
+        Err(error) => vec![Finding::new(CHECK, State::Warning, format!("cannot tell: {error:#}"))],
+    }
 }
 
 fn version(info: &Info) -> Finding {

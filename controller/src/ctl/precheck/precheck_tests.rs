@@ -46,24 +46,24 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not create, get, list, patch clusterrolebindings.rbac.authorization.k8s.io
     you may not create, get, list, patch clusterroles.rbac.authorization.k8s.io
     you may not create configmaps
-    you may not get, list, watch configmaps in meshgate-system
+    you may not list, watch configmaps in meshgate-system
     you may not get, patch configmaps named istio-ca-root-cert
     you may not create, get, list, patch, watch customresourcedefinitions.apiextensions.k8s.io
     you may not create, get, list, patch deployments.apps in meshgate-system
-    you may not get, list, watch destinationrules.networking.istio.io
+    you may not list, watch destinationrules.networking.istio.io
     you may not patch destinationrules.networking.istio.io/status
-    you may not get, list, watch endpointslices.discovery.k8s.io
+    you may not list, watch endpointslices.discovery.k8s.io
     you may not create, patch events.events.k8s.io
-    you may not get, list, watch gateways.networking.istio.io
+    you may not list, watch gateways.networking.istio.io
     you may not patch gateways.networking.istio.io/status
     you may not list horizontalpodautoscalers.autoscaling in meshgate-system
     you may not create leases.coordination.k8s.io in meshgate-system
     you may not get, update leases.coordination.k8s.io named meshgate-leader in meshgate-system
     you may not create, get, list, patch, watch namespaces
     you may not create, get, list, patch networkpolicies.networking.k8s.io in meshgate-system
-    you may not get, list, watch nodes
+    you may not list, watch nodes
     you may not create, get, list, patch poddisruptionbudgets.policy in meshgate-system
-    you may not get, list, watch pods
+    you may not list, watch pods
     you may not list pods in meshgate-system
     you may not list rolebindings.rbac.authorization.k8s.io
     you may not create, get, list, patch rolebindings.rbac.authorization.k8s.io in meshgate-system
@@ -71,16 +71,16 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not create, get, list, patch roles.rbac.authorization.k8s.io in meshgate-system
     you may not create, get, list, watch secrets in meshgate-system
     you may not create, get, list, patch serviceaccounts in meshgate-system
-    you may not get, list, watch serviceentries.networking.istio.io
+    you may not list, watch serviceentries.networking.istio.io
     you may not patch serviceentries.networking.istio.io/status
-    you may not get, list, watch services
+    you may not list, watch services
     you may not create, get, list, patch services in meshgate-system
     you may not create tokenreviews.authentication.k8s.io
     you may not create, get, list, patch, watch validatingwebhookconfigurations.admissionregistration.k8s.io
     you may not get, patch validatingwebhookconfigurations.admissionregistration.k8s.io named meshgate-validator
-    you may not get, list, watch virtualservices.networking.istio.io
+    you may not list, watch virtualservices.networking.istio.io
     you may not patch virtualservices.networking.istio.io/status
-    you may not get, list, watch workloadentries.networking.istio.io
+    you may not list, watch workloadentries.networking.istio.io
     ");
 }
 
