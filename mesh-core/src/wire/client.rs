@@ -16,6 +16,8 @@ use crate::model::{
 };
 use crate::object::ObjectRef;
 
+/// A request with names is not made larger than this, in bytes.
+const PART: usize = MAX_REQUEST / 2;
 /// Most refused resources that one refusal names.
 const NAMED: usize = 20;
 
@@ -217,16 +219,7 @@ impl Client {
         };
         self.anew = shorten(&mut first);
         let mut requests = vec![first];
-        for mut request in self.subscriptions() {
-            // What is had already is not waited for.
-            let kind = Kind::from_type_url(&request.type_url).unwrap_or(Kind::Endpoints);
-            request.initial_resource_versions = self.state.versions(kind).cloned().unwrap_or_default();
-            shorten(&mut request);
-            if let Some(unanswered) = names(&mut self.unanswered, kind) {
-                unanswered.retain(|name| !request.initial_resource_versions.contains_key(&**name));
-            }
-            requests.push(request);
-        }
+        requests.extend(self.subscriptions());
         requests
     }
 
@@ -322,8 +315,9 @@ impl Client {
     fn subscriptions(&mut self) -> Vec<DeltaDiscoveryRequest> {
         let endpoints = self.wanted_endpoints();
         let secrets = self.wanted_secrets();
-        let requests = [self.subscription(Kind::Endpoints, endpoints), self.subscription(Kind::Secret, secrets)];
-        requests.into_iter().flatten().collect()
+        let mut requests = self.subscription(Kind::Endpoints, &endpoints);
+        requests.extend(self.subscription(Kind::Secret, &secrets));
+        requests
     }
 
     fn wanted_endpoints(&mut self) -> Wanted {
@@ -352,29 +346,58 @@ impl Client {
         }
     }
 
-    fn subscription(&mut self, kind: Kind, wanted: Wanted) -> Option<DeltaDiscoveryRequest> {
+    fn subscription(&mut self, kind: Kind, wanted: &Wanted) -> Vec<DeltaDiscoveryRequest> {
         let Wanted { news, gone } = wanted;
-        if news.is_empty() && gone.is_empty() {
-            return None;
-        }
-        for name in &gone {
+        for name in gone {
             self.state.remove(kind, name);
             if let Some(versions) = self.state.versions(kind) {
                 versions.remove(&**name);
             }
         }
+        let had = self.state.versions.get(kind.index());
         if let Some(unanswered) = names(&mut self.unanswered, kind) {
-            unanswered.extend(news.iter().cloned());
-            unanswered.retain(|name| !gone.contains(name));
+            for name in gone {
+                unanswered.remove(name);
+            }
+            // What is had already, from the stream before, is not waited for.
+            let is_had = |name: &Key| had.is_some_and(|had| had.contains_key(&**name));
+            unanswered.extend(news.iter().filter(|name| !is_had(name)).cloned());
         }
-        let text = |names: Vec<Key>| names.iter().map(|name| (**name).to_owned()).collect();
-        Some(DeltaDiscoveryRequest {
-            type_url: kind.type_url().to_owned(),
-            resource_names_subscribe: text(news),
-            resource_names_unsubscribe: text(gone),
-            ..DeltaDiscoveryRequest::default()
-        })
+        in_parts(kind, wanted, had)
     }
+}
+
+/// As many requests as it takes. Each says what the proxy has of the names in it.
+fn in_parts(kind: Kind, wanted: &Wanted, had: Option<&HashMap<String, String>>) -> Vec<DeltaDiscoveryRequest> {
+    let mut requests: Vec<DeltaDiscoveryRequest> = Vec::new();
+    let mut size = PART;
+    let news = wanted.news.iter().map(|name| (name, true));
+    for (name, is_new) in news.chain(wanted.gone.iter().map(|name| (name, false))) {
+        let version = had.filter(|_| is_new).and_then(|had| had.get(&**name));
+        let own =
+            string_len(name) + version.map_or(0, |version| string_len("") + string_len(name) + string_len(version));
+        size += own;
+        if size > PART {
+            let type_url = kind.type_url().to_owned();
+            requests.push(DeltaDiscoveryRequest { type_url, ..DeltaDiscoveryRequest::default() });
+            size = own;
+        }
+        let Some(request) = requests.last_mut() else { continue };
+        let name = (**name).to_owned();
+        if let Some(version) = version {
+            request.initial_resource_versions.insert(name.clone(), version.clone());
+        }
+        match is_new {
+            true => request.resource_names_subscribe.push(name),
+            false => request.resource_names_unsubscribe.push(name),
+        }
+    }
+    requests
+}
+
+/// Encoded, at most: with the field's number and the length in front.
+fn string_len(text: &str) -> usize {
+    text.len() + 6
 }
 
 /// Leaves the versions out where they would make the request too large; everything is sent again then. Whether it did.

@@ -24,8 +24,9 @@ pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService
 /// Largest response that a proxy accepts, in bytes: about half a million routes.
 pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
 
-/// Largest request that a controller accepts, in bytes: the first ones of a stream name what the proxy has, with versions, and what it
-/// wants to have. With names of a usual length that is enough for 100,000 resources of a kind. Who has more leaves the versions out.
+/// Largest request that a controller accepts, in bytes. The first one of a stream names the configuration that the proxy has, with versions:
+/// with names of a usual length that is enough for 100,000 resources; who has more leaves the versions out. What is subscribed to by name
+/// is spread over as many requests as it takes.
 pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// `code` of a refusal in `error_detail`: gRPC's INVALID_ARGUMENT.

@@ -58,7 +58,7 @@ struct State {
     names: BTreeSet<Arc<str>>,
     /// Subscribed to, not answered yet.
     fresh: BTreeSet<Arc<str>>,
-    /// What the proxy brought along, until it was compared with a table.
+    /// What the proxy brought along, until it was compared with a table. A long list comes in several requests.
     brought: HashMap<String, String>,
     /// What the proxy has, restricted to what it subscribed to; and what it was not told yet to drop.
     had: Option<Table>,
@@ -102,11 +102,9 @@ impl ServerStream {
             self.node.get_or_insert(node);
         }
         let state = self.state(kind);
+        state.sync.subscribed = true;
+        state.brought.extend(request.initial_resource_versions);
         state.subscribe(kind, request.resource_names_subscribe, &request.resource_names_unsubscribe)?;
-        if !state.sync.subscribed {
-            state.sync.subscribed = true;
-            state.brought = request.initial_resource_versions;
-        }
         if request.response_nonce.is_empty() {
             return Ok(Event::Subscribed(kind));
         }
@@ -170,8 +168,9 @@ impl State {
         for name in unsubscribe {
             self.names.remove(name.as_str());
             self.fresh.remove(name.as_str());
+            self.brought.remove(name.as_str());
         }
-        match self.names.len() {
+        match self.names.len().max(self.brought.len()) {
             count if count > MAX_NAMES => Err(Violation::TooManyNames(count, MAX_NAMES)),
             _ => Ok(()),
         }
@@ -252,8 +251,8 @@ impl State {
     fn difference<'t>(&self, table: &'t Table) -> Difference<'t> {
         let wanted = |name: &str| self.all || self.names.contains(name);
         let mut difference = Difference::default();
+        let same = |name: &str, body: &Encoded| self.brought.get(name).is_some_and(|had| **had == *body.version);
         let Some(had) = &self.had else {
-            let same = |name: &str, body: &Encoded| self.brought.get(name).is_some_and(|had| **had == *body.version);
             let news = table.iter().filter(|(name, body)| wanted(name) && !same(name, body));
             difference.send = news.map(|(name, body)| (&**name, body)).collect();
             difference.gone = self.brought.keys().filter(|name| !table.contains_key(name.as_str())).cloned().collect();
@@ -270,7 +269,9 @@ impl State {
         let sent: BTreeSet<&str> = difference.send.iter().map(|(name, _)| *name).collect();
         for name in self.fresh.iter().filter(|name| !sent.contains(&***name)) {
             match table.get_key_value(name) {
+                Some((name, body)) if same(name, body) => {}
                 Some((name, body)) => difference.send.push((name, body)),
+                None if self.brought.contains_key(&**name) => difference.gone.push((**name).to_owned()),
                 None => difference.missing.push((**name).to_owned()),
             }
         }

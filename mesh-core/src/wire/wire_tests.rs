@@ -506,22 +506,51 @@ fn published(set: ResourceSet, generation: u64) -> Arc<Published> {
     Publication::default().update(Arc::new(set), &ProxySettings::default(), generation).unwrap()
 }
 
-/// One exchange from the first requests of a stream until both ends are silent. The first requests.
-fn one_stream(client: &mut Client, published: &Published) -> Vec<DeltaDiscoveryRequest> {
+/// One exchange from the first requests of a stream until both ends are silent. The first requests, and how much of each kind was sent.
+fn one_stream(client: &mut Client, published: &Published) -> (Vec<DeltaDiscoveryRequest>, [usize; 3]) {
+    use prost::Message as _;
     let first = client.start(Node::default());
     let mut server = ServerStream::default();
-    let mut requests = first.clone();
-    while !requests.is_empty() {
-        for request in requests.drain(..) {
-            server.on_request(request).unwrap();
-        }
+    let mut requests: std::collections::VecDeque<DeltaDiscoveryRequest> = first.clone().into();
+    let mut sent = [0; 3];
+    while let Some(request) = requests.pop_front() {
+        assert!(request.encoded_len() <= MAX_REQUEST, "{}", request.encoded_len());
+        server.on_request(request).unwrap();
         for response in server.poll(published) {
+            let count = response.resources.len();
             let applied = client.on_response(response).unwrap();
+            sent[applied.kind.index()] += count;
             requests.extend(applied.subscriptions);
-            requests.push(applied.acknowledgement);
+            requests.push_back(applied.acknowledgement);
         }
     }
-    first
+    (first, sent)
+}
+
+#[test]
+fn two_hundred_thousand_long_names_are_subscribed_to_in_parts() {
+    const COUNT: usize = 200_000;
+    let key = |number: usize| Key::from(format!("{number:x>100}"));
+    let mut set = ResourceSet {
+        destinations: (0..COUNT).map(|number| (key(number), destination(&key(number)))).collect(),
+        endpoints: (0..COUNT).map(|number| (key(number), endpoints(&key(number), &[1]))).collect(),
+        ..ResourceSet::default()
+    };
+    let mut client = Client::new(ClientState::default());
+    let (_, sent) = one_stream(&mut client, &published(set.clone(), 1));
+    assert_eq!(sent[Kind::Endpoints.index()], COUNT);
+    assert!(!client.is_incomplete());
+
+    // On the next stream it says what it has, in parts: only what is different is sent, and what is gone goes.
+    set.endpoints.insert(key(0), endpoints(&key(0), &[2]));
+    set.endpoints.remove(&key(COUNT - 1));
+    let mut again = Client::new(client.into_state());
+    let (first, sent) = one_stream(&mut again, &published(set.clone(), 2));
+    let parts: Vec<usize> = first.iter().skip(1).map(|request| request.resource_names_subscribe.len()).collect();
+    assert!(parts.len() > 2 && parts.iter().sum::<usize>() == COUNT, "{parts:?}");
+    assert_eq!(sent[Kind::Endpoints.index()], 1);
+    assert!(!again.is_incomplete());
+    assert!(again.state().set().endpoints == set.endpoints);
 }
 
 #[test]
@@ -545,7 +574,7 @@ fn who_has_too_much_to_name_is_sent_everything_and_forgets_what_is_gone() {
     let mut client = Client::new(ClientState::default());
     one_stream(&mut client, &published(large(hosts, "/"), 1));
     let mut again = Client::new(client.into_state());
-    let first = one_stream(&mut again, &published(large(hosts - 10, "/new"), 2));
+    let (first, _) = one_stream(&mut again, &published(large(hosts - 10, "/new"), 2));
     assert!(first[0].initial_resource_versions.is_empty());
     let set = again.state().set();
     assert_eq!(set.destinations.len(), hosts - 10);
