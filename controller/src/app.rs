@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Metrics};
 use crate::admit::{self, Bundle, Judge};
-use crate::ca::{Authority, ServerCertificate, server_names};
+use crate::ca::{Authority, Certificates, Counters, ServerCertificate, server_names};
 use crate::kube::{Keeper, LEASE, Lease, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
@@ -61,7 +61,10 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let leadership =
         Lease::start(Api::namespaced(client.clone(), &options.namespace), LEASE, &options.replica, stop.clone(), busy);
     let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
-    let admin = Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica)?;
+    let counters = Counters::new()?;
+    let metrics = Metrics::new(&counters)?;
+    let admin =
+        Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica, metrics);
     let admin = Arc::new(admin);
     tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(keeper.run());
@@ -94,7 +97,8 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     };
     tokio::spawn(writer.run());
     let authenticate = Arc::new(TokenReviewer::new(client));
-    let discovery = Discovery { keeper: handle, proxies, authenticate };
+    let certificates = Certificates::new(authority, handle.clone(), counters);
+    let discovery = Discovery { keeper: handle, proxies, authenticate, certificates };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop).await;
     Ok(())
 }

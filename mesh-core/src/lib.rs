@@ -9,6 +9,7 @@ pub mod api;
 pub mod certificate;
 pub mod compile;
 pub mod diag;
+pub mod identity;
 pub mod lb;
 pub mod model;
 pub mod object;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use controller::ca::{Authority, ServerCertificate};
+use controller::ca::{Authority, Certificates, Counters, ServerCertificate};
 use controller::kube::{Feed, Keeper, KeeperHandle, Source, sources};
 use controller::push::{self, Authenticate, Authenticated, Discovery, Identity, Proxies, Unauthenticated};
 use kube::api::DynamicObject;
@@ -35,6 +35,8 @@ pub struct Control {
     pub keeper: KeeperHandle,
     pub proxies: Proxies,
     authority: Arc<Authority>,
+    /// Of certificates for workloads.
+    pub counters: Counters,
     versions: AtomicU64,
     folder: tempfile::TempDir,
 }
@@ -80,6 +82,7 @@ impl Control {
             keeper: handle,
             proxies: Proxies::default(),
             authority,
+            counters: Counters::new()?,
             versions: AtomicU64::new(1),
             folder,
         };
@@ -168,6 +171,7 @@ impl Control {
             keeper: self.keeper.clone(),
             proxies: self.proxies.clone(),
             authenticate: Arc::new(PodNames(token)),
+            certificates: Certificates::new(self.authority.clone(), self.keeper.clone(), self.counters.clone()),
         };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped));

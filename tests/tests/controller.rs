@@ -13,6 +13,8 @@ use mesh_core::model::IpFamilies;
 use mesh_core::object::ObjectRef;
 use mesh_core::wire::Kind;
 
+#[path = "controller/certificates.rs"]
+mod certificates;
 #[path = "controller/secrets.rs"]
 mod secrets;
 #[path = "controller/streams.rs"]

@@ -6,6 +6,7 @@ use mesh_core::diag::Severity;
 use mesh_core::wire::Kind;
 use prometheus::{Encoder as _, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::ca::Counters;
 use crate::kube::View;
 use crate::push::{Proxies, ProxyStatus};
 
@@ -25,8 +26,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new() -> prometheus::Result<Metrics> {
+    pub fn new(certificates: &Counters) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
+        certificates.register(&registry)?;
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;

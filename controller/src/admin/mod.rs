@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::kube::{ClassState, KeeperHandle, Leadership, View};
 use crate::push::Proxies;
 use crate::status::Tally;
-use metrics::Metrics;
+pub use metrics::Metrics;
 
 /// All that pages may look at.
 pub struct Admin {
@@ -42,8 +42,9 @@ impl Admin {
         leadership: Leadership,
         tally: watch::Receiver<Arc<Tally>>,
         replica: &str,
-    ) -> prometheus::Result<Admin> {
-        Ok(Admin { keeper, proxies, leadership, tally, replica: replica.to_owned(), metrics: Metrics::new()? })
+        metrics: Metrics,
+    ) -> Admin {
+        Admin { keeper, proxies, leadership, tally, replica: replica.to_owned(), metrics }
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Answer {

@@ -49,6 +49,8 @@ pub enum Command {
     Survey(oneshot::Sender<Survey>),
     /// Which versions of the objects that is.
     Versions(oneshot::Sender<Versions>),
+    /// Of the mesh's settings.
+    TrustDomain(oneshot::Sender<String>),
 }
 
 /// Why a proxy cannot be told anything now.
@@ -142,6 +144,13 @@ impl KeeperHandle {
     pub async fn versions(&self) -> Option<Versions> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Versions(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The trust domain of the mesh.
+    pub async fn trust_domain(&self) -> Option<String> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::TrustDomain(reply)).await.ok()?;
         answer.await.ok()
     }
 
@@ -447,6 +456,7 @@ impl Keeper {
                     classes: self.classes.values().map(Class::state).collect(),
                 });
             }
+            Command::TrustDomain(reply) => drop(reply.send(self.world.mesh().trust_domain.clone())),
             Command::Versions(reply) => {
                 let kinds = self.watches.iter().flat_map(|watch| &watch.versions);
                 let _ = reply.send(Versions {

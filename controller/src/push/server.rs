@@ -17,11 +17,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::AsciiMetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proxies::Connected;
 use super::{Authenticate, Authenticated, Ending, Proxies, Unauthenticated};
+use crate::ca::{CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Certificates};
 use crate::kube::{ClassState, Joined, KeeperHandle, Leaving};
 
 /// A client must finish its handshake within this.
@@ -32,6 +32,8 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 const CONNECTIONS: usize = 10_000;
 /// How long a stream lasts whose token does not say when it ends.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Largest request for a certificate, in bytes: its CSR has a limit of its own.
+const MAX_CERTIFICATE_REQUEST: usize = 64 * 1024;
 /// Responses that wait for the connection: one of each kind.
 const WAITING: usize = 4;
 
@@ -41,6 +43,8 @@ pub struct Discovery {
     pub keeper: KeeperHandle,
     pub proxies: Proxies,
     pub authenticate: Arc<dyn Authenticate>,
+    /// For who wants one.
+    pub certificates: Certificates,
 }
 
 /// Serves until told to stop.
@@ -120,8 +124,10 @@ impl tower::Service<http::Request<hyper::body::Incoming>> for Service {
     fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            if request.uri().path() != METHOD {
-                return Ok(Status::unimplemented(format!("no method {}", request.uri().path())).into_http());
+            match request.uri().path() {
+                METHOD => {}
+                CREATE_CERTIFICATE => return Ok(service.certify(request).await),
+                path => return Ok(Status::unimplemented(format!("no method {path}")).into_http()),
             }
             let codec = tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
             let mut grpc = tonic::server::Grpc::new(codec)
@@ -140,7 +146,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
     fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            let who = service.who(request.metadata().get("authorization")).await?;
+            let who = service.who(request.metadata().as_ref()).await?;
             let Authenticated { identity, expires } = &who;
             let joined = service.discovery.keeper.join(identity).await;
             let Joined { proxy, states, leaving } = joined.map_err(|error| {
@@ -167,7 +173,21 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
 }
 
 impl Service {
-    async fn who(&self, authorization: Option<&AsciiMetadataValue>) -> Result<Authenticated, Status> {
+    async fn certify(&self, request: http::Request<hyper::body::Incoming>) -> http::Response<tonic::body::Body> {
+        let who = match self.who(request.headers()).await {
+            Ok(who) => who,
+            Err(status) => {
+                self.discovery.certificates.refuse();
+                return status.into_http();
+            }
+        };
+        let codec = tonic_prost::ProstCodec::<CertificateResponse, CertificateRequest>::default();
+        let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(MAX_CERTIFICATE_REQUEST);
+        grpc.unary(self.discovery.certificates.of(who.identity), request).await
+    }
+
+    async fn who(&self, headers: &http::HeaderMap) -> Result<Authenticated, Status> {
+        let authorization = headers.get(http::header::AUTHORIZATION);
         let token = authorization.and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
         let result = match token {
             Some(token) => self.discovery.authenticate.authenticate(token.trim()).await,

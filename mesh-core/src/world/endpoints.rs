@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Cell, Entry, Reads, Resolution, Service, ServicePort, Source, TargetPort, World, in_namespace, selects};
 use crate::api::kube::{self, EndpointSlice, Pod, Service as KubeService};
 use crate::api::{ServiceEntry, WorkloadEntry};
+use crate::identity::SpiffeId;
 use crate::model::{EndpointAddress, IpFamilies, Workload};
 use crate::object::ObjectRef;
 
@@ -108,9 +109,8 @@ impl World {
         let label = |key: &str| Arc::from(first(&[key]).unwrap_or_default());
         let canonical = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
         let revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
-        let principal = account.filter(|account| !account.is_empty()).map_or_else(String::new, |account| {
-            format!("spiffe://{}/ns/{namespace}/sa/{account}", self.mesh().trust_domain)
-        });
+        let id = |account| SpiffeId::new(&self.mesh().trust_domain, namespace, account).ok();
+        let principal = account.and_then(id).map_or_else(String::new, |id| id.to_string());
         Arc::new(Workload {
             name: name.into(),
             namespace: Arc::clone(namespace),

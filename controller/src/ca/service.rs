@@ -1,0 +1,105 @@
+//! `istio.v1.auth.IstioCertificateService`: who shows a token of a service account gets a certificate for it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::identity::SpiffeId;
+use tonic::{Request, Response, Status};
+
+use super::{Authority, Counters, Refusal};
+use crate::kube::KeeperHandle;
+use crate::push::Identity;
+
+/// The gRPC method, unary.
+pub const CREATE_CERTIFICATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+
+/// `IstioCertificateRequest`. Its metadata (which signer, which cluster) mean nothing here.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CertificateRequest {
+    /// PEM.
+    #[prost(string, tag = "1")]
+    pub csr: String,
+    /// Seconds.
+    #[prost(int64, tag = "3")]
+    pub validity_duration: i64,
+}
+
+/// `IstioCertificateResponse`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CertificateResponse {
+    /// PEM, the leaf first.
+    #[prost(string, repeated, tag = "1")]
+    pub cert_chain: Vec<String>,
+}
+
+/// Signs for those who are known.
+#[derive(Clone)]
+pub struct Certificates {
+    authority: Arc<Authority>,
+    keeper: KeeperHandle,
+    counters: Counters,
+}
+
+impl Certificates {
+    pub fn new(authority: Arc<Authority>, keeper: KeeperHandle, counters: Counters) -> Certificates {
+        counters.root_expires(authority.root_expires());
+        Certificates { authority, keeper, counters }
+    }
+
+    /// Somebody asks whom nobody knows.
+    pub(crate) fn refuse(&self) {
+        self.counters.requests.inc();
+        self.counters.unauthenticated.inc();
+    }
+
+    /// For one whose token is good.
+    pub(crate) fn of(&self, identity: Identity) -> CreateCertificate {
+        CreateCertificate { certificates: self.clone(), identity }
+    }
+
+    async fn create(&self, identity: &Identity, request: &CertificateRequest) -> Result<Vec<String>, Status> {
+        self.counters.requests.inc();
+        let domain = self.keeper.trust_domain().await.ok_or_else(|| Status::unavailable("the controller stops"))?;
+        let id = SpiffeId::new(&domain, &identity.namespace, &identity.service_account);
+        let id = id.map_err(|error| Status::failed_precondition(format!("trust domain `{domain}`: {error}")))?;
+        let lifetime = u64::try_from(request.validity_duration).ok().filter(|seconds| *seconds > 0);
+        let signed = self.authority.sign(&request.csr, &id, lifetime.map(Duration::from_secs));
+        let chain = signed.map_err(|refusal| {
+            tracing::warn!(%id, pod = identity.pod, "no certificate: {refusal}");
+            match refusal {
+                Refusal::Large | Refusal::Malformed(_) => {
+                    self.counters.malformed.inc();
+                    Status::invalid_argument(refusal.to_string())
+                }
+                Refusal::Failed(_) => {
+                    self.counters.failed.inc();
+                    Status::internal("no certificate can be made now")
+                }
+            }
+        })?;
+        self.counters.issued.inc();
+        tracing::debug!(%id, pod = identity.pod, "certificate");
+        Ok(chain)
+    }
+}
+
+/// One call.
+pub(crate) struct CreateCertificate {
+    certificates: Certificates,
+    identity: Identity,
+}
+
+impl tonic::server::UnaryService<CertificateRequest> for CreateCertificate {
+    type Response = CertificateResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<CertificateResponse>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<CertificateRequest>) -> Self::Future {
+        let (certificates, identity) = (self.certificates.clone(), self.identity.clone());
+        Box::pin(async move {
+            let cert_chain = certificates.create(&identity, request.get_ref()).await?;
+            Ok(Response::new(CertificateResponse { cert_chain }))
+        })
+    }
+}
