@@ -92,6 +92,8 @@ pub struct Survey {
     pub observed: Observed,
     /// Objects whose last version is not in force: nothing of them is, or an older version.
     pub stale: HashSet<ObjectRef>,
+    /// Namespaces that are not looked at: their objects are not ours to speak of.
+    pub hidden: BTreeSet<Arc<str>>,
     pub classes: Vec<Arc<ClassState>>,
 }
 
@@ -453,6 +455,7 @@ impl Keeper {
                     found: self.found.clone(),
                     observed: self.observed.clone(),
                     stale: self.stale.clone(),
+                    hidden: self.world.hidden_namespaces(),
                     classes: self.classes.values().map(Class::state).collect(),
                 });
             }

@@ -46,12 +46,15 @@ impl Ledger {
         }
     }
 
-    /// How far each object is.
+    /// How far each object is that is looked at. Of others, which may be another control plane's, nothing is said.
     #[must_use]
     pub fn count(&self, survey: &Survey, proxies: &[ProxyStatus]) -> Vec<Progress> {
         let mut findings = findings(survey);
         let refusals = self.refusals(proxies);
-        let objects = survey.observed.iter().filter(|(object, _)| KINDS.contains(&&*object.kind));
+        let objects = survey
+            .observed
+            .iter()
+            .filter(|(object, _)| KINDS.contains(&&*object.kind) && !survey.hidden.contains(&object.namespace));
         objects
             .map(|(object, generation)| {
                 let mut progress = Progress {

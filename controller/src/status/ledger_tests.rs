@@ -59,6 +59,7 @@ fn survey(publication: u64, generations: &[(&ObjectRef, i64)]) -> Survey {
         found: Arc::from([]),
         observed,
         stale: HashSet::new(),
+        hidden: BTreeSet::new(),
         classes: vec![Arc::new(state)],
     }
 }
@@ -117,6 +118,16 @@ fn objects_that_concern_nobody_have_no_proxies() {
     assert!(count.iter().all(|progress| &*progress.object.kind != "Service"));
     let nobody = ProxyStatus { class: 3, ..proxy("z", 5) };
     assert_eq!(counts(&ledger.count(&survey, &[nobody]), &name("VirtualService", "a")), (0, 0));
+}
+
+#[test]
+fn nothing_is_said_of_what_is_not_looked_at() {
+    let mut ledger = Ledger::default();
+    let survey = Survey { hidden: ["shop".into()].into(), ..survey(5, &[]) };
+    ledger.update(&survey);
+    let count = ledger.count(&survey, &[proxy("x", 5)]);
+    assert_eq!(counts(&count, &name("Gateway", "gw")), (1, 1));
+    assert!(count.iter().all(|progress| &*progress.object.namespace != "shop"), "{count:?}");
 }
 
 #[test]

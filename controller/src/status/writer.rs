@@ -279,9 +279,15 @@ impl Desk {
     pub fn compare<'t>(&mut self, tallies: impl Iterator<Item = &'t Tally>, now: Instant) {
         let merged = merge(tallies);
         for (object, record) in &mut self.objects {
-            // Otherwise one of the two watches is behind.
-            let same = merged.get(object).filter(|merged| merged.generation == record.seen.generation);
-            let Some(merged) = same else { continue };
+            let Some(merged) = merged.get(object) else {
+                // Not looked at any more, or not seen yet.
+                record.wanted = None;
+                continue;
+            };
+            if merged.generation != record.seen.generation {
+                // One of the two watches is behind.
+                continue;
+            }
             let desired = desired(merged);
             if record.says(&desired) {
                 record.wanted = None;

@@ -139,6 +139,22 @@ fn generations_that_the_tally_does_not_know_yet_wait() {
 }
 
 #[test]
+fn of_what_nobody_looks_at_nothing_is_written() {
+    let now = Instant::now();
+    let mut desk = Desk::default();
+    desk.see(there("a", 1, 1, Known::default()), now);
+    desk.compare([&tally(&["a"], 1, 1, 0)].into_iter(), now);
+    desk.compare([&tally(&[], 1, 1, 0)].into_iter(), now);
+    assert!(due(&mut desk, now + HOLD * 2).is_empty());
+    // What was written stays.
+    let mut desk = settled(now);
+    desk.compare([&tally(&[], 1, 1, 1)].into_iter(), now);
+    assert!(due(&mut desk, now + HOLD * 2).is_empty());
+    desk.compare([&tally(&["a"], 1, 0, 0)].into_iter(), now);
+    assert_eq!(due(&mut desk, now + HOLD * 2).len(), 1);
+}
+
+#[test]
 fn another_writer_is_not_fought() {
     let now = Instant::now();
     let mut desk = settled(now);

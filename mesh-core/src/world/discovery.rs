@@ -139,11 +139,15 @@ impl Objects {
     }
 
     /// Of objects that can be hidden.
-    fn all_namespaces(&self) -> BTreeSet<Arc<str>> {
+    pub(super) fn all_namespaces(&self) -> BTreeSet<Arc<str>> {
         let mut namespaces = BTreeSet::new();
         macro_rules! collect {
             ($shelf:ident) => {
-                namespaces.extend(self.$shelf.keys().map(|(namespace, _)| Arc::clone(namespace)));
+                for (namespace, _) in self.$shelf.keys() {
+                    if !namespaces.contains(namespace) {
+                        namespaces.insert(Arc::clone(namespace));
+                    }
+                }
             };
         }
         each_shelf!(collect);

@@ -70,6 +70,7 @@ fn some_namespaces_are_always_looked_at() {
     world.always_look_at(["edge"]);
     world.apply(objects(&[all.concat(), settings("[{matchLabels: {mesh: in}}]")].concat()));
     assert_eq!(looked_at(&world), ["edge", "home"]);
+    assert_eq!(world.hidden_namespaces(), ["a", "late"].map(Arc::from).into());
     world.always_look_at(["late"]);
     assert_eq!(looked_at(&world), ["edge", "home", "late"]);
     world.apply(objects(&namespace("edge", "mesh: out")));

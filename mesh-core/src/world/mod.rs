@@ -14,7 +14,7 @@ mod mesh;
 mod rules;
 mod services;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub use endpoints::Instance;
@@ -133,6 +133,11 @@ impl World {
     pub fn always_look_at<'n>(&mut self, namespaces: impl IntoIterator<Item = &'n str>) {
         self.discovery.always_look_at(namespaces.into_iter().map(Arc::from));
         self.everything();
+    }
+
+    /// Namespaces of objects that `discoverySelectors` leave out.
+    pub fn hidden_namespaces(&self) -> BTreeSet<Arc<str>> {
+        self.hidden.all_namespaces()
     }
 
     /// Grows with every change.
