@@ -2,6 +2,7 @@
 //! translation and tables as a running one has.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ProxyInfo, ResourceSet};
+use mesh_core::model::{IpFamilies, ProxyInfo, ResourceSet};
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::Snapshot;
 use mesh_core::translate::translate;
@@ -96,10 +97,10 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     if let Some(cluster) = sources.cluster {
         let namespace = namespace.get_or_insert_with(|| cluster.system_namespace.clone());
         let connected = cluster.connect().await?;
-        below = list(&connected.client, namespace).await.map_err(said)?;
+        below = list(&connected.client, &cluster.system_namespace, namespace).await.map_err(said)?;
     }
     let namespace = namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned());
-    let proxy = ProxyInfo::edge("meshctl", &namespace, full_labels(&below.objects, &namespace, &gateway.labels.0));
+    let proxy = proxy(&below.objects, &namespace, &gateway.labels.0);
     let given: HashSet<ObjectRef> = files.objects.iter().map(ApiObject::object_ref).collect();
     let mut diagnostics = files.diagnostics;
     let is_replaced = |reference: &ObjectRef| given.contains(reference);
@@ -111,16 +112,18 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     Ok(draw(objects, diagnostics, &proxy, below.unavailable, SystemTime::now()))
 }
 
-/// Those of a gateway's pod that has the wanted ones: by its other labels Services select it, and say which port is which.
-fn full_labels(objects: &[ApiObject], namespace: &str, wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let has = |object: &&ApiObject| {
-        let labels = &object.meta.labels;
-        matches!(object.spec, Spec::Pod(_))
-            && object.meta.namespace == namespace
-            && wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
-    };
-    let pod = objects.iter().find(has).filter(|_| !wanted.is_empty());
-    pod.map_or_else(|| wanted.clone(), |pod| pod.meta.labels.clone())
+/// The gateway, as a pod says that has the wanted labels: by its other ones Services select it, and say which port is which; by
+/// its addresses it has one family or two.
+fn proxy(objects: &[ApiObject], namespace: &str, wanted: &BTreeMap<String, String>) -> ProxyInfo {
+    let mut pods = objects.iter().filter_map(|object| match &object.spec {
+        Spec::Pod(pod) if object.meta.namespace == namespace => Some((&object.meta.labels, pod)),
+        _ => None,
+    });
+    let found = pods
+        .find(|(labels, _)| !wanted.is_empty() && wanted.iter().all(|(name, value)| labels.get(name) == Some(value)));
+    let Some((labels, pod)) = found else { return ProxyInfo::edge("meshctl", namespace, wanted.clone()) };
+    let addresses: Vec<IpAddr> = pod.addresses().collect();
+    ProxyInfo { families: IpFamilies::of(&addresses), ..ProxyInfo::edge("meshctl", namespace, labels.clone()) }
 }
 
 /// That an object of an unavailable kind is missing means nothing.
@@ -135,7 +138,8 @@ fn draw(
         objects.iter().map(|object| (object.object_ref(), object.positions.clone())).collect();
     let mut names: Vec<ObjectRef> = positions.keys().cloned().collect();
     names.sort();
-    let world = World::from_objects(objects);
+    let mut world = World::from_objects(objects);
+    world.always_look_at([&*proxy.namespace]);
     let translation = translate(&world, proxy);
     let compiled = compile(&translation.set, None, world.generation());
     let blind = |kind: &str| unavailable.iter().any(|unavailable| unavailable.kind == kind);
@@ -169,23 +173,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_of_the_gateway_says_all_of_its_labels() {
+    fn a_pod_of_the_gateway_says_its_labels_and_families() {
         let pods = r#"
 { apiVersion: v1, kind: Pod, metadata: { name: other, namespace: sys, labels: { istio: egressgateway } } }
 ---
 { apiVersion: v1, kind: Pod, metadata: { name: far, namespace: default, labels: { istio: ingressgateway, app: far } } }
 ---
-{ apiVersion: v1, kind: Pod, metadata: { name: gw, namespace: sys, labels: { istio: ingressgateway, app: gw } } }
+{ apiVersion: v1, kind: Pod, metadata: { name: gw, namespace: sys, labels: { istio: ingressgateway, app: gw } }, status: { podIPs: [{ ip: "fd00::1" }, { ip: 10.0.0.1 }] } }
 "#;
         let objects = mesh_core::api::parse("", pods, "default").objects;
         let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let wanted = labels(&[("istio", "ingressgateway")]);
-        let found = full_labels(&objects, "sys", &wanted);
-        assert_eq!(found, labels(&[("istio", "ingressgateway"), ("app", "gw")]));
-        assert_eq!(full_labels(&objects, "elsewhere", &wanted), wanted);
-        assert_eq!(full_labels(&objects, "sys", &BTreeMap::new()), BTreeMap::new());
+        let found = |namespace: &str, wanted: &BTreeMap<String, String>| {
+            let proxy = proxy(&objects, namespace, wanted);
+            (proxy.labels, proxy.families)
+        };
+        let all = labels(&[("istio", "ingressgateway"), ("app", "gw")]);
+        assert_eq!(found("sys", &wanted), (all, IpFamilies::V6First));
+        assert_eq!(found("elsewhere", &wanted), (wanted.clone(), IpFamilies::Unknown));
+        assert_eq!(found("sys", &BTreeMap::new()), (BTreeMap::new(), IpFamilies::Unknown));
     }
 }
 

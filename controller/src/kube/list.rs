@@ -11,7 +11,7 @@ use mesh_core::diag::Diagnostic;
 use serde::de::DeserializeOwned;
 
 use super::objects::{read, reference};
-use super::watch::{KINDS, Part, Watched, api, bare, namespace as namespace_of};
+use super::watch::{KINDS, Part, Scope, Watched, api, bare};
 
 /// Objects in one answer; the rest follows.
 const PAGE: u32 = 500;
@@ -36,10 +36,12 @@ pub struct Unavailable {
     pub missing: bool,
 }
 
-/// Secrets and settings are those of `namespace`. An error: the API server cannot be reached.
-pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
+/// Settings are those of the controller's namespace `system`, secrets those of the gateway's namespace `gateway`. An error: the API
+/// server cannot be reached.
+pub async fn list(client: &Client, system: &str, gateway: &str) -> kube::Result<Listed> {
     let mut listed = Listed::default();
-    let answers = join_all(KINDS.iter().map(|kind| list_kind(client, namespace, kind))).await;
+    let list_from = |kind: &'static Watched| list_kind(client, namespace_of(kind, system, gateway), kind);
+    let answers = join_all(KINDS.iter().map(list_from)).await;
     for (kind, answer) in KINDS.iter().zip(answers) {
         match answer {
             Ok(objects) => {
@@ -60,12 +62,20 @@ pub async fn list(client: &Client, namespace: &str) -> kube::Result<Listed> {
     Ok(listed)
 }
 
-async fn list_kind(client: &Client, namespace: &str, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
-    let namespace = namespace_of(namespace, kind);
+/// None: all of them.
+fn namespace_of<'n>(kind: &Watched, system: &'n str, gateway: &'n str) -> Option<&'n str> {
+    match kind.scope {
+        Scope::Everywhere => None,
+        Scope::System => Some(system),
+        Scope::Gateways => Some(gateway),
+    }
+}
+
+async fn list_kind(client: &Client, namespace: Option<&str>, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
     match kind.part {
-        Part::Whole => list_pages(&api(client, namespace.as_deref(), kind), kind).await,
+        Part::Whole => list_pages(&api(client, namespace, kind), kind).await,
         Part::Metadata => {
-            let objects = list_pages::<PartialObjectMeta>(&api(client, namespace.as_deref(), kind), kind).await?;
+            let objects = list_pages::<PartialObjectMeta>(&api(client, namespace, kind), kind).await?;
             Ok(objects.into_iter().map(bare).collect())
         }
     }
@@ -84,5 +94,21 @@ async fn list_pages<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, kind: &Wa
             Some(token) => params = params.continue_token(&token),
             None => return Ok(objects),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_the_controllers_and_secrets_the_gateways() {
+        let from = |kind: &str| {
+            let kind = KINDS.iter().find(|known| known.kind == kind)?;
+            Some(namespace_of(kind, "sys", "edge"))
+        };
+        assert_eq!(from("ConfigMap"), Some(Some("sys")));
+        assert_eq!(from("Secret"), Some(Some("edge")));
+        assert_eq!(from("VirtualService"), Some(None));
     }
 }

@@ -150,7 +150,7 @@ pub fn sources(system: &str, gateways: &[String]) -> Vec<Source> {
 }
 
 /// Where the controller's own objects of the kind are.
-pub(super) fn namespace(system: &str, kind: &Watched) -> Option<String> {
+fn namespace(system: &str, kind: &Watched) -> Option<String> {
     (kind.scope != Scope::Everywhere).then(|| system.to_owned())
 }
 
