@@ -1,19 +1,66 @@
 //! Proxies that get the same answer: it is translated and encoded once for all of them.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::api::kube::Pod;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ProxyInfo, ProxySettings, ResourceSet};
+use mesh_core::model::{IpFamilies, ProxyInfo, ProxySettings, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::{Concerned, Translator};
 use mesh_core::wire::{Publication, Published};
-use mesh_core::world::World;
+use mesh_core::world::{Entry, World};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Observed;
 use super::incomplete::{Missing, missing};
+
+/// Labels that tell the pods of one owner, or its versions, apart, and those that say where a pod is. They select nothing of ours.
+const IDLE_LABELS: [&str; 7] = [
+    "pod-template-hash",
+    "controller-revision-hash",
+    "pod-template-generation",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+    // Kubernetes copies these from the node.
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+/// What translation looks at in a proxy: those that agree in it get the same answer. The rest of what is known of a proxy stays
+/// out of its class, or every zone would cost a translation: its locality (endpoints carry theirs, and what is near is the
+/// proxy's own affair) and its addresses (only their families matter).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClassKey {
+    pub role: Role,
+    pub namespace: String,
+    pub labels: BTreeMap<String, String>,
+    pub families: IpFamilies,
+}
+
+impl ClassKey {
+    /// Of the gateway in this pod.
+    pub fn of(pod: &Entry<Pod>) -> ClassKey {
+        let labels = pod.meta.labels.iter().filter(|(label, _)| !IDLE_LABELS.contains(&label.as_str()));
+        let addresses: Vec<IpAddr> = pod.spec.addresses().collect();
+        ClassKey {
+            role: Role::Edge,
+            namespace: pod.reference.namespace.to_string(),
+            labels: labels.map(|(label, value)| (label.clone(), value.clone())).collect(),
+            families: IpFamilies::of(&addresses),
+        }
+    }
+
+    /// Whether a proxy that was of this class is of another one `now`. A pod that ends may lose its addresses first: that
+    /// makes none of it.
+    pub fn is_left(&self, now: &ClassKey) -> bool {
+        let families = if now.families == IpFamilies::Unknown { self.families } else { now.families };
+        *self != ClassKey { families, ..now.clone() }
+    }
+}
 
 /// What proxies of one class are to have, and what was found out about it.
 #[derive(Clone, Debug, Default)]

@@ -8,15 +8,15 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{IpFamilies, ProxyInfo, Role};
+use mesh_core::model::ProxyInfo;
 use mesh_core::object::ObjectRef;
 use mesh_core::world::World;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::class::{Class, ClassState};
+use super::class::{Class, ClassKey, ClassState};
 use super::incomplete::{Incomplete, Trials};
-use super::members::{Leaving, Members, class_labels};
+use super::members::{Leaving, Members};
 use super::objects::{read, reference};
 use super::{Feed, Scope, Source, Watched};
 use crate::push::Identity;
@@ -204,11 +204,6 @@ impl Watch {
         !self.known && !self.source.is_theirs
     }
 }
-
-/// What translation looks at in a proxy: those that agree in it get the same answer. The rest of what is known of a proxy stays
-/// out of its class, or every zone would cost a translation: its locality (endpoints carry theirs, and what is near is the
-/// proxy's own affair) and its addresses (only their families matter).
-type ClassKey = (Role, String, BTreeMap<String, String>, IpFamilies);
 
 /// What is to be done to the world.
 #[derive(Default)]
@@ -497,20 +492,21 @@ impl Keeper {
         if pod.spec.node_name.is_some() && addresses.is_empty() {
             return Err(unknown());
         }
+        let key = ClassKey::of(pod);
         let proxy = ProxyInfo {
+            role: key.role,
             service_account: identity.service_account.clone(),
             locality: self.world.locality_of_pod(pod).to_string(),
-            families: IpFamilies::of(&addresses),
+            families: key.families,
             addresses,
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
-        let labels = class_labels(pod);
         let leaving = self.members.add(pod);
-        let key = (proxy.role, proxy.namespace.clone(), labels.clone(), proxy.families);
         let class = match self.classes.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
                 self.next_class += 1;
+                let labels = entry.key().labels.clone();
                 let all = ProxyInfo { labels, locality: String::new(), addresses: Vec::new(), ..proxy.clone() };
                 let mut class = Class::new(self.next_class, all, wanting);
                 let generation = *self.generation.borrow();

@@ -1,21 +1,14 @@
 //! Pods whose proxies are connected to this replica: what they were when they came. A proxy that is another one now, or none, must
 //! not go on as the one that was authenticated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use mesh_core::api::kube::Pod;
 use mesh_core::object::ObjectRef;
 use mesh_core::world::Entry;
 use tokio::sync::watch;
 
-/// Labels that tell the pods of one owner, or its versions, apart. They select nothing of ours.
-const OWNERS_LABELS: [&str; 5] = [
-    "pod-template-hash",
-    "controller-revision-hash",
-    "pod-template-generation",
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-];
+use super::class::ClassKey;
 
 /// Why a proxy is no member any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +16,7 @@ pub enum Departure {
     Deleted,
     /// Another pod has its name.
     Replaced,
-    /// It may belong to another class.
+    /// It belongs to another class: its labels are different, or the families of its addresses.
     Relabelled,
 }
 
@@ -37,7 +30,7 @@ pub(super) struct Members {
 
 struct Member {
     uid: Option<String>,
-    labels: BTreeMap<String, String>,
+    class: ClassKey,
     leaving: watch::Sender<Option<Departure>>,
 }
 
@@ -46,7 +39,7 @@ impl Members {
     pub fn add(&mut self, pod: &Entry<Pod>) -> Leaving {
         let member = self.pods.entry(pod.reference.clone()).or_insert_with(|| Member {
             uid: pod.spec.uid.clone(),
-            labels: class_labels(pod),
+            class: ClassKey::of(pod),
             leaving: watch::Sender::new(None),
         });
         member.leaving.subscribe()
@@ -62,7 +55,7 @@ impl Members {
         let departure = match pod {
             None => Departure::Deleted,
             Some(pod) if pod.spec.uid != member.uid => Departure::Replaced,
-            Some(pod) if class_labels(pod) != member.labels => Departure::Relabelled,
+            Some(pod) if member.class.is_left(&ClassKey::of(pod)) => Departure::Relabelled,
             Some(_) => return,
         };
         member.leaving.send_replace(Some(departure));
@@ -75,12 +68,6 @@ impl Members {
     }
 }
 
-/// Those that may select something.
-pub(super) fn class_labels(pod: &Entry<Pod>) -> BTreeMap<String, String> {
-    let labels = pod.meta.labels.iter().filter(|(label, _)| !OWNERS_LABELS.contains(&label.as_str()));
-    labels.map(|(label, value)| (label.clone(), value.clone())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -90,8 +77,12 @@ mod tests {
     use super::*;
 
     fn world(uid: &str, labels: &str) -> World {
+        world_at(uid, labels, "")
+    }
+
+    fn world_at(uid: &str, labels: &str, addresses: &str) -> World {
         let pod = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns, uid: {uid}, labels: {{{labels}}}}}\nspec: {{containers: []}}\n"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns, uid: {uid}, labels: {{{labels}}}}}\nspec: {{containers: []}}\nstatus: {{podIPs: [{addresses}]}}\n"
         );
         World::from_objects(api::parse("", &pod, "ns").objects)
     }
@@ -110,6 +101,25 @@ mod tests {
         assert_eq!(after(&world("a", "app: y")), Some(Departure::Relabelled));
         assert_eq!(after(&world("b", "app: x")), Some(Departure::Replaced));
         assert_eq!(after(&World::default()), Some(Departure::Deleted));
+    }
+
+    #[test]
+    fn where_a_pod_is_does_not_count_but_its_families_do() {
+        let name = ObjectRef::new("Pod", "ns", "p");
+        let four = "{ip: 10.0.0.1}";
+        let after = |labels: &str, addresses: &str| {
+            let mut members = Members::default();
+            let leaving = members.add(world_at("a", "app: x", four).pod("ns", "p").unwrap());
+            members.look(&name, world_at("a", labels, addresses).pod("ns", "p").map(|pod| &**pod));
+            *leaving.borrow()
+        };
+        assert_eq!(after("app: x, topology.kubernetes.io/zone: z, topology.kubernetes.io/region: r", four), None);
+        assert_eq!(after("app: x", "{ip: 10.0.0.2}"), None);
+        assert_eq!(after("app: x", "{ip: 10.0.0.1}, {ip: 'fd00::1'}"), Some(Departure::Relabelled));
+        assert_eq!(after("app: x", "{ip: 'fd00::1'}"), Some(Departure::Relabelled));
+        // It ends.
+        assert_eq!(after("app: x", ""), None);
+        assert_eq!(after("app: y", ""), Some(Departure::Relabelled));
     }
 
     #[test]

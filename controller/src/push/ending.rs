@@ -19,7 +19,7 @@ pub enum Ending {
     PodDeleted,
     /// Another pod has its name.
     PodReplaced,
-    /// Its labels changed, so it may be told something else.
+    /// Its labels or the families of its addresses changed, so it may be told something else.
     PodRelabelled,
     /// The proxy did what it must not do.
     Violation,
@@ -57,7 +57,7 @@ impl Ending {
             Ending::TokenExpired => "the token of this stream expired",
             Ending::PodDeleted => "the pod was deleted",
             Ending::PodReplaced => "another pod has the name of this one",
-            Ending::PodRelabelled => "the labels of the pod changed",
+            Ending::PodRelabelled => "the labels of the pod or the families of its addresses changed",
         };
         Some(Status::aborted(text))
     }
