@@ -11,7 +11,7 @@ use mesh_core::diag::Diagnostic;
 use serde::de::DeserializeOwned;
 
 use super::objects::{read, reference};
-use super::watch::{KINDS, Part, Scope, Watched, api, bare};
+use super::watch::{Detail, KINDS, Scope, Watched, api, bare};
 
 /// Objects in one answer; the rest follows.
 const PAGE: u32 = 500;
@@ -72,9 +72,9 @@ fn namespace_of<'n>(kind: &Watched, system: &'n str, gateway: &'n str) -> Option
 }
 
 async fn list_kind(client: &Client, namespace: Option<&str>, kind: &Watched) -> kube::Result<Vec<DynamicObject>> {
-    match kind.part {
-        Part::Whole => list_pages(&api(client, namespace, kind), kind).await,
-        Part::Metadata => {
+    match kind.detail {
+        Detail::Whole => list_pages(&api(client, namespace, kind), kind).await,
+        Detail::Metadata => {
             let objects = list_pages::<PartialObjectMeta>(&api(client, namespace, kind), kind).await?;
             Ok(objects.into_iter().map(bare).collect())
         }

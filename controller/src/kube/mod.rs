@@ -19,4 +19,4 @@ pub use list::{Listed, Unavailable, list};
 pub use members::{Departure, Leaving};
 pub(crate) use objects::{read_value, reference};
 pub use roots::{ROOTS, publish_roots};
-pub use watch::{Feed, KINDS, Part, Scope, Source, Watched, sources, watch};
+pub use watch::{Detail, Feed, KINDS, Scope, Source, Watched, sources, watch};

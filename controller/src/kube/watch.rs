@@ -29,12 +29,12 @@ pub struct Watched {
     pub scope: Scope,
     /// Field selector; empty: all.
     pub fields: &'static str,
-    pub part: Part,
+    pub detail: Detail,
 }
 
 /// What of the objects is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Detail {
     Whole,
     /// Of nodes the rest is large, and different every few minutes.
     Metadata,
@@ -78,16 +78,16 @@ const fn istio(kind: &'static str, plural: &'static str) -> Watched {
         plural,
         scope: Scope::Everywhere,
         fields: "",
-        part: Part::Whole,
+        detail: Detail::Whole,
     }
 }
 
 const fn core(kind: &'static str, plural: &'static str, scope: Scope, fields: &'static str) -> Watched {
-    Watched { group: "", version: "v1", kind, plural, scope, fields, part: Part::Whole }
+    Watched { group: "", version: "v1", kind, plural, scope, fields, detail: Detail::Whole }
 }
 
 const fn metadata(kind: &'static str, plural: &'static str) -> Watched {
-    Watched { part: Part::Metadata, ..core(kind, plural, Scope::Everywhere, "") }
+    Watched { detail: Detail::Metadata, ..core(kind, plural, Scope::Everywhere, "") }
 }
 
 /// Everything that the world is made of.
@@ -108,7 +108,7 @@ pub const KINDS: &[Watched] = &[
         plural: "endpointslices",
         scope: Scope::Everywhere,
         fields: "",
-        part: Part::Whole,
+        detail: Detail::Whole,
     },
     metadata("Node", "nodes"),
     metadata("Namespace", "namespaces"),
@@ -172,9 +172,9 @@ pub fn watch(client: &Client, sources: &[Source], feed: &Sender<Feed>) {
         if !kind.fields.is_empty() {
             config = config.fields(kind.fields);
         }
-        let events = match kind.part {
-            Part::Whole => watcher::watcher(api::<DynamicObject>(client, namespace, kind), config).boxed(),
-            Part::Metadata => {
+        let events = match kind.detail {
+            Detail::Whole => watcher::watcher(api::<DynamicObject>(client, namespace, kind), config).boxed(),
+            Detail::Metadata => {
                 let api = api::<PartialObjectMeta>(client, namespace, kind);
                 watcher::watcher(api, config).map_ok(without_rest).boxed()
             }

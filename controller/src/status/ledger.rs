@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::ListenerProtocol;
 use mesh_core::object::ObjectRef;
-use mesh_core::translate::Part;
+use mesh_core::translate::Composite;
 use mesh_core::wire::Kind;
 
 use super::writer::KINDS;
@@ -139,11 +139,11 @@ impl Held {
 /// Every resource of a class: its name on the wire, and the objects that it comes from; some twice, with different objects.
 fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(&dyn Fn() -> String, &[&'s ObjectRef])) {
     let ClassState { set, concerned, .. } = state;
-    for (part, objects) in concerned {
-        let name = || match part {
-            Part::Routes(key) => format!("routes/{key}"),
-            Part::Host(key, host) => format!("host/{key}/{host}"),
-            Part::Destination(key) => format!("destination/{key}"),
+    for (composite, objects) in concerned {
+        let name = || match composite {
+            Composite::Routes(key) => format!("routes/{key}"),
+            Composite::Host(key, host) => format!("host/{key}/{host}"),
+            Composite::Destination(key) => format!("destination/{key}"),
         };
         each(&name, &objects.iter().collect::<Vec<_>>());
     }

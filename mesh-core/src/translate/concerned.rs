@@ -8,9 +8,9 @@ use super::gateway::Table;
 use crate::model::{HostPattern, Key};
 use crate::object::ObjectRef;
 
-/// A resource of a set.
+/// A resource of a set that is made of more objects than it names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Composite {
     /// Gateways with servers on a listener that is named after an older one.
     Routes(Key),
     /// VirtualServices whose rules here are all those of delegates. Key of the routes, and host.
@@ -19,31 +19,32 @@ pub enum Part {
     Destination(Key),
 }
 
-/// Parts without such objects are not in it. Most have none, so it is small; a copy costs nothing.
-pub type Concerned = OrdMap<Part, Arc<[ObjectRef]>>;
+/// Resources without such objects are not in it. Most have none, so it is small; a copy costs nothing.
+pub type Concerned = OrdMap<Composite, Arc<[ObjectRef]>>;
 
-/// Replaces what is known of a part.
-pub(super) fn note(concerned: &mut Concerned, part: Part, mut objects: Vec<ObjectRef>) {
+/// Replaces what is known of a resource.
+pub(super) fn note(concerned: &mut Concerned, composite: Composite, mut objects: Vec<ObjectRef>) {
     objects.sort_unstable();
     objects.dedup();
     if objects.is_empty() {
-        if concerned.contains_key(&part) {
-            concerned.remove(&part);
+        if concerned.contains_key(&composite) {
+            concerned.remove(&composite);
         }
-    } else if concerned.get(&part).is_none_or(|known| **known != *objects) {
-        concerned.insert(part, objects.into());
+    } else if concerned.get(&composite).is_none_or(|known| **known != *objects) {
+        concerned.insert(composite, objects.into());
     }
 }
 
 /// Replaces what is known of all route tables.
 pub(super) fn note_tables(concerned: &mut Concerned, tables: &[Table]) {
-    let known: Vec<Part> = concerned.keys().filter(|part| matches!(part, Part::Routes(_))).cloned().collect();
-    for part in known {
-        concerned.remove(&part);
+    let known: Vec<Composite> =
+        concerned.keys().filter(|composite| matches!(composite, Composite::Routes(_))).cloned().collect();
+    for composite in known {
+        concerned.remove(&composite);
     }
     for table in tables {
         let gateways = table.slots.iter().map(|slot| &slot.gateway.reference);
         let others = gateways.filter(|gateway| **gateway != table.origin).cloned().collect();
-        note(concerned, Part::Routes(Arc::clone(&table.key)), others);
+        note(concerned, Composite::Routes(Arc::clone(&table.key)), others);
     }
 }

@@ -30,7 +30,7 @@ mod virtual_service;
 
 use std::sync::Arc;
 
-pub use concerned::{Concerned, Part};
+pub use concerned::{Composite, Concerned};
 use findings::Findings;
 use http_match::Patterns;
 pub use translator::Translator;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::concerned::{self, Concerned, Part};
+use super::concerned::{self, Composite, Concerned};
 use super::findings::{Said, arrange};
 use super::gateway::Frame;
 use super::http_match::Patterns;
@@ -223,8 +223,8 @@ impl Translator {
             };
             let built = hosts.build(context, table, &pattern);
             work.findings |= built.findings;
-            let part = Part::Host(Arc::clone(&table.key), pattern.clone());
-            concerned::note(&mut self.concerned, part, hosts.only_delegating(&pattern));
+            let composite = Composite::Host(Arc::clone(&table.key), pattern.clone());
+            concerned::note(&mut self.concerned, composite, hosts.only_delegating(&pattern));
             if built.host {
                 tables.insert(number);
             }
@@ -268,7 +268,7 @@ impl Translator {
             work.findings |= before.is_some_and(|before| !before.findings.is_empty());
             return self.readers.forget(unit);
         };
-        let virtual_service::Part { meetings, destinations, findings, reads } =
+        let virtual_service::Yield { meetings, destinations, findings, reads } =
             virtual_service::read(context, &self.frame, entry);
         self.readers.set(unit, reads);
         work.findings |= before.map_or_else(|| !findings.is_empty(), |before| before.findings != findings);
@@ -318,7 +318,7 @@ impl Translator {
             self.destinations.remove(key);
             set.destinations.remove(key);
             set.endpoints.remove(key);
-            concerned::note(&mut self.concerned, Part::Destination(Arc::clone(key)), Vec::new());
+            concerned::note(&mut self.concerned, Composite::Destination(Arc::clone(key)), Vec::new());
             return self.readers.forget(&unit);
         };
         let known = set.destinations.get(key).is_some_and(|known| Arc::ptr_eq(known, &named.destination));
@@ -327,7 +327,7 @@ impl Translator {
         }
         let endpoints = context.endpoints(&named.destination);
         let merged = context.merged_rules(&named.destination);
-        concerned::note(&mut self.concerned, Part::Destination(Arc::clone(key)), merged);
+        concerned::note(&mut self.concerned, Composite::Destination(Arc::clone(key)), merged);
         self.readers.set(&unit, std::mem::take(&mut context.reads));
         match endpoints {
             None => drop(set.endpoints.remove(key)),

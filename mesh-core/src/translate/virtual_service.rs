@@ -16,7 +16,7 @@ use crate::world::{Cell, Entry, ExportTo, Reads, gateway_name, hostname, selects
 
 /// What a VirtualService yields.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct Yield {
     pub meetings: BTreeMap<Meeting, Arc<Rules>>,
     pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
@@ -53,7 +53,7 @@ enum Visibility {
     Public,
 }
 
-pub(super) fn read(context: &mut Context<'_>, frame: &Frame, entry: &Arc<Entry<VirtualService>>) -> Part {
+pub(super) fn read(context: &mut Context<'_>, frame: &Frame, entry: &Arc<Entry<VirtualService>>) -> Yield {
     unknown_gateways(context, entry);
     let named: BTreeSet<String> = names(entry).map(|(_, name)| name).collect();
     let own: Vec<&OwnGateway> = frame.gateways.iter().filter(|gateway| named.contains(&gateway.name)).collect();
@@ -71,7 +71,7 @@ pub(super) fn read(context: &mut Context<'_>, frame: &Frame, entry: &Arc<Entry<V
             }
         }
     }
-    Part {
+    Yield {
         meetings,
         destinations: std::mem::take(&mut context.destinations),
         findings: context.findings.take(),
