@@ -1,7 +1,6 @@
 //! The one task that owns the world. It takes in what the watches see, and translates once for each class of proxies.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -487,9 +486,8 @@ impl Keeper {
         let pod = self.world.pod(&identity.namespace, &identity.pod);
         // Another one of that name may be on its way here, or the token be that of one that is gone.
         let pod = pod.filter(|pod| pod.spec.uid.as_ref().is_none_or(|uid| *uid == identity.uid)).ok_or_else(unknown)?;
-        let addresses: Vec<IpAddr> = pod.spec.addresses().collect();
         // It runs, so it has addresses: they will be seen in a moment.
-        if pod.spec.node_name.is_some() && addresses.is_empty() {
+        if pod.spec.node_name.is_some() && pod.spec.addresses().next().is_none() {
             return Err(unknown());
         }
         let key = ClassKey::of(pod);
@@ -498,7 +496,6 @@ impl Keeper {
             service_account: identity.service_account.clone(),
             locality: self.world.locality_of_pod(pod).to_string(),
             families: key.families,
-            addresses,
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
         let leaving = self.members.add(pod);
@@ -507,7 +504,7 @@ impl Keeper {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 self.next_class += 1;
                 let labels = entry.key().labels.clone();
-                let all = ProxyInfo { labels, locality: String::new(), addresses: Vec::new(), ..proxy.clone() };
+                let all = ProxyInfo { labels, locality: String::new(), ..proxy.clone() };
                 let mut class = Class::new(self.next_class, all, wanting);
                 let generation = *self.generation.borrow();
                 let settings = self.world.mesh().proxy_settings();

@@ -24,9 +24,7 @@ pub struct ProxyInfo {
     pub service_account: String,
     /// `region/zone/subzone`, empty when unknown.
     pub locality: String,
-    /// The proxy's own addresses. Empty if it stands for a class of proxies.
-    pub addresses: Vec<std::net::IpAddr>,
-    /// Of its addresses.
+    /// Of its addresses, which themselves decide nothing: they are different in every pod of a class.
     pub families: IpFamilies,
 }
 
@@ -40,7 +38,6 @@ impl ProxyInfo {
             labels,
             service_account: "default".to_owned(),
             locality: String::new(),
-            addresses: Vec::new(),
             families: IpFamilies::Unknown,
         }
     }

@@ -79,7 +79,6 @@ fn snapshot(case: &Value, config: &str) -> Snapshot {
     let mut proxy = super::ingress();
     proxy.labels = labels.unwrap_or(proxy.labels);
     proxy.namespace = case["proxy"]["namespace"].as_str().unwrap_or(&proxy.namespace).to_owned();
-    proxy.addresses.extend(case["proxy"]["ip"].as_str().and_then(|ip| ip.parse::<std::net::IpAddr>().ok()));
     let parsed = api::parse("case.yaml", config, "default");
     let translation = translate(&World::from_objects(parsed.objects), &proxy);
     compile(&translation.set, None, 1).snapshot
