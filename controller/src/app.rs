@@ -13,15 +13,13 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, Admin, Metrics};
 use crate::admit::{self, Bundle, Judge};
 use crate::ca::{Authority, Certificates, Counters, ServerCertificate, server_names};
-use crate::kube::{Keeper, LEASE, Lease, connect, publish_roots, sources, watch as watch_kinds};
+use crate::kube::{Keeper, LEASE, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
 use crate::status::{self, Writer};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
 const FEED: usize = 256;
-/// Longest that the process takes to leave what others wait for.
-const LEAVE: Duration = Duration::from_secs(3);
 /// Pause between attempts to reach the API server at the start.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -41,7 +39,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     stop.send_replace(true);
     // Nothing is sent: it ends when nobody is busy any more.
-    let _ = tokio::time::timeout(LEAVE, left.recv()).await;
+    let _ = tokio::time::timeout(STOPPING, left.recv()).await;
     tracing::info!("stopped");
     Ok(())
 }

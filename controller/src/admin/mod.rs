@@ -66,7 +66,7 @@ impl Admin {
         if path == "/debug/proxies" {
             return json(&json!({
                 "replica": self.replica,
-                "leader": *self.leadership.borrow(),
+                "leader": self.leadership.leads(),
                 "generation": *self.keeper.generation().borrow(),
                 "proxies": self.proxies.all(),
             }));
@@ -83,12 +83,7 @@ impl Admin {
         match path {
             "/metrics" => text(
                 StatusCode::OK,
-                self.metrics.render(
-                    &view,
-                    &self.proxies,
-                    *self.leadership.borrow(),
-                    *self.keeper.generation().borrow(),
-                ),
+                self.metrics.render(&view, &self.proxies, self.leadership.leads(), *self.keeper.generation().borrow()),
             ),
             "/debug/diagnostics" => match self.classes(&view, request.uri().query()) {
                 Some(classes) => json(&diagnostics(&view, &classes)),

@@ -30,23 +30,25 @@ impl Bundle {
     pub async fn publish(self, client: Client, mut leadership: Leadership) {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
         loop {
-            if leadership.wait_for(|leads| *leads).await.is_err() {
-                return;
-            }
-            let mut lost = leadership.clone();
-            let lost = async move { lost.wait_for(|leads| !*leads).await.is_ok() };
-            tokio::select! {
-                () = self.keep(&api) => tokio::time::sleep(PAUSE).await,
-                _ = lost => {}
-            }
+            let Some(term) = leadership.lead().await else { return };
+            self.keep(&api, &mut leadership).await;
+            drop(term);
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn keep(&self, api: &Api<ValidatingWebhookConfiguration>) {
+    /// Until it fails, or this replica leads no more.
+    async fn keep(&self, api: &Api<ValidatingWebhookConfiguration>, leadership: &mut Leadership) {
         let one = watcher::Config::default().fields(&format!("metadata.name={CONFIGURATION}"));
         let events = watcher(api.clone(), one);
         futures::pin_mut!(events);
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = leadership.lost() => return,
+                event = events.next() => event,
+            };
+            let Some(event) = event else { return };
             match event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => {
                     let Some(patch) = self.patch(&object) else { continue };
@@ -54,7 +56,6 @@ impl Bundle {
                         Ok(_) => tracing::info!("webhook: the root certificate is in {CONFIGURATION}"),
                         Err(error) => {
                             tracing::warn!(%error, "cannot write the root certificate into {CONFIGURATION}");
-                            tokio::time::sleep(PAUSE).await;
                             return;
                         }
                     }
@@ -62,7 +63,7 @@ impl Bundle {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "watch of {CONFIGURATION}");
-                    tokio::time::sleep(PAUSE).await;
+                    return;
                 }
             }
         }

@@ -1,23 +1,61 @@
 //! Which replica writes: the holder of a Lease. Serving proxies needs no leader. Who stops gives it back, so that another replica need
 //! not wait until it is over.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease as KubeLease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, mpsc, watch};
 
 /// Name of the Lease.
 pub const LEASE: &str = "meshgate-leader";
 /// A holder that was not heard of for so long has lost it, by the watch of whoever looks.
 const DURATION: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(2);
+/// Longest that stopping takes: a turn that is under way, and giving the lease back.
+pub const STOPPING: Duration = Duration::from_secs(2 * RENEW.as_secs() + 1);
 /// How often those look who do not lead: so soon is a lease taken that was given back.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether this replica leads.
-pub type Leadership = watch::Receiver<bool>;
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    leads: watch::Receiver<bool>,
+    /// Read by whoever writes.
+    terms: Arc<RwLock<()>>,
+}
+
+/// Leave to write. The lease is given back when the last one is gone.
+#[derive(Clone, Debug)]
+pub struct Term {
+    _held: Arc<OwnedRwLockReadGuard<()>>,
+}
+
+impl Leadership {
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        *self.leads.borrow()
+    }
+
+    /// Waits until this replica leads. None: the process ends.
+    pub async fn lead(&mut self) -> Option<Term> {
+        loop {
+            self.leads.wait_for(|leads| *leads).await.ok()?;
+            let held = self.terms.clone().read_owned().await;
+            // It may be over while it was waited for.
+            if self.leads() {
+                return Some(Term { _held: Arc::new(held) });
+            }
+        }
+    }
+
+    /// Until this replica does not lead any more, or ends: what is under way is to be finished, and nothing begun.
+    pub async fn lost(&mut self) {
+        let _ = self.leads.wait_for(|leads| !*leads).await;
+    }
+}
 
 /// The candidate.
 pub struct Lease {
@@ -25,6 +63,7 @@ pub struct Lease {
     name: String,
     replica: String,
     leads: watch::Sender<bool>,
+    terms: Arc<RwLock<()>>,
     /// The holder's last sign of life, and when it was seen: clocks of different machines are not compared.
     seen: Option<(Option<MicroTime>, Option<String>, Instant)>,
     renewed: Instant,
@@ -39,12 +78,15 @@ impl Lease {
         stop: watch::Receiver<bool>,
         busy: mpsc::Sender<()>,
     ) -> Leadership {
-        let (leads, leadership) = watch::channel(false);
+        let (leads, receiver) = watch::channel(false);
+        let terms = Arc::new(RwLock::new(()));
+        let leadership = Leadership { leads: receiver, terms: terms.clone() };
         let lease = Lease {
             api,
             name: name.to_owned(),
             replica: replica.to_owned(),
             leads,
+            terms,
             seen: None,
             renewed: Instant::now(),
         };
@@ -79,27 +121,29 @@ impl Lease {
             }
             pause = if leads { RENEW.saturating_sub(begun.elapsed()) } else { LOOK };
         }
-        // Whoever writes must have stopped before another one may.
-        if self.leads.send_replace(false) {
-            match tokio::time::timeout(RENEW, self.give_back()).await {
-                Ok(Ok(())) => tracing::info!(replica = self.replica, leads = false, "leadership"),
-                Ok(Err(error)) => tracing::warn!(%error, "the lease is not given back; it runs out"),
-                Err(_) => tracing::warn!("the lease is not given back in time; it runs out"),
-            }
+        // Also if this replica does not know that it leads: the answer to its last word may not have come.
+        self.leads.send_replace(false);
+        match tokio::time::timeout(RENEW, self.give_back()).await {
+            Ok(Ok(true)) => tracing::info!(replica = self.replica, leads = false, "leadership"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease is not given back; it runs out"),
+            Err(_) => tracing::warn!("the lease is not given back in time; it runs out"),
         }
         drop(busy);
     }
 
-    /// As others that hold leases do: no holder, and nothing to wait for.
-    async fn give_back(&self) -> kube::Result<()> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+    /// As others that hold leases do: no holder, and nothing to wait for. Whoever writes must have finished before another one may
+    /// begin. Whether it was ours to give.
+    async fn give_back(&self) -> kube::Result<bool> {
+        let _none = self.terms.write().await;
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(false) };
         let spec = lease.spec.take().unwrap_or_default();
         if spec.holder_identity.as_deref() != Some(&self.replica) {
-            return Ok(());
+            return Ok(false);
         }
         lease.spec =
             Some(LeaseSpec { holder_identity: None, lease_duration_seconds: Some(1), renew_time: Some(now()), ..spec });
-        won(self.api.replace(&self.name, &PostParams::default(), &lease).await).map(drop)
+        won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
     /// Without word from the API server: it is ours as long as nobody else may take it, with some margin.
@@ -159,5 +203,37 @@ fn won(result: kube::Result<KubeLease>) -> kube::Result<bool> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_writes_is_waited_for_and_nobody_begins_anew() {
+        let (leads, receiver) = watch::channel(true);
+        let terms = Arc::new(RwLock::new(()));
+        let mut leadership = Leadership { leads: receiver, terms: terms.clone() };
+        let first = leadership.lead().await.unwrap();
+        let second = first.clone();
+        leads.send_replace(false);
+        leadership.lost().await;
+        let mut given_back = Box::pin(terms.write());
+        drop(first);
+        assert!((&mut given_back).now_or_never().is_none(), "somebody writes");
+        // Who asked a moment before it was over is behind.
+        let mut late = leadership.clone();
+        leads.send_replace(true);
+        let mut late = Box::pin(late.lead());
+        assert!((&mut late).now_or_never().is_none());
+        leads.send_replace(false);
+        drop(second);
+        drop((&mut given_back).now_or_never().unwrap());
+        assert!((&mut late).now_or_never().is_none());
+        drop(leads);
+        assert!(late.await.is_none());
     }
 }

@@ -14,7 +14,7 @@ mod watch;
 pub use class::ClassState;
 pub use client::connect;
 pub use keeper::{Command, Joined, Keeper, KeeperHandle, NotYet, Observed, Survey, Versions, View};
-pub use leader::{LEASE, Leadership, Lease};
+pub use leader::{LEASE, Leadership, Lease, STOPPING, Term};
 pub use list::{Listed, Unavailable, list};
 pub use members::{Departure, Leaving};
 pub(crate) use objects::{read_value, reference};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, sleep_until};
 
@@ -21,14 +22,14 @@ pub const ROOTS: &str = "istio-ca-root-cert";
 /// Writes it while this replica leads, wherever a namespace appears.
 pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Leadership) {
     loop {
-        if !until(&mut leadership, true).await {
-            return;
-        }
-        let events = watcher::watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default());
+        let Some(_term) = leadership.lead().await else { return };
+        let events = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff();
         futures::pin_mut!(events);
         let mut again = Instant::now() + AGAIN.0;
         loop {
             tokio::select! {
+                biased;
+                () = leadership.lost() => break,
                 event = events.next() => match event {
                     Some(Ok(Event::Apply(namespace) | Event::InitApply(namespace))) => {
                         let ending = namespace.metadata.deletion_timestamp.is_some();
@@ -38,27 +39,13 @@ pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Lea
                         }
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "watch of namespaces");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
+                    Some(Err(error)) => tracing::debug!(%error, "watch of namespaces"),
                     None => break,
                 },
                 () = sleep_until(again) => break,
-                there = until(&mut leadership, false) => {
-                    if !there {
-                        return;
-                    }
-                    break;
-                }
             }
         }
     }
-}
-
-/// False: the process ends.
-async fn until(leadership: &mut Leadership, leads: bool) -> bool {
-    leadership.wait_for(|now| *now == leads).await.is_ok()
 }
 
 async fn publish(client: &Client, namespace: &str, root_pem: &str) -> kube::Result<()> {

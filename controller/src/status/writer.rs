@@ -55,18 +55,14 @@ impl Writer {
     /// Until the process ends.
     pub async fn run(mut self) {
         loop {
-            if self.leadership.wait_for(|leads| *leads).await.is_err() {
-                return;
-            }
-            let mut leadership = self.leadership.clone();
-            tokio::select! {
-                () = self.lead() => {}
-                _ = leadership.wait_for(|leads| !*leads) => {}
-            }
+            let Some(_term) = self.leadership.lead().await else { return };
+            self.lead().await;
         }
     }
 
+    /// Until this replica leads no more, and nothing is under way.
     async fn lead(&self) {
+        let mut leadership = self.leadership.clone();
         let (seen, mut sightings) = mpsc::channel(256);
         // They end when the receiver is gone.
         let mut watches = JoinSet::new();
@@ -98,6 +94,7 @@ impl Writer {
         let mut rested = Instant::now();
         loop {
             tokio::select! {
+                () = leadership.lost() => break,
                 Some(sighting) = sightings.recv() => {
                     desk.see(sighting, Instant::now());
                     changed = true;
@@ -133,6 +130,8 @@ impl Writer {
                 }
             }
         }
+        // Whoever leads next must not be overtaken by these.
+        while writes.join_next().await.is_some() {}
     }
 }
 
