@@ -1,11 +1,13 @@
 //! The process: wires the rooms, starts them in order, ends them in order. Nobody imports it.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::api::Api;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -20,6 +22,8 @@ use crate::status::{self, Writer};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
 const FEED: usize = 256;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// Pause between attempts to reach the API server at the start.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -46,9 +50,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
 /// Whoever has something to leave in order keeps `busy` until it did.
 async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sender<()>) -> anyhow::Result<()> {
-    let discovery_socket = bind(options.discovery).await?;
-    let admin_socket = bind(options.admin).await?;
-    let webhook_socket = bind(options.webhook).await?;
+    let discovery_socket = bind(options.discovery)?;
+    let admin_socket = bind(options.admin)?;
+    let webhook_socket = bind(options.webhook)?;
     let client = connect(options.kubeconfig.as_deref(), None).await?;
 
     let (feed, fed) = mpsc::channel(FEED);
@@ -101,15 +105,32 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     Ok(())
 }
 
-/// `[::]` is both families; a machine without IPv6 has the other one only.
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let socket = match TcpListener::bind(address).await {
-        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+/// `[::]` is both families, whatever the machine's default is. Without IPv6 it is the other one; that somebody else is there is
+/// another matter.
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let has_ipv6 = || Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok();
+    let socket = match bind_one(address) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && (error.kind() == io::ErrorKind::AddrNotAvailable || !has_ipv6()) =>
+        {
+            bind_one((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
         socket => socket,
     };
     socket.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Until it succeeds: the API server may be away, or our rights not be there yet.
@@ -120,5 +141,23 @@ async fn patiently<T, F: Future<Output = anyhow::Result<T>>>(mut attempt: impl F
             Err(error) => tracing::warn!("{error:#}; trying again"),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_address_is_both_families_and_is_not_left_for_another_one() {
+        let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let first = bind(any(0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(bind(any(port)).is_err());
+        // Somebody has the IPv6 half of it, so that the other one were free.
+        if let Ok(holder) = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
+            assert!(bind(any(holder.local_addr().unwrap().port())).is_err());
+        }
     }
 }

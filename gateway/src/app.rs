@@ -3,7 +3,7 @@
 //!
 //! Workers serve traffic on runtimes of their own; the control runtime, on the main thread, has everything else.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::admin::{self, Admin, Audience, Command, Info, Phase, PoolList, Readin
 use crate::bootstrap::RunArgs;
 use crate::exit;
 use crate::http::{Engine, Settings};
-use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers};
+use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers, bind_one};
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
@@ -65,8 +65,8 @@ enum Source {
 impl Process {
     async fn start(args: &RunArgs, loaded: Option<Loaded>, logging: Logging) -> anyhow::Result<Process> {
         let started = Instant::now();
-        let admin_socket = bind(args.admin, "admin").await?;
-        let status_socket = bind(args.status, "status").await?;
+        let admin_socket = bind(args.admin, "admin")?;
+        let status_socket = bind(args.status, "status")?;
 
         let source = SourceLabels::of_gateway(&args.identity.labels.0, &args.identity.namespace, |name| {
             std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -219,15 +219,8 @@ impl StopSignals {
     }
 }
 
-/// `[::]` is both families; a machine without IPv6 has the other one only.
-async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    let socket = match TcpListener::bind(address).await {
-        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        socket => socket,
-    };
-    socket.with_context(|| format!("cannot listen on {address} ({what})"))
+fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    bind_one(address).with_context(|| format!("cannot listen on {address} ({what})"))
 }
 
 fn start_workers(

@@ -7,6 +7,19 @@ use super::{Admin, Phase};
 use crate::source::ConnectionCell;
 
 pub fn page(admin: &Admin, _: &Ask) -> Answer {
+    answer(admin, starting)
+}
+
+/// For everybody: without addresses and paths.
+pub fn brief(admin: &Admin, _: &Ask) -> Answer {
+    answer(admin, |admin| {
+        let reason = admin.connection.as_ref().and_then(|connection| connection.get().reason);
+        let reason = reason.map(|reason| format!("controller: {reason}\n")).unwrap_or_default();
+        format!("INITIALIZING\n{reason}")
+    })
+}
+
+fn answer(admin: &Admin, starting: impl Fn(&Admin) -> String) -> Answer {
     match admin.readiness.phase() {
         Phase::Live => text(StatusCode::OK, "LIVE\n"),
         Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, starting(admin)),

@@ -62,8 +62,8 @@ pub const ADMIN_PAGES: &[Entry] = &[
 ];
 
 const STATUS_PAGES: &[Entry] = &[
-    entry("/healthz/ready", "200 when traffic is served", ready::page),
-    entry("/ready", "the same", ready::page),
+    entry("/healthz/ready", "200 when traffic is served", ready::brief),
+    entry("/ready", "the same", ready::brief),
     entry("/stats/prometheus", "metrics in Prometheus' text format", metrics::page),
     entry("/metrics", "the same", metrics::page),
 ];

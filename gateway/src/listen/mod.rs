@@ -31,6 +31,7 @@ pub use buffered::{BufferedTcp, put_off_flushes};
 pub use connection::Connection;
 pub use counters::ListenerCounts;
 pub use reconcile::{ListenError, ListenerManager, ListenerState, ListenerStatus};
+pub use socket::bind_one;
 pub use workers::Workers;
 
 /// Limits of what happens before a handler has the connection.

@@ -55,6 +55,9 @@ pub struct Connection {
     pub last_response: Option<SystemTime>,
     /// What is in the way; none while it is connected, or when the controller ended the stream in order.
     pub last_error: Option<String>,
+    /// Its label in the metrics: it tells nothing of this machine.
+    #[serde(skip)]
+    pub reason: Option<&'static str>,
     /// What to do about it.
     pub help: Option<&'static str>,
     /// Resources of the last response that this version does not understand.
@@ -145,6 +148,7 @@ impl Controller {
         self.connection.edit(|connection| {
             connection.connected = false;
             connection.last_error = end.as_ref().err().map(ToString::to_string);
+            connection.reason = end.as_ref().err().map(Trouble::reason);
             connection.help = end.as_ref().err().and_then(Trouble::help);
         });
     }
@@ -170,6 +174,7 @@ impl Controller {
             connection.connected = true;
             connection.streams += 1;
             connection.last_error = None;
+            connection.reason = None;
             connection.help = None;
         });
         let mut session = Session { client, requests, held: None, published: None };

@@ -129,8 +129,25 @@ impl From<Status> for Trouble {
         };
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Trouble::TokenRefused(message.to_owned()),
-            Code::Unavailable => Trouble::NotYet(message.to_owned()),
+            // Its own word. What has a cause was made here, of a connection that failed.
+            Code::Unavailable if std::error::Error::source(&status).is_none() => Trouble::NotYet(message.to_owned()),
             code => Trouble::Broken(format!("{code:?}: {message}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_fails_is_not_the_controllers_word() {
+        let said = Status::unavailable("not everything is listed yet");
+        assert_eq!(Trouble::from(said.clone()).reason(), "not_yet");
+        let mut broken = said;
+        broken.set_source(Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert_eq!(Trouble::from(broken).reason(), "broken");
     }
 }
