@@ -20,6 +20,9 @@ export default function () {
   const headers = __ITER % 2 === 0 ? { Connection: 'close' } : {};
   const response = http.get(`${__ENV.BASE}/productpage`, { headers, timeout: '10s' });
   check(response, { 'page is 200 and whole': (r) => r.status === 200 && String(r.body).includes('</html>') });
+  if (__ITER === 0 && response.status === 200) {
+    console.log('first page');
+  }
   if (String(response.body).includes('currently unavailable')) {
     incomplete.add(1);
   }

@@ -1,7 +1,6 @@
 //! Who leads, and what happens when it stops.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -27,12 +26,11 @@ async fn who_stops_gives_the_lease_back_and_another_one_leads_at_once() {
     second.until("readiness", "/debug/proxies", |page| page["generation"].as_u64() > Some(0)).await.unwrap();
     assert_eq!(second.page("/debug/proxies").await["leader"], false);
 
-    let begun = Instant::now();
     assert!(Command::new("kill").arg(first.pid().to_string()).status().unwrap().success());
     assert!(first.ended().unwrap().success(), "{}", first.log());
+    // It was given back before the process ended: nobody waits for it to run out.
+    assert_ne!(lease("holderIdentity"), "lease-first");
     second.until("leadership", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
-    // A lease that nobody gives back takes 10 s.
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(lease("holderIdentity"), "lease-second");
 
     // Nobody is there to take it.
