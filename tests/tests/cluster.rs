@@ -25,6 +25,8 @@ mod status;
 mod streams;
 #[path = "cluster/trouble.rs"]
 mod trouble;
+#[path = "cluster/unread.rs"]
+mod unread;
 
 const SYSTEM: &str = "meshgate-system";
 

@@ -17,7 +17,7 @@ pub struct AnalyzeArgs {
     #[arg(value_name = "FILE")]
     paths: Vec<PathBuf>,
     /// The same.
-    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    #[arg(short = 'f', long = "file", value_name = "FILE", action = clap::ArgAction::Append)]
     files: Vec<PathBuf>,
     /// Only what is wrong with objects of this namespace; and the namespace of objects in files that do not say theirs.
     #[arg(short, long, value_name = "NS", conflicts_with = "all_namespaces")]

@@ -24,7 +24,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "POD[.NS]", conflicts_with_all = ["files", "use_kube"])]
     proxy: Option<Target>,
     /// Look at these files or directories, and not at the cluster; `-` is standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    #[arg(short = 'f', long = "file", value_name = "FILE", action = clap::ArgAction::Append)]
     files: Vec<PathBuf>,
     /// With files: look at the cluster too, as if they were applied to it.
     #[arg(long, requires = "files")]
@@ -76,7 +76,12 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
             return Ok(exit::BAD_DATA);
         }
     }
-    Ok(if is_served(&explanation) { exit::OK } else { exit::FOUND_PROBLEMS })
+    Ok(match is_served(&explanation) {
+        true => exit::OK,
+        // What is not found may be among what could not be seen.
+        false if picture.as_ref().is_some_and(Picture::is_partial) => exit::FAILURE,
+        false => exit::FOUND_PROBLEMS,
+    })
 }
 
 /// The answer may be what it is because something is wrong.

@@ -11,6 +11,7 @@ use mesh_core::diag::Diagnostic;
 use serde::de::DeserializeOwned;
 
 use super::objects::{read, reference};
+use super::unread::unread;
 use super::watch::{Detail, KINDS, Scope, Watched, api, bare};
 
 /// Objects in one answer; the rest follows.
@@ -59,6 +60,7 @@ pub async fn list(client: &Client, system: &str, gateway: &str) -> kube::Result<
             Err(error) => return Err(error),
         }
     }
+    listed.diagnostics.extend(unread(client).await);
     Ok(listed)
 }
 

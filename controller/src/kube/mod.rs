@@ -9,6 +9,7 @@ mod list;
 mod members;
 mod objects;
 mod roots;
+mod unread;
 mod watch;
 
 pub use class::ClassState;

@@ -1,5 +1,7 @@
 //! Which objects are read: API group, versions and kind.
 
+use crate::diag::{self, Diagnostic};
+
 /// How an object of a kind is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -42,8 +44,58 @@ const KINDS: &[Row] = &[
     Row { group: "discovery.k8s.io", versions: &["v1"], name: "EndpointSlice", kind: Kind::EndpointSlice },
 ];
 
-/// Kinds of Istio that are not read yet: not a spelling mistake of one that is.
-const OTHERS: &[&str] = &["Sidecar", "WorkloadGroup", "EnvoyFilter", "ProxyConfig"];
+/// A kind of Istio or of the Gateway API that is not read yet: not a spelling mistake of one that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadKind {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub name: &'static str,
+    pub plural: &'static str,
+    /// Its objects forbid requests. To leave them alone is to let these through.
+    pub forbids: bool,
+}
+
+const fn unread(group: &'static str, version: &'static str, name: &'static str, plural: &'static str) -> UnreadKind {
+    UnreadKind { group, version, name, plural, forbids: false }
+}
+
+const fn policy(name: &'static str, plural: &'static str) -> UnreadKind {
+    UnreadKind { forbids: true, ..unread("security.istio.io", "v1", name, plural) }
+}
+
+pub const UNREAD: &[UnreadKind] = &[
+    policy("AuthorizationPolicy", "authorizationpolicies"),
+    policy("PeerAuthentication", "peerauthentications"),
+    policy("RequestAuthentication", "requestauthentications"),
+    unread("networking.istio.io", "v1", "Sidecar", "sidecars"),
+    unread("networking.istio.io", "v1", "WorkloadGroup", "workloadgroups"),
+    unread("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
+    unread("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs"),
+    unread("extensions.istio.io", "v1alpha1", "WasmPlugin", "wasmplugins"),
+    unread("telemetry.istio.io", "v1", "Telemetry", "telemetries"),
+    unread("gateway.networking.k8s.io", "v1", "Gateway", "gateways"),
+    unread("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    unread("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
+];
+
+impl UnreadKind {
+    /// That an object of it has no effect.
+    pub fn diagnostic(&self, api_version: &str) -> Diagnostic {
+        let name = self.name;
+        if self.forbids {
+            let message = format!("objects of kind {name} are not enforced yet; what they forbid is let through");
+            return Diagnostic::new(diag::POLICY_NOT_BUILT, message)
+                .help("until they are, keep out in another way what must not get in");
+        }
+        Diagnostic::new(diag::UNKNOWN_KIND, format!("objects of kind {name} ({api_version}) are not read"))
+    }
+}
+
+/// A kind that is not read yet.
+pub(super) fn unread_kind(api_version: &str, kind: &str) -> Option<&'static UnreadKind> {
+    let (group, _) = api_version.split_once('/')?;
+    UNREAD.iter().find(|unread| unread.group == group && unread.name == kind)
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
@@ -60,7 +112,7 @@ pub(super) fn lookup(api_version: &str, kind: &str) -> Lookup {
     match rows().find(|row| row.name == kind) {
         Some(row) if row.versions.contains(&version) => Lookup::Known(row.kind),
         Some(row) => Lookup::Version(row.versions),
-        None if group == "networking.istio.io" && !OTHERS.contains(&kind) => {
+        None if group == "networking.istio.io" && unread_kind(api_version, kind).is_none() => {
             let near = |row: &&Row| strsim::damerau_levenshtein(&kind.to_lowercase(), &row.name.to_lowercase()) <= 3;
             Lookup::Unknown(rows().find(near).map(|row| row.name))
         }

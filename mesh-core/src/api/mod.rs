@@ -36,7 +36,7 @@ pub use bytes::Bytes;
 pub use destination_rule::*;
 pub use duration::Duration;
 pub use gateway::*;
-pub use kinds::is_cluster_scoped;
+pub use kinds::{UNREAD, UnreadKind, is_cluster_scoped};
 pub use label_selector::*;
 pub use mesh_config::*;
 pub use meta::Meta;

@@ -10,7 +10,7 @@ use crate::diag::{self, Diagnostic, Severity};
 use crate::object::{ObjectRef, Position};
 
 use super::decode::{Context, Finding, FindingKind, Strictness};
-use super::kinds::{Kind, Lookup, is_cluster_scoped, lookup};
+use super::kinds::{Kind, Lookup, is_cluster_scoped, lookup, unread_kind};
 use super::kube::{ConfigMap, NodeObject, PodObject, SecretObject};
 use super::yaml::{Entry, Mark, Node, Value, documents};
 use super::{ApiObject, Meta, Positions, Spec, not_built, validate};
@@ -170,8 +170,13 @@ impl Reader<'_> {
                     .help(format!("allowed: `{}`", versions.join("`, `")))
             }
             _ => {
-                let message = format!("objects of kind {} ({api_version}) are not read", object.kind);
-                let mut diagnostic = Diagnostic::new(diag::UNKNOWN_KIND, message).field("kind").at(at("kind"));
+                let other = || {
+                    let message = format!("objects of kind {} ({api_version}) are not read", object.kind);
+                    Diagnostic::new(diag::UNKNOWN_KIND, message)
+                };
+                let known = unread_kind(api_version, &object.kind);
+                let diagnostic = known.map_or_else(other, |unread| unread.diagnostic(api_version));
+                let mut diagnostic = diagnostic.field("kind").at(at("kind"));
                 if let Lookup::Unknown(Some(near)) = lookup {
                     diagnostic.severity = Severity::Warning;
                     diagnostic = diagnostic.help(format!("did you mean `{near}`?"));

@@ -21,6 +21,7 @@ codes! {
     DUPLICATE_OBJECT = "MESH0007", Warning, "the same object is given twice; the later one counts";
     SOURCE_UNREADABLE = "MESH0008", Error, "a file or directory cannot be read";
     FIELD_DOUBTFUL = "MESH0009", Warning, "a value is allowed, but may not do what was meant";
+    POLICY_NOT_BUILT = "MESH0010", Error, "policies of this kind are not enforced yet: what they forbid is let through";
     GATEWAY_UNKNOWN = "MESH0101", Error, "the VirtualService names a Gateway that does not exist";
     HOST_NOT_IN_GATEWAY = "MESH0102", Warning, "no server of the Gateway serves this host for this VirtualService";
     DESTINATION_HOST_UNKNOWN = "MESH0103", Error, "the destination's host is no known service";

@@ -16,13 +16,13 @@ const KINDS: &str = "namespaces,customresourcedefinitions,clusterroles,clusterro
     serviceaccounts,services,deployments,poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,roles,rolebindings,\
     configmaps,secrets,leases";
 
-struct Said {
+pub(super) struct Said {
     code: Option<i32>,
-    out: String,
-    err: String,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
-fn meshctl_with(kubeconfig: &Path, arguments: &[&str]) -> Said {
+pub(super) fn meshctl_with(kubeconfig: &Path, arguments: &[&str]) -> Said {
     let output = Command::new(binary().unwrap().with_file_name("meshctl"))
         .args(arguments)
         .env("KUBECONFIG", kubeconfig)
@@ -33,12 +33,12 @@ fn meshctl_with(kubeconfig: &Path, arguments: &[&str]) -> Said {
     Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn meshctl(arguments: &[&str]) -> Said {
+pub(super) fn meshctl(arguments: &[&str]) -> Said {
     meshctl_with(Path::new(&std::env::var_os("KUBECONFIG").unwrap()), arguments)
 }
 
 impl Said {
-    fn ends_with(self, code: i32) -> Said {
+    pub(super) fn ends_with(self, code: i32) -> Said {
         assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
         self
     }
