@@ -132,12 +132,14 @@ struct Reader {
 impl Reader {
     fn new(options: FilesOptions) -> Reader {
         let here = std::env::current_dir().unwrap_or_default();
+        let mut world = World::default();
+        world.always_look_at([options.proxy.namespace.as_str()]);
         let mut reader = Reader {
             roots: Vec::new(),
             tree: Tree::default(),
             documents: Documents::new(&options.default_namespace),
             unwatched: Vec::new(),
-            world: World::default(),
+            world,
             translator: Translator::new(options.proxy),
         };
         for path in options.paths {

@@ -75,6 +75,31 @@ impl Watched {
     }
 }
 
+/// A selector that forgets the gateway's own namespace does not take its ports away.
+#[test]
+fn the_gateways_namespace_is_always_looked_at() {
+    let text = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'discoverySelectors: [{matchLabels: {mesh: in}}]'}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: NAME, namespace: NAME}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: PORT, name: http, protocol: HTTP}, hosts: ['*/*']}]}
+";
+    let gateway = |name: &str, port: &str| text.replace("NAME", name).replace("PORT", port);
+    let both = gateway("edge", "8080") + "---\n" + gateway("other", "8081").split_once("---\n").unwrap().1;
+    let labels = [("istio".to_owned(), "ingressgateway".to_owned())].into();
+    let options = FilesOptions {
+        text: Some(("test.yaml".to_owned(), both)),
+        proxy: ProxyInfo::edge("test", "edge", labels),
+        ..options(&[])
+    };
+    let ports: Vec<u16> = load(options).configuration.set.listeners.values().map(|listener| listener.port).collect();
+    assert_eq!(ports, [8080]);
+}
+
 #[tokio::test]
 async fn files_come_change_and_go() {
     let directory = tempfile::tempdir().unwrap();

@@ -90,7 +90,7 @@ pub(super) fn owner(name: &Name, metadata: &ObjectMeta) -> Option<Finding> {
     let (state, more) = if name.is("Namespace") {
         (State::Warning, "; install uses it")
     } else {
-        (State::Problem, ", and is not ours")
+        (State::Problem, ", and is not ours: `meshctl install --force-conflicts` takes it over")
     };
     Some(Finding::new("names", state, format!("{name} exists{who}{more}")))
 }

@@ -105,7 +105,7 @@ fn names_that_are_taken() {
         })
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    Problem: CustomResourceDefinition/gateways.networking.istio.io exists (Helm, helm), and is not ours
+    Problem: CustomResourceDefinition/gateways.networking.istio.io exists (Helm, helm), and is not ours: `meshctl install --force-conflicts` takes it over
     Warning: Namespace/meshgate-system exists (Helm, helm); install uses it
     Problem: Namespace/meshgate-system is being deleted
     ");
