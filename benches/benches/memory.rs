@@ -37,7 +37,7 @@ fn follow(published: &Published) -> ClientState {
         for response in server.poll(published) {
             let Ok(applied) = client.on_response(response) else { continue };
             up.extend(applied.subscriptions);
-            up.push(applied.acknowledgement);
+            up.extend(applied.acknowledgement);
         }
     }
     client.into_state()

@@ -1,6 +1,7 @@
 //! The gRPC side: connections over TLS, one task for each stream. A proxy that reads slowly holds up nobody: its stream has
-//! at most one response of each kind in memory, and what comes meanwhile falls together.
+//! at most one response of each kind in memory (its bodies are everybody's), and what comes meanwhile falls together.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ const CONNECTIONS: usize = 10_000;
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Largest request for a certificate, in bytes: its CSR has a limit of its own.
 const MAX_CERTIFICATE_REQUEST: usize = 64 * 1024;
-/// Responses that wait for the connection: one of each kind.
+/// Responses that are handed to the connection before it takes them.
 const WAITING: usize = 4;
 
 /// The service.
@@ -164,6 +165,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
                 expires: Instant::now() + left,
                 connected,
                 responses,
+                waiting: VecDeque::new(),
                 stream: ServerStream::default(),
             };
             tokio::spawn(session.run(request.into_inner()));
@@ -218,6 +220,8 @@ struct Session {
     expires: Instant,
     connected: Connected,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    /// Those that the connection does not take yet.
+    waiting: VecDeque<DeltaDiscoveryResponse>,
     stream: ServerStream,
 }
 
@@ -236,7 +240,7 @@ impl Session {
         self.connected.end(ending);
     }
 
-    /// Takes in one thing that happens, and answers.
+    /// Takes in one thing that happens, and answers; or hands on one answer.
     async fn turn(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), Ending> {
         tokio::select! {
             request = requests.message() => match request {
@@ -250,6 +254,13 @@ impl Session {
             changed = self.states.changed() => changed.map_err(|_| Ending::Broken)?,
             departure = departure(&mut self.leaving) => return Err(departure),
             () = sleep_until(self.expires) => return Err(Ending::TokenExpired),
+            permit = self.responses.reserve(), if !self.waiting.is_empty() => {
+                let permit = permit.map_err(|_| Ending::Broken)?;
+                if let Some(response) = self.waiting.pop_front() {
+                    permit.send(Ok(response));
+                }
+                return Ok(());
+            }
             () = self.responses.closed() => return Err(Ending::Broken),
         }
         let (published, class) = {
@@ -265,7 +276,7 @@ impl Session {
                 removed = response.removed_resources.len(),
                 "pushed"
             );
-            self.responses.send(Ok(response)).await.map_err(|_| Ending::Broken)?;
+            self.waiting.push_back(response);
         }
         self.connected.note(&self.stream, class);
         Ok(())

@@ -190,7 +190,9 @@ impl Controller {
         incoming: &mut tonic::Streaming<DeltaDiscoveryResponse>,
     ) -> Result<String, Trouble> {
         loop {
-            let patience = session.held.as_ref().map(|held| held.since + COMPLETE);
+            // Nothing is served of a configuration of which only a part is here, however long it takes.
+            let held = session.held.as_ref().filter(|_| !session.client.is_torn());
+            let patience = held.map(|held| held.since + COMPLETE);
             tokio::select! {
                 // What is here already is looked at before patience ends.
                 biased;
@@ -211,7 +213,7 @@ impl Controller {
     }
 
     /// The stream is over, but what it brought is here, and the next stream says so: nobody will send it again. It is
-    /// served now, complete or not.
+    /// served now, with or without what it names. Half of a configuration waits for the other half.
     async fn settle(&mut self, mut session: Session<'_>) -> anyhow::Result<()> {
         self.publish(&mut session)?;
         if session.published.is_some() {
@@ -232,29 +234,27 @@ impl Controller {
         self.connection.edit(|connection| {
             connection.last_response = Some(SystemTime::now());
             connection.generation.clone_from(&applied.generation);
-            if applied.kind == Kind::Config || !refused.is_empty() {
+            if applied.kind == Kind::Config && applied.acknowledgement.is_some() || !refused.is_empty() {
                 connection.refused = refused;
             }
         });
         let Applied { kind, change, subscriptions, acknowledgement, .. } = applied;
-        for request in subscriptions {
-            session.requests.send(request)?;
-        }
+        session.send(subscriptions)?;
         match change {
-            Change::Nothing => session.requests.send(acknowledgement)?,
+            Change::Nothing => session.send(acknowledgement)?,
             Change::Configuration => {
                 let held = session.held.get_or_insert_with(|| Held { since: Instant::now(), owed: Vec::new() });
                 match kind {
-                    Kind::Config => held.owed.push(acknowledgement),
+                    Kind::Config => held.owed.extend(acknowledgement),
                     // Others may follow before the configuration is complete.
-                    Kind::Endpoints | Kind::Secret => session.requests.send(acknowledgement)?,
+                    Kind::Endpoints | Kind::Secret => session.send(acknowledgement)?,
                 }
             }
             Change::Endpoints(endpoints) => {
                 if session.held.is_none() {
                     self.updates.send(Update::Endpoints(endpoints))?;
                 }
-                session.requests.send(acknowledgement)?;
+                session.send(acknowledgement)?;
             }
         }
         if session.held.is_some() && !session.client.is_incomplete() {
@@ -265,7 +265,7 @@ impl Controller {
 
     /// Hands everything over. The acknowledgement follows when it is in force.
     fn publish(&mut self, session: &mut Session<'_>) -> anyhow::Result<()> {
-        let Some(held) = session.held.take() else { return Ok(()) };
+        let Some(held) = session.held.take_if(|_| !session.client.is_torn()) else { return Ok(()) };
         let state = session.client.state();
         let settings = state.settings().clone();
         let configuration = Configuration {
@@ -301,7 +301,12 @@ struct Held {
 
 impl Session<'_> {
     fn acknowledge(&mut self) -> anyhow::Result<()> {
-        for request in self.published.take().map(|(_, owed)| owed).unwrap_or_default() {
+        let owed = self.published.take().map(|(_, owed)| owed).unwrap_or_default();
+        self.send(owed)
+    }
+
+    fn send(&self, requests: impl IntoIterator<Item = DeltaDiscoveryRequest>) -> anyhow::Result<()> {
+        for request in requests {
             self.requests.send(request)?;
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::model::{
 use crate::object::ObjectRef;
 
 /// A request with names is not made larger than this, in bytes.
-const PART: usize = MAX_REQUEST / 2;
+const REQUEST_PART: usize = MAX_REQUEST / 2;
 /// Most refused resources that one refusal names.
 const NAMED: usize = 20;
 
@@ -33,6 +33,8 @@ pub struct ClientState {
     versions: [HashMap<String, String>; 3],
     /// A response of the kind `Config` came at some time: there is something to serve, even if it is nothing.
     configured: bool,
+    /// A transaction of the kind `Config` is here in part: what there is must not be served.
+    torn: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -52,7 +54,7 @@ pub enum Change {
     Endpoints(Vec<Arc<Endpoints>>),
 }
 
-/// What became of a response.
+/// What became of a response. Of a configuration that comes in parts, only the last changes anything.
 #[derive(Clone, Debug)]
 pub struct Applied {
     pub kind: Kind,
@@ -63,8 +65,8 @@ pub struct Applied {
     pub refused: Vec<(String, String)>,
     /// To be sent at once: names that the new configuration needs.
     pub subscriptions: Vec<DeltaDiscoveryRequest>,
-    /// To be sent when the change is in force.
-    pub acknowledgement: DeltaDiscoveryRequest,
+    /// To be sent when the change is in force. Of a response in parts, the last is acknowledged.
+    pub acknowledgement: Option<DeltaDiscoveryRequest>,
 }
 
 /// One stream.
@@ -77,8 +79,10 @@ pub struct Client {
     secrets: BTreeSet<Key>,
     /// Names subscribed to on this stream that were neither sent nor said to be missing.
     unanswered: [BTreeSet<Key>; 2],
-    /// What is had was too much to be named: the first configuration is all of it, and the rest is gone.
-    anew: bool,
+    /// What is had was too much to be named: the first configuration is all of it, and the rest is gone. Its names so far.
+    anew: Option<HashSet<String>>,
+    /// What was refused in the parts so far, by kind.
+    refused: [Vec<(String, String)>; 3],
 }
 
 impl ClientState {
@@ -195,7 +199,8 @@ impl Client {
             listeners: Resources::new(),
             secrets: BTreeSet::new(),
             unanswered: [BTreeSet::new(), BTreeSet::new()],
-            anew: false,
+            anew: None,
+            refused: Default::default(),
         }
     }
 
@@ -217,10 +222,15 @@ impl Client {
             initial_resource_versions: self.state.versions(Kind::Config).cloned().unwrap_or_default(),
             ..DeltaDiscoveryRequest::default()
         };
-        self.anew = shorten(&mut first);
+        self.anew = shorten(&mut first).then(HashSet::new);
         let mut requests = vec![first];
         requests.extend(self.subscriptions());
         requests
+    }
+
+    /// Whether only a part of a configuration is here: it must not be served.
+    pub fn is_torn(&self) -> bool {
+        self.state.torn
     }
 
     /// Whether the configuration names something that was asked for and not answered: better not to serve it yet.
@@ -233,14 +243,9 @@ impl Client {
         let Some(kind) = Kind::from_type_url(&response.type_url) else {
             return Err(Violation::UnknownType(response.type_url));
         };
-        let mut refused: Vec<(String, String)> = Vec::new();
+        let last = !response.continues;
         let mut changed: Vec<String> = Vec::new();
-        let mut removed = response.removed_resources;
-        if kind == Kind::Config && std::mem::take(&mut self.anew) {
-            let sent: HashSet<&str> = response.resources.iter().map(|resource| &*resource.name).collect();
-            let had = self.state.versions(kind).into_iter().flat_map(|versions| versions.keys());
-            removed.extend(had.filter(|name| !sent.contains(&***name)).cloned());
-        }
+        let removed = self.removed(kind, &response);
         self.state.names.went(removed.len());
         for name in removed {
             self.answered(kind, &name);
@@ -263,26 +268,65 @@ impl Client {
                     }
                     changed.push(resource.name);
                 }
-                Err(error) => refused.push((resource.name, error.to_string())),
+                Err(error) => self.refuse(kind, resource.name, error.to_string()),
             }
         }
-        let first = kind == Kind::Config && !self.state.configured;
-        self.state.configured |= first;
-        let subscriptions = if kind == Kind::Config { self.subscriptions() } else { Vec::new() };
-        let acknowledgement = DeltaDiscoveryRequest {
-            type_url: response.type_url,
-            response_nonce: response.nonce,
-            error_detail: refusal(&refused),
-            ..DeltaDiscoveryRequest::default()
+        let mut applied = Applied {
+            kind,
+            generation: response.system_version_info,
+            change: Change::Nothing,
+            refused: Vec::new(),
+            subscriptions: Vec::new(),
+            acknowledgement: None,
         };
-        let change = self.change(kind, changed, first);
-        Ok(Applied { kind, generation: response.system_version_info, change, refused, subscriptions, acknowledgement })
+        if last {
+            applied.refused = self.refused.get_mut(kind.index()).map(std::mem::take).unwrap_or_default();
+            applied.acknowledgement = Some(DeltaDiscoveryRequest {
+                type_url: response.type_url,
+                response_nonce: response.nonce,
+                error_detail: refusal(&applied.refused),
+                ..DeltaDiscoveryRequest::default()
+            });
+        }
+        if kind == Kind::Config {
+            let begun = std::mem::replace(&mut self.state.torn, !last);
+            if last {
+                let first = !std::mem::replace(&mut self.state.configured, true);
+                applied.subscriptions = self.subscriptions();
+                if first || begun || !changed.is_empty() {
+                    applied.change = Change::Configuration;
+                }
+            }
+        } else if !changed.is_empty() {
+            applied.change = self.change(kind, changed);
+        }
+        Ok(applied)
     }
 
-    fn change(&self, kind: Kind, changed: Vec<String>, first: bool) -> Change {
-        if changed.is_empty() && !first {
-            return Change::Nothing;
+    /// What goes with this response.
+    fn removed(&mut self, kind: Kind, response: &DeltaDiscoveryResponse) -> Vec<String> {
+        let mut removed = response.removed_resources.clone();
+        if kind != Kind::Config {
+            return removed;
         }
+        let Some(mut sent) = self.anew.take() else { return removed };
+        sent.extend(response.resources.iter().map(|resource| resource.name.clone()));
+        if response.continues {
+            self.anew = Some(sent);
+        } else {
+            let had = self.state.versions(kind).into_iter().flat_map(|versions| versions.keys());
+            removed.extend(had.filter(|name| !sent.contains(*name)).cloned());
+        }
+        removed
+    }
+
+    fn refuse(&mut self, kind: Kind, name: String, why: String) {
+        if let Some(refused) = self.refused.get_mut(kind.index()) {
+            refused.push((name, why));
+        }
+    }
+
+    fn change(&self, kind: Kind, changed: Vec<String>) -> Change {
         if kind != Kind::Endpoints {
             return Change::Configuration;
         }
@@ -370,14 +414,14 @@ impl Client {
 /// As many requests as it takes. Each says what the proxy has of the names in it.
 fn in_parts(kind: Kind, wanted: &Wanted, had: Option<&HashMap<String, String>>) -> Vec<DeltaDiscoveryRequest> {
     let mut requests: Vec<DeltaDiscoveryRequest> = Vec::new();
-    let mut size = PART;
+    let mut size = REQUEST_PART;
     let news = wanted.news.iter().map(|name| (name, true));
     for (name, is_new) in news.chain(wanted.gone.iter().map(|name| (name, false))) {
         let version = had.filter(|_| is_new).and_then(|had| had.get(&**name));
         let own =
             string_len(name) + version.map_or(0, |version| string_len("") + string_len(name) + string_len(version));
         size += own;
-        if size > PART {
+        if size > REQUEST_PART {
             let type_url = kind.type_url().to_owned();
             requests.push(DeltaDiscoveryRequest { type_url, ..DeltaDiscoveryRequest::default() });
             size = own;

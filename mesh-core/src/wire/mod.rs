@@ -2,8 +2,9 @@
 //! both ends of it as state machines. It decides what is sent, what counts as acknowledged and what is refused; it must
 //! not know sockets, tasks or clocks.
 //!
-//! One `Config` response is one transaction. It is made of small resources, so that one changed route does not send a
-//! table again; `Endpoints` and `Secret` are types of their own, subscribed to by name.
+//! One `Config` response is one transaction; a large one comes in parts, of which nothing is served before the last is there. It is made of
+//! small resources, so that one changed route does not send a table again; `Endpoints` and `Secret` are types of their own, subscribed to
+//! by name.
 
 mod client;
 mod codec;
@@ -21,8 +22,12 @@ use serde::{Deserialize, Serialize};
 /// The gRPC method, a bidirectional stream.
 pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
-/// Largest response that a proxy accepts, in bytes: about half a million routes.
-pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
+/// Largest response that a proxy accepts, in bytes. What is to be sent comes in parts of [`PART`]; only one resource that is larger
+/// makes a larger response: a host with a hundred thousand routes, say.
+pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// A response is ended when it is as large as this, in bytes, and the next one goes on. A proxy needs memory for one at a time, and keeps it.
+pub const PART: usize = 256 * 1024;
 
 /// Largest request that a controller accepts, in bytes. The first one of a stream names the configuration that the proxy has, with versions:
 /// with names of a usual length that is enough for 100,000 resources; who has more leaves the versions out. What is subscribed to by name

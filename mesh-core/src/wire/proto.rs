@@ -35,10 +35,14 @@ pub struct DeltaDiscoveryResponse {
     pub resources: Vec<Resource>,
     #[prost(string, tag = "4")]
     pub type_url: String,
+    /// Empty in all parts of a transaction but the last, which is what is acknowledged.
     #[prost(string, tag = "5")]
     pub nonce: String,
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: Vec<String>,
+    /// Ours: the transaction goes on in the next response of this type.
+    #[prost(bool, tag = "100")]
+    pub continues: bool,
 }
 
 /// `Resource`

@@ -1,12 +1,12 @@
 //! The controller's end of one stream: what the proxy asked for, what it was sent, what it acknowledged. At most one
-//! response of a kind is under way: for a slow proxy, later publications fall together.
+//! response of a kind, perhaps in parts, is under way: for a slow proxy, later publications fall together.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
 use super::publication::{Encoded, Published, Table};
-use super::{Kind, Violation};
+use super::{Kind, PART, Violation};
 use crate::model::DiffItem;
 
 /// Most names that one proxy may subscribe to in a kind.
@@ -41,8 +41,10 @@ pub struct Sync {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServerStream {
+    /// Size of a response, in bytes, after which the next one goes on.
+    part: usize,
     node: Option<Node>,
     kinds: [State; 3],
     nonce: u64,
@@ -69,7 +71,18 @@ struct State {
     under_way: Option<(String, u64)>,
 }
 
+impl Default for ServerStream {
+    fn default() -> ServerStream {
+        ServerStream::with_part(PART)
+    }
+}
+
 impl ServerStream {
+    /// One whose responses are ended after so many bytes.
+    pub fn with_part(part: usize) -> ServerStream {
+        ServerStream { part, node: None, kinds: Default::default(), nonce: 0, behind: Table::new() }
+    }
+
     /// Who the proxy says it is, once it said so.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
@@ -138,12 +151,14 @@ impl ServerStream {
         responses
     }
 
-    fn respond(&mut self, kind: Kind, published: &Published, settled: bool) -> Option<DeltaDiscoveryResponse> {
+    fn respond(&mut self, kind: Kind, published: &Published, settled: bool) -> Vec<DeltaDiscoveryResponse> {
         let nonce = self.nonce + 1;
         let behind = (kind == Kind::Endpoints).then(|| self.behind.clone());
-        let response = self.state(kind).respond(kind, published, nonce, settled, behind.as_ref())?;
+        let Some(response) = self.state(kind).respond(kind, published, nonce, settled, behind.as_ref()) else {
+            return Vec::new();
+        };
         self.nonce = nonce;
-        Some(response)
+        in_parts(response, self.part)
     }
 }
 
@@ -245,6 +260,7 @@ impl State {
             type_url: kind.type_url().to_owned(),
             nonce,
             removed_resources: removed,
+            continues: false,
         })
     }
 
@@ -277,6 +293,38 @@ impl State {
         }
         difference
     }
+}
+
+/// The same in responses that end after so many bytes.
+fn in_parts(response: DeltaDiscoveryResponse, part: usize) -> Vec<DeltaDiscoveryResponse> {
+    let DeltaDiscoveryResponse { system_version_info, resources, type_url, nonce, removed_resources, .. } = response;
+    let new = || DeltaDiscoveryResponse {
+        system_version_info: system_version_info.clone(),
+        type_url: type_url.clone(),
+        continues: true,
+        ..DeltaDiscoveryResponse::default()
+    };
+    let mut parts = Vec::new();
+    let (mut last, mut size) = (new(), 0);
+    for resource in resources {
+        if size >= part {
+            parts.push(std::mem::replace(&mut last, new()));
+            size = 0;
+        }
+        let body = resource.resource.as_ref().map_or(0, |any| any.value.len() + any.type_url.len());
+        size += body + resource.name.len() + resource.version.len();
+        last.resources.push(resource);
+    }
+    for name in removed_resources {
+        if size >= part {
+            parts.push(std::mem::replace(&mut last, new()));
+            size = 0;
+        }
+        size += name.len();
+        last.removed_resources.push(name);
+    }
+    parts.push(DeltaDiscoveryResponse { nonce, continues: false, ..last });
+    parts
 }
 
 fn resource(kind: Kind, name: &str, encoded: &Encoded) -> Resource {

@@ -133,11 +133,17 @@ struct Pair {
     up: std::collections::VecDeque<DeltaDiscoveryRequest>,
     down: std::collections::VecDeque<DeltaDiscoveryResponse>,
     sent: usize,
+    part: usize,
 }
 
 impl Pair {
     fn new() -> Pair {
+        Pair::with_part(PART)
+    }
+
+    fn with_part(part: usize) -> Pair {
         let mut pair = Pair {
+            part,
             publication: Publication::default(),
             published: Arc::default(),
             old: ResourceSet::default(),
@@ -155,7 +161,7 @@ impl Pair {
     fn connect(&mut self) {
         let state = std::mem::replace(&mut self.client, Client::new(ClientState::default())).into_state();
         self.client = Client::new(state);
-        self.server = ServerStream::default();
+        self.server = ServerStream::with_part(self.part);
         self.down.clear();
         self.up = self.client.start(Node { id: "router~a".to_owned(), ..Node::default() }).into();
     }
@@ -179,7 +185,7 @@ impl Pair {
     fn client_turn(&mut self) -> Option<Applied> {
         let applied = self.client.on_response(self.down.pop_front()?).unwrap();
         self.up.extend(applied.subscriptions.clone());
-        self.up.push_back(applied.acknowledgement.clone());
+        self.up.extend(applied.acknowledgement.clone());
         Some(applied)
     }
 
@@ -375,7 +381,7 @@ fn what_the_configuration_in_force_names_is_not_taken_away_before_it() {
         pair.server_turn();
     }
     assert!(pair.down.iter().all(|response| response.removed_resources.is_empty()), "{:?}", pair.down);
-    pair.up.push_back(applied.acknowledgement);
+    pair.up.extend(applied.acknowledgement);
     pair.settle();
     assert_eq!(pair.client.state().set(), set(&plan(&[(0, 2)], &[(2, 1)], &[(2, 1)])));
 }
@@ -460,29 +466,78 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 
 proptest! {
     #[test]
-    fn both_ends_agree_whatever_happened(happenings in happenings()) {
-        let mut pair = Pair::new();
-        let mut last = Plan::default();
+    fn both_ends_agree_whatever_happened(happenings in happenings(), part in prop_oneof![Just(1), Just(300), Just(PART)]) {
+        let mut pair = Pair::with_part(part);
+        let mut plans = vec![Plan::default()];
         for happening in happenings {
             match happening {
                 Happening::Publish(plan) => {
                     pair.publish(&plan);
-                    last = plan;
+                    plans.push(plan);
                 }
                 Happening::Server => drop(pair.server_turn()),
-                Happening::Client => drop(pair.client_turn()),
+                Happening::Client => {
+                    if let Some(applied) = pair.client_turn()
+                        && applied.kind == Kind::Config
+                        && !pair.client.is_torn()
+                    {
+                        let has = pair.client.state().set();
+                        let was = set(&plans[applied.generation.parse::<usize>().unwrap()]);
+                        prop_assert_eq!(
+                            (has.listeners, has.routes, has.destinations),
+                            (was.listeners, was.routes, was.destinations)
+                        );
+                    }
+                }
                 Happening::Break => pair.connect(),
             }
-            prop_assert!(pair.down.len() <= 3, "one of each kind");
+            let transactions = pair.down.iter().filter(|response| !response.continues).count();
+            prop_assert!(transactions <= 3, "one of each kind");
         }
+        let last = plans.last().unwrap();
         pair.settle();
-        let mut set = set(&last);
+        let mut set = set(last);
         // What nothing names is not asked for.
         if last.hosts.is_empty() {
             set.secrets.clear();
         }
         prop_assert_eq!(pair.client.state().set(), set);
         prop_assert!(!pair.client.is_incomplete());
+    }
+}
+
+#[test]
+fn half_of_a_transaction_is_served_when_the_other_half_is_there() {
+    let mut pair = Pair::with_part(1);
+    let first = plan(&[(0, 1), (1, 1)], &[(1, 1)], &[]);
+    pair.publish(&first);
+    pair.settle();
+    let second = plan(&[(0, 2), (1, 2), (2, 2)], &[(1, 1)], &[]);
+    pair.publish(&second);
+    pair.server_turn();
+    let applied = pair.client_turn().unwrap();
+    assert_eq!((applied.change, applied.acknowledgement), (Change::Nothing, None));
+    assert!(pair.client.is_torn());
+    // The stream breaks, and what comes with the next one is nothing but the rest; or nothing at all, if that was withdrawn.
+    let (mut back, mut again) = (first.clone(), Pair::with_part(1));
+    back.hosts.insert(0, 2);
+    (again.published, again.client) = (pair.published.clone(), Client::new(pair.client.into_state()));
+    for (plan, news) in [(&second, 2), (&back, 0)] {
+        let mut other = Pair::with_part(1);
+        other.client = Client::new(again.client.state().clone());
+        other.published = published(set(plan), 3);
+        other.connect();
+        assert!(other.client.is_torn());
+        let before = other.sent;
+        other.server_turn();
+        let mut last = None;
+        while let Some(applied) = other.client_turn() {
+            last = Some(applied).filter(|applied| applied.kind == Kind::Config).or(last);
+        }
+        assert_eq!(other.sent - before, news);
+        assert_eq!(last.unwrap().change, Change::Configuration);
+        assert!(!other.client.is_torn());
+        assert_eq!(other.client.state().set(), set(plan));
     }
 }
 
@@ -521,7 +576,7 @@ fn one_stream(client: &mut Client, published: &Published) -> (Vec<DeltaDiscovery
             let applied = client.on_response(response).unwrap();
             sent[applied.kind.index()] += count;
             requests.extend(applied.subscriptions);
-            requests.push_back(applied.acknowledgement);
+            requests.extend(applied.acknowledgement);
         }
     }
     (first, sent)

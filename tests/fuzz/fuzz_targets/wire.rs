@@ -29,8 +29,12 @@ fn response(bytes: &[u8]) {
     let mut client = Client::new(ClientState::default());
     client.start(Node::default());
     if let Ok(applied) = client.on_response(response.clone()) {
-        assert_eq!(applied.acknowledgement.response_nonce, response.nonce);
-        assert_eq!(applied.acknowledgement.error_detail.is_some(), !applied.refused.is_empty());
+        assert_eq!(applied.acknowledgement.is_some(), !response.continues);
+        assert_eq!(client.is_torn(), response.continues && applied.kind == Kind::Config);
+        if let Some(acknowledgement) = applied.acknowledgement {
+            assert_eq!(acknowledgement.response_nonce, response.nonce);
+            assert_eq!(acknowledgement.error_detail.is_some(), !applied.refused.is_empty());
+        }
     }
     let _ = client.state().set();
 }
