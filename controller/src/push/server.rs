@@ -211,6 +211,18 @@ async fn departure(leaving: &mut Leaving) -> Ending {
     departure.map_or(Ending::Broken, Ending::from)
 }
 
+/// Hands a response to the connection, as soon as that has room for it.
+async fn hand_on(
+    responses: &mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    waiting: &mut VecDeque<DeltaDiscoveryResponse>,
+) -> Result<(), Ending> {
+    let permit = responses.reserve().await.map_err(|_| Ending::Broken)?;
+    if let Some(response) = waiting.pop_front() {
+        permit.send(Ok(response));
+    }
+    Ok(())
+}
+
 /// One stream.
 struct Session {
     name: String,
@@ -254,13 +266,7 @@ impl Session {
             changed = self.states.changed() => changed.map_err(|_| Ending::Broken)?,
             departure = departure(&mut self.leaving) => return Err(departure),
             () = sleep_until(self.expires) => return Err(Ending::TokenExpired),
-            permit = self.responses.reserve(), if !self.waiting.is_empty() => {
-                let permit = permit.map_err(|_| Ending::Broken)?;
-                if let Some(response) = self.waiting.pop_front() {
-                    permit.send(Ok(response));
-                }
-                return Ok(());
-            }
+            handed = hand_on(&self.responses, &mut self.waiting), if !self.waiting.is_empty() => return handed,
             () = self.responses.closed() => return Err(Ending::Broken),
         }
         let (published, class) = {

@@ -163,7 +163,10 @@ impl ClientState {
         }
     }
 
-    fn remove(&mut self, kind: Kind, name: &str) {
+    fn forget(&mut self, kind: Kind, name: &str) {
+        if let Some(versions) = self.versions(kind) {
+            versions.remove(name);
+        }
         match kind {
             Kind::Endpoints => drop(self.set.endpoints.remove(name)),
             Kind::Secret => drop(self.set.secrets.remove(name)),
@@ -225,7 +228,21 @@ impl Client {
         self.anew = shorten(&mut first).then(HashSet::new);
         let mut requests = vec![first];
         requests.extend(self.subscriptions());
+        self.forget_unwanted();
         requests
+    }
+
+    /// The stream before may have ended within a configuration that needs less than the one before it.
+    fn forget_unwanted(&mut self) {
+        let endpoints = self.state.set.endpoints.keys().filter(|key| !self.destinations.contains_key(*key));
+        let secrets = self.state.set.secrets.keys().filter(|key| !self.secrets.contains(*key));
+        let endpoints: Vec<Key> = endpoints.cloned().collect();
+        let secrets: Vec<Key> = secrets.cloned().collect();
+        for (kind, names) in [(Kind::Endpoints, endpoints), (Kind::Secret, secrets)] {
+            for name in names {
+                self.state.forget(kind, &name);
+            }
+        }
     }
 
     /// Whether only a part of a configuration is here: it must not be served.
@@ -249,10 +266,7 @@ impl Client {
         self.state.names.went(removed.len());
         for name in removed {
             self.answered(kind, &name);
-            if let Some(versions) = self.state.versions(kind) {
-                versions.remove(&name);
-            }
-            self.state.remove(kind, &name);
+            self.state.forget(kind, &name);
             changed.push(name);
         }
         for resource in response.resources {
@@ -393,10 +407,7 @@ impl Client {
     fn subscription(&mut self, kind: Kind, wanted: &Wanted) -> Vec<DeltaDiscoveryRequest> {
         let Wanted { news, gone } = wanted;
         for name in gone {
-            self.state.remove(kind, name);
-            if let Some(versions) = self.state.versions(kind) {
-                versions.remove(&**name);
-            }
+            self.state.forget(kind, name);
         }
         let had = self.state.versions.get(kind.index());
         if let Some(unanswered) = names(&mut self.unanswered, kind) {
