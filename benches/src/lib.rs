@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use mesh_core::model::{
     Action, Balancing, Destination, DestinationRef, Forward, HeaderMatch, HostPattern, Listener, ListenerProtocol,
-    PathMatch, PathNormalization, Predicate, ResourceSet, Resources, RetryPolicy, Rewrite, RouteSet, Rule, RuleSource,
-    Split, StringMatch, UpstreamProtocol, VirtualHost,
+    PathMatch, PathNormalization, Predicate, Reach, ResourceSet, Resources, RetryPolicy, Rewrite, RouteSet, Rule,
+    RuleSource, Split, StringMatch, UpstreamProtocol, VirtualHost,
 };
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledProtocol, HostTable, Snapshot};
@@ -71,7 +71,13 @@ pub fn on_header(number: u32) -> Predicate {
 }
 
 pub fn host(name: &str, rules: Vec<Rule>) -> Arc<VirtualHost> {
-    Arc::new(VirtualHost { host: HostPattern::Exact(name.into()), https_redirect: false, rules, origin: origin() })
+    Arc::new(VirtualHost {
+        host: HostPattern::Exact(name.into()),
+        aliases: Vec::new(),
+        https_redirect: false,
+        rules,
+        origin: origin(),
+    })
 }
 
 pub fn rules(count: u32, predicate: impl Fn(u32) -> Predicate) -> Vec<Rule> {
@@ -110,6 +116,7 @@ fn destination(number: u32) -> Arc<Destination> {
         balancing: Balancing::LeastRequest,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
+        reach: Reach::Discovered,
         origin: origin(),
         rule: None,
     })
@@ -119,6 +126,6 @@ fn destination(number: u32) -> Arc<Destination> {
 pub fn table(snapshot: &Snapshot) -> Option<&HostTable> {
     match &snapshot.listeners.get(LISTENER)?.protocol {
         CompiledProtocol::Http(table) => Some(table),
-        CompiledProtocol::Tls(_) => None,
+        CompiledProtocol::Tls(_) | CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => None,
     }
 }

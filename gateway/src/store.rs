@@ -431,7 +431,7 @@ fn millis(duration: Duration) -> f64 {
 
 fn names_files(set: &ResourceSet) -> bool {
     set.listeners.values().any(|listener| match &listener.protocol {
-        ListenerProtocol::Http { .. } => false,
+        ListenerProtocol::Http { .. } | ListenerProtocol::Outbound(_) | ListenerProtocol::Inbound(_) => false,
         ListenerProtocol::Tls { servers } => servers
             .iter()
             .flat_map(|server| &server.tls.certificates)

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use mesh_core::model::{
-    Balancing, Destination, Endpoint, EndpointAddress, Listener, PathNormalization, RouteSet, UpstreamProtocol,
+    Balancing, Destination, Endpoint, EndpointAddress, Listener, PathNormalization, Reach, RouteSet, UpstreamProtocol,
 };
 use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;
@@ -42,6 +42,7 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
             balancing: Balancing::RoundRobin,
             connect_timeout: Duration::from_secs(*timeout),
             idle_timeout: Duration::from_secs(60),
+            reach: Reach::Discovered,
             origin: origin(),
             rule: None,
         };

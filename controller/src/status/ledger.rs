@@ -149,8 +149,10 @@ fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(&dyn Fn() -> St
     }
     for (key, listener) in &set.listeners {
         let mut origins = vec![&listener.origin];
-        if let ListenerProtocol::Tls { servers } = &listener.protocol {
-            origins.extend(servers.iter().map(|server| &server.origin));
+        match &listener.protocol {
+            ListenerProtocol::Tls { servers } => origins.extend(servers.iter().map(|server| &server.origin)),
+            ListenerProtocol::Outbound(outbound) => origins.extend(outbound.tcp.iter().map(|tcp| &tcp.origin)),
+            ListenerProtocol::Http { .. } | ListenerProtocol::Inbound(_) => {}
         }
         each(&|| format!("listener/{key}"), &origins);
     }

@@ -144,6 +144,7 @@ impl Engine {
         }
         let table: &'l HostTable = match &listener.protocol {
             CompiledProtocol::Http(table) => table,
+            CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => return Err(Failure::NoRoute),
             CompiledProtocol::Tls(table) => {
                 let sni = exchange.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
                 let server = table.server(sni).ok_or(Failure::NoRoute)?;

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use tokio::time::{Sleep, sleep_until};
 
 use super::engine::{After, Engine};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Protocol};
 use super::failure::Failure;
 use super::h1_stream::H1Upstream;
 use super::h2_stream::H2Upstream;
@@ -124,7 +124,7 @@ impl Engine {
     ) -> Tried {
         exchange.outcome.endpoint = Some(endpoint.clone());
         let active = endpoint.enter();
-        let lease = match until(deadline, self.connect(cluster, endpoint, exchange.websocket.is_some())).await {
+        let lease = match until(deadline, self.connect(cluster, endpoint, exchange)).await {
             None => return Tried::Failed(Failure::Timeout),
             Some(Err(error)) => return Tried::NotConnected(error),
             Some(Ok(lease)) => lease,
@@ -151,9 +151,10 @@ impl Engine {
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
-        websocket: bool,
+        exchange: &Exchange,
     ) -> Result<Lease, ConnectError> {
-        if websocket {
+        let as_client = cluster.destination.protocol == UpstreamProtocol::AsClient;
+        if exchange.websocket.is_some() || (as_client && exchange.head.protocol != Protocol::Http2) {
             return self.pools.acquire_h1(cluster, endpoint).await.map(Lease::H1);
         }
         self.pools.acquire(cluster, endpoint).await

@@ -71,6 +71,7 @@ impl Rig {
         ];
         let host = VirtualHost {
             host: HostPattern::Exact("x.example".into()),
+            aliases: Vec::new(),
             https_redirect: false,
             rules,
             origin: origin(),
@@ -95,6 +96,7 @@ impl Rig {
             balancing: Balancing::RoundRobin,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
+            reach: Reach::Discovered,
             origin: origin(),
             rule: None,
         };

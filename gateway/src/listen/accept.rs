@@ -235,6 +235,8 @@ async fn establish(
                 return None;
             }
         },
+        // They are not opened; one may have become such a listener.
+        CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => return None,
     };
     let listener_port = compiled.listener.port;
     drop(compiled);

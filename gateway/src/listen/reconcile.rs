@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{Key, Listener};
 use mesh_core::object::ObjectRef;
-use mesh_core::snapshot::CompiledListener;
+use mesh_core::snapshot::{CompiledListener, CompiledProtocol};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
@@ -43,6 +43,7 @@ impl ListenError {
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability NET_BIND_SERVICE or the sysctl net.ipv4.ip_unprivileged_port_start"
             }
+            io::ErrorKind::Unsupported => "a gateway was given the configuration of a sidecar: look at its role",
             io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
             _ => "it is tried again with the next change",
         };
@@ -225,6 +226,12 @@ impl ListenerManager {
     }
 
     fn bind(&self, compiled: &Arc<CompiledListener>) -> io::Result<Entry> {
+        if let CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) = compiled.protocol {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "redirected connections are for sidecars, not gateways",
+            ));
+        }
         let wanted = compiled.listener.address;
         let (local, sockets) = socket::bind_all(wanted, self.workers.count(), self.shared.options.backlog)?;
         let listening = Listening {

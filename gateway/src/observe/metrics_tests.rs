@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_core::lb::{Balancer, EndpointState};
-use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress, Endpoints, UpstreamProtocol, Workload};
+use mesh_core::model::{
+    Balancing, Destination, Endpoint, EndpointAddress, Endpoints, Reach, UpstreamProtocol, Workload,
+};
 use mesh_core::object::ObjectRef;
 
 use super::*;
@@ -23,6 +25,7 @@ fn cluster() -> Arc<LiveCluster> {
         balancing: Balancing::Random,
         connect_timeout: std::time::Duration::from_secs(10),
         idle_timeout: std::time::Duration::from_secs(3600),
+        reach: Reach::Discovered,
         origin: ObjectRef::new("Service", "default", "reviews"),
         rule: None,
     };

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use mesh_core::model::{Balancing, Destination, ProxySettings, ResourceSet, Resources, UpstreamProtocol};
+use mesh_core::model::{Balancing, Destination, ProxySettings, Reach, ResourceSet, Resources, UpstreamProtocol};
 use mesh_core::object::ObjectRef;
 use mesh_core::wire::{Publication, Published, ServerStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -23,6 +23,7 @@ fn published(destinations: &[&str]) -> Arc<Published> {
             balancing: Balancing::LeastRequest,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            reach: Reach::Discovered,
             origin: ObjectRef::new("Service", "default", "app"),
             rule: None,
         };

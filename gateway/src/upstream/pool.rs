@@ -127,7 +127,7 @@ impl Pools {
     ) -> Result<Upstream, ConnectError> {
         match cluster.destination.protocol {
             UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint).await.map(Upstream::H1),
-            UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded => {
+            UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded | UpstreamProtocol::AsClient => {
                 let host = self.host(cluster.id, endpoint.address);
                 self.acquire_h2(host, cluster.destination.connect_timeout).await.map(Upstream::H2)
             }

@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 
 use arc_swap::ArcSwap;
 use mesh_core::lb::Balancer;
-use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress};
+use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress, Reach};
 use mesh_core::object::ObjectRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +34,7 @@ fn cluster_within(
         balancing: Balancing::Random,
         connect_timeout,
         idle_timeout: IDLE_TIMEOUT,
+        reach: Reach::Discovered,
         origin: ObjectRef::new("Service", "default", "a"),
         rule: None,
     };

@@ -56,7 +56,7 @@ pub fn pem_of(secret: &Secret) -> Pem {
 pub fn servers(set: &ResourceSet) -> impl Iterator<Item = &TlsServer> {
     set.listeners.values().flat_map(|listener| match &listener.protocol {
         ListenerProtocol::Tls { servers } => servers.as_slice(),
-        ListenerProtocol::Http { .. } => &[],
+        ListenerProtocol::Http { .. } | ListenerProtocol::Outbound(_) | ListenerProtocol::Inbound(_) => &[],
     })
 }
 

@@ -38,7 +38,7 @@ impl<'a> Hosts<'a> {
         let mut entries = Vec::with_capacity(routes.virtual_hosts.len());
         for (index, host) in routes.virtual_hosts.iter().enumerate() {
             let old = previous.and_then(|previous| previous.same_pattern(index, host));
-            same_hosts &= old.is_some_and(|(at, _)| at == index);
+            same_hosts &= old.is_some_and(|(at, old)| at == index && old.model.aliases == host.aliases);
             let entry = self.entry(host, old.map(|(_, entry)| entry));
             self.tell(&entry);
             entries.push(entry);
@@ -61,6 +61,7 @@ impl<'a> Hosts<'a> {
             Some(difference) => {
                 difference.is_empty(&old.model.rules, &host.rules)
                     && old.https_redirect == host.https_redirect
+                    && old.model.aliases == host.aliases
                     && old.model.origin == host.origin
             }
         });

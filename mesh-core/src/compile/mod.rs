@@ -15,8 +15,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diag::{self, Diagnostic};
-use crate::model::{Key, Listener, ListenerProtocol, ResourceSet};
-use crate::snapshot::{CompiledListener, CompiledProtocol, CompiledTlsServer, HostTable, Snapshot, TlsTable};
+use crate::model::{InboundPort, Key, Listener, ListenerProtocol, ResourceSet};
+use crate::snapshot::{
+    CompiledInbound, CompiledInboundPort, CompiledListener, CompiledOutbound, CompiledProtocol, CompiledTlsServer,
+    HostTable, Snapshot, TlsTable, route_keys,
+};
 use hosts::Hosts;
 
 /// What [`compile`] yields.
@@ -39,7 +42,7 @@ pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) 
     let mut diagnostics = hosts.diagnostics;
     for (key, listener) in &set.listeners {
         let old = previous.and_then(|previous| previous.listeners.get(key));
-        let compiled = listener_table(listener, &tables, &mut diagnostics);
+        let compiled = listener_table(listener, &tables, old, &mut diagnostics);
         snapshot.listeners.insert(key.clone(), reuse::listener(compiled, old));
     }
     snapshot.tables = tables;
@@ -49,6 +52,7 @@ pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) 
 fn listener_table(
     listener: &Arc<Listener>,
     tables: &HashMap<Key, Arc<HostTable>>,
+    old: Option<&Arc<CompiledListener>>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> CompiledListener {
     let mut routes = |key: &Key| {
@@ -66,6 +70,20 @@ fn listener_table(
                 .iter()
                 .map(|server| Arc::new(CompiledTlsServer { server: server.clone(), routes: routes(&server.routes) }));
             CompiledProtocol::Tls(TlsTable::new(servers.collect()))
+        }
+        ListenerProtocol::Outbound(outbound) => {
+            let tables = route_keys(outbound).map(&mut routes).collect();
+            let same = old.filter(|old| old.listener == *listener).and_then(|old| match &old.protocol {
+                CompiledProtocol::Outbound(same) => Some(same),
+                _ => None,
+            });
+            CompiledProtocol::Outbound(CompiledOutbound::new(listener, outbound, tables, same))
+        }
+        ListenerProtocol::Inbound(inbound) => {
+            let mut compiled =
+                |port: &InboundPort| CompiledInboundPort { port: port.clone(), routes: routes(&port.routes) };
+            let ports = inbound.ports.iter().map(|(number, port)| (*number, compiled(port))).collect::<Vec<_>>();
+            CompiledProtocol::Inbound(CompiledInbound::new(ports.into_iter(), compiled(&inbound.others)))
         }
     };
     CompiledListener { listener: listener.clone(), protocol }

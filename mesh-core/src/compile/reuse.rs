@@ -111,6 +111,16 @@ pub(super) fn listener(new: CompiledListener, old: Option<&Arc<CompiledListener>
             let protocol = CompiledProtocol::Tls(TlsTable::new(servers));
             Arc::new(CompiledListener { listener: new.listener, protocol })
         }
+        (CompiledProtocol::Outbound(before), CompiledProtocol::Outbound(after))
+            if same_model && before.has_tables_of(&after) =>
+        {
+            old.clone()
+        }
+        (CompiledProtocol::Inbound(before), CompiledProtocol::Inbound(after))
+            if same_model && before.has_tables_of(&after) =>
+        {
+            old.clone()
+        }
         (_, protocol) => Arc::new(CompiledListener { listener: new.listener, protocol }),
     }
 }

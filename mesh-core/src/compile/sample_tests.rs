@@ -25,6 +25,7 @@ pub(crate) fn destination(host: &str) -> Arc<Destination> {
         balancing: Balancing::LeastRequest,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
+        reach: Reach::Discovered,
         origin: origin(),
         rule: None,
     })
@@ -73,7 +74,7 @@ pub(crate) fn pattern(host: &str) -> HostPattern {
 }
 
 pub(crate) fn virtual_host(host: &str, rules: Vec<Rule>) -> Arc<VirtualHost> {
-    Arc::new(VirtualHost { host: pattern(host), https_redirect: false, rules, origin: origin() })
+    Arc::new(VirtualHost { host: pattern(host), aliases: Vec::new(), https_redirect: false, rules, origin: origin() })
 }
 
 /// One listener, `0.0.0.0:80`, with these hosts, and the destinations that they name.
@@ -98,7 +99,7 @@ pub(crate) fn set(hosts: Vec<Arc<VirtualHost>>, destinations: &[&str]) -> Resour
 pub(crate) fn http_table(snapshot: &crate::snapshot::Snapshot) -> &HostTable {
     match &snapshot.listeners.get("0.0.0.0:80").unwrap().protocol {
         crate::snapshot::CompiledProtocol::Http(table) => table,
-        crate::snapshot::CompiledProtocol::Tls(_) => panic!("no HTTP listener"),
+        _ => panic!("no HTTP listener"),
     }
 }
 

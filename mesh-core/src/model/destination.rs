@@ -26,10 +26,28 @@ pub struct Destination {
     pub connect_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reach: Reach,
     pub origin: ObjectRef,
     /// The DestinationRule that shaped it, if any.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rule: Option<ObjectRef>,
+}
+
+/// Where a connection to a destination goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reach {
+    /// To an endpoint, by [`Balancing`].
+    #[default]
+    Discovered,
+    /// To the endpoint at the address that the client was going to, whose name is that of a pod (a headless service); if it
+    /// is none of the endpoints, or there was no such address, as `Discovered`.
+    Addressed,
+    /// Where the client was going. Its list of endpoints is empty.
+    Original,
+    /// To the workload itself, where the client was going, from the address 127.0.0.6 or ::6: the rules that redirect leave
+    /// that alone. Its list of endpoints is empty.
+    OwnWorkload,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +57,8 @@ pub enum UpstreamProtocol {
     Http2,
     /// The same by `h2UpgradePolicy`, on a port of HTTP/1: what HTTP/2 cannot carry, a WebSocket, still goes in HTTP/1.1.
     Http2Upgraded,
+    /// What the client speaks: nobody says what is spoken there.
+    AsClient,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, Key, TlsTermination};
+use super::{HostPattern, Inbound, Key, Outbound, TlsTermination};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Listener {
     pub port: u16,
     pub protocol: ListenerProtocol,
     pub path_normalization: PathNormalization,
-    /// The first Gateway that asked for this listener.
+    /// The first Gateway that asked for this listener; of a sidecar's, the settings of the mesh.
     pub origin: ObjectRef,
 }
 
@@ -31,6 +31,10 @@ pub enum ListenerProtocol {
     },
     /// TLS: the server is chosen by SNI (exact, longest suffix, `*`).
     Tls { servers: Vec<TlsServer> },
+    /// Connections that leave the workload and were redirected here: what is done with one depends on where it was going.
+    Outbound(Outbound),
+    /// Connections to the workload that were redirected here.
+    Inbound(Inbound),
 }
 
 /// One `servers[]` entry of a Gateway that terminates TLS.

@@ -3,6 +3,7 @@
 //! the user's object it comes from (`origin`).
 
 mod action;
+mod captured;
 mod destination;
 mod endpoint;
 mod ip_families;
@@ -23,6 +24,7 @@ pub use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use captured::*;
 pub use destination::*;
 pub use endpoint::*;
 pub use ip_families::*;

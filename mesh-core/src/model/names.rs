@@ -91,8 +91,11 @@ impl Names {
 
     /// Rules that stand one after the other and do the same share their actions again, too.
     pub fn share_host(&mut self, host: &mut VirtualHost) {
-        if let HostPattern::Exact(name) | HostPattern::Suffix(name) = &mut host.host {
-            self.share(name);
+        host.aliases.shrink_to_fit();
+        for pattern in std::iter::once(&mut host.host).chain(&mut host.aliases) {
+            if let HostPattern::Exact(name) | HostPattern::Suffix(name) = pattern {
+                self.share(name);
+            }
         }
         self.share_object(&mut host.origin);
         host.rules.shrink_to_fit();

@@ -23,7 +23,7 @@ fn rule(name: &str, timeout: u64) -> Rule {
 
 fn host(name: &str, rules: Vec<Rule>) -> VirtualHost {
     let origin = ObjectRef::new("Gateway", "default", "g");
-    VirtualHost { host: HostPattern::Exact(name.into()), https_redirect: false, rules, origin }
+    VirtualHost { host: HostPattern::Exact(name.into()), aliases: Vec::new(), https_redirect: false, rules, origin }
 }
 
 fn key(rule: &Rule) -> &Arc<str> {

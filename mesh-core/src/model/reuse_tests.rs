@@ -4,6 +4,7 @@ use crate::object::ObjectRef;
 fn host(name: &str, redirect: bool) -> Arc<VirtualHost> {
     Arc::new(VirtualHost {
         host: HostPattern::Exact(name.into()),
+        aliases: Vec::new(),
         https_redirect: redirect,
         rules: Vec::new(),
         origin: ObjectRef::new("Gateway", "default", "g"),

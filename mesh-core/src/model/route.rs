@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{Action, HeaderOps, Key, Predicate, is_default};
 use crate::object::ObjectRef;
 
-/// The routes of one listener (HTTP) or one TLS server.
+/// The routes of one listener (HTTP), one TLS server, or one port of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSet {
-    /// `http.8080` or `https.443.<server>.<gateway>.<namespace>`
+    /// `http.8080` or `https.443.<server>.<gateway>.<namespace>`; of a sidecar `9080`, `<host>:9080` or `inbound|9080||`
     pub key: Key,
     /// Sorted by host.
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
@@ -22,12 +22,16 @@ pub struct RouteSet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualHost {
     pub host: HostPattern,
+    /// Other names of it (a sidecar's: short names and addresses of a service). A name that several have means the one whose
+    /// `host` it is, else the first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aliases: Vec<HostPattern>,
     /// `httpsRedirect`: every request is answered 301 to https, whatever the rules say.
     #[serde(default, skip_serializing_if = "is_default")]
     pub https_redirect: bool,
     /// First match wins.
     pub rules: Vec<Rule>,
-    /// The Gateway server that opened this host.
+    /// The Gateway server that opened this host, or the service that it is.
     pub origin: ObjectRef,
 }
 

@@ -1,10 +1,12 @@
 //! Why a request goes where it goes, told by the tables that serve it.
 
 use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CompiledAction, CompiledProtocol, CompiledRule, HostTable, Request, Snapshot};
+use super::{CompiledAction, CompiledProtocol, CompiledRule, HostTable, OutboundMatch, Request, Snapshot};
+use crate::model::{DestinationRef, UnknownDestination};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
@@ -26,7 +28,8 @@ pub struct Explanation {
     pub rules: Vec<ExplainedRule>,
     /// Rules before the winner that are not told of, because their path differs and there are too many of them.
     pub omitted: usize,
-    /// `forward`, `redirect`, `respond`, `https redirect`, `no route`, `no host`, `no server`, `no listener`
+    /// `forward`, `redirect`, `respond`, `https redirect`, `no route`, `no host`, `no server`, `no listener`; of connections
+    /// that leave a workload and are not looked into, `tcp`, `passthrough` and `refused`
     pub outcome: Cow<'static, str>,
     /// The winner as `namespace/name[http]`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,8 +98,25 @@ impl Snapshot {
             explanation.outcome = "no listener".into();
             return explanation;
         };
+        let mut port = compiled.listener.port;
         let table = match &compiled.protocol {
             CompiledProtocol::Http(table) => table,
+            CompiledProtocol::Outbound(outbound) => {
+                let original = addressed(request);
+                port = original.port();
+                let found = outbound.find(original);
+                match found.http {
+                    Some(table) => table,
+                    None => {
+                        explanation.connection(&found, sni);
+                        return explanation;
+                    }
+                }
+            }
+            CompiledProtocol::Inbound(inbound) => {
+                port = addressed(request).port();
+                &inbound.port(port).routes
+            }
             CompiledProtocol::Tls(servers) => match servers.server(sni) {
                 Some(server) => {
                     explanation.server = Some(format!("{}[{}]", server.server.origin, server.server.server_index));
@@ -108,8 +128,42 @@ impl Snapshot {
                 }
             },
         };
-        table.explain(&mut explanation, request, compiled.listener.port);
+        table.explain(&mut explanation, request, port);
         explanation
+    }
+}
+
+/// Where a client connects that wants to send this request: to the address that its authority names, if it names one.
+fn addressed(request: &Request<'_>) -> SocketAddr {
+    let default = if request.scheme == "https" { 443 } else { 80 };
+    let (host, port) = match request.authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(default)),
+        _ => (request.authority, default),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    SocketAddr::new(host.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port)
+}
+
+impl Explanation {
+    /// Of a connection that is not looked into.
+    fn connection(&mut self, found: &OutboundMatch<'_>, sni: Option<&str>) {
+        let Some(tcp) = found.tcp(sni) else {
+            self.outcome = match found.unknown() {
+                UnknownDestination::Passthrough => "passthrough".into(),
+                UnknownDestination::Refuse => "refused".into(),
+            };
+            return;
+        };
+        self.outcome = "tcp".into();
+        self.rule = Some(tcp.origin.to_string());
+        let destinations = tcp.destinations.iter().map(|one| {
+            let (cluster, known) = match &one.destination {
+                DestinationRef::Known(key) => (key, true),
+                DestinationRef::Unknown(key) => (key, false),
+            };
+            ExplainedDestination { cluster: cluster.to_string(), weight: one.weight, known }
+        });
+        self.destinations = destinations.collect();
     }
 }
 

@@ -20,9 +20,9 @@ pub struct HostTable {
     pub(crate) hosts: Vec<Arc<HostEntry>>,
 }
 
-/// Position of each host pattern.
+/// A number for each host pattern.
 #[derive(Debug, Default)]
-struct HostIndex {
+pub(super) struct HostIndex {
     exact: HashMap<Arc<str>, u32, RandomState>,
     suffix: HashMap<Arc<str>, u32, RandomState>,
     any: Option<u32>,
@@ -44,17 +44,11 @@ impl HostTable {
         let mut index = HostIndex::default();
         index.exact.reserve(hosts.len());
         for (entry, number) in hosts.iter().zip(0_u32..) {
-            match &entry.model.host {
-                HostPattern::Exact(host) => {
-                    index.exact.entry(host.clone()).or_insert(number);
-                }
-                HostPattern::Suffix(suffix) => {
-                    index.suffix.entry(suffix.clone()).or_insert(number);
-                }
-                HostPattern::Any => {
-                    index.any.get_or_insert(number);
-                }
-            }
+            index.add(&entry.model.host, number);
+        }
+        // Behind all hosts, which keep their names.
+        for (entry, number) in hosts.iter().zip(0_u32..) {
+            entry.model.aliases.iter().for_each(|alias| index.add(alias, number));
         }
         HostTable { model, index: Arc::new(index), hosts }
     }
@@ -75,7 +69,8 @@ impl HostTable {
             HostPattern::Any => self.index.any.as_ref(),
         };
         let at = *at? as usize;
-        Some((at, self.hosts.get(at)?))
+        // The name may have been another host's alias.
+        Some((at, self.hosts.get(at).filter(|entry| entry.model.host == host.host)?))
     }
 
     /// Key of the route set.
@@ -111,7 +106,23 @@ impl HostTable {
 }
 
 impl HostIndex {
-    fn lookup(&self, host: &str) -> Option<u32> {
+    /// Of two equal patterns the first counts.
+    pub(super) fn add(&mut self, pattern: &HostPattern, number: u32) {
+        match pattern {
+            HostPattern::Exact(host) => {
+                self.exact.entry(host.clone()).or_insert(number);
+            }
+            HostPattern::Suffix(suffix) => {
+                self.suffix.entry(suffix.clone()).or_insert(number);
+            }
+            HostPattern::Any => {
+                self.any.get_or_insert(number);
+            }
+        }
+    }
+
+    /// Of the pattern that fits a name without port: exact, then the longest `*.suffix`, then `*`; any case.
+    pub(super) fn lookup(&self, host: &str) -> Option<u32> {
         self.named(host).or(self.any)
     }
 

@@ -81,3 +81,31 @@ fn huge_weights_do_not_overflow() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn aliases_mean_their_host_unless_they_are_the_name_of_another() {
+    let named = |number: u32, host: &str, aliases: &[&str]| {
+        let rules = vec![rule(number, Predicate::default(), forward(vec![split("d", 1)]))];
+        let mut host = virtual_host(host, rules);
+        std::sync::Arc::make_mut(&mut host).aliases = aliases.iter().map(|alias| pattern(alias)).collect();
+        host
+    };
+    let hosts = |aliases: &[&str]| {
+        vec![
+            named(0, "a.ns.svc", &["a", "b.ns", "10.0.0.1"]),
+            named(1, "b.ns", &["a", "*.b.ns"]),
+            named(2, "c.ns.svc", aliases),
+        ]
+    };
+    let compiled = compile(&set(hosts(&["c"]), &["d"]), None, 1).snapshot;
+    let headers = HeaderMap::new();
+    let winner =
+        |snapshot: &crate::snapshot::Snapshot, host: &str| winner(http_table(snapshot), &get(host, "/", &headers));
+    let wanted = [("A:80", Some(0)), ("b.ns", Some(1)), ("10.0.0.1:8", Some(0)), ("x.b.ns", Some(1)), ("c", Some(2))];
+    for (host, wanted) in wanted {
+        assert_eq!(winner(&compiled, host), wanted, "{host}");
+    }
+    // Names come and go although the rules stay.
+    let next = compile(&set(hosts(&["c2"]), &["d"]), Some(&compiled), 2).snapshot;
+    assert_eq!((winner(&next, "c"), winner(&next, "c2"), winner(&next, "a")), (None, Some(2), Some(0)));
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::HostTable;
+use super::{CompiledInbound, CompiledOutbound, HostTable};
 use crate::model::{HostPattern, Listener, TlsServer};
 
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct CompiledListener {
 pub enum CompiledProtocol {
     Http(Arc<HostTable>),
     Tls(TlsTable),
+    Outbound(CompiledOutbound),
+    Inbound(CompiledInbound),
 }
 
 /// One server of a listener that terminates TLS.

@@ -2,6 +2,7 @@
 //! workers. A match neither allocates nor locks. This room knows nothing of the users' API.
 
 mod candidates;
+mod captured;
 mod condition;
 mod decision;
 mod explain;
@@ -23,6 +24,8 @@ mod time;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use captured::route_keys;
+pub use captured::{CompiledInbound, CompiledInboundPort, CompiledOutbound, OutboundMatch};
 pub(crate) use condition::{Condition, HeaderKey, TextMatch};
 pub(crate) use decision::PathKind;
 pub use decision::{CompiledAction, CompiledForward, CompiledRewrite, CompiledRule, CompiledSplit, Decision};

@@ -1,6 +1,7 @@
 //! Sharing out requests by weight.
 
 use super::{CompiledForward, CompiledSplit};
+use crate::model::{OutboundTcp, WeightedDestination};
 
 impl CompiledForward {
     /// One of the splits, in proportion to the weights. `random` is asked only where there is a choice. None only if
@@ -17,5 +18,24 @@ impl CompiledForward {
             }
         }
         self.splits.last()
+    }
+}
+
+impl OutboundTcp {
+    /// One of the destinations, in proportion to the weights; `random` yields a number below its argument. None only if there
+    /// is none at all, which translation never yields.
+    pub fn choose(&self, random: &mut dyn FnMut(u32) -> u32) -> Option<&WeightedDestination> {
+        if let [only] = self.destinations.as_slice() {
+            return Some(only);
+        }
+        let total = self.destinations.iter().fold(0_u32, |sum, one| sum.saturating_add(one.weight));
+        let mut ticket = if total == 0 { 0 } else { random(total) };
+        for destination in &self.destinations {
+            match ticket.checked_sub(destination.weight) {
+                Some(rest) => ticket = rest,
+                None => return Some(destination),
+            }
+        }
+        self.destinations.last()
     }
 }

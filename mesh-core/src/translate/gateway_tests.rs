@@ -9,7 +9,7 @@ const SECRET: &str = "type: kubernetes.io/tls\nstringData: {tls.crt: CERT, tls.k
 fn tls_servers(translation: &super::super::Translation, listener: &str) -> Vec<TlsServer> {
     match &translation.set.listeners[listener].protocol {
         ListenerProtocol::Tls { servers } => servers.clone(),
-        ListenerProtocol::Http { .. } => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

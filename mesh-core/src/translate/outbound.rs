@@ -8,7 +8,7 @@ use super::destination_rule::Policy;
 use super::findings::nearest;
 use crate::api::{self, DestinationRule, VirtualService};
 use crate::diag;
-use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key};
+use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, Reach};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
 
@@ -104,6 +104,7 @@ impl<'a> Context<'a> {
             balancing: policy.balancing(),
             connect_timeout: policy.connect_timeout(mesh),
             idle_timeout: policy.idle_timeout(mesh),
+            reach: Reach::Discovered,
             origin: service.origin.clone(),
             rule: rule.as_ref().map(|rule| rule.first.reference.clone()),
         };

@@ -110,7 +110,7 @@ impl Host {
         let lists: Vec<&Arc<Rules>> = full().map(|(_, rules)| rules).collect();
         let rules = join(context, pattern, &lists);
         shadows::report(context, pattern, &rules);
-        Some(VirtualHost { host: pattern.clone(), https_redirect, rules, origin })
+        Some(VirtualHost { host: pattern.clone(), aliases: Vec::new(), https_redirect, rules, origin })
     }
 }
 

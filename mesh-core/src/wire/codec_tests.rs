@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::model::{
     Action, Balancing, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints, Forward, HeaderOp,
-    HeaderOps, PathMatch, Predicate, Redirect, RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource, Split,
-    UpstreamProtocol,
+    HeaderOps, Inbound, InboundPort, InboundProtocol, ListenerProtocol, MtlsMode, Outbound, OutboundHttp, OutboundTcp,
+    PathMatch, PathNormalization, Predicate, Reach, Redirect, RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource,
+    Split, UnknownDestination, UpstreamProtocol, WeightedDestination,
 };
 
 fn rule(action: Action) -> Rule {
@@ -41,6 +42,7 @@ fn host() -> Config {
     ];
     let host = VirtualHost {
         host: HostPattern::Exact("a.example".into()),
+        aliases: Vec::new(),
         https_redirect: false,
         rules: actions.into_iter().map(rule).collect(),
         origin: ObjectRef::new("Gateway", "default", "g"),
@@ -60,6 +62,7 @@ fn destination() -> Config {
         balancing: Balancing::LeastRequest,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
+        reach: Reach::Discovered,
         origin: ObjectRef::new("Service", "n", "s"),
         rule: None,
     })
@@ -103,6 +106,66 @@ fn what_a_destination_does_not_say_is_the_default() {
     );
     assert_eq!(text(&destination()), wanted);
     assert_eq!(decode::<Config>(wanted.as_bytes()).unwrap(), destination());
+}
+
+fn listener(protocol: ListenerProtocol) -> Config {
+    Config::Listener(Listener {
+        key: "l".into(),
+        address: ([0, 0, 0, 0], 15001).into(),
+        port: 15001,
+        protocol,
+        path_normalization: PathNormalization::Base,
+        origin: ObjectRef::new("ConfigMap", "n", "istio"),
+    })
+}
+
+fn listener_text(protocol: &str) -> String {
+    let origin = r#"{"kind":"ConfigMap","namespace":"n","name":"istio"}"#;
+    format!(
+        r#"{{"listener":{{"key":"l","address":"0.0.0.0:15001","port":15001,"protocol":{protocol},"path_normalization":"Base","origin":{origin}}}}}"#
+    )
+}
+
+#[test]
+fn what_a_captured_listener_does_not_say_is_nothing() {
+    let destinations = vec![WeightedDestination { destination: DestinationRef::Known("d".into()), weight: 1 }];
+    let tcp = OutboundTcp {
+        networks: Vec::new(),
+        port: 5432,
+        sni: Vec::new(),
+        destinations,
+        routes: None,
+        origin: ObjectRef::new("Service", "n", "s"),
+    };
+    let http = std::collections::BTreeMap::from([(80, OutboundHttp { routes: "80".into(), detect: false })]);
+    let outbound = |http, tcp| Outbound { http, tcp, unknown: UnknownDestination::Passthrough };
+    let port = InboundPort {
+        protocol: InboundProtocol::Tcp,
+        mtls: MtlsMode::Permissive,
+        routes: "r".into(),
+        destination: "d".into(),
+    };
+    let inbound = Inbound { ports: std::collections::BTreeMap::new(), others: port };
+    let entry = concat!(
+        r#"{"port":5432,"destinations":[{"destination":{"Known":"d"},"weight":1}],"#,
+        r#""origin":{"kind":"Service","namespace":"n","name":"s"}}"#
+    );
+    let cases = [
+        (ListenerProtocol::Outbound(outbound(Default::default(), Vec::new())), r#"{"Outbound":{}}"#.to_owned()),
+        (
+            ListenerProtocol::Outbound(outbound(http, vec![tcp])),
+            format!(r#"{{"Outbound":{{"http":{{"80":{{"routes":"80"}}}},"tcp":[{entry}]}}}}"#),
+        ),
+        (
+            ListenerProtocol::Inbound(inbound),
+            r#"{"Inbound":{"others":{"protocol":"Tcp","routes":"r","destination":"d"}}}"#.to_owned(),
+        ),
+    ];
+    for (protocol, wanted) in cases {
+        let (config, wanted) = (listener(protocol), listener_text(&wanted));
+        assert_eq!(text(&config), wanted);
+        assert_eq!(decode::<Config>(wanted.as_bytes()).unwrap(), config);
+    }
 }
 
 #[test]

@@ -30,7 +30,13 @@ fn host(name: &str, path: &str) -> Arc<VirtualHost> {
         Some(suffix) => HostPattern::Suffix(suffix.into()),
         None => HostPattern::Exact(name.into()),
     };
-    Arc::new(VirtualHost { host: pattern, https_redirect: false, rules: vec![rule], origin: origin(name) })
+    Arc::new(VirtualHost {
+        host: pattern,
+        aliases: Vec::new(),
+        https_redirect: false,
+        rules: vec![rule],
+        origin: origin(name),
+    })
 }
 
 fn destination(key: &str) -> Arc<Destination> {
@@ -45,6 +51,7 @@ fn destination(key: &str) -> Arc<Destination> {
         balancing: Balancing::LeastRequest,
         connect_timeout: std::time::Duration::from_secs(10),
         idle_timeout: std::time::Duration::from_secs(60),
+        reach: Reach::Discovered,
         origin: origin(key),
         rule: None,
     })

@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use mesh_core::model::{Action, DestinationRef, HeaderOps, ListenerProtocol, ResourceSet, Rule};
+use mesh_core::model::{
+    Action, DestinationRef, HeaderOps, InboundPort, ListenerProtocol, Outbound, ResourceSet, Rule, WeightedDestination,
+};
 use mesh_core::translate::{Translation, translate};
 use mesh_core::{api, world::World};
 
@@ -47,7 +49,8 @@ fn show(out: &mut String, translation: &Translation) {
         writeln!(out, "\nroutes {key}").unwrap();
         for host in &routes.virtual_hosts {
             let redirect = if host.https_redirect { " -> https" } else { "" };
-            writeln!(out, "  host {}{redirect}", host.host).unwrap();
+            let aliases: String = host.aliases.iter().map(|alias| format!(", {alias}")).collect();
+            writeln!(out, "  host {}{aliases}{redirect}", host.host).unwrap();
             host.rules.iter().for_each(|rule| show_rule(out, rule));
         }
     }
@@ -98,7 +101,40 @@ fn show_listeners(out: &mut String, set: &ResourceSet) {
                     .unwrap();
                 }
             }
+            ListenerProtocol::Outbound(outbound) => show_outbound(out, outbound),
+            ListenerProtocol::Inbound(inbound) => {
+                writeln!(out, " inbound").unwrap();
+                let ports = inbound.ports.iter().map(|(number, port)| (number.to_string(), port));
+                for (number, port) in ports.chain([("others".to_owned(), &inbound.others)]) {
+                    let InboundPort { protocol, mtls, routes, destination } = port;
+                    writeln!(out, "  {number}: {protocol:?}, mTLS {mtls:?} -> {routes} else {destination}").unwrap();
+                }
+            }
         }
+    }
+}
+
+fn show_outbound(out: &mut String, outbound: &Outbound) {
+    writeln!(out, " outbound, unknown: {:?}", outbound.unknown).unwrap();
+    for (port, http) in &outbound.http {
+        let detect = if http.detect { " (detected)" } else { "" };
+        writeln!(out, "  *:{port} http{detect} -> {}", http.routes).unwrap();
+    }
+    for tcp in &outbound.tcp {
+        let networks: Vec<String> = tcp.networks.iter().map(ToString::to_string).collect();
+        let networks = if networks.is_empty() { "*".to_owned() } else { networks.join(", ") };
+        let sni: Vec<String> = tcp.sni.iter().map(ToString::to_string).collect();
+        let sni = if sni.is_empty() { String::new() } else { format!(" sni {}", sni.join(", ")) };
+        let routes = tcp.routes.as_ref().map_or_else(String::new, |routes| format!(" http {routes}, else"));
+        write!(out, "  {networks}:{}{sni} ->{routes}", tcp.port).unwrap();
+        for WeightedDestination { destination, weight } in &tcp.destinations {
+            let (unknown, key) = match destination {
+                DestinationRef::Known(key) => ("", key),
+                DestinationRef::Unknown(key) => ("UNKNOWN ", key),
+            };
+            write!(out, " {unknown}{key} {weight}").unwrap();
+        }
+        writeln!(out, " ({})", tcp.origin).unwrap();
     }
 }
 

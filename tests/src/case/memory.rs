@@ -123,6 +123,7 @@ impl Tables {
                 }
                 Ok((&server.routes, user_port))
             }
+            (CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_), _) => Err("closed"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `meshctl proxy-config`: what a gateway serves, read off its admin pages.
 
+mod captured;
 mod pages;
 mod tables;
 

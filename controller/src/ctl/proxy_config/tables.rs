@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_core::model::{
-    Action, Balancing, DestinationRef, HeaderMatch, ListenerProtocol, PathMatch, Predicate, QueryMatch, Rule,
+    Action, Balancing, DestinationRef, HeaderMatch, Listener, ListenerProtocol, PathMatch, Predicate, QueryMatch, Rule,
     StringMatch, UpstreamProtocol,
 };
+use mesh_core::object::ObjectRef;
 
 use super::pages::{Cluster, Pages};
-use super::{Filter, What};
+use super::{Filter, What, captured};
 use crate::ctl::exit::Failure;
 use crate::ctl::output::Table;
 
@@ -32,30 +33,51 @@ fn listeners(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
     let open: HashMap<String, _> =
         pages.open_listeners()?.into_iter().map(|open| (format!("{} {}", open.key, open.state), open)).collect();
     for (key, listener) in pages.listeners()? {
-        if filter.port.is_some_and(|port| port != listener.port) {
-            continue;
-        }
         let states = ["accepting", "opened", "draining"];
         let live = states.iter().find_map(|state| open.get(&format!("{key} {state}")));
         let state = live.map_or("CLOSED".to_owned(), |live| live.state.to_uppercase());
         let connections =
             live.map_or(String::new(), |live| format!("{} of {}", live.counts.open, live.counts.accepted));
-        let mut row = |matches: String, routes: &str, origin: String| {
-            let address = listener.address.to_string();
-            let cells = [address, listener.port.to_string(), matches, format!("Route: {routes}")];
-            table.row(cells.into_iter().chain([state.clone(), connections.clone(), origin]));
-        };
-        match &listener.protocol {
-            ListenerProtocol::Http { routes } => row("HTTP".to_owned(), routes, name(&listener.origin)),
-            ListenerProtocol::Tls { servers } => {
-                for server in servers {
-                    let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
-                    row(format!("SNI: {}", hosts.join(",")), &server.routes, name(&server.origin));
-                }
+        for served in served(&listener) {
+            if filter.port.is_some_and(|port| port != served.port) {
+                continue;
             }
+            let cells = [served.address, served.port.to_string(), served.matches, served.destination];
+            table.row(cells.into_iter().chain([state.clone(), connections.clone(), name(served.origin)]));
         }
     }
     Ok(table)
+}
+
+/// One thing that a listener does.
+pub(super) struct Served<'l> {
+    pub address: String,
+    pub port: u16,
+    pub matches: String,
+    pub destination: String,
+    pub origin: &'l ObjectRef,
+}
+
+fn served(listener: &Listener) -> Vec<Served<'_>> {
+    let row = |matches: String, routes: &str, origin| Served {
+        address: listener.address.to_string(),
+        port: listener.port,
+        matches,
+        destination: format!("Route: {routes}"),
+        origin,
+    };
+    match &listener.protocol {
+        ListenerProtocol::Http { routes } => vec![row("HTTP".to_owned(), routes, &listener.origin)],
+        ListenerProtocol::Tls { servers } => servers
+            .iter()
+            .map(|server| {
+                let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
+                row(format!("SNI: {}", hosts.join(",")), &server.routes, &server.origin)
+            })
+            .collect(),
+        ListenerProtocol::Outbound(outbound) => captured::outbound(listener, outbound),
+        ListenerProtocol::Inbound(inbound) => captured::inbound(listener, inbound),
+    }
 }
 
 fn routes(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
@@ -181,7 +203,7 @@ fn secrets(pages: &Pages) -> Result<Table, Failure> {
 }
 
 /// `reviews.default`, as istioctl names objects in tables.
-fn name(object: &mesh_core::object::ObjectRef) -> String {
+fn name(object: &ObjectRef) -> String {
     format!("{}.{}", object.name, object.namespace)
 }
 
@@ -202,6 +224,7 @@ fn protocol(protocol: UpstreamProtocol) -> &'static str {
         UpstreamProtocol::Http1 => "HTTP/1.1",
         UpstreamProtocol::Http2 => "HTTP/2",
         UpstreamProtocol::Http2Upgraded => "HTTP/2 (upgraded)",
+        UpstreamProtocol::AsClient => "HTTP (as the client)",
     }
 }
 

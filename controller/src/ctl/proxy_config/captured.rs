@@ -1,0 +1,95 @@
+//! What the listeners of a sidecar do, as rows of a table: by where connections are going.
+
+use mesh_core::model::{
+    BLACK_HOLE, DestinationRef, Inbound, InboundPort, InboundProtocol, Listener, MtlsMode, Outbound, OutboundTcp,
+    PASSTHROUGH, UnknownDestination,
+};
+
+use super::tables::Served;
+
+pub fn outbound<'l>(listener: &'l Listener, outbound: &'l Outbound) -> Vec<Served<'l>> {
+    let everywhere = listener.address.ip().to_string();
+    let mut rows: Vec<Served<'l>> = outbound.tcp.iter().flat_map(|tcp| connections(tcp, &everywhere)).collect();
+    rows.extend(outbound.http.iter().map(|(port, http)| Served {
+        address: everywhere.clone(),
+        port: *port,
+        matches: if http.detect { "HTTP (detected)".to_owned() } else { "HTTP".to_owned() },
+        destination: format!("Route: {}", http.routes),
+        origin: &listener.origin,
+    }));
+    rows.push(Served {
+        address: listener.address.to_string(),
+        port: listener.port,
+        matches: "ALL".to_owned(),
+        destination: match outbound.unknown {
+            UnknownDestination::Passthrough => format!("Cluster: {PASSTHROUGH}"),
+            UnknownDestination::Refuse => format!("{BLACK_HOLE} (closed)"),
+        },
+        origin: &listener.origin,
+    });
+    rows
+}
+
+fn connections<'l>(tcp: &'l OutboundTcp, everywhere: &str) -> Vec<Served<'l>> {
+    let names: Vec<String> = tcp.sni.iter().map(ToString::to_string).collect();
+    let destinations: Vec<String> = tcp
+        .destinations
+        .iter()
+        .map(|one| match &one.destination {
+            DestinationRef::Known(key) => format!("Cluster: {key}"),
+            DestinationRef::Unknown(key) => format!("{key} (unknown)"),
+        })
+        .collect();
+    let addresses = match tcp.networks.as_slice() {
+        [] => vec![everywhere.to_owned()],
+        networks => networks.iter().map(ToString::to_string).collect(),
+    };
+    let row = |address: String, matches: String, destination: String| Served {
+        address,
+        port: tcp.port,
+        matches,
+        destination,
+        origin: &tcp.origin,
+    };
+    let mut rows = Vec::new();
+    for address in addresses {
+        if let Some(routes) = &tcp.routes {
+            rows.push(row(address.clone(), "HTTP (detected)".to_owned(), format!("Route: {routes}")));
+        }
+        let matches = if names.is_empty() { "ALL".to_owned() } else { format!("SNI: {}", names.join(",")) };
+        rows.push(row(address, matches, destinations.join(", ")));
+    }
+    rows
+}
+
+pub fn inbound<'l>(listener: &'l Listener, inbound: &'l Inbound) -> Vec<Served<'l>> {
+    let row = |address: String, port: u16, settings: &InboundPort| Served {
+        address,
+        port,
+        matches: format!("{}, mTLS {}", protocol(settings.protocol), mode(settings.mtls)),
+        destination: match settings.protocol {
+            InboundProtocol::Http => format!("Route: {}", settings.routes),
+            InboundProtocol::Tcp | InboundProtocol::Detect => format!("Cluster: {}", settings.destination),
+        },
+        origin: &listener.origin,
+    };
+    let everywhere = listener.address.ip().to_string();
+    let ports = inbound.ports.iter().map(|(port, settings)| row(everywhere.clone(), *port, settings));
+    ports.chain([row(listener.address.to_string(), listener.port, &inbound.others)]).collect()
+}
+
+fn protocol(protocol: InboundProtocol) -> &'static str {
+    match protocol {
+        InboundProtocol::Http => "HTTP",
+        InboundProtocol::Tcp => "TCP",
+        InboundProtocol::Detect => "detected",
+    }
+}
+
+fn mode(mode: MtlsMode) -> &'static str {
+    match mode {
+        MtlsMode::Permissive => "PERMISSIVE",
+        MtlsMode::Strict => "STRICT",
+        MtlsMode::Disable => "DISABLE",
+    }
+}

@@ -1,0 +1,240 @@
+//! From where a captured connection was going to what is done with it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use ipnet::IpNet;
+
+use super::HostTable;
+use super::host_table::HostIndex;
+use crate::model::{InboundPort, Key, Listener, ListenerProtocol, Outbound, OutboundTcp, UnknownDestination};
+
+/// What leaves the workload, by where it is going.
+#[derive(Clone, Debug)]
+pub struct CompiledOutbound {
+    index: Arc<OutboundIndex>,
+    /// By the numbers in the index.
+    tables: Box<[Arc<HostTable>]>,
+}
+
+/// It depends on the listener alone, not on its routes.
+#[derive(Debug)]
+struct OutboundIndex {
+    listener: Arc<Listener>,
+    http: HashMap<u16, Http, RandomState>,
+    /// By network and port.
+    networks: HashMap<(IpNet, u16), Choices, RandomState>,
+    /// Which sizes of networks there are at a port, narrowest first.
+    sizes: HashMap<u16, Vec<Size>, RandomState>,
+    /// Whatever the address.
+    anywhere: HashMap<u16, Choices, RandomState>,
+    /// Numbers of the tables of entries that have routes, by the entry's number.
+    routes: HashMap<u32, u32, RandomState>,
+    unknown: UnknownDestination,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Http {
+    table: u32,
+    detect: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    v6: bool,
+    prefix: u8,
+}
+
+/// Numbers of `Outbound::tcp` for one network and port.
+#[derive(Debug, Default)]
+struct Choices {
+    plain: Option<u32>,
+    named: Option<Box<HostIndex>>,
+}
+
+/// What is done with connections to one address.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboundMatch<'a> {
+    /// Routes of what is HTTP; none: it is not looked for.
+    pub http: Option<&'a Arc<HostTable>>,
+    /// Whether the client may wait for its server to speak first although there are routes for HTTP.
+    pub detect: bool,
+    /// Whether the server name that TLS asks for has a say.
+    pub named: bool,
+    outbound: &'a CompiledOutbound,
+    original: SocketAddr,
+}
+
+impl CompiledOutbound {
+    /// Tables for the routes of a listener, in the order of [`route_keys`]. The index of `same` is taken over: it is that of an
+    /// equal listener.
+    pub(crate) fn new(
+        listener: &Arc<Listener>,
+        outbound: &Outbound,
+        tables: Box<[Arc<HostTable>]>,
+        same: Option<&CompiledOutbound>,
+    ) -> CompiledOutbound {
+        let index =
+            same.map_or_else(|| Arc::new(OutboundIndex::new(listener, outbound)), |same| Arc::clone(&same.index));
+        CompiledOutbound { index, tables }
+    }
+
+    pub(crate) fn has_tables_of(&self, other: &CompiledOutbound) -> bool {
+        self.tables.len() == other.tables.len() && self.tables.iter().zip(&other.tables).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// What is done with a connection to this address.
+    pub fn find(&self, original: SocketAddr) -> OutboundMatch<'_> {
+        let original = SocketAddr::new(original.ip().to_canonical(), original.port());
+        let mut found = OutboundMatch { http: None, detect: false, named: false, outbound: self, original };
+        for choices in self.index.choices(original) {
+            found.named |= choices.named.is_some();
+            if let Some(plain) = choices.plain {
+                found.http = self.index.routes.get(&plain).and_then(|table| self.table(*table));
+                found.detect = found.http.is_some();
+                return found;
+            }
+        }
+        if let Some(http) = self.index.http.get(&original.port()) {
+            (found.http, found.detect) = (self.table(http.table), http.detect);
+        }
+        found
+    }
+
+    fn table(&self, number: u32) -> Option<&Arc<HostTable>> {
+        self.tables.get(usize::try_from(number).ok()?)
+    }
+}
+
+/// Keys of the routes that a listener names, in the order of its tables.
+pub(crate) fn route_keys(outbound: &Outbound) -> impl Iterator<Item = &Key> {
+    outbound.http.values().map(|http| &http.routes).chain(outbound.tcp.iter().filter_map(|tcp| tcp.routes.as_ref()))
+}
+
+impl OutboundIndex {
+    fn new(listener: &Arc<Listener>, outbound: &Outbound) -> OutboundIndex {
+        let ports = outbound.http.iter().zip(0..);
+        let mut index = OutboundIndex {
+            listener: Arc::clone(listener),
+            http: ports.map(|((port, http), table)| (*port, Http { table, detect: http.detect })).collect(),
+            networks: HashMap::default(),
+            sizes: HashMap::default(),
+            anywhere: HashMap::default(),
+            routes: HashMap::default(),
+            unknown: outbound.unknown,
+        };
+        let with_routes = outbound.tcp.iter().zip(0..).filter(|(tcp, _)| tcp.routes.is_some());
+        let first = u32::try_from(outbound.http.len()).unwrap_or(u32::MAX);
+        index.routes = with_routes.zip(first..).map(|((_, entry), table)| (entry, table)).collect();
+        for (tcp, number) in outbound.tcp.iter().zip(0_u32..) {
+            if tcp.networks.is_empty() {
+                index.anywhere.entry(tcp.port).or_default().add(tcp, number);
+            }
+            for network in &tcp.networks {
+                let network = network.trunc();
+                index.networks.entry((network, tcp.port)).or_default().add(tcp, number);
+                let size = Size { v6: network.addr().is_ipv6(), prefix: network.prefix_len() };
+                let sizes = index.sizes.entry(tcp.port).or_default();
+                if !sizes.contains(&size) {
+                    sizes.push(size);
+                }
+            }
+        }
+        index.sizes.values_mut().for_each(|sizes| sizes.sort_by_key(|size| std::cmp::Reverse(size.prefix)));
+        index
+    }
+
+    /// Narrowest network first.
+    fn choices(&self, original: SocketAddr) -> impl Iterator<Item = &Choices> {
+        let port = original.port();
+        let sizes = self.sizes.get(&port).map(Vec::as_slice).unwrap_or_default();
+        let networks = sizes.iter().filter_map(move |size| {
+            let network = size.network(original.ip())?;
+            self.networks.get(&(network, port))
+        });
+        networks.chain(self.anywhere.get(&port))
+    }
+
+    fn tcp(&self, number: u32) -> Option<&OutboundTcp> {
+        match &self.listener.protocol {
+            ListenerProtocol::Outbound(outbound) => outbound.tcp.get(usize::try_from(number).ok()?),
+            _ => None,
+        }
+    }
+}
+
+impl Size {
+    fn network(self, ip: IpAddr) -> Option<IpNet> {
+        (ip.is_ipv6() == self.v6).then(|| IpNet::new(ip, self.prefix).ok()).flatten().map(|network| network.trunc())
+    }
+}
+
+impl Choices {
+    fn add(&mut self, tcp: &OutboundTcp, number: u32) {
+        if tcp.sni.is_empty() {
+            self.plain.get_or_insert(number);
+        }
+        for pattern in &tcp.sni {
+            self.named.get_or_insert_default().add(pattern, number);
+        }
+    }
+}
+
+impl<'a> OutboundMatch<'a> {
+    /// Where bytes go that are not HTTP; `sni` is the server name if they are TLS and ask for one. None: nobody knows the
+    /// address.
+    pub fn tcp(&self, sni: Option<&str>) -> Option<&'a OutboundTcp> {
+        let index = &self.outbound.index;
+        let number = index.choices(self.original).find_map(|choices| {
+            let named = sni.zip(choices.named.as_ref());
+            named.and_then(|(sni, named)| named.lookup(sni.strip_suffix('.').unwrap_or(sni))).or(choices.plain)
+        })?;
+        index.tcp(number)
+    }
+
+    /// What is done where nobody knows the address.
+    pub fn unknown(&self) -> UnknownDestination {
+        self.outbound.index.unknown
+    }
+}
+
+/// What arrives at the workload, by port.
+#[derive(Clone, Debug)]
+pub struct CompiledInbound {
+    ports: HashMap<u16, CompiledInboundPort, RandomState>,
+    others: CompiledInboundPort,
+}
+
+#[derive(Clone, Debug)]
+pub struct CompiledInboundPort {
+    pub port: InboundPort,
+    /// Of what is HTTP.
+    pub routes: Arc<HostTable>,
+}
+
+impl CompiledInbound {
+    pub(crate) fn new(
+        ports: impl Iterator<Item = (u16, CompiledInboundPort)>,
+        others: CompiledInboundPort,
+    ) -> CompiledInbound {
+        CompiledInbound { ports: ports.collect(), others }
+    }
+
+    pub(crate) fn has_tables_of(&self, other: &CompiledInbound) -> bool {
+        let same = |a: &CompiledInboundPort, b: &CompiledInboundPort| Arc::ptr_eq(&a.routes, &b.routes);
+        same(&self.others, &other.others)
+            && self.ports.len() == other.ports.len()
+            && self.ports.iter().all(|(port, a)| other.ports.get(port).is_some_and(|b| same(a, b)))
+    }
+
+    /// What is done with a connection to this port.
+    pub fn port(&self, port: u16) -> &CompiledInboundPort {
+        self.ports.get(&port).unwrap_or(&self.others)
+    }
+}
+
+#[cfg(test)]
+#[path = "captured_tests.rs"]
+mod tests;
