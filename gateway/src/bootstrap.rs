@@ -190,6 +190,7 @@ impl RunArgs {
                 cluster: std::env::var("ISTIO_META_CLUSTER_ID").unwrap_or_else(|_| "Kubernetes".to_owned()),
                 user_agent_name: "meshgate".to_owned(),
                 user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Node::default()
             },
             address,
         })

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use mesh_core::wire::{Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream};
+use mesh_core::wire::{Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream, Violation};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -211,6 +211,11 @@ async fn departure(leaving: &mut Leaving) -> Ending {
     departure.map_or(Ending::Broken, Ending::from)
 }
 
+/// Whether a request answers a response of which the proxy cannot have read the end: it was not even handed on.
+fn guessed(waiting: &VecDeque<DeltaDiscoveryResponse>, request: &DeltaDiscoveryRequest) -> bool {
+    !request.response_nonce.is_empty() && waiting.iter().any(|response| response.nonce == request.response_nonce)
+}
+
 /// Hands a response to the connection, as soon as that has room for it.
 async fn hand_on(
     responses: &mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
@@ -266,8 +271,12 @@ impl Session {
             changed = self.states.changed() => changed.map_err(|_| Ending::Broken)?,
             departure = departure(&mut self.leaving) => return Err(departure),
             () = sleep_until(self.expires) => return Err(Ending::TokenExpired),
-            handed = hand_on(&self.responses, &mut self.waiting), if !self.waiting.is_empty() => return handed,
+            handed = hand_on(&self.responses, &mut self.waiting), if !self.waiting.is_empty() => handed?,
             () = self.responses.closed() => return Err(Ending::Broken),
+        }
+        if !self.waiting.is_empty() {
+            // What comes meanwhile falls together.
+            return Ok(());
         }
         let (published, class) = {
             let state = self.states.borrow_and_update();
@@ -289,7 +298,11 @@ impl Session {
     }
 
     fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Ending> {
-        match self.stream.on_request(request) {
+        let taken = match guessed(&self.waiting, &request) {
+            true => Err(Violation::UnknownNonce { given: request.response_nonce }),
+            false => self.stream.on_request(request),
+        };
+        match taken {
             Ok(Event::Refused { kind, generation, message }) => {
                 tracing::error!(proxy = self.name, ?kind, generation, "refused by the proxy: {message}");
                 self.connected.refuse(generation, message);
@@ -302,5 +315,36 @@ impl Session {
                 Err(Ending::Violation)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_handed_on_cannot_be_acknowledged() {
+        let response = |nonce: &str| DeltaDiscoveryResponse { nonce: nonce.to_owned(), ..Default::default() };
+        let request = |nonce: &str| DeltaDiscoveryRequest { response_nonce: nonce.to_owned(), ..Default::default() };
+        let waiting = VecDeque::from([response(""), response("7")]);
+        assert!(guessed(&waiting, &request("7")));
+        assert!(!guessed(&waiting, &request("6")));
+        assert!(!guessed(&waiting, &request("")), "no answer to anything");
+    }
+
+    #[tokio::test]
+    async fn responses_are_handed_on_as_the_connection_takes_them() {
+        let response = |nonce: &str| DeltaDiscoveryResponse { nonce: nonce.to_owned(), ..Default::default() };
+        let (responses, mut outgoing) = mpsc::channel(1);
+        let mut waiting = VecDeque::from([response("1"), response("2")]);
+        assert!(hand_on(&responses, &mut waiting).await.is_ok());
+        // No room: who waits for it and is called away loses nothing.
+        let none = tokio::time::timeout(Duration::from_millis(1), hand_on(&responses, &mut waiting)).await;
+        assert!(none.is_err() && waiting.len() == 1);
+        assert!(outgoing.recv().await.is_some_and(|first| first.is_ok_and(|first| first.nonce == "1")));
+        assert!(hand_on(&responses, &mut waiting).await.is_ok() && waiting.is_empty());
+        drop(outgoing);
+        waiting.push_back(response("3"));
+        assert!(hand_on(&responses, &mut waiting).await.is_err());
     }
 }

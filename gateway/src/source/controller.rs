@@ -97,7 +97,6 @@ pub struct Controller {
     updates: UnboundedSender<Update>,
     connection: ConnectionCell,
     live: watch::Sender<bool>,
-    generation: String,
 }
 
 impl Controller {
@@ -109,7 +108,7 @@ impl Controller {
     ) -> watch::Receiver<bool> {
         let (live, receiver) = watch::channel(false);
         connection.edit(|connection| connection.address = options.address.clone());
-        tokio::spawn(Controller { options, updates, connection, live, generation: String::new() }.run());
+        tokio::spawn(Controller { options, updates, connection, live }.run());
         receiver
     }
 
@@ -197,7 +196,7 @@ impl Controller {
                 // What is here already is looked at before patience ends.
                 biased;
                 () = in_force(&mut session.published) => {
-                    self.live.send_replace(true);
+                    self.serving(&session);
                     session.acknowledge()?;
                 }
                 response = incoming.message() => match response {
@@ -218,14 +217,21 @@ impl Controller {
         self.publish(&mut session)?;
         if session.published.is_some() {
             in_force(&mut session.published).await;
-            self.live.send_replace(true);
+            self.serving(&session);
         }
         Ok(())
     }
 
+    /// What was handed over is in force.
+    fn serving(&self, session: &Session<'_>) {
+        self.live.send_replace(true);
+        if let Some(handed) = &session.published {
+            self.connection.edit(|connection| connection.generation.clone_from(&handed.generation));
+        }
+    }
+
     fn take(&mut self, session: &mut Session<'_>, response: DeltaDiscoveryResponse) -> anyhow::Result<()> {
         let applied = session.client.on_response(response)?;
-        self.generation.clone_from(&applied.generation);
         let refused: Vec<String> = applied.refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         for refused in &refused {
             tracing::error!("controller: refused {refused}; its last good version stays in force");
@@ -233,17 +239,17 @@ impl Controller {
         self.connection.metrics.refused.inc_by(refused.len() as u64);
         self.connection.edit(|connection| {
             connection.last_response = Some(SystemTime::now());
-            connection.generation.clone_from(&applied.generation);
             if applied.kind == Kind::Config && applied.acknowledgement.is_some() || !refused.is_empty() {
                 connection.refused = refused;
             }
         });
-        let Applied { kind, change, subscriptions, acknowledgement, .. } = applied;
+        let Applied { kind, generation, change, subscriptions, acknowledgement, .. } = applied;
         session.send(subscriptions)?;
         match change {
-            Change::Nothing => session.send(acknowledgement)?,
+            Change::Nothing => self.keep_up(session, generation, acknowledgement)?,
             Change::Configuration => {
-                let held = session.held.get_or_insert_with(|| Held { since: Instant::now(), owed: Vec::new() });
+                let held = session.held.get_or_insert_with(Held::new);
+                held.generation = generation;
                 match kind {
                     Kind::Config => held.owed.extend(acknowledgement),
                     // Others may follow before the configuration is complete.
@@ -254,13 +260,30 @@ impl Controller {
                 if session.held.is_none() {
                     self.updates.send(Update::Endpoints(endpoints))?;
                 }
-                session.send(acknowledgement)?;
+                self.keep_up(session, generation, acknowledgement)?;
             }
         }
         if session.held.is_some() && !session.client.is_incomplete() {
             self.publish(session)?;
         }
         Ok(())
+    }
+
+    /// Acknowledges what needs no new tables: it is in force when everything before it is.
+    fn keep_up(
+        &self,
+        session: &mut Session<'_>,
+        generation: String,
+        acknowledgement: Option<DeltaDiscoveryRequest>,
+    ) -> anyhow::Result<()> {
+        if acknowledgement.is_some() {
+            match (&mut session.held, &mut session.published) {
+                (Some(held), _) => held.generation = generation,
+                (None, Some(handed)) => handed.generation = generation,
+                (None, None) => self.connection.edit(|connection| connection.generation = generation),
+            }
+        }
+        session.send(acknowledgement)
     }
 
     /// Hands everything over. The acknowledgement follows when it is in force.
@@ -277,9 +300,9 @@ impl Controller {
         self.updates.send(Update::Configuration(Box::new(configuration)))?;
         let (done, in_force) = oneshot::channel();
         self.updates.send(Update::Barrier(done))?;
-        let mut owed = session.published.take().map(|(_, owed)| owed).unwrap_or_default();
+        let mut owed = session.published.take().map(|handed| handed.owed).unwrap_or_default();
         owed.extend(held.owed);
-        session.published = Some((in_force, owed));
+        session.published = Some(Handed { in_force, owed, generation: held.generation });
         Ok(())
     }
 }
@@ -290,18 +313,33 @@ struct Session<'a> {
     requests: UnboundedSender<DeltaDiscoveryRequest>,
     /// Changes that are not handed over yet, for something that they name is on its way.
     held: Option<Held>,
-    /// Handed over; and what is to be sent when it is in force.
-    published: Option<(oneshot::Receiver<()>, Vec<DeltaDiscoveryRequest>)>,
+    published: Option<Handed>,
 }
 
 struct Held {
     since: Instant,
     owed: Vec<DeltaDiscoveryRequest>,
+    generation: String,
+}
+
+impl Held {
+    fn new() -> Held {
+        Held { since: Instant::now(), owed: Vec::new(), generation: String::new() }
+    }
+}
+
+/// Handed over.
+struct Handed {
+    in_force: oneshot::Receiver<()>,
+    /// To be sent when it is in force.
+    owed: Vec<DeltaDiscoveryRequest>,
+    /// At the controller.
+    generation: String,
 }
 
 impl Session<'_> {
     fn acknowledge(&mut self) -> anyhow::Result<()> {
-        let owed = self.published.take().map(|(_, owed)| owed).unwrap_or_default();
+        let owed = self.published.take().map(|handed| handed.owed).unwrap_or_default();
         self.send(owed)
     }
 
@@ -321,9 +359,9 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// Until what was handed over is served.
-async fn in_force(published: &mut Option<(oneshot::Receiver<()>, Vec<DeltaDiscoveryRequest>)>) {
-    if let Some((in_force, _)) = published
-        && in_force.await.is_ok()
+async fn in_force(published: &mut Option<Handed>) {
+    if let Some(handed) = published
+        && (&mut handed.in_force).await.is_ok()
     {
         return;
     }

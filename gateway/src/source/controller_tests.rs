@@ -46,12 +46,15 @@ fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>
         node: Node::default(),
     };
     let connection = ConnectionCell::new(observe.own.controller.clone());
-    (Controller { options, updates, connection, live, generation: String::new() }, received, is_live)
+    (Controller { options, updates, connection, live }, received, is_live)
 }
 
 /// What a controller answers to the first requests of a stream.
 fn answers(client: &mut Client, published: &Published) -> Vec<DeltaDiscoveryResponse> {
-    let mut server = ServerStream::default();
+    answers_of(ServerStream::default(), client, published)
+}
+
+fn answers_of(mut server: ServerStream, client: &mut Client, published: &Published) -> Vec<DeltaDiscoveryResponse> {
     for request in client.start(Node::default()) {
         server.on_request(request).unwrap();
     }
@@ -108,4 +111,58 @@ async fn what_was_handed_over_counts_as_live_though_the_stream_broke_meanwhile()
     let (live, served) = broken_after_the_first_response(&[], false).await;
     assert!(live);
     assert_eq!(served, [Vec::<String>::new()]);
+}
+
+/// Names that a store was told to serve, one set after the other.
+fn told(received: &mut UnboundedReceiver<Update>) -> Vec<usize> {
+    let mut sets = Vec::new();
+    while let Ok(update) = received.try_recv() {
+        match update {
+            Update::Configuration(configuration) => sets.push(configuration.set.destinations.len()),
+            Update::Endpoints(_) => {}
+            Update::Barrier(done) => drop(done.send(())),
+        }
+    }
+    sets
+}
+
+#[tokio::test]
+async fn half_of_a_configuration_is_never_handed_over() {
+    let names: Vec<String> = (0..4).map(|number| format!("outbound|{number}||app")).collect();
+    let published = published(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (mut controller, mut received, _) = controller();
+    let mut client = Client::new(ClientState::default());
+    let parts = answers_of(ServerStream::with_part(1), &mut client, &published);
+    assert!(parts.len() > 4, "{}", parts.len());
+    let (requests, mut sent) = mpsc::unbounded_channel();
+    let mut session = Session { client: &mut client, requests, held: None, published: None };
+    // The stream breaks after three parts. A change of a secret, say, waits meanwhile: it must not take the half along.
+    for part in parts.into_iter().take(3) {
+        controller.take(&mut session, part).unwrap();
+    }
+    session.held = Some(Held::new());
+    controller.publish(&mut session).unwrap();
+    assert!(session.held.is_some() && session.published.is_none());
+    controller.settle(session).await.unwrap();
+    assert!(sent.try_recv().is_err(), "nothing is acknowledged");
+    assert_eq!(told(&mut received), Vec::<usize>::new());
+
+    // The next one brings the other half.
+    let mut next = Client::new(client.into_state());
+    let rest = answers_of(ServerStream::with_part(1), &mut next, &published);
+    let (requests, mut sent) = mpsc::unbounded_channel();
+    let mut session = Session { client: &mut next, requests, held: None, published: None };
+    for part in rest {
+        controller.take(&mut session, part).unwrap();
+    }
+    assert!(session.held.is_some(), "it waits for its endpoints");
+    controller.publish(&mut session).unwrap();
+    assert_eq!(told(&mut received), [4]);
+    in_force(&mut session.published).await;
+    controller.serving(&session);
+    assert_eq!(controller.connection.get().generation, "1");
+    while sent.try_recv().is_ok() {}
+    session.acknowledge().unwrap();
+    assert!(!sent.try_recv().unwrap().response_nonce.is_empty());
+    assert!(sent.try_recv().is_err(), "once");
 }

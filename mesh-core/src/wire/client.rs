@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
-use super::{Kind, MAX_REQUEST, REFUSED, Violation};
+use super::{IN_PARTS, Kind, MAX_REQUEST, REFUSED, Violation};
 use crate::model::{
     CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener, ListenerProtocol, Names,
     ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
@@ -29,7 +29,7 @@ pub struct ClientState {
     routes: BTreeMap<Key, Routes>,
     settings: ProxySettings,
     names: Names,
-    /// Name to version, of what is in force.
+    /// Name to version, of what is here.
     versions: [HashMap<String, String>; 3],
     /// A response of the kind `Config` came at some time: there is something to serve, even if it is nothing.
     configured: bool,
@@ -54,7 +54,8 @@ pub enum Change {
     Endpoints(Vec<Arc<Endpoints>>),
 }
 
-/// What became of a response. Of a configuration that comes in parts, only the last changes anything.
+/// What became of a response. Of a configuration that comes in parts, only the last changes anything; endpoints and secrets are no
+/// transaction, and each part of them counts.
 #[derive(Clone, Debug)]
 pub struct Applied {
     pub kind: Kind,
@@ -217,7 +218,8 @@ impl Client {
     }
 
     /// The first requests of a stream.
-    pub fn start(&mut self, node: Node) -> Vec<DeltaDiscoveryRequest> {
+    pub fn start(&mut self, mut node: Node) -> Vec<DeltaDiscoveryRequest> {
+        node.client_features.push(IN_PARTS.to_owned());
         let mut first = DeltaDiscoveryRequest {
             node: Some(node),
             type_url: Kind::Config.type_url().to_owned(),
@@ -228,11 +230,10 @@ impl Client {
         self.anew = shorten(&mut first).then(HashSet::new);
         let mut requests = vec![first];
         requests.extend(self.subscriptions());
-        self.forget_unwanted();
         requests
     }
 
-    /// The stream before may have ended within a configuration that needs less than the one before it.
+    /// A configuration that was torn is whole: what the one before it had is not needed any more, and this stream may never have heard of it.
     fn forget_unwanted(&mut self) {
         let endpoints = self.state.set.endpoints.keys().filter(|key| !self.destinations.contains_key(*key));
         let secrets = self.state.set.secrets.keys().filter(|key| !self.secrets.contains(*key));
@@ -256,13 +257,13 @@ impl Client {
     }
 
     /// Takes a response in. What cannot be read stays as it was and is refused by name; the rest is taken.
-    pub fn on_response(&mut self, response: DeltaDiscoveryResponse) -> Result<Applied, Violation> {
+    pub fn on_response(&mut self, mut response: DeltaDiscoveryResponse) -> Result<Applied, Violation> {
         let Some(kind) = Kind::from_type_url(&response.type_url) else {
             return Err(Violation::UnknownType(response.type_url));
         };
         let last = !response.continues;
         let mut changed: Vec<String> = Vec::new();
-        let removed = self.removed(kind, &response);
+        let removed = self.removed(kind, &mut response);
         self.state.names.went(removed.len());
         for name in removed {
             self.answered(kind, &name);
@@ -307,6 +308,9 @@ impl Client {
             if last {
                 let first = !std::mem::replace(&mut self.state.configured, true);
                 applied.subscriptions = self.subscriptions();
+                if begun {
+                    self.forget_unwanted();
+                }
                 if first || begun || !changed.is_empty() {
                     applied.change = Change::Configuration;
                 }
@@ -318,8 +322,8 @@ impl Client {
     }
 
     /// What goes with this response.
-    fn removed(&mut self, kind: Kind, response: &DeltaDiscoveryResponse) -> Vec<String> {
-        let mut removed = response.removed_resources.clone();
+    fn removed(&mut self, kind: Kind, response: &mut DeltaDiscoveryResponse) -> Vec<String> {
+        let mut removed = std::mem::take(&mut response.removed_resources);
         if kind != Kind::Config {
             return removed;
         }
@@ -418,12 +422,12 @@ impl Client {
             let is_had = |name: &Key| had.is_some_and(|had| had.contains_key(&**name));
             unanswered.extend(news.iter().filter(|name| !is_had(name)).cloned());
         }
-        in_parts(kind, wanted, had)
+        requests_for(kind, wanted, had)
     }
 }
 
 /// As many requests as it takes. Each says what the proxy has of the names in it.
-fn in_parts(kind: Kind, wanted: &Wanted, had: Option<&HashMap<String, String>>) -> Vec<DeltaDiscoveryRequest> {
+fn requests_for(kind: Kind, wanted: &Wanted, had: Option<&HashMap<String, String>>) -> Vec<DeltaDiscoveryRequest> {
     let mut requests: Vec<DeltaDiscoveryRequest> = Vec::new();
     let mut size = REQUEST_PART;
     let news = wanted.news.iter().map(|name| (name, true));

@@ -22,9 +22,12 @@ use serde::{Deserialize, Serialize};
 /// The gRPC method, a bidirectional stream.
 pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
-/// Largest response that a proxy accepts, in bytes. What is to be sent comes in parts of [`PART`]; only one resource that is larger
-/// makes a larger response: a host with a hundred thousand routes, say.
-pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+/// Largest response that a proxy accepts, in bytes. What is to be sent comes in parts of [`PART`], unless one resource is larger, or the
+/// controller is of a version that knows no parts.
+pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
+
+/// `client_features` of a proxy that takes a transaction in parts. Others are sent it whole: they would serve each part for itself.
+pub const IN_PARTS: &str = "meshgate.transactions_in_parts";
 
 /// A response is ended when it is as large as this, in bytes, and the next one goes on. A proxy needs memory for one at a time, and keeps it.
 pub const PART: usize = 256 * 1024;

@@ -76,6 +76,9 @@ pub struct Node {
     pub user_agent_name: String,
     #[prost(string, tag = "7")]
     pub user_agent_version: String,
+    /// What it can do, [`IN_PARTS`](super::IN_PARTS).
+    #[prost(string, repeated, tag = "10")]
+    pub client_features: Vec<String>,
 }
 
 /// `google.rpc.Status`

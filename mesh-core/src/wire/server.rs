@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
 use super::publication::{Encoded, Published, Table};
-use super::{Kind, PART, Violation};
+use super::{IN_PARTS, Kind, PART, Violation};
 use crate::model::DiffItem;
 
 /// Most names that one proxy may subscribe to in a kind.
@@ -158,7 +158,8 @@ impl ServerStream {
             return Vec::new();
         };
         self.nonce = nonce;
-        in_parts(response, self.part)
+        let takes_parts = |node: &Node| node.client_features.iter().any(|feature| feature == IN_PARTS);
+        if self.node.as_ref().is_some_and(takes_parts) { in_parts(response, self.part) } else { vec![response] }
     }
 }
 
@@ -295,7 +296,7 @@ impl State {
     }
 }
 
-/// The same in responses that end after so many bytes.
+/// The same in responses of so many bytes at most; what is larger by itself comes alone.
 fn in_parts(response: DeltaDiscoveryResponse, part: usize) -> Vec<DeltaDiscoveryResponse> {
     let DeltaDiscoveryResponse { system_version_info, resources, type_url, nonce, removed_resources, .. } = response;
     let new = || DeltaDiscoveryResponse {
@@ -306,21 +307,20 @@ fn in_parts(response: DeltaDiscoveryResponse, part: usize) -> Vec<DeltaDiscovery
     };
     let mut parts = Vec::new();
     let (mut last, mut size) = (new(), 0);
-    for resource in resources {
-        if size >= part {
-            parts.push(std::mem::replace(&mut last, new()));
+    let mut room_for = |more: usize, last: &mut DeltaDiscoveryResponse| {
+        if size > 0 && size + more > part {
+            parts.push(std::mem::replace(last, new()));
             size = 0;
         }
+        size += more;
+    };
+    for resource in resources {
         let body = resource.resource.as_ref().map_or(0, |any| any.value.len() + any.type_url.len());
-        size += body + resource.name.len() + resource.version.len();
+        room_for(body + resource.name.len() + resource.version.len(), &mut last);
         last.resources.push(resource);
     }
     for name in removed_resources {
-        if size >= part {
-            parts.push(std::mem::replace(&mut last, new()));
-            size = 0;
-        }
-        size += name.len();
+        room_for(name.len(), &mut last);
         last.removed_resources.push(name);
     }
     parts.push(DeltaDiscoveryResponse { nonce, continues: false, ..last });

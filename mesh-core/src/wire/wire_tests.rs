@@ -526,12 +526,11 @@ fn half_of_a_transaction_is_served_when_the_other_half_is_there() {
     assert_eq!((applied.change, applied.acknowledgement), (Change::Nothing, None));
     assert!(pair.client.is_torn());
     // The stream breaks, and what comes with the next one is nothing but the rest; or nothing at all, if that was withdrawn.
-    let (mut back, mut again) = (first.clone(), Pair::with_part(1));
+    let (mut back, state) = (first.clone(), pair.client.into_state());
     back.hosts.insert(0, 2);
-    (again.published, again.client) = (pair.published.clone(), Client::new(pair.client.into_state()));
     for (plan, news) in [(&second, 1), (&back, 0)] {
         let mut other = Pair::with_part(1);
-        other.client = Client::new(again.client.state().clone());
+        other.client = Client::new(state.clone());
         other.published = published(set(plan), 3);
         other.connect();
         assert!(other.client.is_torn());
@@ -545,6 +544,25 @@ fn half_of_a_transaction_is_served_when_the_other_half_is_there() {
         assert_eq!(last.unwrap().change, Change::Configuration);
         assert!(!other.client.is_torn());
         assert_eq!(other.client.state().set(), set(plan));
+    }
+}
+
+#[test]
+fn who_knows_no_parts_is_sent_the_whole() {
+    let published = published(set(&plan(&[(0, 1), (1, 1)], &[(1, 1)], &[])), 1);
+    for (features, transactions) in [(vec![], 1), (vec![IN_PARTS.to_owned()], 6)] {
+        let mut server = ServerStream::with_part(1);
+        let request = DeltaDiscoveryRequest {
+            node: Some(Node { client_features: features, ..Node::default() }),
+            type_url: Kind::Config.type_url().to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        server.on_request(request).unwrap();
+        let responses = server.poll(&published);
+        assert_eq!(responses.len(), transactions);
+        let [parts @ .., last] = responses.as_slice() else { panic!() };
+        assert!(parts.iter().all(|part| part.continues && part.nonce.is_empty()));
+        assert!(!last.continues && last.nonce == "1");
     }
 }
 
