@@ -9,7 +9,7 @@ use std::time::Duration;
 use mesh_core::model::{
     Action, Balancing, Destination, DestinationRef, Forward, HeaderMatch, HostPattern, Listener, ListenerProtocol,
     PathMatch, PathNormalization, Predicate, Reach, ResourceSet, Resources, RetryPolicy, Rewrite, RouteSet, Rule,
-    RuleSource, Split, StringMatch, UpstreamProtocol, VirtualHost,
+    RuleSource, Split, StringMatch, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledProtocol, HostTable, Snapshot};
@@ -114,6 +114,7 @@ fn destination(number: u32) -> Arc<Destination> {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        tls: UpstreamTls::Auto,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
         reach: Reach::Discovered,

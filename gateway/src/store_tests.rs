@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use mesh_core::model::{
     Balancing, Destination, Endpoint, EndpointAddress, Listener, PathNormalization, Reach, RouteSet, UpstreamProtocol,
+    UpstreamTls,
 };
 use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;
@@ -40,6 +41,7 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
             subset: None,
             protocol: UpstreamProtocol::Http1,
             balancing: Balancing::RoundRobin,
+            tls: UpstreamTls::Auto,
             connect_timeout: Duration::from_secs(*timeout),
             idle_timeout: Duration::from_secs(60),
             reach: Reach::Discovered,
@@ -54,8 +56,13 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
 
 fn endpoints(key: &str, port: u16) -> Arc<Endpoints> {
     let address: SocketAddr = ([127, 0, 0, 1], port).into();
-    let endpoint =
-        Endpoint { address: EndpointAddress::Socket(address), weight: 1, locality: "".into(), workload: None };
+    let endpoint = Endpoint {
+        address: EndpointAddress::Socket(address),
+        weight: 1,
+        locality: "".into(),
+        workload: None,
+        mtls: false,
+    };
     Arc::new(Endpoints { key: key.into(), endpoints: vec![endpoint], origin: origin() })
 }
 

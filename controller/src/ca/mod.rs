@@ -10,4 +10,4 @@ pub use authority::{Authority, PLUGGED_IN, SECRET};
 pub use counters::Counters;
 pub use csr::{Refusal, WORKLOAD};
 pub use server::{ServerCertificate, server_names};
-pub use service::{CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Certificates};
+pub use service::Certificates;

@@ -6,33 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::identity::SpiffeId;
+use mesh_core::wire::{CertificateRequest, CertificateResponse};
 use tonic::{Request, Response, Status};
 
 use super::{Authority, Counters, Refusal};
 use crate::kube::KeeperHandle;
 use crate::push::Identity;
-
-/// The gRPC method, unary.
-pub const CREATE_CERTIFICATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
-
-/// `IstioCertificateRequest`. Its metadata (which signer, which cluster) mean nothing here.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct CertificateRequest {
-    /// PEM.
-    #[prost(string, tag = "1")]
-    pub csr: String,
-    /// Seconds.
-    #[prost(int64, tag = "3")]
-    pub validity_duration: i64,
-}
-
-/// `IstioCertificateResponse`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct CertificateResponse {
-    /// PEM, the leaf first.
-    #[prost(string, repeated, tag = "1")]
-    pub cert_chain: Vec<String>,
-}
 
 /// Signs for those who are known.
 #[derive(Clone)]

@@ -13,7 +13,10 @@ use std::time::{Duration, SystemTime};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use mesh_core::wire::{Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream, Violation};
+use mesh_core::wire::{
+    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream,
+    Violation,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -22,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::proxies::Connected;
 use super::{Authenticate, Authenticated, Ending, Proxies, Unauthenticated};
-use crate::ca::{CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Certificates};
+use crate::ca::Certificates;
 use crate::kube::{ClassState, Joined, KeeperHandle, Leaving};
 
 /// A client must finish its handshake within this.

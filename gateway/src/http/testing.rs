@@ -94,6 +94,7 @@ impl Rig {
             subset: None,
             protocol,
             balancing: Balancing::RoundRobin,
+            tls: UpstreamTls::Auto,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
             reach: Reach::Discovered,
@@ -166,7 +167,7 @@ impl Rig {
 }
 
 pub fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { address: EndpointAddress::Socket(address), weight: 1, locality: "".into(), workload: None }
+    Endpoint { address: EndpointAddress::Socket(address), weight: 1, locality: "".into(), workload: None, mtls: false }
 }
 
 /// A backend that answers every connection with `answer` after a head was read, then closes.

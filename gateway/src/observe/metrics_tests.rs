@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use mesh_core::lb::{Balancer, EndpointState};
 use mesh_core::model::{
-    Balancing, Destination, Endpoint, EndpointAddress, Endpoints, Reach, UpstreamProtocol, Workload,
+    Balancing, Destination, Endpoint, EndpointAddress, Endpoints, Reach, UpstreamProtocol, UpstreamTls, Workload,
 };
 use mesh_core::object::ObjectRef;
 
@@ -23,6 +23,7 @@ fn cluster() -> Arc<LiveCluster> {
         subset: Some("v1".into()),
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::Random,
+        tls: UpstreamTls::Auto,
         connect_timeout: std::time::Duration::from_secs(10),
         idle_timeout: std::time::Duration::from_secs(3600),
         reach: Reach::Discovered,
@@ -54,6 +55,7 @@ fn endpoint(version: &str) -> Arc<EndpointState> {
         weight: 1,
         locality: "".into(),
         workload: Some(Arc::new(workload)),
+        mtls: false,
     };
     Arc::new(EndpointState::new(endpoint, address))
 }

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use mesh_core::model::{Balancing, Destination, ProxySettings, Reach, ResourceSet, Resources, UpstreamProtocol};
+use mesh_core::model::{
+    Balancing, Destination, ProxySettings, Reach, ResourceSet, Resources, UpstreamProtocol, UpstreamTls,
+};
 use mesh_core::object::ObjectRef;
 use mesh_core::wire::{Publication, Published, ServerStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -21,6 +23,7 @@ fn published(destinations: &[&str]) -> Arc<Published> {
             subset: None,
             protocol: UpstreamProtocol::Http1,
             balancing: Balancing::LeastRequest,
+            tls: UpstreamTls::Auto,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             reach: Reach::Discovered,

@@ -9,7 +9,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(20);
 
 fn endpoint(address: EndpointAddress) -> Endpoint {
-    Endpoint { address, weight: 1, locality: "".into(), workload: None }
+    Endpoint { address, weight: 1, locality: "".into(), workload: None, mtls: false }
 }
 
 fn name(host: &str, port: u16) -> Endpoint {

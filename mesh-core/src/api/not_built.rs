@@ -99,7 +99,7 @@ const ROWS: &[Row] = &[
     row(DR, "$policy.loadBalancer.warmup", Present, "warm-up"),
     row(DR, "$policy.loadBalancer.warmupDurationSecs", Present, "warm-up"),
     row(DR, "$policy.outlierDetection", Present, "outlier detection"),
-    row(DR, "$policy.tls.mode", IsNot(&["DISABLE"]), "TLS to backends")
+    row(DR, "$policy.tls.mode", IsNot(&["DISABLE", "ISTIO_MUTUAL"]), "TLS to backends")
         .instead("requests to the host are answered 503"),
     row(DR, "$policy.tunnel", Present, "tunnels"),
     row(DR, "$policy.proxyProtocol", Present, "the PROXY protocol"),

@@ -23,6 +23,7 @@ pub(crate) fn destination(host: &str) -> Arc<Destination> {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        tls: UpstreamTls::Auto,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
         reach: Reach::Discovered,

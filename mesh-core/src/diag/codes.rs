@@ -56,4 +56,5 @@ codes! {
     CERTIFICATE_HOST = "MESH0303", Warning, "a certificate is not valid for a host of its server";
     LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
     ACCESS_LOG = "MESH0305", Warning, "the access log cannot be written as asked";
+    WORKLOAD_CERTIFICATE = "MESH0306", Error, "mutual TLS is asked for where there is no workload certificate";
 }

@@ -13,7 +13,16 @@ fn address(number: u8) -> SocketAddr {
 
 fn endpoint(number: u8, weight: u32) -> (Endpoint, SocketAddr) {
     let address = address(number);
-    (Endpoint { address: EndpointAddress::Socket(address), weight, locality: "".into(), workload: None }, address)
+    (
+        Endpoint {
+            address: EndpointAddress::Socket(address),
+            weight,
+            locality: "".into(),
+            workload: None,
+            mtls: false,
+        },
+        address,
+    )
 }
 
 fn weighted(weights: &[u32]) -> EndpointSet {

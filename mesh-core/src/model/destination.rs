@@ -23,6 +23,8 @@ pub struct Destination {
     pub protocol: UpstreamProtocol,
     #[serde(default, skip_serializing_if = "is_default")]
     pub balancing: Balancing,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: UpstreamTls,
     pub connect_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
@@ -59,6 +61,18 @@ pub enum UpstreamProtocol {
     Http2Upgraded,
     /// What the client speaks: nobody says what is spoken there.
     AsClient,
+}
+
+/// Whether connections to the endpoints are the mesh's mutual TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpstreamTls {
+    /// To endpoints that speak it ([`Endpoint::mtls`](super::Endpoint::mtls)); in clear to the others.
+    #[default]
+    Auto,
+    /// Never.
+    Disable,
+    /// Always (`ISTIO_MUTUAL`): an endpoint that does not speak it is not reached.
+    Mutual,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,9 @@ pub struct Endpoint {
     /// Who runs there, for metrics.
     #[serde(default, skip_serializing_if = "is_default")]
     pub workload: Option<Arc<Workload>>,
+    /// Speaks the mesh's mutual TLS (label `security.istio.io/tlsMode: istio`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mtls: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

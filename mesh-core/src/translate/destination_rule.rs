@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Context;
 use crate::api::{ClientTls, ClientTlsMode, ConnectionPool, H2UpgradePolicy, LoadBalancer, SimpleLoadBalancer};
 use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, TrafficPolicy};
-use crate::model::{Balancing, UpstreamProtocol};
+use crate::model::{Balancing, UpstreamProtocol, UpstreamTls};
 use crate::world::{Consolidated, Mesh, Service, ServicePort};
 
 /// An unused connection is kept this long.
@@ -71,9 +71,14 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// The mode, if the upstream connection shall be encrypted.
-    pub fn tls_mode(&self) -> Option<ClientTlsMode> {
-        self.tls.map(|tls| tls.mode.unwrap_or_default()).filter(|mode| *mode != ClientTlsMode::Disable)
+    /// What the rule says, else `auto`. The mode, if it is one that is not built.
+    pub fn tls(&self, auto: UpstreamTls) -> Result<UpstreamTls, ClientTlsMode> {
+        match self.tls.map(|tls| tls.mode.unwrap_or_default()) {
+            None => Ok(auto),
+            Some(ClientTlsMode::Disable) => Ok(UpstreamTls::Disable),
+            Some(ClientTlsMode::IstioMutual) => Ok(UpstreamTls::Mutual),
+            Some(mode @ (ClientTlsMode::Simple | ClientTlsMode::Mutual)) => Err(mode),
+        }
     }
 
     pub fn connect_timeout(&self, mesh: &Mesh) -> Duration {

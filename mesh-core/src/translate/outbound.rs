@@ -8,9 +8,12 @@ use super::destination_rule::Policy;
 use super::findings::nearest;
 use crate::api::{self, DestinationRule, VirtualService};
 use crate::diag;
-use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, Reach};
+use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, Reach, UpstreamTls};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
+
+/// Label of pods that speak the mesh's mutual TLS: the injection sets it.
+const TLS_MODE: &str = "security.istio.io/tlsMode";
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`
 fn key(port: u16, subset: &str, host: &str) -> Key {
@@ -75,14 +78,20 @@ impl<'a> Context<'a> {
         }
         let top = rule.as_ref().and_then(|rule| rule.policy);
         let policy = Policy::merge(top, subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
-        if let (Some(mode), Some(rule)) = (policy.tls_mode(), &rule) {
-            let message = format!(
-                "TLS to a destination (mode {mode:?}) is not built yet; requests to `{}` are answered 503, not sent in clear",
-                service.host
-            );
-            self.findings.report(diag::DESTINATION_NOT_BUILT, rule.first, "spec.trafficPolicy.tls", message, None);
-            return false;
-        }
+        let tls = match policy.tls(self.auto_tls()) {
+            Ok(tls) => tls,
+            Err(mode) => {
+                let message = format!(
+                    "TLS to a destination (mode {mode:?}) is not built yet; requests to `{}` are answered 503, not sent in clear",
+                    service.host
+                );
+                if let Some(rule) = &rule {
+                    let field = "spec.trafficPolicy.tls";
+                    self.findings.report(diag::DESTINATION_NOT_BUILT, rule.first, field, message, None);
+                }
+                return false;
+            }
+        };
         if let Resolution::Original | Resolution::Dynamic = service.resolution {
             let message = format!(
                 "the ServiceEntry {} of `{}` resolves to what the client asked for, which a gateway does not do yet",
@@ -102,6 +111,7 @@ impl<'a> Context<'a> {
             subset: (!named.subset.is_empty()).then(|| named.subset.into()),
             protocol: policy.protocol(mesh, port),
             balancing: policy.balancing(),
+            tls,
             connect_timeout: policy.connect_timeout(mesh),
             idle_timeout: policy.idle_timeout(mesh),
             reach: Reach::Discovered,
@@ -110,6 +120,12 @@ impl<'a> Context<'a> {
         };
         self.destinations.insert(Arc::clone(key), Arc::new(destination));
         true
+    }
+
+    /// Where no rule says it.
+    fn auto_tls(&self) -> UpstreamTls {
+        let off = self.world.mesh().config.enable_auto_mtls == Some(false);
+        if off { UpstreamTls::Disable } else { UpstreamTls::Auto }
     }
 
     /// The endpoints of a destination that was found before.
@@ -122,11 +138,13 @@ impl<'a> Context<'a> {
             let subset = rule.subset(name)?;
             instances.retain(|instance| selects(&subset.labels, instance.labels));
         }
+        let inside = !service.is_external();
         let endpoints = instances.into_iter().map(|instance| Endpoint {
             address: instance.address,
             weight: instance.weight,
             locality: instance.locality,
             workload: instance.workload,
+            mtls: inside && instance.labels.get(TLS_MODE).is_some_and(|mode| mode == "istio"),
         });
         let mut endpoints: Vec<Endpoint> = endpoints.collect();
         endpoints.shrink_to_fit();

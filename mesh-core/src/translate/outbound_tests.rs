@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::fixture::{docs, keys, to};
 use crate::diag;
-use crate::model::{Balancing, UpstreamProtocol};
+use crate::model::{Balancing, UpstreamProtocol, UpstreamTls};
 
 const WEB: &str = "outbound|80||web.default.svc.cluster.local";
 const V1: &str = "outbound|80|v1|web.default.svc.cluster.local";
@@ -203,6 +203,50 @@ fn encrypted_destinations_are_not_reached_in_clear() {
     let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", &to("web")).translate_anyway();
     assert_eq!(keys(&t.rules("a.com")[0]), [format!("!{WEB}")]);
     assert_eq!(t.said(diag::DESTINATION_NOT_BUILT).len(), 1);
+}
+
+#[test]
+fn a_rule_decides_about_mutual_tls_and_else_the_mesh_does() {
+    let tls = |rule: &str, mesh: &str| {
+        let mut docs = web().vs("default/v", "a.com", &to("web"));
+        if !rule.is_empty() {
+            docs = docs.add("DestinationRule", "default/web", rule);
+        }
+        if !mesh.is_empty() {
+            docs = docs.add("ConfigMap", "istio-system/istio", &format!("data: {{mesh: '{mesh}'}}"));
+        }
+        docs.translate().set.destinations[WEB].tls
+    };
+    assert_eq!(tls("", ""), UpstreamTls::Auto);
+    assert_eq!(
+        tls("spec: {host: web, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}}}", ""),
+        UpstreamTls::Auto
+    );
+    assert_eq!(tls("spec: {host: web, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}", ""), UpstreamTls::Mutual);
+    assert_eq!(tls("spec: {host: web, trafficPolicy: {tls: {mode: DISABLE}}}", ""), UpstreamTls::Disable);
+    assert_eq!(tls("", "enableAutoMtls: false"), UpstreamTls::Disable);
+    let both = "spec: {host: web, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}";
+    assert_eq!(tls(both, "enableAutoMtls: false"), UpstreamTls::Mutual);
+}
+
+#[test]
+fn pods_say_that_they_speak_mutual_tls_and_those_outside_are_not_believed() {
+    let labels = |mode: &str| format!("app: p, security.istio.io/tlsMode: {mode}");
+    let entry = "spec: {hosts: [out.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, workloadSelector: {labels: {app: p}}";
+    let endpoints = |location: &str| {
+        let t = docs()
+            .http("'*'")
+            .labelled("default/a", &labels("istio"), &pod("10.0.0.1"))
+            .labelled("default/b", &labels("disabled"), &pod("10.0.0.2"))
+            .labelled("default/c", "app: p", &pod("10.0.0.3"))
+            .add("ServiceEntry", "default/out", &format!("{entry}{location}}}"))
+            .vs("default/v", "a.com", &to("out.example"))
+            .translate();
+        let endpoints = &t.set.endpoints["outbound|80||out.example"].endpoints;
+        endpoints.iter().map(|endpoint| endpoint.mtls).collect::<Vec<_>>()
+    };
+    assert_eq!(endpoints(", location: MESH_INTERNAL"), [true, false, false]);
+    assert_eq!(endpoints(""), [false, false, false]);
 }
 
 #[test]

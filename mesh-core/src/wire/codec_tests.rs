@@ -7,7 +7,7 @@ use crate::model::{
     Action, Balancing, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints, Forward, HeaderOp,
     HeaderOps, Inbound, InboundPort, InboundProtocol, ListenerProtocol, MtlsMode, Outbound, OutboundHttp, OutboundTcp,
     PathMatch, PathNormalization, Predicate, Reach, Redirect, RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource,
-    Split, UnknownDestination, UpstreamProtocol, WeightedDestination,
+    Split, UnknownDestination, UpstreamProtocol, UpstreamTls, WeightedDestination,
 };
 
 fn rule(action: Action) -> Rule {
@@ -60,6 +60,7 @@ fn destination() -> Config {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        tls: UpstreamTls::Auto,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
         reach: Reach::Discovered,
@@ -175,6 +176,7 @@ fn what_an_endpoint_does_not_say_is_unknown() {
         weight: 1,
         locality: "".into(),
         workload: None,
+        mtls: false,
     };
     let endpoints =
         Endpoints { key: "d".into(), endpoints: vec![endpoint], origin: ObjectRef::new("Service", "n", "s") };
@@ -184,4 +186,17 @@ fn what_an_endpoint_does_not_say_is_unknown() {
     );
     assert_eq!(text(&endpoints), wanted);
     assert_eq!(decode::<Endpoints>(wanted.as_bytes()).unwrap(), endpoints);
+}
+
+#[test]
+fn mutual_tls_is_said_where_it_is_not_the_default() {
+    let Config::Destination(destination) = destination() else { panic!() };
+    let mutual = Config::Destination(Destination { tls: UpstreamTls::Mutual, ..destination });
+    assert!(text(&mutual).contains(r#""protocol":"Http1","tls":"Mutual","#), "{}", text(&mutual));
+    assert_eq!(decode::<Config>(text(&mutual).as_bytes()).unwrap(), mutual);
+    let endpoint = r#"{"address":{"Socket":"10.0.0.1:80"},"weight":1,"mtls":true}"#;
+    assert!(decode::<Endpoint>(endpoint.as_bytes()).unwrap().mtls);
+    let settings = ProxySettings { trust_domains: vec!["cluster.local".into()], ..ProxySettings::default() };
+    let wanted = r#"{"settings":{"access_log":null,"trusted_proxies":0,"trust_domains":["cluster.local"]}}"#;
+    assert_eq!(text(&Config::Settings(settings)), wanted);
 }

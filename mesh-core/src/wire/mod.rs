@@ -6,12 +6,14 @@
 //! small resources, so that one changed route does not send a table again; `Endpoints` and `Secret` are types of their own, subscribed to
 //! by name.
 
+mod certificate;
 mod client;
 mod codec;
 pub mod proto;
 mod publication;
 mod server;
 
+pub use certificate::{CREATE_CERTIFICATE, CertificateRequest, CertificateResponse};
 pub use client::{Applied, Change, Client, ClientState};
 pub use codec::{Config, DecodeError, decode, version_of};
 pub use publication::{Encoded, Publication, Published, Table};

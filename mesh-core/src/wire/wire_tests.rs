@@ -49,6 +49,7 @@ fn destination(key: &str) -> Arc<Destination> {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        tls: UpstreamTls::Auto,
         connect_timeout: std::time::Duration::from_secs(10),
         idle_timeout: std::time::Duration::from_secs(60),
         reach: Reach::Discovered,
@@ -63,6 +64,7 @@ fn endpoints(key: &str, ports: &[u16]) -> Arc<Endpoints> {
         weight: 1,
         locality: "".into(),
         workload: None,
+        mtls: false,
     };
     Arc::new(Endpoints { key: key.into(), endpoints: ports.iter().map(endpoint).collect(), origin: origin(key) })
 }

@@ -52,7 +52,19 @@ impl Mesh {
                 format: self.config.access_log_format.clone().filter(|format| !format.is_empty()),
             }),
             trusted_proxies: topology.and_then(|topology| topology.num_trusted_proxies).unwrap_or(0),
+            trust_domains: self.trust_domains(),
         }
+    }
+
+    /// The mesh's own first, each once.
+    fn trust_domains(&self) -> Vec<Arc<str>> {
+        let mut domains: Vec<Arc<str>> = vec![self.trust_domain.as_str().into()];
+        for alias in self.config.trust_domain_aliases.iter().filter(|alias| !alias.is_empty()) {
+            if domains.iter().all(|known| **known != **alias) {
+                domains.push(alias.as_str().into());
+            }
+        }
+        domains
     }
 
     /// The one that counts.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::entry::by_age;
 use super::{Entry, Mesh, Objects, hostname};
 use crate::api::kube::{IntOrString, Service as KubeService};
-use crate::api::{Protocol as ApiProtocol, Resolution as ApiResolution, ServiceEntry};
+use crate::api::{Location, Protocol as ApiProtocol, Resolution as ApiResolution, ServiceEntry};
 use crate::model::HostPattern;
 use crate::object::ObjectRef;
 
@@ -168,6 +168,14 @@ pub struct Service {
 impl Service {
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// Outside of the mesh: ServiceEntries alone, and all of them say so (`location`, which they say by default).
+    pub fn is_external(&self) -> bool {
+        self.sources.iter().all(|source| match source {
+            Source::Kubernetes(_) => false,
+            Source::Entry(entry) => entry.spec.location.unwrap_or_default() == Location::MeshExternal,
+        })
     }
 }
 
