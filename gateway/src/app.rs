@@ -12,7 +12,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector};
+use crate::admin::{
+    self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector, WorkloadCollector,
+};
 use crate::bootstrap::RunArgs;
 use crate::exit;
 use crate::http::{Engine, Settings};
@@ -20,8 +22,10 @@ use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers, 
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
-use crate::source::{ConnectionCell, Controller, Files, Loaded, Update, load};
+use crate::source::{ConnectionCell, Controller, ControllerCa, Files, Loaded, Update, load};
 use crate::store::{Store, StoreOptions};
+use crate::tls::renewal::{Renewal, RenewalHandle};
+use crate::tls::workload::WorkloadCell;
 use crate::upstream::{Pools, Resolver};
 
 /// How long the last lines of the access log may take to be written.
@@ -48,6 +52,8 @@ struct Process {
     observe: Arc<Observe>,
     readiness: Arc<Readiness>,
     source: Source,
+    /// Of the workload certificate, if there is one.
+    renewal: Option<RenewalHandle>,
     /// As told to those who start the process.
     addresses: (SocketAddr, SocketAddr),
     commands: mpsc::UnboundedReceiver<Command>,
@@ -72,7 +78,11 @@ impl Process {
             std::env::var(name).ok().filter(|value| !value.is_empty())
         });
         let observe = Observe::new(args.worker_count(), &source)?;
-        let cells = Arc::new(Cells::default());
+        let controller = args.controller_options();
+        let cells = Arc::new(Cells {
+            workload: Arc::new(if controller.is_some() { WorkloadCell::awaited() } else { WorkloadCell::default() }),
+            ..Cells::default()
+        });
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
         let settings = Arc::new(settings());
@@ -82,6 +92,20 @@ impl Process {
 
         let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
         let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
+        observe.register(WorkloadCollector::new(cells.workload.clone())?)?;
+        let renewal = controller.as_ref().map(|options| {
+            let (roots, ca) = (options.ca.clone(), ControllerCa(options.clone()));
+            Renewal::start(cells.workload.clone(), ca, roots, observe.own.workload.clone())
+        });
+        if renewal.is_some() {
+            let (workload, observe) = (cells.workload.clone(), observe.clone());
+            tokio::spawn(async move {
+                workload.issued().await;
+                if let Some(certificate) = workload.load().last_certificate() {
+                    observe.set_principal(&certificate.id.to_string());
+                }
+            });
+        }
         let connection = ConnectionCell::new(observe.own.controller.clone());
         let (send_command, commands) = mpsc::unbounded_channel();
         let admin = Arc::new(Admin {
@@ -94,7 +118,8 @@ impl Process {
             logging: Some(logging),
             commands: send_command,
             info: info(args, started),
-            connection: args.controller.as_ref().map(|_| connection.clone()),
+            connection: controller.as_ref().map(|_| connection.clone()),
+            renewal: renewal.clone(),
         });
         let addresses = (admin_socket.local_addr()?, status_socket.local_addr()?);
         // Probes are answered from the beginning: not ready yet.
@@ -102,7 +127,7 @@ impl Process {
         tokio::spawn(admin::serve(status_socket, admin, Audience::Status));
 
         let (updates, received) = mpsc::unbounded_channel();
-        let source = match (loaded, args.controller_options()) {
+        let source = match (loaded, controller) {
             (Some(mut loaded), _) => {
                 store.apply(std::mem::take(&mut loaded.configuration).into()).await;
                 readiness.set(Phase::Live);
@@ -118,7 +143,7 @@ impl Process {
             (None, None) => return Err(anyhow!("neither files nor a controller")),
         };
         tokio::spawn(store.run(received));
-        Ok(Process { listeners, observe, readiness, source, addresses, commands, _updates: updates })
+        Ok(Process { listeners, observe, readiness, source, renewal, addresses, commands, _updates: updates })
     }
 
     /// Until it is told to stop, then until the last request is answered or the time for that is over.
@@ -146,6 +171,9 @@ impl Process {
                     tracing::info!("reloading");
                     if let Source::Files(files) = &self.source {
                         files.reload();
+                    }
+                    if let Some(renewal) = &self.renewal {
+                        renewal.renew();
                     }
                     self.observe.reopen_access_log();
                 }
@@ -233,7 +261,7 @@ fn start_workers(
     let (cells, pool_list) = (cells.clone(), pool_list.clone());
     let (observe, settings) = (observe.clone(), settings.clone());
     let workers = Workers::start(count, move |index| {
-        let pools = Pools::new();
+        let pools = Pools::in_mesh(cells.workload.clone());
         pool_list.add(pools.clone());
         tokio::spawn(pools.clone().run(cells.clone()));
         let observer: Arc<Observer> = observe.observer(index).cloned().unwrap_or_default();

@@ -10,6 +10,7 @@ use mesh_core::model::Destination;
 use mesh_core::snapshot::Snapshot;
 
 use crate::tls::certs::CertificateTable;
+use crate::tls::workload::WorkloadCell;
 
 /// One generation of the tables and the clusters that its indices mean. A request keeps one through its retries.
 #[derive(Default)]
@@ -42,6 +43,8 @@ pub struct LiveCluster {
 pub struct Cells {
     pub live: ArcSwap<Live>,
     pub certificates: ArcSwap<CertificateTable>,
+    /// Who this proxy is in the mesh.
+    pub workload: Arc<WorkloadCell>,
     /// Proxies in front whose headers are trusted (`numTrustedProxies`); for connections that come from now on.
     pub trusted_proxies: AtomicU32,
 }

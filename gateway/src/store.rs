@@ -189,6 +189,7 @@ impl Store {
             Some(configuration) => {
                 self.configuration = *configuration;
                 self.cells.trusted_proxies.store(self.configuration.trusted_proxies, Ordering::Relaxed);
+                self.cells.workload.set_trust_domains(&self.configuration.trust_domains);
                 std::mem::take(&mut self.configuration.set)
             }
             None if self.generation > 0 => return self.take_endpoints(begun, batch.endpoints).await,

@@ -1,4 +1,6 @@
-//! `/certs`: certificates that are served. Keys are not part of it.
+//! `/certs`: certificates that are served, and who this proxy is in the mesh. Keys are not part of it.
+
+use std::time::SystemTime;
 
 use mesh_core::model::CertificateSource;
 use serde::Serialize;
@@ -6,11 +8,41 @@ use serde::Serialize;
 use super::Admin;
 use super::page::{Answer, Ask, json};
 use crate::tls::certs::CertificateInfo;
+use crate::tls::provider::hex;
+use crate::tls::renewal::RenewalHandle;
+use crate::tls::workload::{Root, Workload};
 
 #[derive(Serialize)]
 struct Entry<'a> {
     source: String,
     days_left: i64,
+    #[serde(flatten)]
+    info: &'a CertificateInfo,
+}
+
+/// Of the mesh.
+#[derive(Serialize)]
+struct Own<'a> {
+    /// Grows when the certificate, the roots or the trust domains change.
+    generation: u64,
+    trust_domains: &'a [std::sync::Arc<str>],
+    roots: &'a [Root],
+    certificate: Option<OwnCertificate<'a>>,
+    renewals: u64,
+    /// When a new one is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_renewal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct OwnCertificate<'a> {
+    id: String,
+    sha256: String,
+    seconds_left: i64,
     #[serde(flatten)]
     info: &'a CertificateInfo,
 }
@@ -30,5 +62,29 @@ pub fn page(admin: &Admin, _: &Ask) -> Answer {
         })
         .collect();
     entries.sort_by(|a, b| a.source.cmp(&b.source));
-    json(&serde_json::json!({ "certificates": entries }))
+    let mut page = serde_json::json!({ "certificates": entries });
+    if let (Some(renewal), Some(page)) = (&admin.renewal, page.as_object_mut()) {
+        page.insert("workload".to_owned(), serde_json::json!(own(&admin.cells.workload.load(), renewal)));
+    }
+    json(&page)
+}
+
+fn own<'a>(workload: &'a Workload, renewal: &RenewalHandle) -> Own<'a> {
+    let state = renewal.get();
+    let at = |time: SystemTime| jiff::Timestamp::try_from(time).ok().map(|time| time.to_string());
+    Own {
+        generation: workload.generation,
+        trust_domains: workload.trust().domains(),
+        roots: &workload.roots,
+        certificate: workload.last_certificate().map(|certificate| OwnCertificate {
+            id: certificate.id.to_string(),
+            sha256: hex(&certificate.identity.hash),
+            seconds_left: certificate.seconds_left(SystemTime::now()),
+            info: certificate.info(),
+        }),
+        renewals: state.renewals,
+        next_renewal: state.next.and_then(at),
+        last_error: state.last_error,
+        help: state.help,
+    }
 }

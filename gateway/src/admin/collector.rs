@@ -1,6 +1,8 @@
-//! Metrics about sockets: what listeners and pools counted by themselves.
+//! Metrics that are looked up when somebody reads them: what listeners and pools counted by themselves, and how long the
+//! workload certificate lasts.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -9,6 +11,7 @@ use super::PoolList;
 use super::clusters::connections;
 use crate::listen::ListenerManager;
 use crate::live::Cells;
+use crate::tls::workload::WorkloadCell;
 
 pub struct SocketCollector {
     listeners: Arc<ListenerManager>,
@@ -106,6 +109,37 @@ impl Collector for SocketCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let rows = self.downstream().into_iter().chain(self.upstream());
         FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows)).collect()
+    }
+}
+
+/// The name of Istio's agent.
+const EXPIRY: (&str, &str) = ("istio_agent_cert_expiry_seconds", "Seconds until the workload certificate ends.");
+
+pub struct WorkloadCollector {
+    workload: Arc<WorkloadCell>,
+    description: Desc,
+}
+
+impl WorkloadCollector {
+    pub fn new(workload: Arc<WorkloadCell>) -> prometheus::Result<Self> {
+        let (name, help) = (EXPIRY.0.to_owned(), EXPIRY.1.to_owned());
+        let description = Desc::new(name, help, vec!["resource_name".to_owned()], std::collections::HashMap::new())?;
+        Ok(Self { workload, description })
+    }
+}
+
+impl Collector for WorkloadCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.description]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let workload = self.workload.load();
+        let rows = workload.last_certificate().map(|certificate| {
+            let left = u64::try_from(certificate.seconds_left(SystemTime::now())).unwrap_or(0);
+            (vec![("resource_name", "default".to_owned())], left)
+        });
+        vec![family(EXPIRY.0, EXPIRY.1, MetricType::GAUGE, rows.into_iter().collect())]
     }
 }
 

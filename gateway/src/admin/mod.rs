@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-pub use collector::SocketCollector;
+pub use collector::{SocketCollector, WorkloadCollector};
 pub use server::{Audience, serve};
 
 use crate::listen::ListenerManager;
@@ -33,6 +33,7 @@ use crate::logging::Logging;
 use crate::observe::Observe;
 use crate::source::ConnectionCell;
 use crate::store::StatusCell;
+use crate::tls::renewal::RenewalHandle;
 use crate::upstream::Pools;
 
 /// All that pages may look at.
@@ -48,6 +49,8 @@ pub struct Admin {
     pub info: Info,
     /// None: configuration comes from files.
     pub connection: Option<ConnectionCell>,
+    /// None: nobody gives this process a workload certificate.
+    pub renewal: Option<RenewalHandle>,
 }
 
 /// What never changes.

@@ -65,6 +65,7 @@ async fn admin() -> (Admin, tokio::sync::mpsc::UnboundedReceiver<Command>) {
         logging: None,
         commands,
         connection: None,
+        renewal: None,
         info,
     };
     (admin, received)

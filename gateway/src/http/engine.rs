@@ -19,7 +19,7 @@ use super::authority;
 use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
 use super::message::Downstream;
-use super::{forwarded, grpc_status, hop_by_hop};
+use super::{client_cert, forwarded, grpc_status, hop_by_hop};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
@@ -89,8 +89,9 @@ impl Engine {
 
     pub(super) fn peer(&self, info: &Arc<ConnectionInfo>) -> Arc<Peer> {
         let trusted = self.cells.trusted_proxies.load(Ordering::Relaxed);
+        let certificate = info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).and_then(client_cert::of_client);
         Arc::new(Peer {
-            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), None, trusted),
+            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), certificate, trusted),
             info: info.clone(),
             hostname: self.settings.hostname.clone(),
         })

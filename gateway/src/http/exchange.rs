@@ -16,6 +16,7 @@ use super::message::BodySize;
 use crate::listen::ConnectionInfo;
 use crate::live::LiveCluster;
 use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
+use crate::tls::peer_verify::Identity;
 use mesh_core::snapshot::path::split_query;
 
 /// What all requests of a connection share.
@@ -94,6 +95,8 @@ pub struct Outcome {
     pub cluster_name: Option<Arc<str>>,
     pub endpoint: Option<Arc<EndpointState>>,
     pub upstream_local: Option<SocketAddr>,
+    /// Who the endpoint turned out to be; none in clear.
+    pub upstream_peer: Option<Arc<Identity>>,
     pub route_name: Option<Arc<str>>,
     pub grpc_status: Option<u16>,
     pub request_messages: u64,
@@ -129,6 +132,7 @@ impl Exchange {
                 cluster_name: None,
                 endpoint: None,
                 upstream_local: None,
+                upstream_peer: None,
                 route_name: None,
                 grpc_status: None,
                 request_messages: 0,
@@ -200,6 +204,7 @@ impl Exchange {
             response_messages: outcome.response_messages,
             cluster: outcome.cluster.as_ref(),
             endpoint: outcome.endpoint.as_ref(),
+            upstream_peer: outcome.upstream_peer.as_ref(),
             generation: outcome.generation,
             headers: Some(self),
         });

@@ -123,6 +123,7 @@ impl Engine {
         deadline: &mut Deadline,
     ) -> Tried {
         exchange.outcome.endpoint = Some(endpoint.clone());
+        exchange.outcome.upstream_peer = None;
         let active = endpoint.enter();
         let lease = match until(deadline, self.connect(cluster, endpoint, exchange)).await {
             None => return Tried::Failed(Failure::Timeout),
@@ -133,10 +134,12 @@ impl Engine {
         let mut tried = match lease {
             Lease::H1(lease) => {
                 exchange.outcome.upstream_local = lease.local;
+                exchange.outcome.upstream_peer = lease.peer().cloned();
                 self.attempt_h1(lease, split, exchange, client, deadline, sent).await
             }
             Lease::H2(lease) => {
                 exchange.outcome.upstream_local = lease.local;
+                exchange.outcome.upstream_peer = lease.peer.clone();
                 self.attempt_h2(lease, split, exchange, client, deadline, sent).await
             }
         };

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod authority;
+pub mod client_cert;
 #[cfg(test)]
 mod drain_tests;
 mod engine;

@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn what_went_through_a_broken_tunnel_is_counted() {
         let ((mut client, near), (io, mut backend)) = (pair().await, pair().await);
-        let tunnel = Tunnel::new(io, &b"hi"[..], Box::new(()));
+        let tunnel = Tunnel::new(upstream::Stream::Plain(io), &b"hi"[..], Box::new(()));
         let stream = Connection::plain(near).into_stream();
         let run = tokio::spawn(tunnel.run(stream, &b"early"[..]));
         let mut buffer = [0; 5];

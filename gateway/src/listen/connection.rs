@@ -23,6 +23,7 @@ use super::TlsInfo;
 use super::buffered::BufferedTcp;
 use super::replay::Replay;
 use crate::tls::names;
+use crate::tls::peer_verify::Identity;
 
 enum Transport {
     Plain(BufferedTcp),
@@ -89,12 +90,18 @@ impl Connection {
     /// What the handshake agreed on.
     pub(super) fn tls_info(&self, sni: Option<Arc<str>>) -> TlsInfo {
         let (version, cipher) = self.tls_parameters().unwrap_or(("-", "-"));
+        let session = match &self.transport {
+            Transport::Plain(_) => None,
+            Transport::Server(stream) => Some(stream.get_ref().1),
+        };
         let alpn = match self.alpn {
             Some(ALPN::H2) => Some("h2"),
             Some(ALPN::H1) => Some("http/1.1"),
-            _ => None,
+            _ => session.and_then(|session| session.alpn_protocol()).filter(|name| *name == b"istio").map(|_| "istio"),
         };
-        TlsInfo { sni, alpn, version, cipher }
+        let leaf = session.and_then(|session| session.peer_certificates()).and_then(<[_]>::first);
+        let peer = leaf.and_then(|leaf| Identity::of(leaf).ok()).map(Arc::new);
+        TlsInfo { sni, alpn, version, cipher, peer }
     }
 
     /// Version and cipher suite.
@@ -111,8 +118,8 @@ impl Connection {
 
 fn negotiated(protocol: Option<&[u8]>) -> Option<ALPN> {
     match protocol {
-        Some(b"h2") => Some(ALPN::H2),
-        Some(b"http/1.1") => Some(ALPN::H1),
+        Some(b"h2" | b"istio-h2") => Some(ALPN::H2),
+        Some(b"http/1.1" | b"istio-http/1.1") => Some(ALPN::H1),
         _ => None,
     }
 }

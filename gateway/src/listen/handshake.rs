@@ -15,7 +15,7 @@ use super::accept::Shared;
 use super::{BufferedTcp, Connection, TlsInfo};
 
 /// Record type of a handshake, the first byte of every TLS connection.
-const HANDSHAKE: u8 = 22;
+pub(super) const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const TLS12: (u8, u8) = (3, 3);
 /// Alert descriptions, RFC 8446 section 6.
@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// The client left before it said anything.
     Left,
     Timeout,
@@ -121,7 +121,7 @@ async fn peek(io: &mut BufferedTcp) -> Result<(), (Refusal, Option<u8>)> {
 }
 
 /// Lower case and without the dot that some clients put at the end of a name.
-fn canonical(name: &str) -> Arc<str> {
+pub(super) fn canonical(name: &str) -> Arc<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
 }
 
@@ -136,7 +136,7 @@ async fn send_alert(mut io: BufferedTcp, description: u8) {
 
 /// Sends what waits, then FIN, and reads until the client has closed: closing with unread bytes would reset the
 /// connection and could take the alert with it.
-async fn close(mut io: BufferedTcp) {
+pub(super) async fn close(mut io: BufferedTcp) {
     let drained = async {
         io.shutdown().await?;
         let mut buffer = [0; 512];

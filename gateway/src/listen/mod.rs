@@ -26,10 +26,12 @@ use pingora_core::protocols::Stream;
 use tokio::sync::watch;
 
 use crate::live::Live;
+use crate::tls::peer_verify::Identity;
 
 pub use buffered::{BufferedTcp, put_off_flushes};
 pub use connection::Connection;
 pub use counters::ListenerCounts;
+pub use handshake::Refusal;
 pub use reconcile::{ListenError, ListenerManager, ListenerState, ListenerStatus};
 pub use socket::bind_one;
 pub use workers::Workers;
@@ -98,11 +100,13 @@ impl fmt::Debug for Retired {
 pub struct TlsInfo {
     /// Lower case, without a trailing dot.
     pub sni: Option<Arc<str>>,
-    /// `h2` or `http/1.1`, if negotiated.
+    /// `h2` or `http/1.1`, if negotiated, also under the names of the mesh; `istio`: bytes between proxies.
     pub alpn: Option<&'static str>,
     /// `TLSv1.2`, `TLSv1.3`
     pub version: &'static str,
     pub cipher: &'static str,
+    /// Of the client, which showed a certificate that was verified.
+    pub peer: Option<Arc<Identity>>,
 }
 
 pub type ConnectionFuture = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -2,7 +2,7 @@
 //! cold: it runs when somebody reads the metrics, or when the configuration changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use mesh_core::diag::{Diagnostic, Severity};
@@ -25,7 +25,6 @@ pub struct SourceLabels {
     pub version: String,
     pub canonical_service: String,
     pub canonical_revision: String,
-    pub principal: String,
     pub cluster: String,
 }
 
@@ -48,7 +47,6 @@ impl SourceLabels {
             canonical_service: canonical.unwrap_or_else(|| app.clone()),
             canonical_revision: revision.unwrap_or_else(|| "latest".to_owned()),
             version: label("version").unwrap_or_default(),
-            principal: String::new(),
             cluster: env("ISTIO_META_CLUSTER_ID").unwrap_or_else(|| "Kubernetes".to_owned()),
             workload,
             app,
@@ -61,6 +59,8 @@ pub(super) struct RequestCollector {
     observers: Vec<Arc<Observer>>,
     totals: Mutex<Totals>,
     source: Vec<LabelPair>,
+    /// `spiffe://…` of this process.
+    principal: OnceLock<String>,
     descriptions: Vec<Desc>,
 }
 
@@ -80,7 +80,22 @@ impl RequestCollector {
             Desc::new((*name).to_owned(), (*help).to_owned(), Vec::new(), std::collections::HashMap::new())
         };
         let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self { observers, totals: Mutex::default(), source: source_pairs(source), descriptions })
+        Ok(Self {
+            observers,
+            totals: Mutex::default(),
+            source: source_pairs(source),
+            principal: OnceLock::new(),
+            descriptions,
+        })
+    }
+
+    /// As its certificate says.
+    pub fn set_principal(&self, principal: &str) {
+        let _ = self.principal.set(principal.to_owned());
+    }
+
+    fn principal(&self) -> &str {
+        self.principal.get().map(String::as_str).unwrap_or_default()
     }
 
     /// Adds up what the workers counted since the last time. Also called now and then without a reader, so that the
@@ -139,24 +154,26 @@ impl RequestCollector {
             version: Arc::default(),
             canonical_service: Arc::default(),
             canonical_revision: Arc::default(),
-            principal: Arc::default(),
             cluster: Arc::default(),
         };
         let workload = labels.workload.as_ref().unwrap_or(&unknown);
         let mut pairs = self.source.clone();
         pairs.extend([
+            // Istio's word for whoever is not the destination.
             pair("connection_security_policy", "unknown"),
             pair("destination_app", &workload.app),
             pair("destination_canonical_revision", &workload.canonical_revision),
             pair("destination_canonical_service", &workload.canonical_service),
             pair("destination_cluster", &workload.cluster),
-            pair("destination_principal", &workload.principal),
+            pair("destination_principal", labels.destination_principal.as_deref().unwrap_or_default()),
             pair("destination_service", &labels.service),
             pair("destination_service_name", &labels.service_name),
             pair("destination_service_namespace", &labels.service_namespace),
             pair("destination_version", &workload.version),
             pair("destination_workload", &workload.name),
             pair("destination_workload_namespace", &workload.namespace),
+            // As the connection had it: in clear nobody shows who he is.
+            pair("source_principal", labels.destination_principal.as_ref().map_or("", |_| self.principal())),
             pair("request_protocol", if labels.grpc { "grpc" } else { "http" }),
             pair("response_code", &labels.status.to_string()),
             pair("response_flags", &labels.flags.to_string()),
@@ -186,7 +203,6 @@ fn source_pairs(source: &SourceLabels) -> Vec<LabelPair> {
         pair("source_canonical_revision", &source.canonical_revision),
         pair("source_canonical_service", &source.canonical_service),
         pair("source_cluster", &source.cluster),
-        pair("source_principal", &source.principal),
         pair("source_version", &source.version),
         pair("source_workload", &source.workload),
         pair("source_workload_namespace", &source.namespace),
@@ -239,6 +255,16 @@ pub struct OwnMetrics {
     pub compile_seconds: Histogram,
     pub listeners: IntGauge,
     pub controller: ControllerMetrics,
+    pub workload: WorkloadMetrics,
+}
+
+/// The certificate of this workload, where it gets one.
+#[derive(Clone, Debug)]
+pub struct WorkloadMetrics {
+    /// Certificates that came, the first one included.
+    pub renewals: IntCounter,
+    /// Attempts that failed, by reason.
+    pub failures: IntCounterVec,
 }
 
 /// How it stands with the controller, where there is one.
@@ -288,8 +314,17 @@ impl OwnMetrics {
             streams: counter("meshgate_controller_streams_total", "Discovery streams opened.")?,
             refused: counter("meshgate_controller_refused_total", "Resources that were not understood.")?,
         };
+        let failures =
+            Opts::new("meshgate_certificate_failures_total", "Attempts to get a workload certificate that failed.");
+        let failures = IntCounterVec::new(failures, &["reason"])?;
+        registry.register(Box::new(failures.clone()))?;
+        let workload = WorkloadMetrics {
+            failures,
+            renewals: counter("meshgate_certificate_renewals_total", "Workload certificates that were issued.")?,
+        };
         Ok(OwnMetrics {
             controller,
+            workload,
             generation: gauge("meshgate_config_generation", "Generation that is served.")?,
             objects: gauges("meshgate_config_objects", "Objects of the configuration, by kind.", "kind")?,
             diagnostics: gauges("meshgate_config_diagnostics", "Findings about the configuration.", "severity")?,

@@ -23,7 +23,7 @@ use prometheus::{IntCounter, Registry};
 
 pub use access_log::{AccessLog, LogSettings, LogTarget};
 pub use flags::ResponseFlags;
-pub use metrics::{ControllerMetrics, OwnMetrics, SourceLabels};
+pub use metrics::{ControllerMetrics, OwnMetrics, SourceLabels, WorkloadMetrics};
 pub use observer::Observer;
 pub use record::{RecordHeaders, RequestRecord};
 
@@ -62,6 +62,11 @@ impl Observe {
     #[must_use]
     pub fn observer(&self, worker: usize) -> Option<&Arc<Observer>> {
         self.observers.get(worker)
+    }
+
+    /// `spiffe://…` of this process, once it has a certificate: what its connections in the mesh show.
+    pub fn set_principal(&self, principal: &str) {
+        self.requests.set_principal(principal);
     }
 
     /// For those who count by themselves: they are asked whenever the metrics are read.

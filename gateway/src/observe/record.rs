@@ -9,6 +9,7 @@ use mesh_core::lb::EndpointState;
 
 use super::ResponseFlags;
 use crate::live::LiveCluster;
+use crate::tls::peer_verify::Identity;
 
 /// Strings that are unknown are empty; they are printed as `-`.
 #[derive(Clone)]
@@ -51,6 +52,8 @@ pub struct RequestRecord<'a> {
     pub response_messages: u64,
     pub cluster: Option<&'a Arc<LiveCluster>>,
     pub endpoint: Option<&'a Arc<EndpointState>>,
+    /// Who the endpoint turned out to be; none in clear.
+    pub upstream_peer: Option<&'a Arc<Identity>>,
     /// Of the snapshot that served the request.
     pub generation: u64,
     /// Header lookups of a custom access log format; `None` for those who have no headers at hand.

@@ -36,6 +36,7 @@ pub fn forwarded() -> RequestRecord<'static> {
         response_messages: 0,
         cluster: None,
         endpoint: None,
+        upstream_peer: None,
         generation: 7,
         headers: None,
     }

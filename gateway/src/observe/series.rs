@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mesh_core::model::{Destination, ResourceSet, Workload};
 
 use super::{RequestRecord, ResponseFlags};
+use crate::tls::peer_verify::Identity;
 
 /// Upper bounds of all histograms: Envoy's defaults, in milliseconds or bytes.
 pub const BUCKETS: [f64; 19] = [
@@ -96,6 +97,8 @@ impl Counts {
 struct WorkerKey {
     cluster: u64,
     workload: usize,
+    /// Of the identity that the endpoint had; none in clear.
+    peer: Option<u64>,
     flags: ResponseFlags,
     status: u16,
     grpc: bool,
@@ -105,6 +108,7 @@ struct WorkerKey {
 struct WorkerSeries {
     destination: Option<Arc<Destination>>,
     workload: Option<Arc<Workload>>,
+    peer: Option<Arc<Identity>>,
     counts: Counts,
 }
 
@@ -125,6 +129,7 @@ impl WorkerCounts {
         let key = WorkerKey {
             cluster: record.cluster.map_or(0, |cluster| cluster.id),
             workload: workload.map_or(0, |workload| Arc::as_ptr(workload) as usize),
+            peer: record.upstream_peer.map(|peer| peer.fingerprint()),
             flags: record.flags,
             status: record.status,
             grpc: record.grpc,
@@ -133,6 +138,7 @@ impl WorkerCounts {
         let series = self.series.entry(key).or_insert_with(|| WorkerSeries {
             destination: record.cluster.map(|cluster| cluster.destination.clone()),
             workload: workload.cloned(),
+            peer: record.upstream_peer.cloned(),
             counts: Counts::default(),
         });
         series.counts.count(record);
@@ -157,6 +163,8 @@ pub struct SeriesLabels {
     pub service_name: Arc<str>,
     pub service_namespace: Arc<str>,
     pub workload: Option<WorkloadLabels>,
+    /// `spiffe://…` of the endpoint, as its certificate said; none in clear.
+    pub destination_principal: Option<Arc<str>>,
     pub status: u16,
     pub flags: ResponseFlags,
     pub grpc: bool,
@@ -172,7 +180,6 @@ pub struct WorkloadLabels {
     pub version: Arc<str>,
     pub canonical_service: Arc<str>,
     pub canonical_revision: Arc<str>,
-    pub principal: Arc<str>,
     pub cluster: Arc<str>,
 }
 
@@ -185,7 +192,6 @@ impl From<&Workload> for WorkloadLabels {
             version: workload.version.clone(),
             canonical_service: workload.canonical_service.clone(),
             canonical_revision: workload.canonical_revision.clone(),
-            principal: workload.principal.clone(),
             cluster: workload.cluster.clone(),
         }
     }
@@ -218,6 +224,7 @@ impl Totals {
                 service_name: destination.map(|d| d.service_name.clone()).unwrap_or_default(),
                 service_namespace: destination.map(|d| d.service_namespace.clone()).unwrap_or_default(),
                 workload: series.workload.as_deref().map(WorkloadLabels::from),
+                destination_principal: series.peer.as_deref().and_then(|peer| peer.uri()).map(Arc::from),
                 status: key.status,
                 flags: key.flags,
                 grpc: key.grpc,

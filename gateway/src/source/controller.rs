@@ -295,6 +295,7 @@ impl Controller {
             set: state.set(),
             access_log: settings.access_log.as_ref().map(log_settings),
             trusted_proxies: settings.trusted_proxies,
+            trust_domains: settings.trust_domains,
             ..Configuration::default()
         };
         self.updates.send(Update::Configuration(Box::new(configuration)))?;
@@ -370,7 +371,7 @@ async fn in_force(published: &mut Option<Handed>) {
 }
 
 /// The token, as metadata has it.
-async fn authorization(path: &Path) -> Result<AsciiMetadataValue, Trouble> {
+pub(super) async fn authorization(path: &Path) -> Result<AsciiMetadataValue, Trouble> {
     let read = tokio::fs::read_to_string(path).await;
     let token = read.map_err(|error| Trouble::NoToken { path: path.to_owned(), error })?;
     let value =

@@ -1,15 +1,15 @@
 //! Configuration from files: read once, then watched. Every change becomes a new state of the world; only the files that
 //! changed are read and parsed again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ProxyInfo, ResourceSet};
-use mesh_core::object::Position;
+use mesh_core::model::{ProxyInfo, ResourceSet, UpstreamTls};
+use mesh_core::object::{ObjectRef, Position};
 use mesh_core::translate::Translator;
 use mesh_core::world::World;
 use tokio::sync::mpsc::UnboundedSender;
@@ -301,6 +301,7 @@ impl Reader {
         let settings = self.world.mesh().proxy_settings();
         let mut diagnostics = self.documents.diagnostics();
         diagnostics.extend_from_slice(self.translator.diagnostics());
+        diagnostics.extend(without_certificate(self.translator.set(), &self.documents));
         Configuration {
             set: ResourceSet::clone(self.translator.set()),
             diagnostics,
@@ -308,8 +309,31 @@ impl Reader {
             positions: self.documents.positions(&["Gateway", "Secret"]),
             access_log: settings.access_log.as_ref().map(log_settings),
             trusted_proxies: settings.trusted_proxies,
+            trust_domains: settings.trust_domains,
         }
     }
+}
+
+/// Nobody gives a workload certificate to who reads files.
+fn without_certificate(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
+    let mutual = set.destinations.values().filter(|destination| destination.tls == UpstreamTls::Mutual);
+    let rules: BTreeSet<_> = mutual.filter_map(|destination| destination.rule.as_ref()).collect();
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let positions = documents.positions(&["DestinationRule"]);
+    let finding = |rule: &ObjectRef| {
+        let field = "spec.trafficPolicy.tls";
+        let position = positions.get(rule).and_then(|positions| positions.get(field));
+        let message = "mode ISTIO_MUTUAL needs a workload certificate, which only a controller gives; requests to the host are \
+                       answered 503";
+        Diagnostic::new(diag::WORKLOAD_CERTIFICATE, message)
+            .object(rule)
+            .field(field)
+            .at(position)
+            .help("run the gateway with --controller, or leave `tls` out")
+    };
+    rules.into_iter().map(finding).collect()
 }
 
 /// None: it was written to meanwhile.

@@ -1,5 +1,6 @@
 //! Where configuration comes from. A source yields [`Update`]s on one channel; what they lead to is the store's business.
 
+mod certificates;
 mod controller;
 mod dial;
 mod documents;
@@ -18,6 +19,7 @@ use mesh_core::model::{AccessLog, Endpoints, ResourceSet};
 use mesh_core::object::ObjectRef;
 use tokio::sync::oneshot;
 
+pub use certificates::ControllerCa;
 pub use controller::{Connection, ConnectionCell, Controller, ControllerOptions};
 pub use files::{Files, FilesOptions, Loaded, load};
 
@@ -47,6 +49,8 @@ pub struct Configuration {
     pub access_log: Option<LogSettings>,
     /// Proxies in front of the gateway whose headers are believed (`numTrustedProxies`).
     pub trusted_proxies: u32,
+    /// Trust domains of the mesh, its own first.
+    pub trust_domains: Vec<Arc<str>>,
 }
 
 impl Configuration {

@@ -26,3 +26,22 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
     PROVIDER
         .get_or_init(|| Arc::new(CryptoProvider { cipher_suites: SUITES.to_vec(), ..aws_lc_rs::default_provider() }))
 }
+
+/// SHA-256, by which certificates are named.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    if let SupportedCipherSuite::Tls13(suite) = cipher_suite::TLS13_AES_128_GCM_SHA256 {
+        let computed = suite.common.hash_provider.hash(bytes);
+        hash.iter_mut().zip(computed.as_ref()).for_each(|(to, from)| *to = *from);
+    }
+    hash
+}
+
+/// Lower case, without anything between the bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

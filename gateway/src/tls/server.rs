@@ -2,21 +2,23 @@
 //!
 //! A configuration is put together for each handshake from a template and the certificates of that moment, so that a
 //! new certificate needs no new configuration and none can be stale. What must survive outlives them: session tickets are
-//! made and read by one ticketer for the whole process. (A server that asks for client certificates will need a ticketer of
-//! its own: a session resumed from another server's ticket would not be asked.)
+//! made and read by one ticketer for the whole process. Servers that ask for client certificates have a ticketer of their
+//! own: a session resumed from another server's ticket would not be asked.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mesh_core::model::{TlsTermination, TlsVersion};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, SignatureAlgorithm, SupportedProtocolVersion};
 
 use super::certs::CertificateTable;
+use super::peer_verify::{ClientVerifier, Trust};
 use super::provider::provider;
 
 /// Makes configurations for handshakes.
@@ -69,6 +71,71 @@ impl ServerConfigs {
         // The cheapest suite for us, unless the client has no hardware for AES, which it shows by its own order.
         config.ignore_client_order = !hello.cipher_suites().first().is_some_and(is_chacha);
         Some(config)
+    }
+}
+
+/// Protocols of the mesh, most preferred first: HTTP/2 and HTTP/1.1 between proxies, bytes between proxies; and the names
+/// under which a proxy of Istio offers them besides.
+pub const MESH_ALPN: [&[u8]; 5] = [b"istio-h2", b"istio-http/1.1", b"istio", b"h2", b"http/1.1"];
+
+/// For clients of the mesh, which must show a certificate that `trust` believes.
+pub fn mesh_config(
+    key: &Arc<CertifiedKey>,
+    trust: &Arc<Trust>,
+    ticketer: Option<&Arc<dyn ProducesTickets>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_client_cert_verifier(ClientVerifier::new(Arc::clone(trust)))
+        .with_cert_resolver(Arc::new(Choice(vec![Arc::clone(key)])));
+    match ticketer {
+        Some(ticketer) => config.ticketer = Arc::clone(ticketer),
+        None => config.session_storage = Arc::new(NoServerSessionStorage {}),
+    }
+    config.alpn_protocols = MESH_ALPN.iter().map(|name| name.to_vec()).collect();
+    config.max_early_data_size = 0;
+    config.ignore_client_order = true;
+    Ok(config)
+}
+
+/// How long a session of the mesh may be resumed, in seconds: certificates are not looked at again then, and one may end
+/// meanwhile.
+const MESH_SESSION: u32 = 3600;
+
+/// Tickets that say themselves how old they are.
+#[derive(Debug)]
+pub struct MeshTickets(Arc<dyn ProducesTickets>);
+
+impl MeshTickets {
+    pub fn new() -> Result<Arc<MeshTickets>, rustls::Error> {
+        Ok(Arc::new(MeshTickets(Ticketer::new()?)))
+    }
+
+    fn now() -> Option<u64> {
+        SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+    }
+}
+
+impl ProducesTickets for MeshTickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        MESH_SESSION.min(self.0.lifetime())
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut dated = Self::now()?.to_be_bytes().to_vec();
+        dated.extend_from_slice(plain);
+        self.0.encrypt(&dated)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        let dated = self.0.decrypt(cipher)?;
+        let (issued, plain) = dated.split_first_chunk::<8>()?;
+        let age = Self::now()?.checked_sub(u64::from_be_bytes(*issued))?;
+        (age <= u64::from(MESH_SESSION)).then(|| plain.to_vec())
     }
 }
 

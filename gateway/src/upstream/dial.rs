@@ -1,4 +1,4 @@
-//! One new connection to an upstream, within a time limit.
+//! One new connection to an upstream, within a time limit: TCP, and the mesh's TLS on it where the endpoint speaks that.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,8 +10,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A connection to an upstream.
-pub type Stream = TcpStream;
+use super::Stream;
+use crate::tls::client::{Inside, MeshClient, MeshError};
 
 /// A dead peer (no FIN, no RST) is noticed after about two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -25,6 +25,9 @@ pub enum ConnectError {
     Refused,
     #[error("connection timeout")]
     Timeout,
+    /// There is no TLS with the endpoint: nothing was sent to it in clear.
+    #[error("TLS error: {0}")]
+    Tls(MeshError),
     /// Reason in words, for example `No route to host`.
     #[error("{0}")]
     Other(Arc<str>),
@@ -37,6 +40,9 @@ impl ConnectError {
         match self {
             ConnectError::Refused => Some(Cow::Borrowed("delayed_connect_error:_Connection_refused")),
             ConnectError::Timeout => None,
+            ConnectError::Tls(error) => {
+                Some(Cow::Owned(format!("TLS_error:|{}:TLS_error_end", error.to_string().replace(' ', "_"))))
+            }
             ConnectError::Other(reason) => {
                 Some(Cow::Owned(format!("delayed_connect_error:_{}", reason.replace(' ', "_"))))
             }
@@ -59,13 +65,29 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// Connects. The kernel's own timeout would be two minutes; `limit` is the destination's.
-pub(super) async fn connect(address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-    let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
-    // Requests are written in one piece; waiting for more would only delay the last segment.
-    stream.set_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    Ok(stream)
+/// Connects. The kernel's own timeout would be two minutes; `limit` is the destination's, for TLS too.
+pub(super) async fn connect(
+    address: SocketAddr,
+    mesh: Option<&MeshClient>,
+    inside: Inside,
+    limit: Duration,
+) -> Result<Stream, ConnectError> {
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
+        // Requests are written in one piece; waiting for more would only delay the last segment.
+        stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        match mesh {
+            None => Ok(Stream::Plain(stream)),
+            Some(mesh) => {
+                let (stream, peer) = mesh.connect(stream, inside).await.map_err(ConnectError::Tls)?;
+                Ok(Stream::mesh(stream, peer))
+            }
+        }
+    };
+    timeout(limit, connecting).await.map_err(|_| ConnectError::Timeout)?
 }

@@ -12,6 +12,9 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::dial::{self, ConnectError};
+use super::host::Host;
+use crate::tls::client::Inside;
+use crate::tls::peer_verify::Identity;
 
 /// What one response may have in flight towards us, and all of a connection: the flow control that slows an upstream
 /// down when its client does not read.
@@ -53,6 +56,7 @@ pub(super) struct Shared {
     send: SendRequest<Bytes>,
     usage: Arc<Use>,
     local: Option<SocketAddr>,
+    peer: Option<Arc<Identity>>,
     /// A stream was handed out before.
     used: bool,
     last_use: Instant,
@@ -63,6 +67,7 @@ pub(super) struct Handle {
     pub send: SendRequest<Bytes>,
     pub place: Place,
     pub local: Option<SocketAddr>,
+    pub peer: Option<Arc<Identity>>,
     pub reused: bool,
 }
 
@@ -85,7 +90,8 @@ impl Shared {
         }
         self.last_use = now;
         let reused = std::mem::replace(&mut self.used, true);
-        Some(Handle { send: self.send.clone(), place: Place::take(&self.usage), local: self.local, reused })
+        let (send, peer) = (self.send.clone(), self.peer.clone());
+        Some(Handle { send, place: Place::take(&self.usage), local: self.local, peer, reused })
     }
 
     /// No stream for that long.
@@ -99,10 +105,10 @@ impl Shared {
 }
 
 /// Connects and says hello. The upstream's SETTINGS are not waited for (RFC 9113 section 3.4).
-pub(super) async fn connect(address: SocketAddr, limit: Duration, now: Instant) -> Result<Shared, ConnectError> {
-    let start = Instant::now();
-    let stream = dial::connect(address, limit).await?;
-    let local = stream.local_addr().ok();
+pub(super) async fn connect(host: &Host, limit: Duration, now: Instant) -> Result<Shared, ConnectError> {
+    let (start, address) = (Instant::now(), host.key.address);
+    let stream = dial::connect(address, host.mesh.as_ref(), Inside::Http2, limit).await?;
+    let (local, peer) = (stream.tcp().local_addr().ok(), stream.peer().cloned());
     let mut builder = client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -123,5 +129,5 @@ pub(super) async fn connect(address: SocketAddr, limit: Duration, now: Instant) 
         }
         ended.closed.store(true, Ordering::Relaxed);
     });
-    Ok(Shared { send, usage, local, used: false, last_use: now })
+    Ok(Shared { send, usage, local, peer, used: false, last_use: now })
 }

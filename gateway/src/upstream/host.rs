@@ -1,4 +1,6 @@
-//! The connections of one worker to one endpoint of one cluster.
+//! The connections of one worker to one endpoint of one cluster; in the mesh, those that were agreed under one state of the
+//! workload: when the certificate or the roots change, there is a new host beside the old one, which ends with the last
+//! request on it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::dial::{ConnectError, Stream};
+use super::Stream;
+use super::dial::ConnectError;
 use super::h2::{Handle, Shared};
 use crate::http::h1::ClientCodec;
+use crate::tls::client::MeshClient;
 
 /// The outcome of a shared connection attempt, once there is one.
 pub(super) type Attempt = watch::Receiver<Option<Result<(), ConnectError>>>;
@@ -58,9 +62,28 @@ impl Idle {
     }
 }
 
-pub(super) struct Host {
+/// What connections may be shared by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HostKey {
     pub address: SocketAddr,
-    pub counters: Counters,
+    /// None: in clear.
+    pub mesh: Option<MeshKey>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MeshKey {
+    /// Of the workload.
+    pub generation: u64,
+    /// Who must be there; empty: anybody of the mesh.
+    pub expected: Arc<str>,
+}
+
+pub(super) struct Host {
+    pub key: HostKey,
+    /// None: in clear.
+    pub mesh: Option<MeshClient>,
+    /// Of the endpoint: those before and after a change of the certificate count together.
+    pub counters: Arc<Counters>,
     state: Mutex<State>,
 }
 
@@ -84,8 +107,8 @@ pub(super) enum Next {
 }
 
 impl Host {
-    pub(super) fn new(address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { address, counters: Counters::default(), state: Mutex::default() })
+    pub(super) fn new(key: HostKey, mesh: Option<MeshClient>, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { key, mesh, counters, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,12 +190,11 @@ impl Host {
         state.shared.clear();
     }
 
-    /// Connections in use and idle, and HTTP/2 streams.
+    /// Shared connections in use, idle ones of both kinds, and HTTP/2 streams.
     pub(super) fn usage(&self) -> (usize, usize, usize) {
         let state = self.state();
         let busy = state.shared.iter().filter(|shared| shared.streams() > 0).count();
         let streams = state.shared.iter().map(Shared::streams).sum();
-        let active = self.counters.lent.load(Ordering::Relaxed) + busy;
-        (active, state.idle.len() + state.shared.len() - busy, streams)
+        (busy, state.idle.len() + state.shared.len() - busy, streams)
     }
 }

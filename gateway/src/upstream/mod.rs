@@ -1,4 +1,4 @@
-//! Connections to upstreams: dialling, pools, names. The room decides whether a connection is new or reused and when an
+//! Connections to upstreams: dialling, mutual TLS in the mesh, pools, names. The room decides whether a connection is new or reused and when an
 //! unused one goes; it knows nothing of requests, routes or retries, and never chooses an endpoint.
 
 mod dial;
@@ -6,8 +6,10 @@ mod dns;
 mod h2;
 mod host;
 mod pool;
+mod stream;
 mod sweep;
 
-pub use dial::{ConnectError, Stream};
+pub use dial::ConnectError;
 pub use dns::Resolver;
 pub use pool::{H1Lease, H2Lease, PoolLimits, PoolStats, Pools, Upstream};
+pub use stream::Stream;

@@ -1,4 +1,5 @@
-//! The pools of one worker: by cluster and endpoint, HTTP/1 connections last in first out, HTTP/2 connections shared.
+//! The pools of one worker: by cluster, endpoint and, in the mesh, by whom to expect there and the state of our own
+//! certificate and roots; HTTP/1 connections last in first out, HTTP/2 connections shared.
 //! Locks are never held over an await and only this worker's tasks take them (and admin, for a moment).
 
 use std::collections::HashMap;
@@ -10,13 +11,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use mesh_core::lb::{EndpointSet, EndpointState};
-use mesh_core::model::UpstreamProtocol;
+use mesh_core::model::{Destination, UpstreamProtocol, UpstreamTls};
+use tokio::time::timeout;
 
-use super::dial::{self, ConnectError, Stream};
+use super::Stream;
+use super::dial::{self, ConnectError};
 use super::h2;
-use super::host::{Attempt, Host, Idle, Lent, Next};
+use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, MeshKey, Next};
 use crate::http::h1::{self, ClientCodec};
 use crate::live::LiveCluster;
+use crate::tls::client::{Inside, MeshClient, MeshError, sni};
+use crate::tls::peer_verify::Identity;
+use crate::tls::workload::WorkloadCell;
 
 /// Bounds on unused HTTP/1 connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,8 @@ impl Default for PoolLimits {
 pub struct Pools {
     clusters: Mutex<Clusters>,
     pub(super) limits: PoolLimits,
+    /// Who we are in the mesh.
+    pub(super) workload: Arc<WorkloadCell>,
     h1: h1::Limits,
     pub(super) idle_total: AtomicUsize,
     pub(super) start: Instant,
@@ -46,11 +54,18 @@ pub(super) type Clusters = HashMap<u64, ClusterPool, RandomState>;
 
 #[derive(Default)]
 pub(super) struct ClusterPool {
-    pub hosts: HashMap<SocketAddr, Arc<Host>, RandomState>,
-    /// The endpoints that `hosts` were last compared with.
-    pub compared: Option<Arc<EndpointSet>>,
+    pub hosts: HashMap<HostKey, Arc<Host>, RandomState>,
+    pub compared: Option<Compared>,
     /// Where the cluster stood in the tables.
     pub position: usize,
+}
+
+/// What the hosts of a cluster were last compared with.
+pub(super) struct Compared {
+    pub endpoints: Arc<EndpointSet>,
+    /// Of the workload.
+    pub generation: u64,
+    pub tls: UpstreamTls,
 }
 
 /// A connection for one request.
@@ -69,6 +84,12 @@ pub struct H1Lease {
 }
 
 impl H1Lease {
+    /// Who is at the other end; none in clear.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Arc<Identity>> {
+        self.codec.io().peer()
+    }
+
     /// For upgrades: the connection leaves the pool for good. Keep the second part while it is in use, it counts as active.
     #[must_use]
     pub fn into_codec(self) -> (ClientCodec<Stream>, impl Send + Sync + 'static) {
@@ -82,6 +103,8 @@ pub struct H2Lease {
     pub send: ::h2::client::SendRequest<Bytes>,
     pub reused: bool,
     pub local: Option<SocketAddr>,
+    /// Who is at the other end; none in clear.
+    pub peer: Option<Arc<Identity>>,
     _place: h2::Place,
 }
 
@@ -104,14 +127,21 @@ pub struct PoolStats {
 impl Pools {
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::with_limits(PoolLimits::default())
+        Self::in_mesh(Arc::default())
+    }
+
+    /// Of a process that may have a workload certificate.
+    #[must_use]
+    pub fn in_mesh(workload: Arc<WorkloadCell>) -> Arc<Self> {
+        Self::with_limits(PoolLimits::default(), workload)
     }
 
     #[must_use]
-    pub fn with_limits(limits: PoolLimits) -> Arc<Self> {
+    pub fn with_limits(limits: PoolLimits, workload: Arc<WorkloadCell>) -> Arc<Self> {
         Arc::new(Self {
             clusters: Mutex::default(),
             limits,
+            workload,
             h1: h1::Limits::default(),
             idle_total: AtomicUsize::new(0),
             start: Instant::now(),
@@ -128,7 +158,7 @@ impl Pools {
         match cluster.destination.protocol {
             UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint).await.map(Upstream::H1),
             UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded | UpstreamProtocol::AsClient => {
-                let host = self.host(cluster.id, endpoint.address);
+                let host = self.host(cluster, endpoint).await?;
                 self.acquire_h2(host, cluster.destination.connect_timeout).await.map(Upstream::H2)
             }
         }
@@ -140,14 +170,15 @@ impl Pools {
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
     ) -> Result<H1Lease, ConnectError> {
-        let host = self.host(cluster.id, endpoint.address);
+        let host = self.host(cluster, endpoint).await?;
         if let Some(idle) = host.take_idle(&self.idle_total) {
             return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
         }
-        match dial::connect(host.address, cluster.destination.connect_timeout).await {
+        let limit = cluster.destination.connect_timeout;
+        match dial::connect(host.key.address, host.mesh.as_ref(), Inside::Http1, limit).await {
             Ok(stream) => {
                 host.counters.connects.fetch_add(1, Ordering::Relaxed);
-                let local = stream.local_addr().ok();
+                let local = stream.tcp().local_addr().ok();
                 let codec = Box::new(ClientCodec::new(stream, self.h1));
                 Ok(H1Lease { codec, reused: false, local, lent: Lent::new(&host) })
             }
@@ -170,30 +201,40 @@ impl Pools {
 
     #[must_use]
     pub fn stats(&self) -> Vec<PoolStats> {
-        let clusters = self.clusters();
-        let hosts = clusters.iter().flat_map(|(id, cluster)| cluster.hosts.values().map(|host| (*id, host)));
-        hosts
-            .map(|(cluster, host)| {
-                let (active, idle, streams) = host.usage();
-                PoolStats {
-                    cluster,
-                    address: host.address,
-                    connects: host.counters.connects.load(Ordering::Relaxed),
-                    connect_failures: host.counters.failures.load(Ordering::Relaxed),
-                    active,
-                    idle,
-                    streams,
+        let mut stats = Vec::new();
+        for (cluster, pool) in self.clusters().iter() {
+            // While a certificate changes there are several hosts for one endpoint, which count together.
+            let mut places = HashMap::new();
+            for host in pool.hosts.values() {
+                let (busy, idle, streams) = host.usage();
+                let at = *places.entry(host.key.address).or_insert_with(|| {
+                    stats.push(PoolStats {
+                        cluster: *cluster,
+                        address: host.key.address,
+                        connects: host.counters.connects.load(Ordering::Relaxed),
+                        connect_failures: host.counters.failures.load(Ordering::Relaxed),
+                        active: host.counters.lent.load(Ordering::Relaxed),
+                        idle: 0,
+                        streams: 0,
+                    });
+                    stats.len().saturating_sub(1)
+                });
+                if let Some(stats) = stats.get_mut(at) {
+                    stats.active = stats.active.saturating_add(busy);
+                    stats.idle = stats.idle.saturating_add(idle);
+                    stats.streams = stats.streams.saturating_add(streams);
                 }
-            })
-            .collect()
+            }
+        }
+        stats
     }
 
     async fn acquire_h2(&self, host: Arc<Host>, limit: Duration) -> Result<H2Lease, ConnectError> {
         loop {
             let mut attempt = match host.next_stream(self.now()) {
                 Next::Stream(handle) => {
-                    let h2::Handle { send, place, local, reused } = handle;
-                    return Ok(H2Lease { send, reused, local, _place: place });
+                    let h2::Handle { send, place, local, peer, reused } = handle;
+                    return Ok(H2Lease { send, reused, local, peer, _place: place });
                 }
                 Next::Wait(attempt) => attempt,
                 Next::Connect(outcome, attempt) => {
@@ -207,16 +248,55 @@ impl Pools {
         }
     }
 
-    fn host(&self, cluster: u64, address: SocketAddr) -> Arc<Host> {
+    /// Where the connections to an endpoint are, or will be.
+    async fn host(&self, cluster: &LiveCluster, endpoint: &EndpointState) -> Result<Arc<Host>, ConnectError> {
+        let destination = &cluster.destination;
+        if !self.speaks_mesh(destination.tls, endpoint) {
+            let key = HostKey { address: endpoint.address, mesh: None };
+            return self.known_host(cluster.id, key, || Ok(None));
+        }
+        if self.workload.is_awaited() && self.workload.load().last_certificate().is_none() {
+            // Rather late than not at all, and never in clear.
+            let _ = timeout(destination.connect_timeout, self.workload.issued()).await;
+        }
+        let workload = self.workload.load();
+        let key = self.key_of(destination.tls, endpoint, workload.generation);
+        let expected = expected(endpoint);
+        self.known_host(cluster.id, key, || MeshClient::new(&workload, &expected, &server_name(destination)).map(Some))
+    }
+
+    fn known_host(
+        &self,
+        cluster: u64,
+        key: HostKey,
+        mesh: impl FnOnce() -> Result<Option<MeshClient>, MeshError>,
+    ) -> Result<Arc<Host>, ConnectError> {
         let mut clusters = self.clusters();
         let pool = clusters.entry(cluster).or_default();
-        let compared = &mut pool.compared;
-        let host = pool.hosts.entry(address).or_insert_with(|| {
-            // The sweep must look at it.
-            *compared = None;
-            Host::new(address)
-        });
-        Arc::clone(host)
+        if let Some(host) = pool.hosts.get(&key) {
+            return Ok(Arc::clone(host));
+        }
+        let before = pool.hosts.values().find(|host| host.key.address == key.address);
+        let counters: Arc<Counters> = before.map(|host| Arc::clone(&host.counters)).unwrap_or_default();
+        let host = Host::new(key.clone(), mesh().map_err(ConnectError::Tls)?, counters);
+        pool.hosts.insert(key, Arc::clone(&host));
+        // The sweep must look at it.
+        pool.compared = None;
+        Ok(host)
+    }
+
+    /// Whether an endpoint is spoken to in the mesh's TLS. Who is no part of a mesh speaks in clear, unless it must not.
+    fn speaks_mesh(&self, tls: UpstreamTls, endpoint: &EndpointState) -> bool {
+        match tls {
+            UpstreamTls::Disable => false,
+            UpstreamTls::Auto => endpoint.endpoint.mtls && self.workload.is_awaited(),
+            UpstreamTls::Mutual => true,
+        }
+    }
+
+    pub(super) fn key_of(&self, tls: UpstreamTls, endpoint: &EndpointState, generation: u64) -> HostKey {
+        let mesh = self.speaks_mesh(tls, endpoint).then(|| MeshKey { generation, expected: expected(endpoint) });
+        HostKey { address: endpoint.address, mesh }
     }
 
     pub(super) fn clusters(&self) -> MutexGuard<'_, Clusters> {
@@ -228,8 +308,17 @@ impl Pools {
     }
 }
 
+/// The principal that the certificate of an endpoint must have; empty where nobody knows.
+fn expected(endpoint: &EndpointState) -> Arc<str> {
+    endpoint.endpoint.workload.as_ref().map(|workload| Arc::clone(&workload.principal)).unwrap_or_default()
+}
+
+fn server_name(destination: &Destination) -> String {
+    sni(destination.port, destination.subset.as_deref(), &destination.host)
+}
+
 async fn connect_shared(host: &Host, limit: Duration, now: Instant) -> Option<Result<(), ConnectError>> {
-    let (shared, outcome) = match h2::connect(host.address, limit, now).await {
+    let (shared, outcome) = match h2::connect(host, limit, now).await {
         Ok(shared) => (Some(shared), Ok(())),
         Err(error) => (None, Err(error)),
     };

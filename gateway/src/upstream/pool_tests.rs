@@ -32,6 +32,7 @@ fn cluster_within(
         subset: None,
         protocol,
         balancing: Balancing::Random,
+        tls: UpstreamTls::Auto,
         connect_timeout,
         idle_timeout: IDLE_TIMEOUT,
         reach: Reach::Discovered,
@@ -48,8 +49,13 @@ fn cluster_within(
 
 fn endpoints(addresses: &[SocketAddr]) -> EndpointSet {
     let endpoint = |address: &SocketAddr| {
-        let endpoint =
-            Endpoint { address: EndpointAddress::Socket(*address), weight: 1, locality: "".into(), workload: None };
+        let endpoint = Endpoint {
+            address: EndpointAddress::Socket(*address),
+            weight: 1,
+            locality: "".into(),
+            workload: None,
+            mtls: false,
+        };
         (endpoint, *address)
     };
     EndpointSet::build(&addresses.iter().map(endpoint).collect::<Vec<_>>(), None)
@@ -139,7 +145,7 @@ async fn a_released_connection_is_used_again() {
     let first = h1(&pools, &cluster).await;
     let second = h1(&pools, &cluster).await;
     assert!(!first.reused && !second.reused);
-    assert!(first.codec.io().nodelay().unwrap());
+    assert!(first.codec.io().tcp().nodelay().unwrap());
     assert_eq!((one(&pools).active, one(&pools).idle, one(&pools).connects), (2, 0, 2));
     let (first_local, second_local) = (first.local, second.local);
     pools.release(first);
@@ -239,7 +245,7 @@ async fn the_sweep_closes_what_the_upstream_closed() {
 async fn idle_connections_are_bounded() {
     let (listener, address) = listen().await;
     let (other_listener, other_address) = listen().await;
-    let pools = Pools::with_limits(PoolLimits { idle_per_endpoint: 2, idle_total: 3 });
+    let pools = Pools::with_limits(PoolLimits { idle_per_endpoint: 2, idle_total: 3 }, Arc::default());
     let a = cluster(1, UpstreamProtocol::Http1, &[address]);
     let b = cluster(2, UpstreamProtocol::Http1, &[other_address]);
     let mut leases = Vec::new();
@@ -458,3 +464,6 @@ async fn streams_of_a_removed_endpoint_finish() {
     drop(lease);
     within(serving).await.unwrap();
 }
+
+#[path = "mesh_tests.rs"]
+mod mesh;

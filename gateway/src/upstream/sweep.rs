@@ -2,7 +2,6 @@
 //! endpoints that are not in the tables any more. One task per worker, no timer per connection.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::live::{Cells, Live, LiveCluster};
 
 use super::Pools;
-use super::pool::ClusterPool;
+use super::host::HostKey;
+use super::pool::{ClusterPool, Compared};
 
 /// How often unused connections are looked at. Also the grain of idle timeouts.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -49,22 +49,27 @@ impl Pools {
         if crowded { idle_timeout.min(CROWDED_PATIENCE) } else { idle_timeout }
     }
 
-    /// Requests of an older snapshot may still come for a removed endpoint: they make it again, for one period.
+    /// Requests of an older snapshot may still come for a removed endpoint: they make it again, for one period. Connections
+    /// that were agreed under an older certificate, or older roots, go like those of endpoints that are gone.
     fn close_removed(&self, pool: &mut ClusterPool, cluster: &LiveCluster) {
         let endpoints = cluster.endpoints.load();
-        let unchanged = pool.compared.as_ref().is_some_and(|compared| Arc::ptr_eq(compared, &endpoints));
+        let (generation, tls) = (self.workload.load().generation, cluster.destination.tls);
+        let unchanged = pool.compared.as_ref().is_some_and(|compared| {
+            Arc::ptr_eq(&compared.endpoints, &endpoints) && compared.generation == generation && compared.tls == tls
+        });
         if unchanged {
             return;
         }
-        let present: HashSet<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.address).collect();
-        pool.hosts.retain(|address, host| {
-            let keep = present.contains(address);
+        let present: HashSet<HostKey> =
+            endpoints.iter().map(|endpoint| self.key_of(tls, endpoint, generation)).collect();
+        pool.hosts.retain(|key, host| {
+            let keep = present.contains(key);
             if !keep {
                 host.close(&self.idle_total);
             }
             keep
         });
-        pool.compared = Some(Arc::clone(&endpoints));
+        pool.compared = Some(Compared { endpoints: Arc::clone(&endpoints), generation, tls });
     }
 }
 
