@@ -106,6 +106,15 @@ impl Control {
         self.folder.path().join("token")
     }
 
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// Another CA signs, from the next [`Control::serve`] on.
+    pub fn signs_from_now(&mut self, authority: Authority) {
+        self.authority = Arc::new(authority);
+    }
+
     /// As `kubectl apply` and then a watch would tell.
     pub async fn apply(&self, text: &str) -> anyhow::Result<()> {
         for (source, object) in self.objects(text)? {

@@ -13,6 +13,8 @@ pub mod cluster;
 #[cfg(feature = "controller")]
 pub mod controller;
 pub mod fixture;
+#[cfg(feature = "controller")]
+pub mod mesh;
 pub mod ports;
 pub mod process;
 pub mod third_party;

@@ -168,7 +168,16 @@ impl Meshgate {
 
     /// SIGTERM, as an orchestrator sends it; waiting is up to the caller.
     pub fn terminate(&self) -> anyhow::Result<()> {
-        let done = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        self.signal("-TERM")
+    }
+
+    /// SIGHUP: what it has from files is read again, and a new workload certificate is asked for.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        self.signal("-HUP")
+    }
+
+    fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let done = Command::new("kill").args([signal, &self.pid().to_string()]).status()?;
         ensure!(done.success(), "kill failed");
         Ok(())
     }
