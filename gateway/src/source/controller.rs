@@ -196,7 +196,7 @@ impl Controller {
                 // What is here already is looked at before patience ends.
                 biased;
                 () = in_force(&mut session.published) => {
-                    self.serving(&session);
+                    self.serving(session);
                     session.acknowledge()?;
                 }
                 response = incoming.message() => match response {
