@@ -230,12 +230,13 @@ impl RunArgs {
 
 /// Reads the command line. `Err` is the exit code of a process that has nothing more to do (usage error, help, version);
 /// the text is printed already.
-pub fn parse<I>(arguments: I) -> Result<Cli, u8>
+pub fn parse<C, I>(arguments: I) -> Result<C, u8>
 where
+    C: Parser,
     I: IntoIterator,
     I::Item: Into<std::ffi::OsString> + Clone,
 {
-    Cli::try_parse_from(arguments).map_err(|error| {
+    C::try_parse_from(arguments).map_err(|error| {
         let _ = error.print();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::OK,

@@ -1,7 +1,7 @@
 use super::*;
 
 fn run(arguments: &[&str]) -> Result<RunArgs, u8> {
-    match parse(["meshgate", "run"].iter().chain(arguments))?.command {
+    match parse::<Cli, _>(["meshgate", "run"].iter().chain(arguments))?.command {
         Command::Run(run) => Ok(*run),
         Command::Check(_) => panic!("not run"),
     }
@@ -31,10 +31,10 @@ fn usage_errors_exit_64_and_help_exits_0() {
     assert_eq!(run(&["-f", "a", "--log", "dbug"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--log", "info,nonsense"]).unwrap_err(), exit::USAGE);
     assert!(run(&["-f", "a", "--log", "gateway::store=debug,info"]).is_ok());
-    assert_eq!(parse(["meshgate"]).unwrap_err(), exit::USAGE);
-    assert_eq!(parse(["meshgate", "nonsense"]).unwrap_err(), exit::USAGE);
-    assert_eq!(parse(["meshgate", "--version"]).unwrap_err(), exit::OK);
-    assert_eq!(parse(["meshgate", "run", "--help"]).unwrap_err(), exit::OK);
+    assert_eq!(parse::<Cli, _>(["meshgate"]).unwrap_err(), exit::USAGE);
+    assert_eq!(parse::<Cli, _>(["meshgate", "nonsense"]).unwrap_err(), exit::USAGE);
+    assert_eq!(parse::<Cli, _>(["meshgate", "--version"]).unwrap_err(), exit::OK);
+    assert_eq!(parse::<Cli, _>(["meshgate", "run", "--help"]).unwrap_err(), exit::OK);
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod listen;
 pub mod live;
 pub mod logging;
 pub mod observe;
+pub mod sidecar;
 pub mod source;
 pub mod store;
 pub mod tls;

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use gateway::bootstrap::{self, Command, OutputFormat};
+use gateway::bootstrap::{self, Cli, Command, OutputFormat};
 use gateway::exit;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = match bootstrap::parse(std::env::args_os()) {
+    let command = match bootstrap::parse::<Cli, _>(std::env::args_os()) {
         Ok(cli) => cli.command,
         Err(code) => return ExitCode::from(code),
     };

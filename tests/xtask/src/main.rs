@@ -174,6 +174,7 @@ const APP_FILES: &[&str] = &[
     "gateway/src/check.rs",
     "gateway/src/lib.rs",
     "gateway/src/bin/meshgate.rs",
+    "gateway/src/bin/meshgate_sidecar.rs",
 ];
 
 const TOP_LEVEL: &[&str] = &[
