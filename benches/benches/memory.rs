@@ -35,7 +35,7 @@ fn follow(published: &Published) -> ClientState {
             assert!(server.on_request(request).is_ok());
         }
         for response in server.poll(published) {
-            let Ok(applied) = client.on_response(response) else { continue };
+            let applied = client.on_response(response);
             up.extend(applied.subscriptions);
             up.extend(applied.acknowledgement);
         }

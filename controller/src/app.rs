@@ -18,7 +18,7 @@ use crate::ca::{Authority, Certificates, Counters, ServerCertificate, server_nam
 use crate::kube::{Keeper, LEASE, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
-use crate::status::{self, Writer};
+use crate::status::{self, Writer, Writes};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
 const FEED: usize = 256;
@@ -64,7 +64,8 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         Lease::start(Api::namespaced(client.clone(), &options.namespace), LEASE, &options.replica, stop.clone(), busy);
     let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
     let counters = Counters::new()?;
-    let metrics = Metrics::new(&counters)?;
+    let writes = Writes::new()?;
+    let metrics = Metrics::new(&counters, &writes)?;
     let admin =
         Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica, metrics);
     let admin = Arc::new(admin);
@@ -96,11 +97,13 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         namespace: options.namespace.clone(),
         service: options.service.clone(),
         replica: options.replica.clone(),
+        writes,
     };
     tokio::spawn(writer.run());
     let authenticate = Arc::new(TokenReviewer::new(client));
     let certificates = Certificates::new(authority, handle.clone(), counters);
-    let discovery = Discovery { keeper: handle, proxies, authenticate, certificates };
+    let keep_alive = Duration::from_secs(options.keep_alive_seconds);
+    let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, keep_alive };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop).await;
     Ok(())
 }

@@ -14,6 +14,8 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::{Value, json};
 
+use crate::status::KINDS;
+
 /// The newest is stored; all have one schema, as Istio's.
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
 
@@ -172,6 +174,7 @@ fn definition(kind: &Kind) -> Result<CustomResourceDefinition, serde_json::Error
     })
 }
 
+/// Istio's, and before its age what an object says of itself.
 fn columns(kind: &Kind) -> Vec<CustomResourceColumnDefinition> {
     let column = |name: &str, path: &str, kind: &str, about: &str| CustomResourceColumnDefinition {
         name: name.to_owned(),
@@ -180,13 +183,17 @@ fn columns(kind: &Kind) -> Vec<CustomResourceColumnDefinition> {
         description: Some(about.to_owned()),
         ..CustomResourceColumnDefinition::default()
     };
-    let own = kind.columns.iter().map(|(name, path, about)| column(name, path, "string", about));
-    let programmed = ".status.conditions[?(@.type==\"Programmed\")].status";
-    own.chain([
-        column("Programmed", programmed, "string", "Whether the proxies have it"),
-        column("Age", ".metadata.creationTimestamp", "date", "When it was created"),
-    ])
-    .collect()
+    let mut columns: Vec<CustomResourceColumnDefinition> =
+        kind.columns.iter().map(|(name, path, about)| column(name, path, "string", about)).collect();
+    if KINDS.contains(&kind.kind) {
+        let status = |name: &str, about: &str| {
+            column(name, &format!(".status.conditions[?(@.type==\"{name}\")].status"), "string", about)
+        };
+        columns.push(status("Accepted", "Whether the object is valid and in force"));
+        columns.push(status("Programmed", "Whether the proxies have it"));
+    }
+    columns.push(column("Age", ".metadata.creationTimestamp", "date", "When it was created"));
+    columns
 }
 
 /// `IstioStatus`, with room for what other writers add.
@@ -235,6 +242,27 @@ fn status() -> Value {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// What `kubectl get` shows: Istio's columns, and ours.
+    #[test]
+    fn columns_are_istios_and_ours() {
+        let heads = |crd: &CustomResourceDefinition| {
+            let versions = crd.spec.versions.iter().map(|version| {
+                let columns = version.additional_printer_columns.iter().flatten();
+                columns.map(|column| column.name.to_uppercase()).collect::<Vec<_>>().join(" ")
+            });
+            let heads: std::collections::BTreeSet<String> = versions.collect();
+            format!("{}: {}", crd.spec.names.plural, heads.into_iter().collect::<Vec<_>>().join(" / "))
+        };
+        let all: Vec<String> = crds().unwrap().iter().map(heads).collect();
+        insta::assert_snapshot!(all.join("\n"), @r"
+        gateways: ACCEPTED PROGRAMMED AGE
+        virtualservices: GATEWAYS HOSTS ACCEPTED PROGRAMMED AGE
+        destinationrules: HOST ACCEPTED PROGRAMMED AGE
+        serviceentries: HOSTS LOCATION RESOLUTION ACCEPTED PROGRAMMED AGE
+        workloadentries: ADDRESS AGE
+        ");
+    }
 
     /// `MESHGATE_WRITE=1 cargo test -p controller crds` writes the file anew.
     #[test]

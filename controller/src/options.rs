@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::push::KEEP_ALIVE;
+
 /// The controller of Meshgate: watches Kubernetes and tells the proxies.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "meshgate-controller", version)]
@@ -77,6 +79,9 @@ pub struct Options {
     /// Where the validating webhook listens; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:15017")]
     pub webhook: SocketAddr,
+    /// A proxy that was silent for so long is pinged; one that does not answer for a third of that is gone.
+    #[arg(long, value_name = "S", default_value_t = KEEP_ALIVE.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub keep_alive_seconds: u64,
     /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`. The
     /// default is silent about single attempts to reach the API server: whoever needs it says so.
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_client::client::builder=off", env = "MESHGATE_LOG")]

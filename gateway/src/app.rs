@@ -36,6 +36,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let logging = Logging::start(&args.log)?;
     raise_file_limit();
     let loaded = if args.controller.is_none() { Some(load(args.files_options())) } else { None };
+    if let Some(loaded) = &loaded
+        && !are_there(loaded)
+    {
+        return Ok(exit::BAD_DATA);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
     let code = runtime.block_on(async {
         // Before anything else: a sign to reload or to stop must not kill a process that is still starting.
@@ -45,6 +50,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     // Whatever still blocks there (a name that does not resolve) must not hold up the end.
     runtime.shutdown_background();
     code
+}
+
+/// Whoever starts a gateway with a path that is not there has mistyped it. What goes later leaves its last state in force.
+fn are_there(loaded: &Loaded) -> bool {
+    let mut absent = loaded.absent().peekable();
+    let are_there = absent.peek().is_none();
+    absent.for_each(|(path, error)| eprintln!("meshgate: {}: {error}", path.display()));
+    are_there
 }
 
 struct Process {

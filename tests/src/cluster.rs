@@ -9,13 +9,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::process::{Meshgate, binary, repository};
+use crate::client::{Client, Request};
+use crate::process::{Meshgate, binary, repository, signal};
 use crate::{client, ports};
 
 /// Nothing that a cluster does takes longer.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+/// But for the start of an API server on a busy machine.
+const START: Duration = Duration::from_secs(120);
 
 /// Folder of the cluster. None: there is none, which is said. With `CI=true` the step of `tests/run.sh` is what fails.
 pub fn folder() -> Option<PathBuf> {
@@ -85,11 +89,15 @@ pub struct Launch<'a> {
     pub kubeconfig: Option<&'a Path>,
     /// Others than its own.
     pub gateway_namespaces: &'a [&'a str],
+    /// None: what it does without being told.
+    pub keep_alive_seconds: Option<u64>,
 }
 
 impl<'a> Launch<'a> {
     pub fn new(folder: &'a Path, replica: &'a str, namespace: &'a str) -> Launch<'a> {
-        Launch { folder, replica, namespace, discovery: None, webhook: None, kubeconfig: None, gateway_namespaces: &[] }
+        let (discovery, webhook, kubeconfig, keep_alive_seconds) = (None, None, None, None);
+        let gateway_namespaces = &[];
+        Launch { folder, replica, namespace, discovery, webhook, kubeconfig, gateway_namespaces, keep_alive_seconds }
     }
 
     pub fn start(self) -> anyhow::Result<Controller> {
@@ -107,6 +115,9 @@ impl<'a> Launch<'a> {
             .stderr(std::fs::File::create(&log)?);
         if !self.gateway_namespaces.is_empty() {
             command.args(["--gateway-namespaces", &self.gateway_namespaces.join(",")]);
+        }
+        if let Some(seconds) = self.keep_alive_seconds {
+            command.args(["--keep-alive-seconds", &seconds.to_string()]);
         }
         if let Some(file) = self.kubeconfig {
             command.arg("--kubeconfig").arg(file);
@@ -143,6 +154,13 @@ impl Controller {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A value of `/metrics`: `name` or `name{label="value"}`; 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> anyhow::Result<f64> {
+        let page = client::get(self.admin, "localhost", "/metrics").await?.text();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.map_or(Ok(0.0), str::parse)?)
     }
 
     /// A page of JSON; null if there is none.
@@ -185,14 +203,26 @@ pub struct Pod<'a> {
 impl Pod<'_> {
     /// Its gateway, which may take a while to be ready. `more` are further arguments.
     pub fn gateway(&self, folder: &Path, controller: SocketAddr, more: &[String]) -> anyhow::Result<Meshgate> {
-        let (token, root) = (folder.join(format!("{}.token", self.name)), folder.join("root.pem"));
-        std::fs::write(&token, self.token()?)?;
+        let root = folder.join("root.pem");
         let path = "jsonpath={.data.root-cert\\.pem}";
         let map = ["get", "configmap", "istio-ca-root-cert", "-n", self.namespace, "-o", path];
         std::fs::write(&root, patiently(|| kubectl(&map, ""))?)?;
+        self.gateway_that_trusts(folder, controller, &root, more)
+    }
+
+    /// The same; the certificate that it is shown may only come from `root`.
+    pub fn gateway_that_trusts(
+        &self,
+        folder: &Path,
+        controller: SocketAddr,
+        root: &Path,
+        more: &[String],
+    ) -> anyhow::Result<Meshgate> {
+        let token = folder.join(format!("{}.token", self.name));
+        std::fs::write(&token, self.token()?)?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut arguments = vec!["--controller".to_owned(), controller.to_string()];
-        arguments.extend(["--controller-ca".to_owned(), text(&root), "--token".to_owned(), text(&token)]);
+        arguments.extend(["--controller-ca".to_owned(), text(root), "--token".to_owned(), text(&token)]);
         arguments.extend(["--namespace", self.namespace, "--workers", "1", "--drain-seconds", "1"].map(str::to_owned));
         arguments.extend(more.iter().cloned());
         Meshgate::spawn(arguments)
@@ -219,4 +249,84 @@ impl Pod<'_> {
         arguments.extend(["--bound-object-uid", uid.trim()]);
         ask(&arguments)
     }
+}
+
+/// The API server, as a process of the cluster's folder.
+pub struct ApiServer {
+    /// Of the cluster.
+    folder: PathBuf,
+    pid: u32,
+    line: Vec<String>,
+}
+
+impl ApiServer {
+    pub fn of(cluster: &Path) -> anyhow::Result<ApiServer> {
+        let text = std::fs::read_to_string(cluster.join("pid/apiserver"))?;
+        let pid = text.split_whitespace().next().context("no process is noted")?.parse()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline"))?;
+        let parts = line.split(|byte| *byte == 0).filter(|part| !part.is_empty());
+        let line = parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        Ok(ApiServer { folder: cluster.to_owned(), pid, line })
+    }
+
+    /// As if its machine had failed; until its port is free.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        let born = started(self.pid)?;
+        signal(self.pid, "KILL")?;
+        let begun = Instant::now();
+        while started(self.pid).is_ok_and(|now| now == born) {
+            ensure!(begun.elapsed() < DEADLINE, "the API server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The same one again, until it is ready. It outlives the test: who takes the cluster down ends it.
+    pub fn start(&self) -> anyhow::Result<()> {
+        let (program, arguments) = self.line.split_first().context("it had no command line")?;
+        let log = std::fs::File::options().append(true).create(true).open(self.folder.join("log/apiserver.log"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut server = command.spawn()?;
+        let pid = server.id();
+        std::fs::write(self.folder.join("pid/apiserver"), format!("{pid} {}\n", started(pid)?))?;
+        let begun = Instant::now();
+        while let Err(error) = kubectl(&["get", "--raw", "/readyz"], "") {
+            let ended = server.try_wait()?;
+            ensure!(ended.is_none(), "the API server ended: {ended:?}");
+            ensure!(begun.elapsed() < START, "the API server does not get ready: {error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::spawn(move || server.wait());
+        Ok(())
+    }
+}
+
+/// When a process was started, in ticks since the machine was: with its number it is one process and no other. An error if it has
+/// ended.
+fn started(process: u32) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold anything; the rest are its state, and numbers.
+    let (_, rest) = text.rsplit_once(')').context("no name")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    ensure!(fields.first() != Some(&"Z"), "it has ended");
+    Ok((*fields.get(19).context("no start")?).to_owned())
+}
+
+/// Makes etcd forget all versions before the present one: who goes on from an older one is told that it is gone (410).
+pub async fn compact() -> anyhow::Result<()> {
+    let any = base64::engine::general_purpose::STANDARD.encode("a");
+    let now = etcd("/v3/kv/range", &json!({ "key": any })).await?;
+    let revision = now.pointer("/header/revision").context("no revision")?;
+    etcd("/v3/kv/compaction", &json!({ "revision": revision, "physical": true })).await.map(drop)
+}
+
+/// Asks etcd, by the JSON that it takes beside gRPC.
+async fn etcd(path: &str, body: &Value) -> anyhow::Result<Value> {
+    let (mut client, _) = Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 2379)), None, false).await?;
+    let body = Some(body.to_string().into_bytes());
+    let request = Request { method: "POST".to_owned(), body, ..Request::get("localhost", path) };
+    let response = client.send(&request.header("content-type", "application/json")).await?;
+    ensure!(response.status == 200, "etcd: {} {}", response.status, response.text());
+    Ok(serde_json::from_slice(&response.body)?)
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use controller::ca::{Authority, Certificates, Counters, ServerCertificate};
 use controller::kube::{Feed, Keeper, KeeperHandle, Source, sources};
-use controller::push::{self, Authenticate, Authenticated, Discovery, Identity, Proxies, Unauthenticated};
+use controller::push::{self, Authenticate, Authenticated, Discovery, Identity, KEEP_ALIVE, Proxies, Unauthenticated};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::api::is_cluster_scoped;
@@ -39,6 +39,8 @@ pub struct Control {
     pub counters: Counters,
     versions: AtomicU64,
     folder: tempfile::TempDir,
+    /// How long proxies may be silent.
+    pub keep_alive: Duration,
 }
 
 /// One life of the discovery server.
@@ -85,6 +87,7 @@ impl Control {
             counters: Counters::new()?,
             versions: AtomicU64::new(1),
             folder,
+            keep_alive: KEEP_ALIVE,
         };
         std::fs::write(control.root(), control.authority.root_pem())?;
         control.token("pod-gw")?;
@@ -181,6 +184,7 @@ impl Control {
             proxies: self.proxies.clone(),
             authenticate: Arc::new(PodNames(token)),
             certificates: Certificates::new(self.authority.clone(), self.keeper.clone(), self.counters.clone()),
+            keep_alive: self.keep_alive,
         };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped));

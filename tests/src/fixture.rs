@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -152,12 +154,69 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> anyhow::
     Ok(())
 }
 
+/// The same for what has to be asked for, by whoever asks; `deadline` for what takes its time.
+pub async fn eventually_async(
+    what: &str,
+    deadline: Duration,
+    mut holds: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + deadline;
+    while !holds().await? {
+        anyhow::ensure!(Instant::now() < end, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 /// What a host is answered: the body of a 200, else the status or what went wrong.
 pub async fn answer(address: SocketAddr, host: &str) -> String {
     match client::get(address, host, "/").await {
         Ok(response) if response.status == 200 => response.text(),
         Ok(response) => response.status.to_string(),
         Err(error) => error.to_string(),
+    }
+}
+
+/// Asks a host all the time, each time over a new connection.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+    task: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Load {
+    pub fn start(address: SocketAddr, host: &str) -> Load {
+        let (stop, asked, host) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), host.to_owned());
+        let (stopped, counted) = (stop.clone(), asked.clone());
+        let task = tokio::spawn(async move {
+            let mut failed = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                match client::get(address, &host, "/").await {
+                    Ok(response) if response.status == 200 => {}
+                    Ok(response) => failed.push(format!("{}: {}", response.status, response.text())),
+                    Err(error) => failed.push(format!("{error:#}")),
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            failed
+        });
+        Load { stop, asked, task }
+    }
+
+    /// Requests that were answered so far, well or not.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// An error if one of them was not answered with 200, or if there were none to speak of.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let asked = self.asked();
+        let failed = self.task.await?;
+        anyhow::ensure!(asked > 10, "only {asked} requests");
+        anyhow::ensure!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
+        Ok(())
     }
 }
 

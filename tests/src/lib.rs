@@ -1,10 +1,14 @@
 //! What the end-to-end tests are made of, and the demo application that they and the quickstart share.
 //!
 //! `process` starts the real gateway, `ports` finds it an address of its own, `backend` stands behind it, `client` in front
-//! of it, `certs` makes certificates, `cluster` has what tests on a real Kubernetes share, `case` runs case files.
+//! of it, `certs` makes certificates, `cluster` and `bulk` have what tests on a real Kubernetes share, `between` stands between controller and gateway, `case` runs case files.
 
 pub mod backend;
+#[cfg(feature = "controller")]
+pub mod between;
 pub mod bookinfo;
+#[cfg(feature = "controller")]
+pub mod bulk;
 pub mod case;
 pub mod certs;
 pub mod client;

@@ -168,18 +168,12 @@ impl Meshgate {
 
     /// SIGTERM, as an orchestrator sends it; waiting is up to the caller.
     pub fn terminate(&self) -> anyhow::Result<()> {
-        self.signal("-TERM")
+        signal(self.pid(), "TERM")
     }
 
     /// SIGHUP: what it has from files is read again, and a new workload certificate is asked for.
     pub fn reload(&self) -> anyhow::Result<()> {
-        self.signal("-HUP")
-    }
-
-    fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let done = Command::new("kill").args([signal, &self.pid().to_string()]).status()?;
-        ensure!(done.success(), "kill failed");
-        Ok(())
+        signal(self.pid(), "HUP")
     }
 
     pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
@@ -210,6 +204,13 @@ impl Drop for Meshgate {
             let _ = writeln!(std::io::stderr(), "--- log of meshgate:\n{}---", self.log());
         }
     }
+}
+
+/// `TERM`, `KILL`; `STOP` and `CONT` for a process that hangs for a while.
+pub fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
+    let done = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
+    ensure!(done.success(), "kill -{name} {pid}: {done}");
+    Ok(())
 }
 
 fn collect(stream: impl Read + Send + 'static, log: Arc<Log>) {

@@ -5,20 +5,31 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use e2e::bulk::{Routes, says};
 use e2e::client;
 use e2e::cluster::{self, DEADLINE, Launch, Pod, apply, apply_namespace, define, kubectl};
-use e2e::fixture::{answer, until_answer};
+use e2e::fixture::{answer, eventually_async, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
 
 #[path = "cluster/install.rs"]
 mod install;
+#[path = "cluster/killed.rs"]
+mod killed;
 #[path = "cluster/lease.rs"]
 mod lease;
+#[path = "cluster/many.rs"]
+mod many;
 #[path = "cluster/place.rs"]
 mod place;
+#[path = "cluster/rivals.rs"]
+mod rivals;
 #[path = "cluster/secrets.rs"]
 mod secrets;
+#[path = "cluster/skew.rs"]
+mod skew;
+#[path = "cluster/slow.rs"]
+mod slow;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/streams.rs"]
@@ -27,6 +38,8 @@ mod streams;
 mod trouble;
 #[path = "cluster/unread.rs"]
 mod unread;
+#[path = "cluster/watch.rs"]
+mod watch;
 
 const SYSTEM: &str = "meshgate-system";
 
@@ -74,6 +87,37 @@ spec:
 ",
         name = host.replace('.', "-")
     )
+}
+
+/// VirtualServices of a namespace of their own, at the Gateway `edge`.
+async fn routes_of(namespace: &str) -> Routes {
+    apply_namespace(namespace).unwrap();
+    Routes::new(namespace, &[&format!("{SYSTEM}/edge")]).await.unwrap()
+}
+
+/// How many hosts that end so the gateway serves.
+async fn hosts_of(gateway: &Meshgate, suffix: &str) -> usize {
+    let dump = gateway.admin("/config_dump?resource=routes").await.unwrap();
+    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+    let sets = dump.as_object().unwrap().values();
+    let hosts = sets.flat_map(|set| set["virtual_hosts"].as_array().unwrap());
+    hosts.filter(|host| host["host"].to_string().contains(suffix)).count()
+}
+
+/// Until the object's status says of its present generation that it is in force at all proxies, or not: status, reason, beginning
+/// of the message.
+async fn until_programmed(routes: &Routes, name: &str, wanted: (&str, &str, &str)) {
+    let mut last = serde_json::Value::Null;
+    let holds = async || {
+        last = routes.get(name).await?;
+        let said = says(&last, "Programmed");
+        Ok(said.is_some_and(|(status, reason, message)| {
+            (status, reason) == (wanted.0, wanted.1) && message.starts_with(wanted.2)
+        }))
+    };
+    if let Err(error) = eventually_async(&format!("{wanted:?} of {name}"), DEADLINE, holds).await {
+        panic!("{error}: {last:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

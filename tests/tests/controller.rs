@@ -21,6 +21,8 @@ mod mesh;
 mod secrets;
 #[path = "controller/streams.rs"]
 mod streams;
+#[path = "controller/stuck.rs"]
+mod stuck;
 #[path = "controller/way.rs"]
 mod way;
 

@@ -60,6 +60,19 @@ fn check_tells_by_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_does_not_exist_is_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, nowhere) = (folder.path().join("a.yaml"), folder.path().join("nowhere"));
+    std::fs::write(&there, VALID).unwrap();
+    let paths = [there.to_str().unwrap(), nowhere.to_str().unwrap()];
+    let mut meshgate = Meshgate::spawn(["-f", paths[0], paths[1]]).unwrap();
+    assert_eq!(meshgate.wait().unwrap().code(), Some(65));
+    let said = format!("meshgate: {}: No such file or directory", paths[1]);
+    eventually("it says which", || meshgate.log().contains(&said)).await.unwrap();
+    assert!(!meshgate.log().contains("ready") && !meshgate.log().contains(paths[0]), "{}", meshgate.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_line_serves_a_server_without_any_file() {
     let backend = Backend::echo("a").await.unwrap();
     let listen = std::net::SocketAddr::new(ports::loopback(), 8080);
@@ -89,6 +102,7 @@ async fn admin_pages_answer() {
         ("/config_dump", "a.example"),
         ("/clusters", "a-example.internal"),
         ("/explain?url=http://a.example:8080/x", "default/a-example"),
+        ("/explain?url=http://a.example:8080/x", "\"endpoints\": 1"),
         ("/logging", ""),
     ] {
         let text = edge.meshgate.admin(page).await.unwrap();

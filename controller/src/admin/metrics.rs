@@ -9,6 +9,7 @@ use prometheus::{Encoder as _, IntCounterVec, IntGauge, IntGaugeVec, Opts, Regis
 use crate::ca::Counters;
 use crate::kube::View;
 use crate::push::{Proxies, ProxyStatus};
+use crate::status::Writes;
 
 pub struct Metrics {
     registry: Registry,
@@ -21,14 +22,17 @@ pub struct Metrics {
     diagnostics: IntGaugeVec,
     unavailable: IntGauge,
     endings: IntCounterVec,
+    responses: IntCounterVec,
+    resources: IntCounterVec,
     /// One page at a time: what others count is read off here.
     rendering: Mutex<()>,
 }
 
 impl Metrics {
-    pub fn new(certificates: &Counters) -> prometheus::Result<Metrics> {
+    pub fn new(certificates: &Counters, statuses: &Writes) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
         certificates.register(&registry)?;
+        statuses.register(&registry)?;
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
@@ -39,11 +43,11 @@ impl Metrics {
             &["severity"],
         )?;
         registry.register(Box::new(diagnostics.clone()))?;
-        let endings = IntCounterVec::new(
-            Opts::new("meshgate_controller_streams_ended_total", "Streams of proxies that ended, by reason."),
-            &["reason"],
-        )?;
-        registry.register(Box::new(endings.clone()))?;
+        let counters = |name: &str, help: &str, label: &str| -> prometheus::Result<IntCounterVec> {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        };
         let build = IntGaugeVec::new(Opts::new("istio_build", "Always 1."), &["component", "tag"])?;
         build.with_label_values(&["pilot", env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
@@ -54,11 +58,24 @@ impl Metrics {
             // Istio's name.
             proxies: gauge("pilot_xds", "Proxies connected to this replica.")?,
             behind: gauge("meshgate_controller_proxies_behind", "Proxies that have not acknowledged the last push.")?,
-            refused: gauge("meshgate_controller_proxies_refusing", "Proxies that refused some of the last push.")?,
+            refused: gauge(
+                "meshgate_controller_proxies_refusing",
+                "Proxies that lack something because they refused it.",
+            )?,
             objects: gauge("meshgate_controller_objects", "Objects whose generation is observed.")?,
             unavailable: gauge("meshgate_controller_kinds_unavailable", "Kinds that cannot be watched.")?,
+            endings: counters(
+                "meshgate_controller_streams_ended_total",
+                "Streams of proxies that ended, by reason.",
+                "reason",
+            )?,
+            responses: counters("meshgate_controller_responses_total", "Responses to proxies, by kind.", "kind")?,
+            resources: counters(
+                "meshgate_controller_resources_sent_total",
+                "Resources in responses to proxies, by kind.",
+                "kind",
+            )?,
             diagnostics,
-            endings,
             rendering: Mutex::default(),
             registry: registry.clone(),
         };
@@ -68,9 +85,16 @@ impl Metrics {
 
     pub fn render(&self, view: &View, proxies: &Proxies, leads: bool, generation: u64) -> Vec<u8> {
         let _one = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
-        for (ending, count) in proxies.endings().all() {
-            let counter = self.endings.with_label_values(&[ending.as_str()]);
+        let read_off = |counters: &IntCounterVec, label: &str, count: u64| {
+            let counter = counters.with_label_values(&[label]);
             counter.inc_by(count.saturating_sub(counter.get()));
+        };
+        for (ending, count) in proxies.endings().all() {
+            read_off(&self.endings, ending.as_str(), count);
+        }
+        for (kind, responses, resources) in proxies.sent().all() {
+            read_off(&self.responses, kind.as_str(), responses);
+            read_off(&self.resources, kind.as_str(), resources);
         }
         let proxies = proxies.all();
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -79,7 +103,7 @@ impl Metrics {
         self.proxies.set(count(proxies.len()));
         let config = |proxy: &ProxyStatus| proxy.kinds.get(&Kind::Config).cloned().unwrap_or_default();
         self.behind.set(count(proxies.iter().filter(|proxy| config(proxy).acknowledged < config(proxy).sent).count()));
-        let refusing = |proxy: &&ProxyStatus| proxy.kinds.values().any(|kind| kind.refused.is_some());
+        let refusing = |proxy: &&ProxyStatus| proxy.kinds.values().any(|kind| !kind.refused.is_empty());
         self.refused.set(count(proxies.iter().filter(refusing).count()));
         self.objects.set(count(view.observed.len()));
         self.unavailable.set(count(view.unavailable.len()));

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mesh_core::diag::{self, Diagnostic, Verdict};
+use serde::Serialize;
 
 use super::cluster::ClusterArgs;
 use super::exit::{self, Failure};
 use super::output::Output;
 use super::picture::{self, GatewayArgs, Picture, Sources};
+use crate::kube::Unavailable;
 
 #[derive(Clone, Debug, Args)]
 pub struct AnalyzeArgs {
@@ -47,16 +49,15 @@ pub async fn run(cluster: &ClusterArgs, args: &AnalyzeArgs) -> anyhow::Result<u8
         (None, true) => cluster.connect().await?.client.default_namespace().to_owned(),
         (None, false) => "default".to_owned(),
     };
-    let sources = Sources { files: &files, cluster: args.use_kube.then_some(cluster), default_namespace: &namespace };
+    let sources = Sources { files: &files, cluster, use_cluster: args.use_kube, default_namespace: &namespace };
     let picture = picture::take(&sources, &args.gateway).await?;
-    for note in picture.notes() {
-        eprintln!("meshctl: {note}");
-    }
+    picture.unavailable.iter().for_each(|kind| eprintln!("meshctl: {kind}"));
+    picture.assumed.iter().for_each(|note| eprintln!("meshctl: {note}"));
     // Files alone are all looked at, as long as no namespace is asked for.
     let only = (!args.all_namespaces && (args.use_kube || args.namespace.is_some())).then_some(namespace.as_str());
     let (diagnostics, objects) = select(&picture, only);
     let color = std::io::stdout().is_terminal();
-    let report = diag::report(&diagnostics);
+    let report = report(&diagnostics, &picture.unavailable);
     super::print(&args.output.render(&report, || diag::text(&diagnostics, objects, color))?)?;
     Ok(match diag::verdict(&diagnostics) {
         Verdict::Fine if picture.is_partial() => exit::FAILURE,
@@ -64,6 +65,29 @@ pub async fn run(cluster: &ClusterArgs, args: &AnalyzeArgs) -> anyhow::Result<u8
         Verdict::BadData => exit::BAD_DATA,
         Verdict::Problems => exit::FOUND_PROBLEMS,
     })
+}
+
+/// The shape of `meshgate check`, and what it is not about.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    #[serde(flatten)]
+    report: diag::Report<'a>,
+    /// Kinds that may not be listed: nothing is said of their objects, and of what they refer to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_looked_at: Vec<NotLookedAt<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NotLookedAt<'a> {
+    kind: &'a str,
+    reason: &'a str,
+}
+
+fn report<'a>(diagnostics: &'a [Diagnostic], unavailable: &'a [Unavailable]) -> Report<'a> {
+    let hidden = unavailable.iter().filter(|kind| !kind.missing);
+    let not_looked_at = hidden.map(|kind| NotLookedAt { kind: &kind.kind, reason: &kind.reason }).collect();
+    Report { report: diag::report(diagnostics), not_looked_at }
 }
 
 /// What is said of a namespace, and how many objects it has. What is written in a file, or belongs to nothing, is always said.

@@ -85,10 +85,24 @@ fn a_namespace_of_the_cluster_alone() {
 #[test]
 fn programs_get_the_shape_of_check() {
     let (diagnostics, _) = select(&of_cluster(), Some("shop"));
-    let json = Output::Json.render(&diag::report(&diagnostics), String::new).unwrap();
-    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let render = |unavailable: &[Unavailable]| -> serde_json::Value {
+        let json = Output::Json.render(&report(&diagnostics, unavailable), String::new).unwrap();
+        serde_json::from_str(&json).unwrap()
+    };
+    let value = render(&[]);
     assert_eq!(value["diagnostics"][0]["code"], diag::DESTINATION_HOST_UNKNOWN.id);
     assert_eq!(value["diagnostics"][0]["object"], "VirtualService/shop/cart");
+    assert_eq!(value.get("notLookedAt"), None);
+
+    let kind = |kind: &str, missing| Unavailable {
+        kind: kind.to_owned(),
+        reason: "forbidden".to_owned(),
+        missing,
+        is_read: false,
+    };
+    let value = render(&[kind("sidecars.networking.istio.io", false), kind("gateways", true)]);
+    let hidden = serde_json::json!([{ "kind": "sidecars.networking.istio.io", "reason": "forbidden" }]);
+    assert_eq!(value["notLookedAt"], hidden);
 }
 
 #[test]
@@ -117,4 +131,47 @@ stringData: { tls.crt: "no certificate", tls.key: "no key" }
 
     2 objects: 1 error, 0 warnings, 0 infos
     ");
+}
+
+/// A Gateway that selects the labels is served wherever it is; certificates are where the gateway runs, and that is told by
+/// whatever says it, else it is where `install` puts it.
+#[tokio::test]
+async fn files_alone_are_for_gateways_of_any_namespace() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.yaml");
+    let codes = async |more: &str, line: &[&str]| {
+        let objects = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: web, namespace: shop }
+spec:
+  selector: { istio: ingressgateway }
+  servers:
+  - { port: { number: 443, name: https, protocol: HTTPS }, hosts: [a.example], tls: { mode: SIMPLE, credentialName: cert } }
+---
+{ apiVersion: v1, kind: Secret, metadata: { name: cert, namespace: NS }, stringData: { tls.crt: "no certificate", tls.key: "no key" } }
+"#;
+        std::fs::write(&file, objects.replace("NS", "edge") + more).unwrap();
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            cluster: ClusterArgs,
+            #[command(flatten)]
+            gateway: GatewayArgs,
+        }
+        let args: Line = clap::Parser::try_parse_from(["x"].iter().chain(line)).unwrap();
+        let files = [file.clone()];
+        let sources =
+            Sources { files: &files, cluster: &args.cluster, use_cluster: false, default_namespace: "default" };
+        let picture = picture::take(&sources, &args.gateway).await.unwrap();
+        picture.diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
+    };
+    // Read, if it is there: it is none, which is not the point here.
+    let (found, missing) = ([diag::CERTIFICATE_UNUSABLE.id], [diag::SECRET_MISSING.id]);
+    assert_eq!(codes("", &[]).await, missing);
+    assert_eq!(codes("", &["--namespace-of-gateway", "edge"]).await, found);
+    assert_eq!(codes("", &["--system-namespace", "edge"]).await, found);
+    let service = "---\n{ apiVersion: v1, kind: Service, metadata: { name: gw, namespace: edge }, spec: { selector: { istio: ingressgateway }, ports: [{ port: 443 }] } }\n";
+    assert_eq!(codes(service, &[]).await, found);
+    assert_eq!(codes(service, &["--namespace-of-gateway", "shop"]).await, missing);
 }

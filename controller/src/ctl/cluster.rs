@@ -15,6 +15,8 @@ use kube::{Client, ResourceExt as _};
 use tokio::time::timeout;
 
 use super::exit::Failure;
+use super::trouble::said;
+use crate::kube::NoCluster;
 
 /// Admin pages of a gateway, on its loopback.
 pub const GATEWAY_ADMIN: u16 = 15000;
@@ -49,7 +51,12 @@ pub struct Cluster {
 impl ClusterArgs {
     /// Asks nothing of the API server yet.
     pub async fn connect(&self) -> anyhow::Result<Cluster> {
-        let client = crate::kube::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        let client = crate::kube::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await;
+        let client = client.map_err(|error| match error {
+            NoCluster::Context { .. } => Failure::Usage(error.to_string()).into(),
+            NoCluster::File { .. } => Failure::BadData(error.to_string()).into(),
+            error => anyhow::Error::new(error),
+        })?;
         Ok(Cluster { client, system_namespace: self.system_namespace.clone() })
     }
 }
@@ -192,14 +199,6 @@ where
         });
     }
     Ok(body)
-}
-
-/// What the API server says, once: kube's error and its cause both tell it.
-pub fn said(error: kube::Error) -> anyhow::Error {
-    match error {
-        kube::Error::Api(status) => anyhow!("the API server: {}", status.message.trim()),
-        error => anyhow::Error::new(error).context("cannot ask the API server"),
-    }
 }
 
 /// Its pods' labels, as a selector.

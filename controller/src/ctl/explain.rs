@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use mesh_core::diag::{self, Verdict};
-use mesh_core::model::ResourceSet;
 use mesh_core::snapshot::{Explanation, Question};
 
 use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
@@ -56,20 +55,21 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
         None => {
             let sources = Sources {
                 files: &args.files,
-                cluster: (args.files.is_empty() || args.use_kube).then_some(cluster),
+                cluster,
+                use_cluster: args.files.is_empty() || args.use_kube,
                 default_namespace: args.namespace.as_deref().unwrap_or("default"),
             };
             let picture = picture::take(&sources, &args.gateway).await?;
-            let explanation = question.ask(&picture.snapshot).map_err(usage)?;
-            (explanation, Some(picture))
+            (drawn(&question, &picture)?, Some(picture))
         }
     };
-    for note in picture.iter().flat_map(Picture::notes) {
-        eprintln!("meshctl: {note}");
+    if let Some(picture) = &picture {
+        // What has no effect sends no request anywhere.
+        picture.unavailable.iter().filter(|kind| kind.is_read).for_each(|kind| eprintln!("meshctl: {kind}"));
+        picture.assumed.iter().for_each(|note| eprintln!("meshctl: {note}"));
     }
-    let set = picture.as_ref().map(|picture| &picture.set);
     let request = format!("{} {}", args.method, args.url);
-    super::print(&args.output.render(&explanation, || text(&request, &explanation, set))?)?;
+    super::print(&args.output.render(&explanation, || text(&request, &explanation))?)?;
     if let Some(picture) = &picture {
         hint(picture);
         if diag::verdict(&picture.diagnostics) == Verdict::BadData {
@@ -82,6 +82,13 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
         false if picture.as_ref().is_some_and(Picture::is_partial) => exit::FAILURE,
         false => exit::FOUND_PROBLEMS,
     })
+}
+
+/// What tables that were made here say.
+fn drawn(question: &Question, picture: &Picture) -> Result<Explanation, Failure> {
+    let mut explanation = question.ask(&picture.snapshot).map_err(usage)?;
+    explanation.count_endpoints(|key| picture.set.endpoints.get(key).map_or(0, |found| found.endpoints.len()));
+    Ok(explanation)
 }
 
 /// The answer may be what it is because something is wrong.
@@ -156,7 +163,7 @@ fn is_served(explanation: &Explanation) -> bool {
     !lost && explanation.destinations.iter().all(|destination| destination.known || destination.weight == 0)
 }
 
-fn text(request: &str, explanation: &Explanation, set: Option<&ResourceSet>) -> String {
+fn text(request: &str, explanation: &Explanation) -> String {
     let mut out = format!("{request}\n\n");
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<12}{value}");
@@ -199,13 +206,12 @@ fn text(request: &str, explanation: &Explanation, set: Option<&ResourceSet>) -> 
     let mut name = "To";
     for destination in &explanation.destinations {
         let share = (f64::from(destination.weight) * 100.0 / (total.max(1) as f64)).round();
-        let endpoints = set.and_then(|set| set.endpoints.get(destination.cluster.as_str()));
-        let state = match (destination.known, endpoints.map(|endpoints| endpoints.endpoints.len())) {
+        let state = match (destination.known, destination.endpoints) {
             (false, _) => " — unknown: 503".to_owned(),
             (true, Some(0)) => " — no endpoints: 503".to_owned(),
             (true, Some(1)) => " — 1 endpoint".to_owned(),
             (true, Some(count)) => format!(" — {count} endpoints"),
-            (true, None) if set.is_some() => " — no endpoints: 503".to_owned(),
+            // A gateway that is older.
             (true, None) => String::new(),
         };
         line(name, &format!("{share:>3} % {}{state}", destination.cluster));

@@ -53,9 +53,9 @@ fn args(line: &[&str]) -> ExplainArgs {
 fn explain(line: &[&str]) -> (String, bool) {
     let args = args(line);
     let picture = picture(OBJECTS);
-    let explanation = question(&args).unwrap().ask(&picture.snapshot).unwrap();
+    let explanation = drawn(&question(&args).unwrap(), &picture).unwrap();
     let request = format!("{} {}", args.method, args.url);
-    (text(&request, &explanation, Some(&picture.set)), is_served(&explanation))
+    (text(&request, &explanation), is_served(&explanation))
 }
 
 #[test]
@@ -128,11 +128,14 @@ fn lost() {
 /// What a gateway answers is read back as it was meant.
 #[test]
 fn explanations_travel() {
-    let picture = picture(OBJECTS);
-    let explanation = Question::new("http://shop.example/cart").unwrap().ask(&picture.snapshot).unwrap();
-    let json = serde_json::to_vec(&explanation).unwrap();
-    let read: Explanation = serde_json::from_slice(&json).unwrap();
-    assert_eq!(text("GET x", &read, None), text("GET x", &explanation, None));
+    let explanation = drawn(&Question::new("http://shop.example/cart").unwrap(), &picture(OBJECTS)).unwrap();
+    let mut json = serde_json::to_value(&explanation).unwrap();
+    let read = |json: &serde_json::Value| text("GET x", &serde_json::from_value(json.clone()).unwrap());
+    assert!(read(&json).contains(" — 1 endpoint\n"));
+    assert_eq!(read(&json), text("GET x", &explanation));
+    // A gateway that is older does not count them.
+    json["destinations"][0].as_object_mut().unwrap().remove("endpoints");
+    assert!(read(&json).ends_with("outbound|80||cart.default.svc.cluster.local\n"));
 }
 
 #[test]

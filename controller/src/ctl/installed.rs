@@ -5,8 +5,8 @@ use anyhow::Context as _;
 use kube::api::{DeleteParams, ListParams, ObjectMeta};
 use kube::{Client, ResourceExt as _};
 
-use super::cluster::said;
 use super::manifests::{Name, PART_OF, known, of_gateway_namespace};
+use super::trouble::said;
 
 /// Who the fields of what is installed belong to.
 pub const MANAGER: &str = "meshctl";
@@ -52,7 +52,9 @@ async fn in_gateway_namespaces(client: &Client) -> anyhow::Result<Vec<Name>> {
     Ok(found)
 }
 
-fn is_managed(metadata: &ObjectMeta) -> bool {
+/// Whether `install` wrote to it.
+#[must_use]
+pub fn is_managed(metadata: &ObjectMeta) -> bool {
     metadata.managed_fields.iter().flatten().any(|fields| fields.manager.as_deref() == Some(MANAGER))
 }
 

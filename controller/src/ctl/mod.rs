@@ -14,6 +14,7 @@ mod picture;
 mod precheck;
 mod proxy_config;
 mod proxy_status;
+mod trouble;
 mod uninstall;
 mod version;
 
@@ -23,6 +24,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use cluster::ClusterArgs;
+use trouble::in_full;
 
 /// Installs, asks and checks Meshgate.
 #[derive(Debug, Parser)]
@@ -72,20 +74,26 @@ where
             };
         }
     };
-    let result = match cli.command {
-        Command::Install(args) => install::run(&cli.cluster, &args).await,
-        Command::Uninstall(args) => uninstall::run(&cli.cluster, &args).await,
-        Command::Precheck(args) => precheck::run(&cli.cluster, &args).await,
-        Command::Version(args) => version::run(&cli.cluster, &args).await,
-        Command::ProxyStatus(args) => proxy_status::run(&cli.cluster, &args).await,
-        Command::ProxyConfig(args) => proxy_config::run(&cli.cluster, &args).await,
-        Command::Analyze(args) => analyze::run(&cli.cluster, &args).await,
-        Command::Explain(args) => explain::run(&cli.cluster, &args).await,
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("meshctl: {error:#}");
+    cli.act().await.unwrap_or_else(|error| {
+        eprintln!("meshctl: {}", in_full(&error));
         exit::code(&error)
     })
+}
+
+impl Cli {
+    /// The exit code, of a verb that did what it should.
+    async fn act(self) -> anyhow::Result<u8> {
+        match self.command {
+            Command::Install(args) => install::run(&self.cluster, &args).await,
+            Command::Uninstall(args) => uninstall::run(&self.cluster, &args).await,
+            Command::Precheck(args) => precheck::run(&self.cluster, &args).await,
+            Command::Version(args) => version::run(&self.cluster, &args).await,
+            Command::ProxyStatus(args) => proxy_status::run(&self.cluster, &args).await,
+            Command::ProxyConfig(args) => proxy_config::run(&self.cluster, &args).await,
+            Command::Analyze(args) => analyze::run(&self.cluster, &args).await,
+            Command::Explain(args) => explain::run(&self.cluster, &args).await,
+        }
+    }
 }
 
 /// To standard output. A reader that went away is no failure.

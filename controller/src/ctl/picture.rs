@@ -1,12 +1,15 @@
 //! What a gateway would make of objects of the cluster, of files, or of files on top of the cluster: the same parsing,
 //! translation and tables as a running one has.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, ListParams};
 use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
@@ -15,19 +18,18 @@ use mesh_core::model::{IpFamilies, ProxyInfo, ResourceSet};
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::Snapshot;
 use mesh_core::translate::translate;
-use mesh_core::world::World;
+use mesh_core::world::{World, selects};
 
-use super::cluster::{ClusterArgs, said};
+use super::cluster::ClusterArgs;
 use super::files;
+use super::trouble::said;
 use crate::kube::{Unavailable, list};
-
-/// Namespace of the gateway where no cluster says it; as `meshgate check` has it.
-const GATEWAY_NAMESPACE: &str = "istio-system";
 
 /// For which gateway.
 #[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {
-    /// Namespace of the gateway [default: that of --system-namespace; without a cluster: istio-system]
+    /// Namespace of the gateway's pods, where its TLS secrets are [default: where the cluster has pods with these labels, or the
+    /// files a pod or a Service that selects them; else that of --system-namespace]
     #[arg(long, value_name = "NS")]
     namespace_of_gateway: Option<String>,
     /// Labels of the gateway: it serves the Gateways whose selector they satisfy. If a pod of the cluster has them, its
@@ -55,8 +57,9 @@ fn parse_labels(text: &str) -> Result<Labels, String> {
 pub struct Sources<'a> {
     /// They replace objects of the cluster of the same kind, namespace and name.
     pub files: &'a [PathBuf],
-    /// None: no cluster is asked.
-    pub cluster: Option<&'a ClusterArgs>,
+    pub cluster: &'a ClusterArgs,
+    /// Whether it is asked.
+    pub use_cluster: bool,
     /// For objects in files that do not say theirs.
     pub default_namespace: &'a str,
 }
@@ -71,36 +74,41 @@ pub struct Picture {
     pub objects: Vec<ObjectRef>,
     /// Kinds of the cluster that are missing from it.
     pub unavailable: Vec<Unavailable>,
+    /// For which gateway it is, where others are as good.
+    pub assumed: Option<String>,
 }
 
 impl Picture {
-    /// What is missing, and why.
-    pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.unavailable.iter().map(|unavailable| match unavailable.missing {
-            true => format!("{} do not exist here: their definition is not installed", unavailable.kind),
-            false => format!("{} cannot be listed: {}", unavailable.kind, unavailable.reason),
-        })
-    }
-
     /// So much could not be seen that finding nothing means nothing. Secrets are often hidden, and not missed.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.unavailable.iter().any(|unavailable| !unavailable.missing && unavailable.kind != "secrets")
+        self.unavailable
+            .iter()
+            .any(|unavailable| unavailable.is_read && !unavailable.missing && unavailable.kind != "secrets")
     }
 }
 
 /// Reads all sources.
 pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Result<Picture> {
     let files = files::read(sources.files, sources.default_namespace);
-    let mut namespace = gateway.namespace_of_gateway.clone();
+    let (system, labels) = (&sources.cluster.system_namespace, &gateway.labels.0);
+    let home = |found: BTreeSet<String>| match &gateway.namespace_of_gateway {
+        Some(namespace) => Home { namespace: namespace.clone(), assumed: None },
+        None => Home::among(found, system),
+    };
+    let mut found = homes(&files.objects, labels);
     let mut below = crate::kube::Listed::default();
-    if let Some(cluster) = sources.cluster {
-        let namespace = namespace.get_or_insert_with(|| cluster.system_namespace.clone());
-        let connected = cluster.connect().await?;
-        below = list(&connected.client, &cluster.system_namespace, namespace).await.map_err(said)?;
+    if sources.use_cluster {
+        let client = sources.cluster.connect().await?.client;
+        // Pods that run are more than what a file would have.
+        let running = homes_in(&client, labels).await.map_err(said)?;
+        if !running.is_empty() {
+            found = running;
+        }
+        below = list(&client, system, &home(found.clone()).namespace).await.map_err(said)?;
     }
-    let namespace = namespace.unwrap_or_else(|| GATEWAY_NAMESPACE.to_owned());
-    let proxy = proxy(&below.objects, &namespace, &gateway.labels.0);
+    let Home { namespace, assumed } = home(found);
+    let proxy = proxy(&below.objects, &namespace, labels);
     let given: HashSet<ObjectRef> = files.objects.iter().map(ApiObject::object_ref).collect();
     let mut diagnostics = files.diagnostics;
     let is_replaced = |reference: &ObjectRef| given.contains(reference);
@@ -109,7 +117,56 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     let mut objects = below.objects;
     objects.retain(|object| !is_replaced(&object.object_ref()));
     objects.extend(files.objects);
-    Ok(draw(objects, diagnostics, &proxy, below.unavailable, SystemTime::now()))
+    Ok(Picture { assumed, ..draw(objects, diagnostics, &proxy, below.unavailable, SystemTime::now()) })
+}
+
+/// Where the gateway runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Home {
+    namespace: String,
+    /// Gateways with the same labels run elsewhere too.
+    assumed: Option<String>,
+}
+
+impl Home {
+    /// That of the installation if it is one of them, or if there are none.
+    fn among(found: BTreeSet<String>, system: &str) -> Home {
+        let namespace = match found.first() {
+            Some(first) if !found.contains(system) => first.clone(),
+            _ => system.to_owned(),
+        };
+        let others: Vec<&str> = found.iter().filter(|other| **other != namespace).map(String::as_str).collect();
+        let assumed = (!others.is_empty()).then(|| {
+            let others = others.join(", ");
+            format!("this is for the gateways of {namespace}; others with these labels run in {others}: see --namespace-of-gateway")
+        });
+        Home { namespace, assumed }
+    }
+}
+
+/// Namespaces in which objects say that pods with the labels run: such pods, and Services that select them.
+fn homes(objects: &[ApiObject], labels: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let says = |object: &&ApiObject| match &object.spec {
+        Spec::Pod(_) => selects(labels, &object.meta.labels),
+        Spec::Service(service) => !service.selector.is_empty() && selects(&service.selector, labels),
+        _ => false,
+    };
+    let found = objects.iter().filter(|_| !labels.is_empty()).filter(says);
+    found.map(|object| object.meta.namespace.clone()).collect()
+}
+
+/// The same of the cluster, by its pods. None where they may not be seen.
+async fn homes_in(client: &Client, labels: &BTreeMap<String, String>) -> kube::Result<BTreeSet<String>> {
+    if labels.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pods: Api<Pod> = Api::all(client.clone());
+    match pods.list_metadata(&ListParams::default().labels(&pairs.join(","))).await {
+        Ok(pods) => Ok(pods.items.into_iter().filter_map(|pod| pod.metadata.namespace).collect()),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The gateway, as a pod says that has the wanted labels: by its other ones Services select it, and say which port is which; by
@@ -165,12 +222,52 @@ fn draw(
         }
     }
     diag::arrange(&mut diagnostics);
-    Picture { set: translation.set, snapshot: compiled.snapshot, diagnostics, objects: names, unavailable }
+    Picture {
+        set: translation.set,
+        snapshot: compiled.snapshot,
+        diagnostics,
+        objects: names,
+        unavailable,
+        assumed: None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_gateway_runs_is_where_pods_are_or_services_select_them() {
+        let objects = r#"
+{ apiVersion: v1, kind: Pod, metadata: { name: gw, namespace: edge, labels: { istio: ingressgateway, app: gw } } }
+---
+{ apiVersion: v1, kind: Pod, metadata: { name: other, namespace: other, labels: { istio: egressgateway } } }
+---
+{ apiVersion: v1, kind: Service, metadata: { name: gw, namespace: front }, spec: { selector: { istio: ingressgateway }, ports: [{ port: 80 }] } }
+---
+{ apiVersion: v1, kind: Service, metadata: { name: narrow, namespace: narrow }, spec: { selector: { istio: ingressgateway, app: x }, ports: [{ port: 80 }] } }
+---
+{ apiVersion: v1, kind: Service, metadata: { name: any, namespace: any }, spec: { ports: [{ port: 80 }] } }
+"#;
+        let objects = mesh_core::api::parse("", objects, "default").objects;
+        let wanted = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        assert_eq!(homes(&objects, &wanted), names(&["edge", "front"]));
+        assert_eq!(homes(&objects, &BTreeMap::new()), names(&[]));
+        let among = |found: &[&str]| {
+            let Home { namespace, assumed } = Home::among(names(found), "sys");
+            (namespace, assumed.unwrap_or_default())
+        };
+        let alone = |name: &str| (name.to_owned(), String::new());
+        assert_eq!(among(&[]), alone("sys"));
+        assert_eq!(among(&["edge"]), alone("edge"));
+        assert_eq!(among(&["sys"]), alone("sys"));
+        for (found, at, others) in [(["a", "b"], "a", "b"), (["a", "sys"], "sys", "a")] {
+            let (namespace, assumed) = among(&found);
+            assert_eq!(namespace, at);
+            assert!(assumed.contains(&format!("of {at}; others with these labels run in {others}")), "{assumed}");
+        }
+    }
 
     #[test]
     fn a_pod_of_the_gateway_says_its_labels_and_families() {
@@ -204,8 +301,7 @@ pub(super) mod testing {
     /// For the usual gateway.
     pub fn picture(text: &str) -> Picture {
         let parsed = mesh_core::api::parse("objects.yaml", text, "default");
-        let proxy =
-            ProxyInfo::edge("test", GATEWAY_NAMESPACE, [("istio".to_owned(), "ingressgateway".to_owned())].into());
+        let proxy = ProxyInfo::edge("test", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into());
         draw(parsed.objects, parsed.diagnostics, &proxy, Vec::new(), SystemTime::UNIX_EPOCH)
     }
 }

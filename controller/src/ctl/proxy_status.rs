@@ -9,7 +9,8 @@ use super::cluster::{CONTROLLER_ADMIN, Cluster, ClusterArgs, PodName};
 use super::exit;
 use super::exit::Failure;
 use super::output::{Output, Table};
-use crate::push::{KindStatus, ProxyStatus};
+use super::trouble::in_full;
+use crate::push::ProxyStatus;
 
 #[derive(Clone, Debug, Args)]
 pub struct ProxyStatusArgs {
@@ -54,7 +55,7 @@ pub async fn run(cluster: &ClusterArgs, args: &ProxyStatusArgs) -> anyhow::Resul
     let (pages, troubles) = ask_all(&cluster).await?;
     let proxies = select(pages, args.proxy.as_deref(), args.namespace.as_deref());
     for trouble in &troubles {
-        eprintln!("meshctl: {trouble:#}");
+        eprintln!("meshctl: {}", in_full(trouble));
     }
     if let Some(wanted) = &args.proxy
         && proxies.is_empty()
@@ -119,12 +120,14 @@ fn select(pages: Vec<Page>, wanted: Option<&str>, namespace: Option<&str>) -> Ve
 }
 
 const REFUSED: &str = "REFUSED";
+/// Most refused resources that are named of each proxy, unless one is asked for.
+const NAMED: usize = 20;
 
 fn state(proxy: &ProxyStatus, kind: Kind, generation: u64) -> &'static str {
     match proxy.kinds.get(&kind) {
         Some(status) if !status.subscribed || status.sent == 0 => "NOT SENT",
         None => "NOT SENT",
-        Some(KindStatus { refused: Some(_), .. }) => REFUSED,
+        Some(status) if !status.refused.is_empty() => REFUSED,
         Some(status) if status.acknowledged < status.sent.max(generation) => "STALE",
         Some(_) => "SYNCED",
     }
@@ -172,8 +175,12 @@ fn table(proxies: &[Connected], detailed: bool, now: jiff::Timestamp) -> String 
     }
     for Connected { proxy, .. } in proxies {
         for (kind, status) in &proxy.kinds {
-            for line in status.refused.iter().flat_map(|message| message.lines()) {
-                out.push_str(&format!("\n{} refused {}: {line}", proxy.name, word(*kind)));
+            let most = if detailed { usize::MAX } else { NAMED };
+            for (name, why) in status.refused.iter().take(most) {
+                out.push_str(&format!("\n{} refused {}: {name}: {why}", proxy.name, word(*kind)));
+            }
+            if let Some(more @ 1..) = status.refused.len().checked_sub(most) {
+                out.push_str(&format!("\n{} refused {}: and {more} more", proxy.name, word(*kind)));
             }
         }
     }

@@ -15,7 +15,7 @@ fn pages() -> Vec<Page> {
     };
     let kind = |sent: u64, acknowledged: u64, since: &str| json!({ "subscribed": true, "sent": sent, "acknowledged": acknowledged, "since": since });
     let mut refusing = kind(7, 7, "2026-01-01T01:00:00Z");
-    refusing["refused"] = "host/http.8080/a.example: unknown field `teapot`".into();
+    refusing["refused"] = json!({ "host/http.8080/a.example": "unknown field `teapot`" });
     let one = json!({ "replica": "meshgate-controller-a", "leader": true, "generation": 7, "proxies": [
         proxy("istio-ingressgateway-2", json!({
             "config": refusing,
@@ -94,17 +94,24 @@ fn programs_get_the_states_too() {
           subscribed: true
           sent: 7
           acknowledged: 7
-          refused: "host/http.8080/a.example: unknown field `teapot`"
+          responses: 0
+          resources: 0
+          refused:
+            host/http.8080/a.example: unknown field `teapot`
           since: "2026-01-01T01:00:00Z"
         endpoints:
           subscribed: true
           sent: 7
           acknowledged: 7
+          responses: 0
+          resources: 0
           since: "2026-01-01T01:59:48Z"
         secret:
           subscribed: false
           sent: 0
           acknowledged: 0
+          responses: 0
+          resources: 0
       connected_to: meshgate-controller-a
       generation: 7
       states:

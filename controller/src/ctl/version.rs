@@ -9,6 +9,7 @@ use super::cluster::{CONTROLLER_ADMIN, Cluster, ClusterArgs, PodName};
 use super::exit;
 use super::output::{Output, Table};
 use super::proxy_status::ask_all;
+use super::trouble::in_full;
 
 #[derive(Clone, Debug, Args)]
 pub struct VersionArgs {
@@ -67,7 +68,7 @@ pub async fn run(cluster: &ClusterArgs, args: &VersionArgs) -> anyhow::Result<u8
         && let Err(error) = ask(cluster, &mut versions).await
     {
         // What is known is said all the same.
-        eprintln!("meshctl: {error:#}");
+        eprintln!("meshctl: {}", in_full(&error));
         code = exit::FAILURE;
     }
     super::print(&args.output.render(&versions, || if args.short { short(&versions) } else { table(&versions) })?)?;

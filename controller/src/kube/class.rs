@@ -108,6 +108,10 @@ impl Class {
         }
     }
 
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     pub fn proxy(&self) -> &ProxyInfo {
         self.translator.proxy()
     }

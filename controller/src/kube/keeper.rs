@@ -9,6 +9,7 @@ use kube::runtime::watcher::Event;
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::ProxyInfo;
 use mesh_core::object::ObjectRef;
+use mesh_core::translate::{Unconcerned, unconcerned};
 use mesh_core::world::World;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -48,6 +49,8 @@ pub enum Command {
     Survey(oneshot::Sender<Survey>),
     /// Which versions of the objects that is.
     Versions(oneshot::Sender<Versions>),
+    /// Why none of these classes has the objects; in their order.
+    Unconcerned(Vec<u64>, Vec<ObjectRef>, oneshot::Sender<Vec<Option<Unconcerned>>>),
     /// Of the mesh's settings.
     TrustDomain(oneshot::Sender<String>),
 }
@@ -145,6 +148,15 @@ impl KeeperHandle {
     pub async fn versions(&self) -> Option<Versions> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Versions(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Why none of the proxies of these classes has the objects; in their order. The keeper does nothing else meanwhile, so
+    /// many are to be asked for in several turns.
+    pub async fn unconcerned(&self, classes: &[u64], objects: &[ObjectRef]) -> Option<Vec<Option<Unconcerned>>> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Unconcerned(classes.to_vec(), objects.to_vec(), reply);
+        self.commands.send(command).await.ok()?;
         answer.await.ok()
     }
 
@@ -408,6 +420,7 @@ impl Keeper {
         if !changes.apply.is_empty() {
             self.world.apply(changes.apply.into_values().collect());
         }
+        // A pod is found whether its namespace is looked at or not: `discoverySelectors` say whose objects count, and end no stream.
         for name in &members {
             self.members.look(name, self.world.pod(&name.namespace, &name.name).map(|pod| &**pod));
         }
@@ -452,6 +465,12 @@ impl Keeper {
                     hidden: self.world.hidden_namespaces(),
                     classes: self.classes.values().map(Class::state).collect(),
                 });
+            }
+            Command::Unconcerned(classes, objects, reply) => {
+                let classes = self.classes.values().filter(|class| classes.contains(&class.number()));
+                let proxies: Vec<&ProxyInfo> = classes.map(Class::proxy).collect();
+                let why = objects.iter().map(|object| unconcerned(&self.world, &proxies, object));
+                let _ = reply.send(why.collect());
             }
             Command::TrustDomain(reply) => drop(reply.send(self.world.mesh().trust_domain.clone())),
             Command::Versions(reply) => {

@@ -120,3 +120,85 @@ async fn namespaces_of_gateways_are_always_looked_at() {
     desk.turn([SYSTEM, EDGE, "a"].map(|namespace| happens(number("Service"), Event::Apply(service(namespace, "2")))));
     assert_eq!([SYSTEM, EDGE, "a"].map(|namespace| desk.services(namespace)), [1, 1, 0]);
 }
+
+const SELECTORS: &str = "discoverySelectors: [{matchLabels: {mesh: in}}]";
+
+fn namespace(name: &str, version: &str, labels: &Value) -> Feed {
+    let mut object = object("Namespace", "", name, version, &json!({}));
+    object.metadata.labels = serde_json::from_value(labels.clone()).unwrap();
+    happens(number("Namespace"), Event::Apply(object))
+}
+
+fn pod(namespace: &str, version: &str, labels: &Value) -> Feed {
+    let mut object = object("Pod", namespace, "gw", version, &json!({ "spec": { "containers": [] } }));
+    object.metadata.uid = Some("u".to_owned());
+    object.metadata.labels = serde_json::from_value(labels.clone()).unwrap();
+    happens(number("Pod"), Event::Apply(object))
+}
+
+/// As with Istio: the selectors say whose objects count, not who is served. What a proxy is, its pod says wherever that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_whose_namespace_is_not_looked_at_any_more_is_served_on() {
+    let mut desk = Desk::listed_but("");
+    let mesh = json!({ "data": { "mesh": SELECTORS } });
+    let gateway = json!({ "istio": "ingressgateway" });
+    desk.turn([
+        happens(number("ConfigMap"), Event::Apply(object("ConfigMap", SYSTEM, "istio", "1", &mesh))),
+        namespace("a", "1", &json!({ "mesh": "in" })),
+        pod("a", "1", &gateway),
+        happens(number("Service"), Event::Apply(service("a", "1"))),
+    ]);
+    let identity = Identity {
+        namespace: "a".to_owned(),
+        service_account: "gateway".to_owned(),
+        pod: "gw".to_owned(),
+        uid: "u".to_owned(),
+    };
+    let joined = desk.keeper.join(&identity).unwrap();
+    assert_eq!(desk.services("a"), 1);
+
+    desk.turn([namespace("a", "2", &json!({}))]);
+    assert_eq!(desk.services("a"), 0);
+    assert_eq!(*joined.leaving.borrow(), None);
+    // It is told on, and comes again whenever it likes.
+    assert_eq!(joined.states.borrow().generation, desk.generation());
+    assert!(desk.keeper.join(&identity).is_ok());
+    // It is looked at as a pod all the same.
+    desk.turn([pod("a", "3", &json!({ "istio": "other" }))]);
+    assert_eq!(*joined.leaving.borrow(), Some(crate::kube::Departure::Relabelled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_object_is_of_no_proxy_is_told_of_the_classes_that_are_asked_for() {
+    let mut desk = Desk::listed_but("");
+    let spec = json!({ "spec": {
+        "selector": { "istio": "ingressgateway" },
+        "servers": [{ "port": { "number": 80, "name": "http", "protocol": "HTTP" }, "hosts": ["a.example"] }],
+    }});
+    let rules = json!({ "spec": {
+        "hosts": ["b.example"], "gateways": ["gw"], "http": [{ "directResponse": { "status": 200 } }],
+    }});
+    desk.turn([
+        happens(number("Gateway"), Event::Apply(object("Gateway", "a", "gw", "1", &spec))),
+        happens(number("VirtualService"), Event::Apply(object("VirtualService", "a", "vs", "1", &rules))),
+        pod("a", "1", &json!({ "istio": "ingressgateway" })),
+    ]);
+    let identity = Identity {
+        namespace: "a".to_owned(),
+        service_account: "gateway".to_owned(),
+        pod: "gw".to_owned(),
+        uid: "u".to_owned(),
+    };
+    let joined = desk.keeper.join(&identity).unwrap();
+    let class = joined.states.borrow().class;
+    let mut why = |classes: &[u64]| {
+        let (reply, mut answer) = oneshot::channel();
+        let names = ["vs", "gone"].map(|name| ObjectRef::new("VirtualService", "a", name));
+        desk.keeper.obey(Command::Unconcerned(classes.to_vec(), names.to_vec(), reply));
+        let answer = answer.try_recv().unwrap();
+        assert_eq!((answer.len(), &answer[1]), (2, &None));
+        answer[0].as_ref().map(ToString::to_string).unwrap_or_default()
+    };
+    assert_eq!(why(&[]), "gateway a/gw selects no connected proxy (istio: ingressgateway)");
+    assert_eq!(why(&[class]), "no server of gateway a/gw opens its hosts");
+}

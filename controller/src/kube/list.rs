@@ -1,6 +1,6 @@
 //! Everything as it is now, asked once: for `meshctl`, which comes and goes. What is read, and how, is as for the watches.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use futures::future::join_all;
 use kube::Client;
@@ -30,11 +30,24 @@ pub struct Listed {
 /// A kind that cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// `virtualservices`
-    pub kind: &'static str,
+    /// `virtualservices`; with its group if it is not read.
+    pub kind: String,
     pub reason: String,
     /// There is no such kind, so there are no such objects; else we may not see them.
     pub missing: bool,
+    /// Its objects would have an effect.
+    pub is_read: bool,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unavailable { kind, reason, missing, is_read } = self;
+        match (missing, is_read) {
+            (true, _) => write!(f, "{kind} do not exist here: their definition is not installed"),
+            (false, true) => write!(f, "{kind} cannot be listed: {reason}"),
+            (false, false) => write!(f, "{kind}, which have no effect yet, cannot be listed: {reason}"),
+        }
+    }
 }
 
 /// Settings are those of the controller's namespace `system`, secrets those of the gateway's namespace `gateway`. An error: the API
@@ -53,14 +66,17 @@ pub async fn list(client: &Client, system: &str, gateway: &str) -> kube::Result<
                 }
             }
             Err(kube::Error::Api(status)) => listed.unavailable.push(Unavailable {
-                kind: kind.plural,
+                kind: kind.plural.to_owned(),
                 reason: status.message.trim().to_owned(),
                 missing: status.code == 404,
+                is_read: true,
             }),
             Err(error) => return Err(error),
         }
     }
-    listed.diagnostics.extend(unread(client).await);
+    let (found, unavailable) = unread(client).await;
+    listed.diagnostics.extend(found);
+    listed.unavailable.extend(unavailable);
     Ok(listed)
 }
 

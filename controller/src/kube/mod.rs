@@ -13,7 +13,7 @@ mod unread;
 mod watch;
 
 pub use class::ClassState;
-pub use client::connect;
+pub use client::{NoCluster, Unreachable, connect};
 pub use keeper::{Command, Joined, Keeper, KeeperHandle, NotYet, Observed, Survey, Versions, View};
 pub use leader::{LEASE, Leadership, Lease, STOPPING, Term};
 pub use list::{Listed, Unavailable, list};

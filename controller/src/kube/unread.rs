@@ -8,26 +8,51 @@ use mesh_core::api::{UNREAD, UnreadKind};
 use mesh_core::diag::Diagnostic;
 use mesh_core::object::ObjectRef;
 
+use super::Unavailable;
+
 /// Most objects of a kind that are named.
 const NAMED: u32 = 100;
 
-/// One finding for each such object. Kinds that are not there, or may not be listed, are passed over: they are of no use to
-/// Meshgate, and rights to them are not asked for.
-pub(super) async fn unread(client: &Client) -> Vec<Diagnostic> {
-    let found = join_all(UNREAD.iter().map(|kind| of_kind(client, kind))).await;
-    found.into_iter().flatten().collect()
+/// One finding for each such object, and the kinds that are there and may not be listed.
+pub(super) async fn unread(client: &Client) -> (Vec<Diagnostic>, Vec<Unavailable>) {
+    let (mut found, mut unavailable) = (Vec::new(), Vec::new());
+    for (kind, answer) in UNREAD.iter().zip(join_all(UNREAD.iter().map(|kind| of_kind(client, kind))).await) {
+        match answer {
+            Ok(diagnostics) => found.extend(diagnostics),
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            // To whom a kind is forbidden it is so whether it exists or not.
+            Err(_) if matches!(exists(client, kind).await, Ok(false)) => {}
+            Err(error) => unavailable.push(Unavailable {
+                kind: format!("{}.{}", kind.plural, kind.group),
+                reason: match error {
+                    kube::Error::Api(status) => status.message.trim().to_owned(),
+                    error => error.to_string(),
+                },
+                missing: false,
+                is_read: false,
+            }),
+        }
+    }
+    (found, unavailable)
 }
 
-async fn of_kind(client: &Client, kind: &UnreadKind) -> Vec<Diagnostic> {
+async fn exists(client: &Client, kind: &UnreadKind) -> kube::Result<bool> {
+    match client.list_api_group_resources(&format!("{}/{}", kind.group, kind.version)).await {
+        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == kind.plural)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn of_kind(client: &Client, kind: &UnreadKind) -> kube::Result<Vec<Diagnostic>> {
     let gvk = GroupVersionKind::gvk(kind.group, kind.version, kind.name);
     let resource = ApiResource { plural: kind.plural.to_owned(), ..ApiResource::from_gvk(&gvk) };
     let api: Api<PartialObjectMeta> = Api::all_with(client.clone(), &resource);
-    let listed = api.list(&ListParams::default().limit(NAMED)).await;
-    let objects = listed.map(|list| list.items).unwrap_or_default();
+    let objects = api.list(&ListParams::default().limit(NAMED)).await?.items;
     let finding = |object: PartialObjectMeta| {
         let text = |text: Option<String>| text.unwrap_or_default();
         let reference = ObjectRef::new(kind.name, &text(object.metadata.namespace), &text(object.metadata.name));
         kind.diagnostic(&resource.api_version).object(&reference).field("kind")
     };
-    objects.into_iter().map(finding).collect()
+    Ok(objects.into_iter().map(finding).collect())
 }

@@ -14,6 +14,8 @@ pub enum Ending {
     Closed,
     /// The connection broke, or this replica stops.
     Broken,
+    /// It did not answer for longer than it may: it vanished, or its process is stopped.
+    Silent,
     /// The token that it was opened with is not good any more. The proxy has another one by now.
     TokenExpired,
     PodDeleted,
@@ -26,9 +28,10 @@ pub enum Ending {
 }
 
 impl Ending {
-    const ALL: [Ending; 7] = [
+    const ALL: [Ending; 8] = [
         Ending::Closed,
         Ending::Broken,
+        Ending::Silent,
         Ending::TokenExpired,
         Ending::PodDeleted,
         Ending::PodReplaced,
@@ -42,6 +45,7 @@ impl Ending {
         match self {
             Ending::Closed => "closed",
             Ending::Broken => "broken",
+            Ending::Silent => "silent",
             Ending::TokenExpired => "token_expired",
             Ending::PodDeleted => "pod_deleted",
             Ending::PodReplaced => "pod_replaced",
@@ -53,7 +57,7 @@ impl Ending {
     /// What the proxy is told, if it does not know. ABORTED: it may come again, and the way it comes decides.
     pub(super) fn status(self) -> Option<Status> {
         let text = match self {
-            Ending::Closed | Ending::Broken | Ending::Violation => return None,
+            Ending::Closed | Ending::Broken | Ending::Silent | Ending::Violation => return None,
             Ending::TokenExpired => "the token of this stream expired",
             Ending::PodDeleted => "the pod was deleted",
             Ending::PodReplaced => "another pod has the name of this one",

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mesh_core::wire::proto::DeltaDiscoveryResponse;
 use mesh_core::wire::{Kind, ServerStream, Sync};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Ending, Endings, Identity};
+use super::{Ending, Endings, Identity, Sent};
 
 /// One proxy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,20 +30,7 @@ pub struct ProxyStatus {
     /// Number of its class at this replica; 0: none yet.
     #[serde(skip)]
     pub class: u64,
-    /// The last times that it refused something, oldest first: what was refused once is not in force until it is sent anew.
-    #[serde(skip)]
-    pub refusals: Vec<Refusal>,
 }
-
-/// A refusal: of which generation, and what the proxy said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub generation: u64,
-    pub message: String,
-}
-
-/// Refusals that are remembered of a proxy.
-const REFUSALS: usize = 16;
 
 /// See [`Sync`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +38,19 @@ pub struct KindStatus {
     pub subscribed: bool,
     pub sent: u64,
     pub acknowledged: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
+    #[serde(default)]
+    pub responses: u64,
+    #[serde(default)]
+    pub resources: u64,
+    #[serde(default, skip_serializing_if = "no_names")]
+    pub refused: Arc<BTreeMap<String, String>>,
     /// Since when it stands so; RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+}
+
+fn no_names(names: &BTreeMap<String, String>) -> bool {
+    names.is_empty()
 }
 
 impl KindStatus {
@@ -74,6 +70,8 @@ impl From<&Sync> for KindStatus {
             subscribed: sync.subscribed,
             sent: sync.sent,
             acknowledged: sync.acknowledged,
+            responses: sync.responses,
+            resources: sync.resources,
             refused: sync.refused.clone(),
             since: None,
         }
@@ -86,6 +84,7 @@ pub struct Proxies {
     list: Arc<Mutex<List>>,
     changes: Arc<watch::Sender<u64>>,
     endings: Endings,
+    sent: Sent,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +95,8 @@ struct List {
 
 impl Default for Proxies {
     fn default() -> Proxies {
-        Proxies { list: Arc::default(), changes: Arc::new(watch::Sender::new(0)), endings: Endings::default() }
+        let changes = Arc::new(watch::Sender::new(0));
+        Proxies { list: Arc::default(), changes, endings: Endings::default(), sent: Sent::default() }
     }
 }
 
@@ -117,7 +117,6 @@ impl Proxies {
             connected_since: jiff::Timestamp::now().to_string(),
             kinds: BTreeMap::new(),
             class: 0,
-            refusals: Vec::new(),
         };
         list.proxies.insert(number, status);
         drop(list);
@@ -140,6 +139,12 @@ impl Proxies {
     #[must_use]
     pub fn endings(&self) -> &Endings {
         &self.endings
+    }
+
+    /// What they were sent, by all streams of this replica.
+    #[must_use]
+    pub fn sent(&self) -> &Sent {
+        &self.sent
     }
 }
 
@@ -176,13 +181,9 @@ impl Connected {
         self.proxies.endings.count(ending);
     }
 
-    /// Remembers a refusal; [`Connected::note`] makes it known.
-    pub(super) fn refuse(&self, generation: u64, message: String) {
-        let mut list = self.proxies.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(status) = list.proxies.get_mut(&self.number) else { return };
-        status.refusals.push(Refusal { generation, message });
-        let excess = status.refusals.len().saturating_sub(REFUSALS);
-        status.refusals.drain(..excess);
+    /// Something is sent to it.
+    pub(super) fn count(&self, response: &DeltaDiscoveryResponse) {
+        self.proxies.sent.count(response);
     }
 }
 

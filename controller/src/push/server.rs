@@ -17,12 +17,14 @@ use mesh_core::wire::{
     CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream,
     Violation,
 };
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::heard::{Heard, LastHeard};
 use super::proxies::Connected;
 use super::{Authenticate, Authenticated, Ending, Proxies, Unauthenticated};
 use crate::ca::Certificates;
@@ -30,8 +32,8 @@ use crate::kube::{ClassState, Joined, KeeperHandle, Leaving};
 
 /// A client must finish its handshake within this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Pings, so that a proxy that vanished is noticed.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// See [`Discovery::keep_alive`].
+pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Connections at a time.
 const CONNECTIONS: usize = 10_000;
 /// How long a stream lasts whose token does not say when it ends.
@@ -49,6 +51,9 @@ pub struct Discovery {
     pub authenticate: Arc<dyn Authenticate>,
     /// For who wants one.
     pub certificates: Certificates,
+    /// A proxy that was silent for so long is pinged, and gone if it does not answer for a third of that: it vanished, or its
+    /// process is stopped.
+    pub keep_alive: Duration,
 }
 
 /// Serves until told to stop.
@@ -82,6 +87,9 @@ pub async fn serve(
         tokio::spawn(async move {
             let _permit = permit;
             let _ = tcp.set_nodelay(true);
+            let (pause, patience) = (discovery.keep_alive, discovery.keep_alive / 3);
+            // A ping that cannot be written for the buffers are full is not noticed otherwise: nor could the end be told then.
+            let _ = SockRef::from(&tcp).set_tcp_user_timeout(Some(pause + patience));
             let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return tracing::debug!(%address, %error, "handshake"),
@@ -90,12 +98,13 @@ pub async fn serve(
             let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())
-                .keep_alive_interval(KEEP_ALIVE.0)
-                .keep_alive_timeout(KEEP_ALIVE.1)
+                .keep_alive_interval(pause)
+                .keep_alive_timeout(patience)
                 .max_concurrent_streams(16)
                 .adaptive_window(true);
-            let service = TowerToHyperService::new(Service { discovery, address });
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let heard = LastHeard::now();
+            let service = TowerToHyperService::new(Service { discovery, address, heard: heard.clone() });
+            let connection = builder.serve_connection(TokioIo::new(Heard { stream, last: heard }), service);
             tokio::pin!(connection);
             tokio::select! {
                 result = connection.as_mut() => {
@@ -114,6 +123,7 @@ pub async fn serve(
 struct Service {
     discovery: Discovery,
     address: SocketAddr,
+    heard: LastHeard,
 }
 
 impl tower::Service<http::Request<hyper::body::Incoming>> for Service {
@@ -170,6 +180,9 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
                 responses,
                 waiting: VecDeque::new(),
                 stream: ServerStream::default(),
+                is_later: false,
+                heard: service.heard,
+                keep_alive: service.discovery.keep_alive,
             };
             tokio::spawn(session.run(request.into_inner()));
             Ok(Response::new(ReceiverStream::new(outgoing)))
@@ -243,6 +256,10 @@ struct Session {
     /// Those that the connection does not take yet.
     waiting: VecDeque<DeltaDiscoveryResponse>,
     stream: ServerStream,
+    /// It asked for something that this version does not have.
+    is_later: bool,
+    heard: LastHeard,
+    keep_alive: Duration,
 }
 
 impl Session {
@@ -251,6 +268,12 @@ impl Session {
             if let Err(ending) = self.turn(&mut requests).await {
                 break ending;
             }
+        };
+        let is_silent = self.heard.silence() >= self.keep_alive;
+        let ending = match ending {
+            // As the connection ends, so do its streams: like those that the proxy ends.
+            Ending::Closed | Ending::Broken if is_silent => Ending::Silent,
+            ending => ending,
         };
         if let Some(status) = ending.status() {
             // A proxy that does not read what it was sent is not waited for.
@@ -294,6 +317,7 @@ impl Session {
                 removed = response.removed_resources.len(),
                 "pushed"
             );
+            self.connected.count(&response);
             self.waiting.push_back(response);
         }
         self.connected.note(&self.stream, class);
@@ -308,7 +332,12 @@ impl Session {
         match taken {
             Ok(Event::Refused { kind, generation, message }) => {
                 tracing::error!(proxy = self.name, ?kind, generation, "refused by the proxy: {message}");
-                self.connected.refuse(generation, message);
+                Ok(())
+            }
+            Ok(Event::Unknown(type_url)) => {
+                if !std::mem::replace(&mut self.is_later, true) {
+                    tracing::warn!(proxy = self.name, "asks for `{type_url:.200}`, which this version does not have");
+                }
                 Ok(())
             }
             Ok(_) => Ok(()),

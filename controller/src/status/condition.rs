@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_core::diag::{self, Severity};
 use mesh_core::object::ObjectRef;
+use mesh_core::translate::Unconcerned;
 use serde::Serialize;
 
 use super::{Finding, Progress, RefusedBy, Tally};
@@ -22,6 +23,8 @@ pub struct Merged {
     pub programmed: usize,
     pub refused: Vec<RefusedBy>,
     pub findings: Vec<Finding>,
+    /// Why there are no proxies, as the replica says that is nearest to having some.
+    pub unconcerned: Option<Unconcerned>,
 }
 
 /// A condition of ours.
@@ -80,6 +83,7 @@ impl From<&Progress> for Merged {
             programmed: progress.programmed,
             refused: progress.refused.clone(),
             findings: progress.findings.clone(),
+            unconcerned: progress.unconcerned.clone(),
         }
     }
 }
@@ -100,6 +104,9 @@ impl Merged {
                 progress.findings.iter().filter(|finding| !self.findings.contains(finding)).cloned().collect();
             self.findings.extend(news);
             self.findings.sort_by(|a, b| a.rank().cmp(&b.rank()));
+            if self.unconcerned < progress.unconcerned {
+                self.unconcerned.clone_from(&progress.unconcerned);
+            }
         }
     }
 }
@@ -137,7 +144,10 @@ fn programmed(merged: &Merged) -> Condition {
         return condition(false, "Refused", &clip(&told, merged.refused.len()));
     }
     match merged.proxies {
-        0 => condition(false, "NoProxies", &count),
+        0 => {
+            let why = merged.unconcerned.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+            condition(false, "NoProxies", &clip(&format!("{count}{why}"), 1))
+        }
         proxies if proxies == merged.programmed => condition(true, "Programmed", &count),
         _ => condition(false, "Pending", &count),
     }

@@ -9,6 +9,7 @@ fn progress(generation: i64, proxies: usize, programmed: usize) -> Progress {
         programmed,
         refused: Vec::new(),
         findings: Vec::new(),
+        unconcerned: None,
     }
 }
 
@@ -50,12 +51,31 @@ fn a_replica_that_is_behind_has_proxies_but_none_that_are_programmed() {
     }
 }
 
+fn reason(step: u8) -> Unconcerned {
+    serde_json::from_value(serde_json::json!({ "step": step, "text": format!("step {step}") })).unwrap()
+}
+
+#[test]
+fn the_replica_that_is_nearest_says_why_there_are_no_proxies() {
+    for order in [[Some(reason(2)), Some(reason(1))], [None, Some(reason(2))]] {
+        let tallies = order.map(|unconcerned| tally("", Progress { unconcerned, ..progress(1, 0, 0) }));
+        let merged = merge(&tallies);
+        assert_eq!(merged.values().next().unwrap().unconcerned, Some(reason(2)));
+    }
+    // One has proxies: then it is not said why the other one has none.
+    let without = Progress { unconcerned: Some(reason(1)), ..progress(1, 0, 0) };
+    let tallies = [tally("a", progress(1, 1, 1)), tally("b", without)];
+    assert_eq!(desired(merge(&tallies).values().next().unwrap()).programmed.message, "1/1 proxies");
+}
+
 #[test]
 fn reasons() {
     let all = said(&progress(1, 2, 2));
     assert_eq!((all.programmed.status, &*all.programmed.reason), (true, "Programmed"));
     assert_eq!((all.accepted.status, &*all.accepted.reason, all.trouble), (true, "Accepted", None));
-    assert_eq!(said(&progress(1, 0, 0)).programmed.reason, "NoProxies");
+    let alone = said(&Progress { unconcerned: Some(reason(1)), ..progress(1, 0, 0) }).programmed;
+    let why = "0/0 proxies; step 1";
+    assert_eq!((&*alone.reason, &*alone.message), ("NoProxies", why));
     let stale = said(&Progress { stale: true, ..progress(1, 2, 0) });
     assert_eq!((stale.accepted.status, stale.programmed.status), (false, false));
     assert_eq!((&*stale.accepted.reason, &*stale.programmed.reason), ("Invalid", "Invalid"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::ListenerProtocol;
+use mesh_core::model::{CertificateSource, ListenerProtocol};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::Composite;
 use mesh_core::wire::Kind;
@@ -65,11 +65,12 @@ impl Ledger {
                     programmed: 0,
                     refused: Vec::new(),
                     findings: findings.remove(object).unwrap_or_default(),
+                    unconcerned: None,
                 };
                 for proxy in proxies {
                     let held = self.classes.get(&proxy.class);
                     if let Some(since) = held.and_then(|held| held.objects.get(object)) {
-                        count(&mut progress, proxy, *since, refusals.get(&(proxy.name.as_str(), object)));
+                        count(&mut progress, proxy, *since, refusals.get(&(proxy.name.as_str(), object)).copied());
                     }
                 }
                 progress.refused.sort();
@@ -78,29 +79,26 @@ impl Ledger {
             .collect()
     }
 
-    /// The last refusal of each proxy and object: of which publication, and why.
-    fn refusals<'a>(&'a self, proxies: &'a [ProxyStatus]) -> HashMap<(&'a str, &'a ObjectRef), (u64, String)> {
+    /// Why proxies do not have what objects make. What was refused once is not in force until it is sent in another version,
+    /// whatever was acknowledged meanwhile.
+    fn refusals<'a>(&'a self, proxies: &'a [ProxyStatus]) -> HashMap<(&'a str, &'a ObjectRef), &'a str> {
         let mut refusals = HashMap::new();
-        for proxy in proxies.iter().filter(|proxy| !proxy.refusals.is_empty()) {
+        for proxy in proxies.iter().filter(|proxy| proxy.kinds.values().any(|status| !status.refused.is_empty())) {
             let Some(held) = self.classes.get(&proxy.class) else { continue };
-            for refusal in &proxy.refusals {
-                each_resource(&held.state, |name, origins| {
-                    let Some(why) = why(&refusal.message, name) else { return };
-                    for origin in origins {
-                        refusals.insert((proxy.name.as_str(), *origin), (refusal.generation, why.to_owned()));
-                    }
-                });
-            }
+            each_resource(&held.state, |kind, name, origins| {
+                let status = proxy.kinds.get(&kind).filter(|status| !status.refused.is_empty());
+                let Some(why) = status.and_then(|status| status.refused.get(&name())) else { return };
+                refusals.extend(origins.iter().map(|origin| ((proxy.name.as_str(), *origin), why.as_str())));
+            });
         }
         refusals
     }
 }
 
-fn count(progress: &mut Progress, proxy: &ProxyStatus, since: Since, refusal: Option<&(u64, String)>) {
+fn count(progress: &mut Progress, proxy: &ProxyStatus, since: Since, refusal: Option<&str>) {
     progress.proxies += 1;
-    let refusal = refusal.filter(|(publication, _)| *publication >= since.publication);
-    if let Some((_, message)) = refusal {
-        progress.refused.push(RefusedBy { proxy: proxy.name.clone(), message: message.clone() });
+    if let Some(why) = refusal {
+        progress.refused.push(RefusedBy { proxy: proxy.name.clone(), message: why.to_owned() });
         return;
     }
     let mut kinds = proxy.kinds.values().filter(|status| status.subscribed);
@@ -131,13 +129,13 @@ impl Held {
             };
             objects.insert(object.clone(), since);
         };
-        each_resource(state, |_, origins| origins.iter().for_each(|origin| note(origin)));
+        each_resource(state, |_, _, origins| origins.iter().for_each(|origin| note(origin)));
         Held { state: state.clone(), objects }
     }
 }
 
 /// Every resource of a class: its name on the wire, and the objects that it comes from; some twice, with different objects.
-fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(&dyn Fn() -> String, &[&'s ObjectRef])) {
+fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(Kind, &dyn Fn() -> String, &[&'s ObjectRef])) {
     let ClassState { set, concerned, .. } = state;
     for (composite, objects) in concerned {
         let name = || match composite {
@@ -145,40 +143,42 @@ fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(&dyn Fn() -> St
             Composite::Host(key, host) => format!("host/{key}/{host}"),
             Composite::Destination(key) => format!("destination/{key}"),
         };
-        each(&name, &objects.iter().collect::<Vec<_>>());
+        each(Kind::Config, &name, &objects.iter().collect::<Vec<_>>());
     }
     for (key, listener) in &set.listeners {
         let mut origins = vec![&listener.origin];
         match &listener.protocol {
-            ListenerProtocol::Tls { servers } => origins.extend(servers.iter().map(|server| &server.origin)),
+            ListenerProtocol::Tls { servers } => {
+                origins.extend(servers.iter().map(|server| &server.origin));
+                for server in servers {
+                    for certificate in &server.tls.certificates {
+                        if let CertificateSource::Secret(key) = certificate {
+                            each(Kind::Secret, &|| key.to_string(), &[&server.origin]);
+                        }
+                    }
+                }
+            }
             ListenerProtocol::Outbound(outbound) => origins.extend(outbound.tcp.iter().map(|tcp| &tcp.origin)),
             ListenerProtocol::Http { .. } | ListenerProtocol::Inbound(_) => {}
         }
-        each(&|| format!("listener/{key}"), &origins);
+        each(Kind::Config, &|| format!("listener/{key}"), &origins);
     }
     for (key, routes) in &set.routes {
-        each(&|| format!("routes/{key}"), &[&routes.origin]);
+        each(Kind::Config, &|| format!("routes/{key}"), &[&routes.origin]);
         for host in &routes.virtual_hosts {
             let mut origins = vec![&host.origin];
             origins.extend(host.rules.iter().map(|rule| &rule.source.object));
             origins.dedup();
-            each(&|| format!("host/{key}/{}", host.host), &origins);
+            each(Kind::Config, &|| format!("host/{key}/{}", host.host), &origins);
         }
     }
     for (key, destination) in &set.destinations {
         let origins: Vec<&ObjectRef> = std::iter::once(&destination.origin).chain(&destination.rule).collect();
-        each(&|| format!("destination/{key}"), &origins);
+        each(Kind::Config, &|| format!("destination/{key}"), &origins);
     }
     for (key, endpoints) in &set.endpoints {
-        each(&|| key.to_string(), &[&endpoints.origin]);
+        each(Kind::Endpoints, &|| key.to_string(), &[&endpoints.origin]);
     }
-}
-
-/// What a refusal (`name: why; name: why`) says of a resource.
-fn why<'m>(message: &'m str, name: &dyn Fn() -> String) -> Option<&'m str> {
-    let start = format!("{}: ", name());
-    let mut parts = message.split("; ").skip_while(|part| !part.starts_with(&start));
-    parts.next().and_then(|part| part.strip_prefix(start.as_str()))
 }
 
 /// By object, errors first.

@@ -8,7 +8,7 @@ use mesh_core::world::World;
 
 use super::*;
 use crate::kube::Observed;
-use crate::push::{KindStatus, Refusal};
+use crate::push::KindStatus;
 
 const OBJECTS: &str = r#"
 {apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: gw, namespace: edge}, spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}}
@@ -65,7 +65,7 @@ fn survey(publication: u64, generations: &[(&ObjectRef, i64)]) -> Survey {
 }
 
 fn proxy(pod: &str, acknowledged: u64) -> ProxyStatus {
-    let status = |subscribed| KindStatus { subscribed, sent: acknowledged, acknowledged, refused: None, since: None };
+    let status = |subscribed| KindStatus { subscribed, sent: acknowledged, acknowledged, ..KindStatus::default() };
     ProxyStatus {
         name: format!("{pod}.edge"),
         namespace: "edge".to_owned(),
@@ -77,8 +77,15 @@ fn proxy(pod: &str, acknowledged: u64) -> ProxyStatus {
         connected_since: String::new(),
         kinds: [(Kind::Config, status(true)), (Kind::Endpoints, status(true)), (Kind::Secret, status(false))].into(),
         class: 7,
-        refusals: Vec::new(),
     }
+}
+
+/// One that did not take something of what it acknowledged.
+fn refusing(acknowledged: u64, kind: Kind, name: &str) -> ProxyStatus {
+    let mut proxy = proxy("x", acknowledged);
+    let names = [name, "listener/none"].map(|name| (name.to_owned(), "this version does not know `x`".to_owned()));
+    proxy.kinds.get_mut(&kind).unwrap().refused = Arc::new(names.into());
+    proxy
 }
 
 fn of<'p>(all: &'p [Progress], object: &ObjectRef) -> &'p Progress {
@@ -143,16 +150,12 @@ fn findings_are_told_of_their_object() {
 }
 
 #[test]
-fn a_refusal_counts_until_the_object_changes() {
+fn what_is_refused_is_not_programmed_whatever_is_acknowledged() {
     let (a, b) = (name("VirtualService", "a"), name("VirtualService", "b"));
     let mut ledger = Ledger::default();
     let first = survey(5, &[]);
     ledger.update(&first);
-    let message = "listener/none: what; host/http.80/a.example: this version does not know `x`".to_owned();
-    let refuses = |acknowledged| ProxyStatus {
-        refusals: vec![Refusal { generation: 5, message: message.clone() }],
-        ..proxy("x", acknowledged)
-    };
+    let refuses = |acknowledged| refusing(acknowledged, Kind::Config, "host/http.80/a.example");
     let count = ledger.count(&first, &[refuses(5), proxy("y", 5)]);
     assert_eq!(counts(&count, &a), (1, 2));
     assert_eq!(of(&count, &a).refused[0].message, "this version does not know `x`");
@@ -160,9 +163,11 @@ fn a_refusal_counts_until_the_object_changes() {
     // Something else is acknowledged: what was refused is still not there.
     let count = ledger.count(&first, &[refuses(6)]);
     assert_eq!(counts(&count, &a), (0, 1));
+    // Nor is it with a new generation of the object that makes the same, and so is not sent.
     let second = survey(7, &[(&a, 2)]);
     ledger.update(&second);
-    assert_eq!(counts(&ledger.count(&second, &[refuses(7)]), &a), (1, 1));
+    assert_eq!(counts(&ledger.count(&second, &[refuses(7)]), &a), (0, 1));
+    assert_eq!(counts(&ledger.count(&second, &[proxy("x", 7)]), &a), (1, 1));
 }
 
 #[test]
@@ -210,9 +215,7 @@ fn what_works_through_others_concerns_the_same_proxies() {
         assert_eq!(counts(&count, object), (1, 2), "{object}");
     }
     // A refusal of what they are part of concerns them, too.
-    let message = "host/http.80/root.example: this version does not know `x`".to_owned();
-    let refuses = ProxyStatus { refusals: vec![Refusal { generation: 5, message }], ..proxy("x", 5) };
-    let count = ledger.count(&first, &[refuses]);
+    let count = ledger.count(&first, &[refusing(5, Kind::Config, "host/http.80/root.example")]);
     assert_eq!(counts(&count, &whole[0]), (0, 1));
     assert_eq!(of(&count, &whole[0]).refused[0].message, "this version does not know `x`");
     assert_eq!(counts(&count, &whole[3]), (1, 1));

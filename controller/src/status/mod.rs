@@ -8,12 +8,16 @@ mod known;
 mod ledger;
 mod peers;
 mod tally;
+mod withdraw;
 mod write;
 mod writer;
+mod writes;
 
 pub use condition::{Condition, Desired, Merged, ValidationMessage, desired, merge};
 pub use known::{Known, Ours};
 pub use ledger::Ledger;
 pub use peers::Peers;
 pub use tally::{Finding, Progress, RefusedBy, Tally, keep_tally};
+pub use withdraw::{Told, told};
 pub use writer::{KINDS, Writer};
+pub use writes::Writes;

@@ -1,19 +1,23 @@
 //! What one replica knows of its own proxies; what `/debug/programmed` shows, and the leader adds up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
+use mesh_core::translate::Unconcerned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Ledger;
 use crate::kube::KeeperHandle;
-use crate::push::Proxies;
+use crate::push::{Proxies, ProxyStatus};
 
 /// Changes that come together are counted together.
 const PAUSE: Duration = Duration::from_millis(200);
+/// So many objects the keeper is asked about at a time.
+const CHUNK: usize = 256;
 /// With many objects a count is work: the pause is so many times as long as that, and the rest of the time is for proxies.
 pub(super) const SHARE: u32 = 30;
 
@@ -43,6 +47,9 @@ pub struct Progress {
     pub refused: Vec<RefusedBy>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Why it has no proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconcerned: Option<Unconcerned>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -103,6 +110,20 @@ impl Finding {
     }
 }
 
+/// Says of those without proxies why. None: the keeper ended.
+async fn explain(keeper: &KeeperHandle, connected: &[ProxyStatus], objects: &mut [Progress]) -> Option<()> {
+    let classes: BTreeSet<u64> = connected.iter().map(|proxy| proxy.class).collect();
+    let classes: Vec<u64> = classes.into_iter().collect();
+    let mut without: Vec<&mut Progress> = objects.iter_mut().filter(|progress| progress.proxies == 0).collect();
+    for chunk in without.chunks_mut(CHUNK) {
+        let names: Vec<ObjectRef> = chunk.iter().map(|progress| progress.object.clone()).collect();
+        for (progress, why) in chunk.iter_mut().zip(keeper.unconcerned(&classes, &names).await?) {
+            progress.unconcerned = why;
+        }
+    }
+    Some(())
+}
+
 /// Keeps the tally of this replica, as long as anybody looks.
 pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> watch::Receiver<Arc<Tally>> {
     let start = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(1);
@@ -117,7 +138,11 @@ pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> wa
             let Some(survey) = keeper.survey().await else { return };
             let begun = Instant::now();
             ledger.update(&survey);
-            let objects = ledger.count(&survey, &proxies.all());
+            let connected = proxies.all();
+            let mut objects = ledger.count(&survey, &connected);
+            if explain(&keeper, &connected, &mut objects).await.is_none() {
+                return;
+            }
             if objects != send.borrow().objects {
                 version += 1;
                 send.send_replace(Arc::new(Tally { replica: replica.clone(), version, objects }));

@@ -11,7 +11,7 @@ use super::{Desired, Known};
 use crate::kube::Watched;
 
 /// Field manager of all statuses.
-const MANAGER: &str = "meshgate-status";
+pub(super) const MANAGER: &str = "meshgate-status";
 
 /// How a write went.
 pub(super) enum Outcome {
@@ -83,7 +83,7 @@ impl Write {
 }
 
 /// Whether `status.conditions` is a list that merges by key in this cluster's CRD: the API server notes our fields so.
-fn keyed(object: &DynamicObject) -> bool {
+pub(super) fn keyed(object: &DynamicObject) -> bool {
     let entries = object.metadata.managed_fields.iter().flatten();
     let mut ours = entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER));
     ours.any(|entry| {

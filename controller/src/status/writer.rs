@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::tally::SHARE;
 use super::write::{Outcome, Write, tell};
-use super::{Desired, Known, Ours, Peers, Tally, desired, merge};
+use super::{Desired, Known, Ours, Peers, Tally, Writes, desired, merge};
 use crate::kube::{KINDS as WATCHED, Leadership, Watched, reference};
 
 /// Kinds whose status is written.
@@ -32,8 +32,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const HOLD: Duration = Duration::from_secs(10);
 /// How often other replicas are asked.
 const ASK: Duration = Duration::from_secs(1);
-/// Writes per second, and at a time.
-const RATE: u32 = 50;
+/// Writes per second, as Istio has it, and at a time.
+const RATE: u32 = 100;
 const AT_A_TIME: usize = 16;
 /// Pause after a write that another writer undid: doubled each time, up to the second value.
 const CONTEST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
@@ -49,6 +49,7 @@ pub struct Writer {
     pub namespace: String,
     pub service: String,
     pub replica: String,
+    pub writes: Writes,
 }
 
 impl Writer {
@@ -103,6 +104,7 @@ impl Writer {
                 Ok(()) = others.changed() => changed = true,
                 Some(done) = writes.join_next() => {
                     if let Ok((write, outcome)) = done {
+                        self.writes.count(&outcome);
                         desk.done(&write, outcome, Instant::now());
                         changed = true;
                     }

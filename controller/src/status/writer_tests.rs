@@ -25,6 +25,7 @@ fn tally(names: &[&str], generation: i64, proxies: usize, programmed: usize) -> 
         programmed,
         refused: Vec::new(),
         findings: Vec::new(),
+        unconcerned: None,
     };
     Tally { replica: String::new(), version: 1, objects: names.iter().map(progress).collect() }
 }

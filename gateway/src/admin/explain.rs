@@ -11,9 +11,16 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
     let Some(url) = ask.get("url") else {
         return text(StatusCode::BAD_REQUEST, "say which request: /explain?url=http://host/path\n");
     };
-    let explained = question(url, ask).and_then(|question| question.ask(&admin.cells.live.load().snapshot));
+    let live = admin.cells.live.load();
+    let explained = question(url, ask).and_then(|question| question.ask(&live.snapshot));
     match explained {
-        Ok(explanation) => json(&explanation),
+        Ok(mut explanation) => {
+            explanation.count_endpoints(|key| {
+                let cluster = live.clusters.iter().find(|cluster| *cluster.destination.key == *key);
+                cluster.map_or(0, |cluster| cluster.endpoints.load().len())
+            });
+            json(&explanation)
+        }
         Err(problem) => text(StatusCode::BAD_REQUEST, format!("{problem}\n")),
     }
 }

@@ -231,7 +231,7 @@ impl Controller {
     }
 
     fn take(&mut self, session: &mut Session<'_>, response: DeltaDiscoveryResponse) -> anyhow::Result<()> {
-        let applied = session.client.on_response(response)?;
+        let applied = session.client.on_response(response);
         let refused: Vec<String> = applied.refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         for refused in &refused {
             tracing::error!("controller: refused {refused}; its last good version stays in force");
@@ -239,7 +239,7 @@ impl Controller {
         self.connection.metrics.refused.inc_by(refused.len() as u64);
         self.connection.edit(|connection| {
             connection.last_response = Some(SystemTime::now());
-            if applied.kind == Kind::Config && applied.acknowledgement.is_some() || !refused.is_empty() {
+            if applied.kind == Some(Kind::Config) && applied.acknowledgement.is_some() || !refused.is_empty() {
                 connection.refused = refused;
             }
         });
@@ -251,9 +251,9 @@ impl Controller {
                 let held = session.held.get_or_insert_with(Held::new);
                 held.generation = generation;
                 match kind {
-                    Kind::Config => held.owed.extend(acknowledgement),
+                    Some(Kind::Config) => held.owed.extend(acknowledgement),
                     // Others may follow before the configuration is complete.
-                    Kind::Endpoints | Kind::Secret => session.send(acknowledgement)?,
+                    _ => session.send(acknowledgement)?,
                 }
             }
             Change::Endpoints(endpoints) => {

@@ -38,6 +38,17 @@ pub struct Loaded {
     pub configuration: Configuration,
 }
 
+impl Loaded {
+    /// Paths that were given and cannot be looked at, and why.
+    pub fn absent(&self) -> impl Iterator<Item = (&Path, &io::Error)> {
+        let problems = self.reader.tree.problems.iter();
+        problems.filter_map(|(root, path, error)| {
+            let (given, absolute) = self.reader.roots.get(*root)?;
+            (absolute == path).then_some((given.as_path(), error))
+        })
+    }
+}
+
 /// Reads everything for the first time. What cannot be read is in the diagnostics.
 #[must_use]
 pub fn load(options: FilesOptions) -> Loaded {

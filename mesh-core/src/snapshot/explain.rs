@@ -87,6 +87,18 @@ pub struct ExplainedDestination {
     pub weight: u32,
     /// False: 503 NC.
     pub known: bool,
+    /// How many endpoints it has; none: whoever explains does not know. Tables know none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<usize>,
+}
+
+impl Explanation {
+    /// Notes how many endpoints the destinations have, by their keys.
+    pub fn count_endpoints(&mut self, count: impl Fn(&str) -> usize) {
+        for destination in self.destinations.iter_mut().filter(|destination| destination.known) {
+            destination.endpoints = Some(count(&destination.cluster));
+        }
+    }
 }
 
 impl Snapshot {
@@ -161,7 +173,7 @@ impl Explanation {
                 DestinationRef::Known(key) => (key, true),
                 DestinationRef::Unknown(key) => (key, false),
             };
-            ExplainedDestination { cluster: cluster.to_string(), weight: one.weight, known }
+            ExplainedDestination { cluster: cluster.to_string(), weight: one.weight, known, endpoints: None }
         });
         self.destinations = destinations.collect();
     }
@@ -197,6 +209,7 @@ impl HostTable {
                         cluster: split.key.to_string(),
                         weight: split.weight,
                         known: entry.clusters.get(split.slot as usize).copied().flatten().is_some(),
+                        endpoints: None,
                     })
                     .collect();
             }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::Context;
 use super::findings::nearest;
+use super::virtual_service::exported;
 use crate::api::{Delegate, HttpMatch, HttpRoute, StringMatch, VirtualService};
 use crate::diag;
 use crate::object::ObjectRef;
-use crate::world::{Cell, Entry, ExportTo, gateway_name};
+use crate::world::{Cell, Entry, gateway_name};
 
 impl<'a> Context<'a> {
     /// The delegate's rules with what they inherit; they keep the delegate as their source. Missing or invisible: none.
@@ -32,9 +33,7 @@ impl<'a> Context<'a> {
             self.findings.report(diag::DELEGATE_UNKNOWN, root, &field, message, help);
             return None;
         };
-        let default = &world.mesh().config.default_virtual_service_export_to;
-        let export = ExportTo::read(entry.spec.export_to.iter().map(String::as_str), default, entry.namespace());
-        if !export.allows(root.namespace()) {
+        if !exported(world, entry).allows(root.namespace()) {
             let message = format!("VirtualService `{namespace}/{name}` is not exported to `{}`", root.namespace());
             self.findings.report(diag::DELEGATE_UNKNOWN, root, &field, message, None);
             return None;

@@ -80,6 +80,10 @@ impl Docs {
         self
     }
 
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     pub fn objects(&self) -> Vec<api::ApiObject> {
         let parsed = api::parse("test.yaml", &self.0, "default");
         assert_eq!(parsed.diagnostics, [], "{}", self.0);

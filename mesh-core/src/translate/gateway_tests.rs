@@ -202,20 +202,21 @@ fn the_secret_is_looked_up_where_the_gateway_runs() {
 #[test]
 fn who_writes_a_gateway_learns_of_no_secrets_of_others() {
     let server = https_server(443, "one", "a.com", "mode: SIMPLE, credentialName: cert");
-    let help = |namespace: &str| {
-        let text = docs()
-            .gateway("default/gw", &server)
-            .add("Secret", &format!("{namespace}/cert"), SECRET)
-            .add("Secret", "aaa/cert", SECRET);
+    let help = |secret: &str| {
+        let text =
+            docs().gateway("default/gw", &server).add("Secret", secret, SECRET).add("Secret", "aaa/cert", SECRET);
         let mut objects = text.objects();
         objects.iter_mut().for_each(|object| object.positions = Positions::default());
         let t = super::super::translate(&World::from_objects(objects), &super::super::fixture::proxy());
         t.said(diag::SECRET_MISSING).concat()
     };
-    assert!(help("default").contains("there is one in namespace `default`"), "{}", help("default"));
-    let other = help("other");
-    assert!(!other.contains("other") && !other.contains("aaa"), "{other}");
-    assert!(other.contains("create it in namespace `istio-system`"), "{other}");
+    assert!(help("default/cert").contains("there is one in namespace `default`"), "{}", help("default/cert"));
+    // Neither where there are such, nor what others are called that are where the gateway runs.
+    for secret in ["other/cert", "istio-system/cert1"] {
+        let said = help(secret);
+        assert!(!said.contains("other") && !said.contains("aaa") && !said.contains("cert1"), "{said}");
+        assert!(said.contains("create it in namespace `istio-system`"), "{said}");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod server;
 mod server_tls;
 mod shadows;
 mod translator;
+mod unconcerned;
 mod virtual_hosts;
 mod virtual_service;
 
@@ -34,6 +35,7 @@ pub use concerned::{Composite, Concerned};
 use findings::Findings;
 use http_match::Patterns;
 pub use translator::Translator;
+pub use unconcerned::{Unconcerned, unconcerned};
 
 use crate::diag::Diagnostic;
 use crate::model::{Destination, HeaderOps, ProxyInfo, ResourceSet, Resources, Secret};

@@ -54,7 +54,7 @@ pub(super) struct ServerHost {
 }
 
 impl ServerHost {
-    fn read(text: &str, gateway_namespace: &Arc<str>) -> ServerHost {
+    pub fn read(text: &str, gateway_namespace: &Arc<str>) -> ServerHost {
         let (namespace, host) = match text.split_once('/') {
             None | Some(("*", _)) => (None, text.split_once('/').map_or(text, |(_, host)| host)),
             Some((".", host)) => (Some(Arc::clone(gateway_namespace)), host),

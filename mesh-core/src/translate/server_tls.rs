@@ -95,10 +95,10 @@ impl Context<'_> {
             "secret `{namespace}/{name}` does not exist; without a certificate, connections for the server's hosts are closed"
         );
         self.reads.note(Cell::Kind("Secret"));
-        // Who writes the Gateway need not know which secrets others have. What is in their own namespace they see, and
-        // what is in files.
-        let is_open =
-            |secret: &Entry<_>| secret.namespace() == slot.gateway.namespace() || secret.position("").is_some();
+        // Who reads the Gateway and its status need not know which secrets there are: of a cluster's, only the one that it
+        // names itself is told of, and that in its own namespace alone. What is in files, whoever has the files sees.
+        let is_in_file = |secret: &Entry<_>| secret.position("").is_some();
+        let is_open = |secret: &Entry<_>| secret.namespace() == slot.gateway.namespace() || is_in_file(secret);
         let mut namesakes = self.world.secrets().filter(|secret| &*secret.reference.name == name);
         let elsewhere = namesakes.find(|secret| is_open(secret));
         let help = match elsewhere {
@@ -107,7 +107,8 @@ impl Context<'_> {
                 secret.reference.namespace
             ),
             None => {
-                let names = self.world.secrets().filter(|secret| &*secret.reference.namespace == namespace);
+                let there = |secret: &&Arc<Entry<_>>| &*secret.reference.namespace == namespace && is_in_file(secret);
+                let names = self.world.secrets().filter(there);
                 let nearest = nearest(name, names.map(|secret| &*secret.reference.name));
                 nearest.unwrap_or_else(|| format!("create it in namespace `{namespace}`, where the gateway runs"))
             }

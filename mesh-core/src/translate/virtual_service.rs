@@ -12,7 +12,7 @@ use crate::api::VirtualService;
 use crate::diag;
 use crate::model::{Destination, HostPattern, Resources};
 use crate::object::ObjectRef;
-use crate::world::{Cell, Entry, ExportTo, Reads, gateway_name, hostname, selects};
+use crate::world::{Cell, Entry, ExportTo, Reads, World, gateway_name, hostname, selects};
 
 /// What a VirtualService yields.
 #[derive(Debug, Default)]
@@ -80,15 +80,20 @@ pub(super) fn read(context: &mut Context<'_>, frame: &Frame, entry: &Arc<Entry<V
 }
 
 /// The Gateways that it names, with their indices; not the mesh.
-fn names(entry: &Entry<VirtualService>) -> impl Iterator<Item = (usize, String)> {
+pub(super) fn names(entry: &Entry<VirtualService>) -> impl Iterator<Item = (usize, String)> {
     let names = entry.spec.gateways.iter().enumerate().filter(|(_, name)| *name != "mesh");
     names.map(|(index, written)| (index, gateway_name(written, entry.namespace())))
 }
 
+/// The namespaces that may use it.
+pub(super) fn exported(world: &World, entry: &Entry<VirtualService>) -> ExportTo {
+    let default = &world.mesh().config.default_virtual_service_export_to;
+    ExportTo::read(entry.spec.export_to.iter().map(String::as_str), default, entry.namespace())
+}
+
 /// None: it is not exported to the proxy's namespace.
 fn visibility(context: &Context<'_>, entry: &Entry<VirtualService>) -> Option<Visibility> {
-    let default = &context.world.mesh().config.default_virtual_service_export_to;
-    let export = ExportTo::read(entry.spec.export_to.iter().map(String::as_str), default, entry.namespace());
+    let export = exported(context.world, entry);
     match export {
         ExportTo::All => Some(Visibility::Public),
         ExportTo::Namespaces(_) if !export.allows(&context.proxy.namespace) => None,

@@ -8,8 +8,8 @@ use imbl::OrdMap;
 use prost::Message as _;
 
 use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
-use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
-use super::{IN_PARTS, Kind, MAX_REQUEST, REFUSED, Violation};
+use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
+use super::{IN_PARTS, Kind, MAX_REQUEST, REFUSED, clip};
 use crate::model::{
     CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener, ListenerProtocol, Names,
     ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
@@ -18,7 +18,7 @@ use crate::object::ObjectRef;
 
 /// A request with names is not made larger than this, in bytes.
 const REQUEST_PART: usize = MAX_REQUEST / 2;
-/// Most refused resources that one refusal names.
+/// Most refused resources that the message of a refusal names; its details name all.
 const NAMED: usize = 20;
 
 /// What the proxy has.
@@ -58,7 +58,8 @@ pub enum Change {
 /// transaction, and each part of them counts.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    pub kind: Kind,
+    /// None: of a type that this version does not know, and nobody asked for. All of it is refused.
+    pub kind: Option<Kind>,
     /// Generation at the controller, as it says.
     pub generation: String,
     pub change: Change,
@@ -68,6 +69,29 @@ pub struct Applied {
     pub subscriptions: Vec<DeltaDiscoveryRequest>,
     /// To be sent when the change is in force. Of a response in parts, the last is acknowledged.
     pub acknowledgement: Option<DeltaDiscoveryRequest>,
+}
+
+impl Applied {
+    /// A controller of a later version may have more types; that is no reason to do without the others. Of what comes in parts, the
+    /// last part is named.
+    fn unknown(response: DeltaDiscoveryResponse) -> Applied {
+        let why = format!("this version does not know the type `{}`", response.type_url);
+        let refused: Vec<(String, String)> =
+            response.resources.into_iter().map(|resource| (resource.name, why.clone())).collect();
+        Applied {
+            kind: None,
+            generation: response.system_version_info,
+            change: Change::Nothing,
+            subscriptions: Vec::new(),
+            acknowledgement: (!response.continues).then(|| DeltaDiscoveryRequest {
+                type_url: response.type_url,
+                response_nonce: response.nonce,
+                error_detail: refusal(&refused),
+                ..DeltaDiscoveryRequest::default()
+            }),
+            refused,
+        }
+    }
 }
 
 /// One stream.
@@ -257,10 +281,8 @@ impl Client {
     }
 
     /// Takes a response in. What cannot be read stays as it was and is refused by name; the rest is taken.
-    pub fn on_response(&mut self, mut response: DeltaDiscoveryResponse) -> Result<Applied, Violation> {
-        let Some(kind) = Kind::from_type_url(&response.type_url) else {
-            return Err(Violation::UnknownType(response.type_url));
-        };
+    pub fn on_response(&mut self, mut response: DeltaDiscoveryResponse) -> Applied {
+        let Some(kind) = Kind::from_type_url(&response.type_url) else { return Applied::unknown(response) };
         let last = !response.continues;
         let mut changed: Vec<String> = Vec::new();
         let removed = self.removed(kind, &mut response);
@@ -287,7 +309,7 @@ impl Client {
             }
         }
         let mut applied = Applied {
-            kind,
+            kind: Some(kind),
             generation: response.system_version_info,
             change: Change::Nothing,
             refused: Vec::new(),
@@ -318,7 +340,7 @@ impl Client {
         } else if !changed.is_empty() {
             applied.change = self.change(kind, changed);
         }
-        Ok(applied)
+        applied
     }
 
     /// What goes with this response.
@@ -517,5 +539,19 @@ fn refusal(refused: &[(String, String)]) -> Option<Status> {
     if refused.len() > NAMED {
         message.push(format!("and {} more", refused.len() - NAMED));
     }
-    Some(Status { code: REFUSED, message: message.join("; ") })
+    let details = Any { type_url: Refusal::TYPE_URL.to_owned(), value: named(refused).encode_to_vec().into() };
+    Some(Status { code: REFUSED, message: message.join("; "), details: vec![details] })
+}
+
+/// As many as fit into a request, which are about a hundred thousand; and why, if that fits too.
+fn named(refused: &[(String, String)]) -> Refusal {
+    let with_why: usize = refused.iter().map(|(name, why)| string_len(name) + string_len(clip(why))).sum();
+    let why = |why: &str| if with_why <= REQUEST_PART { clip(why).to_owned() } else { String::new() };
+    let mut length = 0;
+    let fits = |(name, _): &&(String, String)| {
+        length += string_len(name);
+        length <= REQUEST_PART
+    };
+    let resources = refused.iter().take_while(fits).map(|(name, reason)| (name.clone(), why(reason)));
+    Refusal { resources: resources.collect() }
 }

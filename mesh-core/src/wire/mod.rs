@@ -42,6 +42,13 @@ pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 /// `code` of a refusal in `error_detail`: gRPC's INVALID_ARGUMENT.
 pub const REFUSED: i32 = 3;
 
+/// Longest reason for a refusal that is kept, in bytes.
+const LONGEST_REASON: usize = 512;
+
+fn clip(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(LONGEST_REASON)).unwrap_or_default()
+}
+
 /// What a resource is about; each is subscribed to and acknowledged for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,16 +76,23 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.type_url() == url)
     }
 
+    /// As pages and metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Config => "config",
+            Kind::Endpoints => "endpoints",
+            Kind::Secret => "secret",
+        }
+    }
+
     fn index(self) -> usize {
         self as usize
     }
 }
 
-/// What the other end must never do. The stream is of no use any more.
+/// What a proxy must never do. The stream is of no use any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    #[error("unknown resource type `{0}`")]
-    UnknownType(String),
     #[error("nonce `{given}` was never sent")]
     UnknownNonce { given: String },
     #[error("{0} names subscribed to; the limit is {1}")]

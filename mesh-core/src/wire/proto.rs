@@ -1,7 +1,7 @@
 //! Messages of `envoy.service.discovery.v3` and what they are made of, with Envoy's field numbers, so that tools that know
 //! the protocol can read the stream. Fields that we never send are left out; protobuf skips them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::bytes::Bytes;
 
@@ -88,4 +88,18 @@ pub struct Status {
     pub code: i32,
     #[prost(string, tag = "2")]
     pub message: String,
+    #[prost(message, repeated, tag = "3")]
+    pub details: Vec<Any>,
+}
+
+/// Ours, in the `details` of a refusal: the resources that are not in force, and why. The message is for people, and names a few.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Refusal {
+    /// Name to reason; without one where all of them would be too much.
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub resources: BTreeMap<String, String>,
+}
+
+impl Refusal {
+    pub const TYPE_URL: &str = "type.googleapis.com/meshgate.v1.Refusal";
 }

@@ -1,16 +1,20 @@
 //! The controller's end of one stream: what the proxy asked for, what it was sent, what it acknowledged. At most one
 //! response of a kind, perhaps in parts, is under way: for a slow proxy, later publications fall together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
+use prost::Message as _;
+
+use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
 use super::publication::{Encoded, Published, Table};
-use super::{IN_PARTS, Kind, PART, Violation};
+use super::{IN_PARTS, Kind, PART, Violation, clip};
 use crate::model::DiffItem;
 
 /// Most names that one proxy may subscribe to in a kind.
 const MAX_NAMES: usize = 1_000_000;
+/// In the place of a name: the refusal does not say what it is about.
+const UNNAMED: &str = "";
 
 /// What a request meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Event {
         generation: u64,
         message: String,
     },
+    /// The proxy asked for a type that this version does not have. It is of a later version, and does without.
+    Unknown(String),
 }
 
 /// How far a proxy is, in one kind.
@@ -36,8 +42,11 @@ pub struct Sync {
     pub sent: u64,
     /// Generation up to which it has everything. Refused resources count as had; `refused` names them.
     pub acknowledged: u64,
-    /// Message of the last response, if the proxy refused some of it.
-    pub refused: Option<String>,
+    /// Responses on this stream, and the resources in them.
+    pub responses: u64,
+    pub resources: u64,
+    /// What the proxy refused and was not sent in another version since, and why. It has the version before, or none.
+    pub refused: Arc<BTreeMap<String, String>>,
 }
 
 /// See the module.
@@ -108,9 +117,7 @@ impl ServerStream {
 
     /// Takes a request in; afterwards [`ServerStream::poll`] may have something to send.
     pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<Event, Violation> {
-        let Some(kind) = Kind::from_type_url(&request.type_url) else {
-            return Err(Violation::UnknownType(request.type_url));
-        };
+        let Some(kind) = Kind::from_type_url(&request.type_url) else { return Ok(Event::Unknown(request.type_url)) };
         if let Some(node) = request.node {
             self.node.get_or_insert(node);
         }
@@ -125,10 +132,12 @@ impl ServerStream {
             return Err(Violation::UnknownNonce { given: request.response_nonce });
         };
         state.sync.acknowledged = generation;
-        state.sync.refused = request.error_detail.map(|status| status.message);
-        Ok(match &state.sync.refused {
+        Ok(match request.error_detail {
             None => Event::Acknowledged { kind, generation },
-            Some(message) => Event::Refused { kind, generation, message: message.clone() },
+            Some(status) => {
+                state.refuse(&status);
+                Event::Refused { kind, generation, message: status.message }
+            }
         })
     }
 
@@ -185,11 +194,42 @@ impl State {
             self.names.remove(name.as_str());
             self.fresh.remove(name.as_str());
             self.brought.remove(name.as_str());
+            self.clear_refusals(std::iter::once(name.as_str()));
         }
         match self.names.len().max(self.brought.len()) {
             count if count > MAX_NAMES => Err(Violation::TooManyNames(count, MAX_NAMES)),
             _ => Ok(()),
         }
+    }
+
+    /// Takes in what of the last response is not in force. Only what the proxy was sent can be refused, or it could make the
+    /// list as long as it likes.
+    fn refuse(&mut self, status: &Status) {
+        let details = status.details.iter().find(|detail| detail.type_url == Refusal::TYPE_URL);
+        let named = details.and_then(|detail| Refusal::decode(detail.value.clone()).ok()).unwrap_or_default();
+        let was_sent = |name: &str| self.had.as_ref().is_some_and(|had| had.contains_key(name));
+        let named = named.resources.into_iter().filter(|(name, _)| was_sent(name));
+        let reason = |why: &str| if why.is_empty() { "its log says why" } else { clip(why) }.to_owned();
+        let mut refused: Vec<(String, String)> = named.map(|(name, why)| (name, reason(&why))).collect();
+        if refused.is_empty() {
+            // A proxy of the version before names them in its message alone.
+            let told = status.message.split("; ").filter_map(|part| part.split_once(": "));
+            let told = told.filter(|(name, _)| was_sent(name));
+            refused.extend(told.map(|(name, why)| (name.to_owned(), reason(why))));
+        }
+        if refused.is_empty() {
+            refused.push((UNNAMED.to_owned(), clip(&status.message).to_owned()));
+        }
+        Arc::make_mut(&mut self.sync.refused).extend(refused);
+    }
+
+    /// These are not what was refused any more.
+    fn clear_refusals<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        if self.sync.refused.is_empty() {
+            return;
+        }
+        let refused = Arc::make_mut(&mut self.sync.refused);
+        names.for_each(|name| drop(refused.remove(name)));
     }
 
     /// Whether the proxy has acknowledged all of its configuration.
@@ -253,6 +293,10 @@ impl State {
             self.sync.acknowledged = published.generation;
             return None;
         }
+        let names = send.iter().map(|(name, _)| *name).chain(removed.iter().map(String::as_str));
+        self.clear_refusals(names.chain([UNNAMED]));
+        self.sync.responses += 1;
+        self.sync.resources += send.len() as u64;
         let nonce = nonce.to_string();
         self.under_way = Some((nonce.clone(), published.generation));
         Some(DeltaDiscoveryResponse {

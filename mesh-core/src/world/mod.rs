@@ -180,6 +180,14 @@ impl World {
         self.objects.destination_rules.values()
     }
 
+    pub fn destination_rule(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<DestinationRule>>> {
+        self.objects.destination_rules.get(&(namespace.into(), name.into()))
+    }
+
+    pub fn service_entry(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<ServiceEntry>>> {
+        self.objects.service_entries.get(&(namespace.into(), name.into()))
+    }
+
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<Secret>>> {
         self.objects.secrets.get(&(namespace.into(), name.into()))
     }
@@ -188,7 +196,9 @@ impl World {
         self.objects.secrets.values()
     }
 
-    /// In any namespace: who somebody is does not depend on what is looked at.
+    /// In any namespace: who somebody is does not depend on what is looked at. So a proxy in a namespace that
+    /// `discoverySelectors` leave out is served as with Istio, by its labels, with what others write; Services of its own
+    /// namespace, which say what its ports mean, are left out like all objects there.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Entry<Pod>>> {
         let key = (namespace.into(), name.into());
         self.objects.pods.get(&key).or_else(|| self.hidden.pods.get(&key))

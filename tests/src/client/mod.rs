@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 pub use self::h2::H2;
 pub use h1::H1;
-pub use tls::{TlsDetails, TlsOptions};
+pub use tls::{TlsDetails, TlsOptions, handshake};
 
 /// Nothing that a test waits for takes longer.
 pub const DEADLINE: Duration = Duration::from_secs(15);
@@ -100,7 +100,7 @@ pub async fn connect(address: SocketAddr, tls: Option<&TlsOptions>) -> anyhow::R
         match tls {
             None => Ok((Box::new(stream) as BoxIo, None)),
             Some(options) => {
-                let (stream, details) = tls::handshake(stream, options).await.context("TLS handshake")?;
+                let (stream, details) = handshake(stream, options).await.context("TLS handshake")?;
                 Ok((Box::new(stream) as BoxIo, Some(details)))
             }
         }

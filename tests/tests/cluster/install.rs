@@ -262,6 +262,72 @@ fn out_again_without_what_is_not_ours() {
     kubectl(&["delete", "namespace", OTHER], "").unwrap();
 }
 
+/// As another control plane defines it, and who did.
+fn foreign(plural: &str, kind: &str) {
+    let crd = serde_json::json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("{plural}.networking.istio.io"), "labels": { "app.kubernetes.io/part-of": "istio" } },
+        "spec": {
+            "group": "networking.istio.io",
+            "scope": "Namespaced",
+            "names": { "kind": kind, "plural": plural, "listKind": format!("{kind}List"), "singular": kind.to_lowercase() },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": { "status": {} },
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    });
+    kubectl(&["create", "--field-manager", "theirs", "-f", "-"], &crd.to_string()).unwrap();
+}
+
+#[test]
+fn definitions_of_others_are_taken_over_only_when_that_is_said_and_never_removed() {
+    let Some(_) = cluster::folder() else { return };
+    clean();
+    foreign("virtualservices", "VirtualService");
+    foreign("gateways", "Gateway");
+    let names =
+        ["gateways", "virtualservices"].map(|kind| format!("CustomResourceDefinition/{kind}.networking.istio.io"));
+    // All that is in the way, and nothing is done.
+    for line in [&["install"][..], &["install", "--dry-run"]] {
+        let refused = meshctl(line).ends_with(1);
+        for name in &names {
+            assert!(refused.err.contains(&format!("    {name}: theirs has set ")), "{}", refused.err);
+        }
+        for word in
+            ["nothing was changed", ".spec.versions", "--force-conflicts sets these fields", "`uninstall` leaves"]
+        {
+            assert!(refused.err.contains(word), "{}", refused.err);
+        }
+        assert_eq!(refused.out, "");
+    }
+    assert_eq!(versions(), BTreeMap::new());
+    assert!(!there("namespace", SYSTEM, SYSTEM));
+
+    let forced = meshctl(&["install", "--wait=false", "--force-conflicts"]).ends_with(0);
+    for name in &names {
+        assert!(forced.err.contains(&format!("{name} was made by somebody else")), "{}", forced.err);
+    }
+    let again = meshctl(&["install", "--wait=false"]).ends_with(0);
+    assert!(again.lines(" changed").is_empty() && again.lines(" created").is_empty(), "{}", again.out);
+    let short =
+        kubectl(&["get", "crd", "virtualservices.networking.istio.io", "-o", "jsonpath={.spec.names.shortNames}"], "");
+    assert_eq!(short.unwrap(), "[\"vs\"]");
+
+    let purged = meshctl(&["uninstall", "--purge", "-y"]).ends_with(0);
+    assert!(
+        purged.out.contains(&format!("To stay, for somebody else made it: {}", names.join(", "))),
+        "{}",
+        purged.out
+    );
+    for kind in ["gateways", "virtualservices"] {
+        assert!(there("crd", &format!("{kind}.networking.istio.io"), SYSTEM));
+    }
+    assert!(!there("crd", "destinationrules.networking.istio.io", SYSTEM));
+    kubectl(&["delete", "crd", "gateways.networking.istio.io", "virtualservices.networking.istio.io"], "").unwrap();
+}
+
 #[test]
 fn what_is_in_the_way_is_found_before() {
     let Some(_) = cluster::folder() else { return };

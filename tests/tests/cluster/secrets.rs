@@ -4,6 +4,7 @@ use std::process::Command;
 
 use e2e::certs;
 use e2e::client::TlsOptions;
+use e2e::process::repository;
 
 use super::*;
 
@@ -32,7 +33,7 @@ fn gateway(port: u16) -> String {
 kind: Gateway
 metadata: {{name: elsewhere, namespace: {ELSEWHERE}}}
 spec:
-  selector: {{istio: elsewhere}}
+  selector: {{istio: ingress}}
   servers:
   - {{port: {{number: {port}, name: https, protocol: HTTPS}}, bind: 127.0.0.1, hosts: ['*/*'], tls: {{mode: SIMPLE, credentialName: cert}}}}
 "
@@ -45,6 +46,24 @@ fn secret(namespace: &str, names: &str) -> String {
     let metadata = serde_json::json!({ "name": "cert", "namespace": namespace });
     let object = serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "stringData": data });
     object.to_string()
+}
+
+/// Puts the sample of a gateway there, and yields the labels of its pods, of which none run here.
+fn deploy() -> BTreeMap<String, String> {
+    let folder = repository().join("deploy/samples/istio-ingress");
+    kubectl(&["apply", "--server-side", "-k", &folder.to_string_lossy()], "").unwrap();
+    let get = ["get", "deployment,service", "istio-ingressgateway", "-n", ELSEWHERE, "-o", "json"];
+    let list: serde_json::Value = serde_json::from_str(&kubectl(&get, "").unwrap()).unwrap();
+    let template = &list["items"][0]["spec"]["template"];
+    let labels: BTreeMap<String, String> = serde_json::from_value(template["metadata"]["labels"].clone()).unwrap();
+    // What its metrics name, and what balances to it, are these pods.
+    let told = format!("--labels=app={},istio={}", labels["app"], labels["istio"]);
+    let arguments = template["spec"]["containers"][0]["args"].as_array().unwrap();
+    assert!(arguments.contains(&told.into()), "{arguments:?}");
+    let selector: BTreeMap<String, String> =
+        serde_json::from_value(list["items"][1]["spec"]["selector"].clone()).unwrap();
+    assert!(selector.iter().all(|(name, value)| labels.get(name) == Some(value)), "{selector:?}");
+    labels
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +98,7 @@ async fn a_gateway_elsewhere_serves_the_certificate_of_its_own_namespace() {
         .unwrap();
     controller.until("the rest", "/debug/proxies", |page| page["generation"].as_u64() > Some(0)).await.unwrap();
     assert_eq!(client::get(controller.admin, "localhost", "/ready").await.unwrap().status, 200);
-    let labels = BTreeMap::from([("istio".to_owned(), "elsewhere".to_owned())]);
+    let labels = deploy();
     let pod = Pod { namespace: ELSEWHERE, name: "gw-elsewhere", labels: &labels };
     let mut gateway = pod.gateway(folder.path(), controller.discovery, &[]).unwrap();
     let told = format!("the secrets of namespace {ELSEWHERE} are not known");
@@ -93,5 +112,7 @@ async fn a_gateway_elsewhere_serves_the_certificate_of_its_own_namespace() {
     assert_eq!(client.send(&client::Request::get("secret.example", "/")).await.unwrap().status, 200);
     assert!(!gateway.log().contains("BEGIN"), "keys stay out of logs");
     kubectl(&["delete", "virtualservice", "secret-example"], "").unwrap();
+    let folder = repository().join("deploy/samples/istio-ingress");
+    kubectl(&["delete", "-k", &folder.to_string_lossy()], "").unwrap();
     kubectl(&["delete", "gateway.networking.istio.io", "elsewhere", "-n", ELSEWHERE], "").unwrap();
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e::bulk::condition;
 use e2e::process::repository;
 use serde_json::{Value, json};
 
@@ -14,10 +15,6 @@ const NAMESPACE: &str = "told";
 fn object(name: &str) -> Value {
     let text = kubectl(&["get", "virtualservice", name, "-n", NAMESPACE, "-o", "json"], "").unwrap();
     serde_json::from_str(&text).unwrap()
-}
-
-fn condition<'o>(object: &'o Value, name: &str) -> Option<&'o Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 
 /// Until both conditions are about the object's newest generation and have these reasons.
@@ -61,13 +58,23 @@ async fn objects_say_whether_they_are_in_force() {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     apply(&edge(ports::free_port(ip).unwrap())).unwrap();
     apply(&told("good.told", "directResponse: {status: 200}")).unwrap();
-    until_reasons("good-told", "Accepted", "NoProxies");
+    let alone = until_reasons("good-told", "Accepted", "NoProxies");
+    let why = format!("0/0 proxies; gateway {SYSTEM}/edge selects no connected proxy (istio: ingressgateway)");
+    assert_eq!(message(&alone, "Programmed"), why);
 
     let mut gateway = start_gateway(folder.path(), "gw-status", controller.discovery);
     gateway.ready().unwrap();
     let good = until_reasons("good-told", "Accepted", "Programmed");
     assert_eq!(message(&good, "Programmed"), "1/1 proxies");
     assert_eq!(good["status"]["observedGeneration"], good["metadata"]["generation"]);
+    let table = kubectl(&["get", "vs", "good-told", "-n", NAMESPACE], "").unwrap();
+    let words = |line: usize| table.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(words(0), ["NAME", "GATEWAYS", "HOSTS", "ACCEPTED", "PROGRAMMED", "AGE"], "{table}");
+    assert_eq!(words(1)[3..5], ["True", "True"], "{table}");
+    apply(&told("mesh.told", "directResponse: {status: 200}").replace(&format!("{SYSTEM}/edge"), "mesh")).unwrap();
+    let mesh = until_reasons("mesh-told", "Accepted", "NoProxies");
+    let why = "0/0 proxies; `spec.gateways` names `mesh` only, and no sidecar is connected";
+    assert_eq!(message(&mesh, "Programmed"), why);
 
     // All of its rules are another object's.
     let part = json!({
@@ -130,6 +137,36 @@ async fn objects_say_whether_they_are_in_force() {
     apply(&told("later.told", "directResponse: {status: 200}")).unwrap();
     until_reasons("later-told", "Accepted", "Programmed");
     assert_eq!(object("good-told")["metadata"]["resourceVersion"], version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uninstalling_takes_back_what_objects_say_and_leaves_what_others_say() {
+    let Some(_) = cluster::folder() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for namespace in [SYSTEM, NAMESPACE] {
+        apply_namespace(namespace).unwrap();
+    }
+    define().unwrap();
+    let controller = Launch::new(folder.path(), "withdraw", SYSTEM).start().unwrap();
+    controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
+    apply(&told("taken.told", "directResponse: {status: 200}")).unwrap();
+    until_reasons("taken-told", "Accepted", "NoProxies");
+    drop(controller);
+    let other =
+        json!([{ "op": "add", "path": "/status/conditions/-", "value": { "type": "Other", "status": "True" } }]);
+    let arguments =
+        ["patch", "virtualservice", "taken-told", "-n", NAMESPACE, "--subresource", "status", "--type", "json"];
+    kubectl(&[&arguments[..], &["-p", &other.to_string()]].concat(), "").unwrap();
+
+    let dry = install::meshctl(&["uninstall", "--dry-run"]).ends_with(0);
+    assert!(dry.out.contains("To be cleared: what the status"), "{}", dry.out);
+    assert!(condition(&object("taken-told"), "Accepted").is_some());
+    install::meshctl(&["uninstall"]).ends_with(0);
+    let status = object("taken-told")["status"].clone();
+    assert_eq!(status, json!({ "conditions": [{ "type": "Other", "status": "True" }] }));
+    let again = install::meshctl(&["uninstall"]).ends_with(0);
+    assert!(!again.out.contains("To be cleared"), "{}", again.out);
+    kubectl(&["delete", "virtualservice", "taken-told", "-n", NAMESPACE], "").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,11 @@
 //! What goes wrong around the controller: rights that are missing, an API server that dies, changes that come in pieces.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use e2e::backend::Backend;
-use e2e::cluster::Controller;
+use e2e::cluster::{ApiServer, Controller};
+use e2e::fixture::Load;
 use e2e::process::repository;
-use tokio::task::JoinHandle;
 
 use super::*;
 
@@ -23,43 +19,9 @@ pub fn own_kubeconfig(folder: &Path) -> PathBuf {
     kubeconfig_of(folder, "meshgate-controller", SYSTEM)
 }
 
-fn start_with(folder: &Path, replica: &str, discovery: Option<SocketAddr>, kubeconfig: &Path) -> Controller {
+pub fn start_with(folder: &Path, replica: &str, discovery: Option<SocketAddr>, kubeconfig: &Path) -> Controller {
     let kubeconfig = Some(kubeconfig);
     Launch { discovery, kubeconfig, ..Launch::new(folder, replica, SYSTEM) }.start().unwrap()
-}
-
-/// Asks all the time; the end says how often, and which answers were not 200.
-struct Load {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<(u32, Vec<String>)>,
-}
-
-impl Load {
-    fn start(address: SocketAddr, host: &'static str) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
-            let (mut asked, mut failed) = (0, Vec::new());
-            while !stopped.load(Ordering::Relaxed) {
-                asked += 1;
-                match client::get(address, host, "/").await {
-                    Ok(response) if response.status == 200 => {}
-                    Ok(response) => failed.push(format!("{}: {}", response.status, response.text())),
-                    Err(error) => failed.push(error.to_string()),
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            (asked, failed)
-        });
-        Load { stop, task }
-    }
-
-    async fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (asked, failed) = self.task.await.unwrap();
-        assert!(asked > 10, "{asked}");
-        assert!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
-    }
 }
 
 /// Namespace, definitions, rights, a gateway on a free port of the loopback.
@@ -156,15 +118,9 @@ async fn no_request_fails_while_a_rule_and_its_subset_come_one_after_the_other()
             .unwrap();
         apply(&rule("")).unwrap();
     }
-    load.end().await;
+    load.end().await.unwrap();
     assert!(backend.requests() > 10);
     kubectl(&["delete", "virtualservice/pieces-example", "destinationrule/app", "serviceentry/app"], "").unwrap();
-}
-
-/// Process of the API server, as the cluster notes it.
-fn api_server(cluster: &Path) -> u32 {
-    let text = std::fs::read_to_string(cluster.join("pid/apiserver")).unwrap();
-    text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,34 +136,15 @@ async fn the_api_server_dies_and_comes_back() {
     controller.until("leadership", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
     let load = Load::start(address, "api.example");
 
-    let process = api_server(&cluster);
-    let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap();
-    let line: Vec<String> =
-        line.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
-    let killed = Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
-    assert!(killed.success());
+    let server = ApiServer::of(&cluster).unwrap();
+    server.kill().unwrap();
     // A leader that hears nothing leads no more, before anybody else may.
     controller.until("the end of leadership", "/debug/proxies", |page| page["leader"] == false).await.unwrap();
 
-    let log = std::fs::File::create(folder.path().join("apiserver.log")).unwrap();
-    let mut command = Command::new(&line[0]);
-    command.args(line[1..].iter().filter(|part| !part.is_empty())).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut server = command.stderr(log).spawn().unwrap();
-    let process = server.id();
-    // It outlives this test: who takes the cluster down ends it.
-    std::thread::spawn(move || server.wait());
-    std::fs::write(cluster.join("pid/apiserver"), format!("{process} {}\n", started(process))).unwrap();
+    server.start().unwrap();
     apply(&route("v1", "api.example", "second")).unwrap();
     until_answer(address, "api.example", "second").await.unwrap();
-    load.end().await;
+    load.end().await.unwrap();
     controller.until("leadership again", "/debug/proxies", |page| page["leader"] == true).await.unwrap();
     kubectl(&["delete", "virtualservice", "api-example"], "").unwrap();
-}
-
-/// When a process was started, in ticks since the machine was: with its number it is one process and no other.
-fn started(process: u32) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // The name, in brackets, may hold anything; the rest are numbers.
-    let (_, rest) = text.rsplit_once(')').unwrap();
-    rest.split_whitespace().nth(19).unwrap().to_owned()
 }

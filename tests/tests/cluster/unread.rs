@@ -35,10 +35,26 @@ async fn a_policy_that_is_not_enforced_is_an_error_and_what_cannot_be_seen_is_no
         "{}",
         said.out
     );
-    kubectl(&["delete", "crd", "authorizationpolicies.security.istio.io"], "").unwrap();
+
+    // Who may see what has an effect, and not the rest, is told of that, and that is all.
+    kubectl(&["create", "serviceaccount", "reader", "-n", "analyzed"], "").unwrap();
+    let read = "gateways.networking.istio.io,virtualservices,destinationrules,serviceentries,workloadentries,services,pods,secrets,\
+                configmaps,endpointslices,nodes,namespaces";
+    kubectl(&["create", "clusterrole", "analyzed", "--verb", "list", "--resource", read], "").unwrap();
+    let bind = ["create", "clusterrolebinding", "analyzed", "--clusterrole", "analyzed"];
+    kubectl(&[&bind[..], &["--serviceaccount", "analyzed:reader"]].concat(), "").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let reader = kubeconfig_of(folder.path(), "reader", "analyzed");
+    let said = meshctl_with(&reader, &["analyze", "-n", "analyzed", "-o", "json"]).ends_with(0);
+    let kind = "authorizationpolicies.security.istio.io";
+    let note = format!("meshctl: {kind}, which have no effect yet, cannot be listed: {kind} is forbidden");
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    assert!(said.err.starts_with(&note), "{}", said.err);
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(report["notLookedAt"][0]["kind"], kind, "{report:#}");
+    kubectl(&["delete", "clusterrole/analyzed", "clusterrolebinding/analyzed", &format!("crd/{kind}")], "").unwrap();
 
     kubectl(&["create", "serviceaccount", "nobody", "-n", "analyzed"], "").unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let nobody = kubeconfig_of(folder.path(), "nobody", "analyzed");
     let said = meshctl_with(&nobody, &["explain", "http://a.example/"]).ends_with(1);
     assert!(said.err.contains("gateways cannot be listed"), "{}", said.err);

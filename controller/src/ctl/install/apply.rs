@@ -3,11 +3,12 @@
 use anyhow::Context as _;
 use kube::Client;
 use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::Status;
 use serde_json::Value;
 
-use crate::ctl::cluster::said;
 use crate::ctl::installed::MANAGER;
 use crate::ctl::manifests::Name;
+use crate::ctl::trouble::said;
 
 /// What the API server does, or would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,23 @@ pub enum Outcome {
     /// Each field as `path: before -> after`.
     Changed(Vec<String>),
     Unchanged,
+}
+
+/// It is not done, for somebody else has set something of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("somebody else has set {}; --force-conflicts takes it over", fields(.0))]
+pub struct Clashes(pub Vec<Clash>);
+
+fn fields(clashes: &[Clash]) -> String {
+    clashes.iter().map(|clash| clash.field.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A field that somebody else has set otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    pub manager: String,
+    /// `.spec.replicas`
+    pub field: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +55,7 @@ pub async fn apply(client: &Client, object: &DynamicObject, manner: Manner) -> a
     let after = match api.patch(&name.name, &params, &Patch::Apply(object)).await {
         Ok(after) => after,
         Err(kube::Error::Api(status)) if status.is_conflict() && !manner.force => {
-            let message = status.message.trim();
-            anyhow::bail!("{name}: somebody else has set what is to be set: {message}; --force-conflicts takes it over")
+            return Err(Clashes(clashes(&status))).with_context(|| name.to_string());
         }
         Err(error) => return Err(said(error)).with_context(|| name.to_string()),
     };
@@ -49,6 +66,21 @@ pub async fn apply(client: &Client, object: &DynamicObject, manner: Manner) -> a
             fields => Outcome::Changed(fields),
         },
     })
+}
+
+/// What a conflict is about. Each cause says `conflict with "MANAGER" using VERSION`.
+pub(super) fn clashes(status: &Status) -> Vec<Clash> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut clashes: Vec<Clash> = causes
+        .map(|cause| {
+            let manager = cause.message.split('"').nth(1).unwrap_or("somebody");
+            Clash { manager: manager.to_owned(), field: cause.field.clone() }
+        })
+        .collect();
+    if clashes.is_empty() {
+        clashes.push(Clash { manager: "somebody".to_owned(), field: status.message.trim().to_owned() });
+    }
+    clashes
 }
 
 /// Without what the API server keeps itself.

@@ -1,6 +1,7 @@
 //! `meshctl install`: the objects of a profile into the cluster, by server-side apply.
 
 mod apply;
+mod conflicts;
 pub mod namespaces;
 mod rollout;
 pub mod values;
@@ -46,7 +47,7 @@ pub struct InstallArgs {
     /// Removes what is installed and not part of this: of another profile, or of an older version.
     #[arg(long)]
     prune: bool,
-    /// Takes over fields that somebody else has set.
+    /// Takes over fields that somebody else has set; without it they are named, and nothing is changed.
     #[arg(long)]
     force_conflicts: bool,
     #[command(flatten)]
@@ -84,6 +85,12 @@ pub async fn run(cluster: &ClusterArgs, args: &InstallArgs) -> anyhow::Result<u8
         eprintln!("gateway.namespaces={} stays; `--set gateway.namespaces=` empties it", kept.join(","));
     }
     namespaces::check(&cluster.client, &objects).await?;
+    for name in conflicts::leave_theirs(&cluster.client, &mut objects).await? {
+        eprintln!("{name} was made by somebody else; `uninstall` will leave it");
+    }
+    if !args.force_conflicts {
+        conflicts::check(&cluster.client, &objects).await?;
+    }
     let manner = Manner { dry_run: args.dry_run, force: args.force_conflicts };
     put_in(&cluster.client, &objects, manner).await?;
     clear(&cluster.client, &objects, args).await?;

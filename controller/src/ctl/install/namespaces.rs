@@ -12,9 +12,9 @@ use kube::api::{Api, DynamicObject, ObjectMeta};
 use serde_json::Value;
 
 use super::values::{self, Set};
-use crate::ctl::cluster::said;
 use crate::ctl::exit::Failure;
 use crate::ctl::manifests::{NAMESPACE, kind, of_gateway_namespace};
+use crate::ctl::trouble::said;
 use crate::options::Namespaces;
 
 const FLAG: &str = "--gateway-namespaces";

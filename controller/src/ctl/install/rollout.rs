@@ -9,8 +9,9 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use tokio::time::{Instant, sleep};
 
-use crate::ctl::cluster::{Cluster, said, selector_of};
+use crate::ctl::cluster::{Cluster, selector_of};
 use crate::ctl::manifests::Name;
+use crate::ctl::trouble::said;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);

@@ -9,13 +9,14 @@ use kube::Client;
 use kube::api::DynamicObject;
 use serde::Serialize;
 
-use super::cluster::{ClusterArgs, said};
+use super::cluster::ClusterArgs;
 use super::exit;
 use super::install::in_our_namespace;
 use super::install::namespaces;
 use super::install::values::{self, Set};
 use super::manifests::{Profile, manifests};
 use super::output::{Output, Table};
+use super::trouble::{in_full, said};
 
 /// `autoscaling/v2`, `policy/v1` and server-side apply are older; nothing before this has been seen to work.
 const MINIMUM: (u32, u32) = (1, 28);
@@ -63,11 +64,8 @@ pub async fn run(cluster: &ClusterArgs, args: &PrecheckArgs) -> anyhow::Result<u
 }
 
 async fn check(client: &Client, sets: &[Set], mut objects: Vec<DynamicObject>) -> anyhow::Result<Vec<Finding>> {
-    let mut findings = match client.apiserver_version().await.map_err(said) {
-        Ok(info) => vec![version(&info)],
-        // There is nobody to ask the rest.
-        Err(error) => return Ok(vec![Finding::new("API server", State::Problem, format!("{error:#}"))]),
-    };
+    // Without it there is nobody to ask the rest, and nothing is found out.
+    let mut findings = vec![version(&client.apiserver_version().await.map_err(said)?)];
     let kept = namespaces::keep(client, sets, &mut objects).await;
     findings.extend(match kept {
         Ok(_) => of_namespaces(namespaces::absent(client, &objects).await),
@@ -84,7 +82,7 @@ fn of_namespaces(absent: anyhow::Result<Vec<String>>) -> Vec<Finding> {
     match absent {
         Ok(absent) if absent.is_empty() => vec![Finding::new(CHECK, State::Ok, "those that are named exist")],
         Ok(absent) => absent.into_iter().map(|message| Finding::new(CHECK, State::Problem, message)).collect(),
-        Err(error) => vec![Finding::new(CHECK, State::Warning, format!("cannot tell: {error:#}"))],
+        Err(error) => vec![Finding::new(CHECK, State::Warning, format!("cannot tell: {}", in_full(&error)))],
     }
 }
 

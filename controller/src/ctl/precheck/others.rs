@@ -9,8 +9,8 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use super::{Finding, State};
-use crate::ctl::cluster::said;
 use crate::ctl::manifests::{NAMESPACE, Name, PART_OF, kind};
+use crate::ctl::trouble::{in_full, said};
 
 const GROUP: &str = "networking.istio.io";
 
@@ -43,7 +43,7 @@ where
 }
 
 fn unseen(check: &'static str, error: &anyhow::Error) -> Finding {
-    Finding::new(check, State::Warning, format!("cannot tell: {error:#}"))
+    Finding::new(check, State::Warning, format!("cannot tell: {}", in_full(error)))
 }
 
 /// Objects of our names.

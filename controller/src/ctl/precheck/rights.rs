@@ -9,8 +9,8 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
 
 use super::{Finding, State};
-use crate::ctl::cluster::said;
 use crate::ctl::manifests::{NAMESPACE, Name, kind, known};
+use crate::ctl::trouble::{in_full, said};
 
 const CHECK: &str = "rights";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -61,7 +61,7 @@ impl Right {
 pub(super) async fn check(client: &Client, objects: &[DynamicObject]) -> Vec<Finding> {
     match missing(client, objects).await {
         Ok((asked, missing)) => judge(asked, &missing),
-        Err(error) => vec![Finding::new(CHECK, State::Warning, format!("cannot tell: {error:#}"))],
+        Err(error) => vec![Finding::new(CHECK, State::Warning, format!("cannot tell: {}", in_full(&error)))],
     }
 }
 

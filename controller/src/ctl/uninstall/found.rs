@@ -1,5 +1,7 @@
 //! What is in the cluster of an installation, and of others in what it would take along.
 
+use std::collections::BTreeMap;
+
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -9,10 +11,11 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Client, Resource, ResourceExt as _};
 
 use crate::ca::SECRET;
-use crate::ctl::cluster::said;
-use crate::ctl::installed::{installed, selector};
-use crate::ctl::manifests::{NAMESPACE, Name};
+use crate::ctl::installed::{installed, is_managed, selector};
+use crate::ctl::manifests::{NAMESPACE, Name, known};
+use crate::ctl::trouble::said;
 use crate::kube::{LEASE, ROOTS};
+use crate::status;
 
 /// ConfigMaps that Kubernetes itself writes into each namespace.
 const OF_KUBERNETES: &str = "kube-root-ca.crt";
@@ -29,9 +32,25 @@ pub struct Found {
     pub objects: Vec<(Name, u64)>,
     /// What is in the namespace and not ours.
     pub inside: Vec<String>,
+    /// Definitions of these kinds that somebody else made, and that were brought to our version.
+    pub theirs: Vec<Name>,
+    /// How many objects of each definition have a status that says something of ours: `virtualservices`, number.
+    pub statuses: BTreeMap<String, usize>,
 }
 
 impl Found {
+    /// Plurals of the kinds whose definitions go.
+    pub fn kinds_that_go(&self, purge: bool) -> Vec<&str> {
+        let definitions = self.definitions.iter().filter(|_| purge);
+        definitions.filter_map(|name| name.name.split('.').next()).collect()
+    }
+
+    /// Statuses that stay, and must not go on saying what nobody keeps true.
+    pub fn statuses_to_clear(&self, purge: bool) -> usize {
+        let going = self.kinds_that_go(purge);
+        self.statuses.iter().filter(|(kind, _)| !going.contains(&kind.as_str())).map(|(_, count)| count).sum()
+    }
+
     /// What goes only with `--purge`, in this order.
     pub fn purged(&self) -> impl Iterator<Item = &Name> {
         self.written.iter().chain(&self.definitions).chain(&self.namespace)
@@ -48,11 +67,27 @@ pub async fn find(client: &Client) -> anyhow::Result<Found> {
         }
     }
     found.written = written(client).await?;
+    found.theirs = theirs(client, &found.definitions).await?;
+    for told in status::told(client, &[]).await.map_err(said)? {
+        *found.statuses.entry(told.plural().to_owned()).or_default() += 1;
+    }
     found.objects = try_join_all(found.definitions.iter().map(|name| objects(client, name))).await?;
     if found.namespace.is_some() {
         found.inside = inside(client, &found).await?;
     }
     Ok(found)
+}
+
+/// Only what `install` wrote to: others' definitions are of no interest otherwise.
+async fn theirs(client: &Client, ours: &[Name]) -> anyhow::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    for name in known()?.into_iter().filter(|name| name.is("CustomResourceDefinition") && !ours.contains(name)) {
+        let there = name.api(client).get_metadata_opt(&name.name).await.map_err(said)?;
+        if there.is_some_and(|found| is_managed(&found.metadata)) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 async fn written(client: &Client) -> anyhow::Result<Vec<Name>> {

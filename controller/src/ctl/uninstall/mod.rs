@@ -1,32 +1,39 @@
-//! `meshctl uninstall`: takes out what `install` put in, and with `--purge` what the controller and the definitions hold.
+//! `meshctl uninstall`: takes out what `install` put in, and with `--purge` what the controller and the definitions hold. What stays
+//! says no more that it is served.
 
 mod found;
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
+use anyhow::Context as _;
 use clap::Args;
+use futures::{StreamExt as _, stream};
 use kube::Client;
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::cluster::{ClusterArgs, said};
+use super::cluster::ClusterArgs;
 use super::exit::{self, Failure};
 use super::install::{WaitArgs, in_our_namespace};
 use super::installed::delete;
 use super::manifests::Name;
+use super::trouble::said;
+use crate::status;
 use found::{Found, find};
 
 /// Between two looks at what is still there.
 const LOOK: Duration = Duration::from_millis(500);
+/// Statuses that are cleared at a time.
+const AT_A_TIME: usize = 16;
 /// So many names of a long list are told.
 const FEW: usize = 8;
 
 #[derive(Clone, Debug, Args)]
 pub struct UninstallArgs {
-    /// Also the definitions, and with them all Gateways, VirtualServices and so on of the cluster; the namespace and all that is in
-    /// it; the root certificate in each namespace.
+    /// Also the definitions that `install` made, and with them all Gateways, VirtualServices and so on of the cluster; the namespace
+    /// and all that is in it; the root certificate in each namespace.
     #[arg(long)]
     purge: bool,
     /// Does not ask.
@@ -45,7 +52,8 @@ pub async fn run(cluster: &ClusterArgs, args: &UninstallArgs) -> anyhow::Result<
     let found = find(&cluster.client).await?;
     super::print(&told(&found, args.purge))?;
     let (first, then) = order(&found, args.purge);
-    if args.dry_run || first.is_empty() && then.is_empty() {
+    let statuses = found.statuses_to_clear(args.purge);
+    if args.dry_run || first.is_empty() && then.is_empty() && statuses == 0 {
         return Ok(exit::OK);
     }
     if !args.yes && !agreed(&found, args.purge)? {
@@ -53,16 +61,34 @@ pub async fn run(cluster: &ClusterArgs, args: &UninstallArgs) -> anyhow::Result<
         return Ok(exit::FAILURE);
     }
     let deadline = Instant::now() + args.wait.timeout;
-    // What the controller writes goes when it can write no more.
-    for names in [first, then] {
-        for name in &names {
-            delete(&cluster.client, name).await?;
-        }
-        if args.wait.wait {
-            gone(&cluster.client, names, deadline).await?;
-        }
-    }
+    // What the controller writes goes when it can write no more: it is gone, or at least its rights are.
+    let removed = remove(&cluster.client, first, &args.wait, deadline).await;
+    let cleared = clear(&cluster.client, &found.kinds_that_go(args.purge)).await;
+    removed?;
+    remove(&cluster.client, then, &args.wait, deadline).await?;
+    cleared.context("statuses still say what nobody keeps true")?;
     Ok(exit::OK)
+}
+
+async fn remove(client: &Client, names: Vec<Name>, wait: &WaitArgs, deadline: Instant) -> anyhow::Result<()> {
+    for name in &names {
+        delete(client, name).await?;
+    }
+    if wait.wait {
+        gone(client, names, deadline).await?;
+    }
+    Ok(())
+}
+
+/// Takes what the controller wrote out of the statuses of what stays. All that can be is cleared; the error is the first one.
+async fn clear(client: &Client, going: &[&str]) -> anyhow::Result<()> {
+    let told = status::told(client, going).await.map_err(said)?;
+    let withdrawn = stream::iter(told).map(|told| async move {
+        let name = told.reference();
+        told.withdraw(client).await.map_err(said).with_context(|| name.to_string())
+    });
+    let answers: Vec<anyhow::Result<()>> = withdrawn.buffer_unordered(AT_A_TIME).collect().await;
+    answers.into_iter().collect()
 }
 
 /// What `install` put in, and after that the rest. Webhooks are first: nothing asks them when the controller is gone.
@@ -77,13 +103,23 @@ fn order(found: &Found, purge: bool) -> (Vec<Name>, Vec<Name>) {
 fn told(found: &Found, purge: bool) -> String {
     let mut text = String::new();
     let (first, then) = order(found, purge);
-    if first.is_empty() && then.is_empty() {
-        text.push_str("Nothing that could be removed is installed.\n");
-    } else {
-        text.push_str("To be removed:\n");
-    }
+    text.push_str(match first.is_empty() && then.is_empty() {
+        true => "Nothing that could be removed is installed.\n",
+        false => "To be removed:\n",
+    });
     for name in first.iter().chain(&then) {
         let _ = writeln!(text, "    {name}");
+    }
+    match found.statuses_to_clear(purge) {
+        0 => {}
+        1 => text.push_str("To be cleared: what the status of 1 object says of Meshgate\n"),
+        count => {
+            let _ = writeln!(text, "To be cleared: what the statuses of {count} objects say of Meshgate");
+        }
+    }
+    if !found.theirs.is_empty() {
+        let theirs: Vec<String> = found.theirs.iter().map(Name::to_string).collect();
+        let _ = writeln!(text, "To stay, for somebody else made it: {}", few(&theirs));
     }
     if purge {
         text.push_str(&lost(found));

@@ -11,7 +11,9 @@ fn name(group: &str, kind: &str, namespace: Option<&str>, name: &str) -> Name {
 
 fn found() -> Found {
     let system = Some("meshgate-system");
-    let definition = name("apiextensions.k8s.io", "CustomResourceDefinition", None, "gateways.networking.istio.io");
+    let definition = |kind: &str| {
+        name("apiextensions.k8s.io", "CustomResourceDefinition", None, &format!("{kind}.networking.istio.io"))
+    };
     Found {
         installed: vec![
             name("", "ServiceAccount", system, "meshgate-controller"),
@@ -20,10 +22,12 @@ fn found() -> Found {
             name("", "Service", system, "istio-ingressgateway"),
         ],
         written: vec![name("", "ConfigMap", Some("default"), "istio-ca-root-cert")],
-        definitions: vec![definition.clone()],
+        definitions: vec![definition("gateways")],
         namespace: Some(name("", "Namespace", None, "meshgate-system")),
-        objects: vec![(definition, 3)],
+        objects: vec![(definition("gateways"), 3)],
         inside: vec!["Secret/meshgate-system/bookinfo-credential".to_owned()],
+        theirs: vec![definition("virtualservices")],
+        statuses: [("gateways".to_owned(), 3), ("virtualservices".to_owned(), 1)].into(),
     }
 }
 
@@ -35,6 +39,8 @@ fn the_users_objects_stay() {
         Service/meshgate-system/istio-ingressgateway
         Deployment/meshgate-system/meshgate-controller
         ServiceAccount/meshgate-system/meshgate-controller
+    To be cleared: what the statuses of 4 objects say of Meshgate
+    To stay, for somebody else made it: CustomResourceDefinition/virtualservices.networking.istio.io
     To stay, without --purge: ConfigMap/default/istio-ca-root-cert, CustomResourceDefinition/gateways.networking.istio.io, Namespace/meshgate-system
     ");
 }
@@ -50,6 +56,8 @@ fn what_goes_with_it_is_said() {
         ConfigMap/default/istio-ca-root-cert
         CustomResourceDefinition/gateways.networking.istio.io
         Namespace/meshgate-system
+    To be cleared: what the status of 1 object says of Meshgate
+    To stay, for somebody else made it: CustomResourceDefinition/virtualservices.networking.istio.io
     CustomResourceDefinition/gateways.networking.istio.io takes along 3 objects
     Namespace/meshgate-system takes along Secret/meshgate-system/bookinfo-credential
     ");
