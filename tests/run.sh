@@ -39,6 +39,10 @@ step_tools() {
     have cmake || packages+=(cmake)
     have cc || packages+=(gcc g++ make libc6-dev)
     have go || packages+=(golang-go)
+    # Pods as network namespaces.
+    have ip || packages+=(iproute2)
+    have iptables || packages+=(iptables)
+    have nft || packages+=(nftables)
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
     apt_install "${packages[@]}"
   fi

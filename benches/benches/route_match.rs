@@ -45,7 +45,7 @@ impl Samples {
             let (head, behind) = rest.split_at_checked(authority + path)?;
             rest = behind;
             let (authority, path) = head.split_at_checked(*authority)?;
-            Some(Request { method: "GET", scheme: "http", authority, path, query: None, headers })
+            Some(Request { method: "GET", scheme: "http", authority, path, query: None, headers, token: None })
         })
     }
 }

@@ -8,7 +8,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::core::ObjectMeta;
 use kube::core::schema::StructuralSchemaRewriter;
-use mesh_core::api::{DestinationRule, Gateway, ServiceEntry, VirtualService, WorkloadEntry};
+use mesh_core::api::{
+    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry,
+    VirtualService, WorkloadEntry,
+};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -17,9 +20,16 @@ use serde_json::{Value, json};
 use crate::status::KINDS;
 
 /// The newest is stored; all have one schema, as Istio's.
-const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+const NETWORKING: Group = Group { name: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"] };
+const SECURITY: Group = Group { name: "security.istio.io", versions: &["v1", "v1beta1"] };
+
+struct Group {
+    name: &'static str,
+    versions: &'static [&'static str],
+}
 
 struct Kind {
+    group: &'static Group,
     kind: &'static str,
     plural: &'static str,
     short: &'static [&'static str],
@@ -31,8 +41,16 @@ struct Kind {
 /// All of them.
 pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
     let kinds = [
-        Kind { kind: "Gateway", plural: "gateways", short: &["gw"], columns: &[], spec: schema::<Gateway>() },
         Kind {
+            group: &NETWORKING,
+            kind: "Gateway",
+            plural: "gateways",
+            short: &["gw"],
+            columns: &[],
+            spec: schema::<Gateway>(),
+        },
+        Kind {
+            group: &NETWORKING,
             kind: "VirtualService",
             plural: "virtualservices",
             short: &["vs"],
@@ -43,6 +61,7 @@ pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
             spec: schema::<VirtualService>(),
         },
         Kind {
+            group: &NETWORKING,
             kind: "DestinationRule",
             plural: "destinationrules",
             short: &["dr"],
@@ -50,6 +69,7 @@ pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
             spec: schema::<DestinationRule>(),
         },
         Kind {
+            group: &NETWORKING,
             kind: "ServiceEntry",
             plural: "serviceentries",
             short: &["se"],
@@ -61,11 +81,36 @@ pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
             spec: schema::<ServiceEntry>(),
         },
         Kind {
+            group: &NETWORKING,
             kind: "WorkloadEntry",
             plural: "workloadentries",
             short: &["we"],
             columns: &[("Address", ".spec.address", "Address of the workload")],
             spec: schema::<WorkloadEntry>(),
+        },
+        Kind {
+            group: &SECURITY,
+            kind: "AuthorizationPolicy",
+            plural: "authorizationpolicies",
+            short: &["ap"],
+            columns: &[("Action", ".spec.action", "What becomes of requests that match")],
+            spec: schema::<AuthorizationPolicy>(),
+        },
+        Kind {
+            group: &SECURITY,
+            kind: "RequestAuthentication",
+            plural: "requestauthentications",
+            short: &["ra"],
+            columns: &[],
+            spec: schema::<RequestAuthentication>(),
+        },
+        Kind {
+            group: &SECURITY,
+            kind: "PeerAuthentication",
+            plural: "peerauthentications",
+            short: &["pa"],
+            columns: &[("Mode", ".spec.mtls.mode", "Whether connections need mTLS")],
+            spec: schema::<PeerAuthentication>(),
         },
     ];
     kinds.iter().map(definition).collect()
@@ -152,12 +197,12 @@ fn definition(kind: &Kind) -> Result<CustomResourceDefinition, serde_json::Error
     };
     Ok(CustomResourceDefinition {
         metadata: ObjectMeta {
-            name: Some(format!("{}.networking.istio.io", kind.plural)),
+            name: Some(format!("{}.{}", kind.plural, kind.group.name)),
             labels: Some([("app.kubernetes.io/part-of".to_owned(), "meshgate".to_owned())].into()),
             ..ObjectMeta::default()
         },
         spec: CustomResourceDefinitionSpec {
-            group: "networking.istio.io".to_owned(),
+            group: kind.group.name.to_owned(),
             scope: "Namespaced".to_owned(),
             names: CustomResourceDefinitionNames {
                 kind: kind.kind.to_owned(),
@@ -165,9 +210,9 @@ fn definition(kind: &Kind) -> Result<CustomResourceDefinition, serde_json::Error
                 plural: kind.plural.to_owned(),
                 singular: Some(kind.kind.to_lowercase()),
                 short_names: Some(kind.short.iter().map(|name| (*name).to_owned()).collect()),
-                categories: Some(vec!["istio-io".to_owned(), "networking-istio-io".to_owned()]),
+                categories: Some(vec!["istio-io".to_owned(), kind.group.name.replace('.', "-")]),
             },
-            versions: VERSIONS.into_iter().map(version).collect(),
+            versions: kind.group.versions.iter().map(|name| version(name)).collect(),
             ..CustomResourceDefinitionSpec::default()
         },
         status: None,
@@ -261,6 +306,9 @@ mod tests {
         destinationrules: HOST ACCEPTED PROGRAMMED AGE
         serviceentries: HOSTS LOCATION RESOLUTION ACCEPTED PROGRAMMED AGE
         workloadentries: ADDRESS AGE
+        authorizationpolicies: ACTION ACCEPTED PROGRAMMED AGE
+        requestauthentications: ACCEPTED PROGRAMMED AGE
+        peerauthentications: MODE ACCEPTED PROGRAMMED AGE
         ");
     }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use mesh_core::lb::{Balancer, EndpointSet};
-use mesh_core::model::Destination;
+use mesh_core::model::{Destination, TokenRule};
 use mesh_core::snapshot::Snapshot;
 
 use crate::tls::certs::CertificateTable;
 use crate::tls::workload::WorkloadCell;
+use crate::upstream::KeyCell;
 
 /// One generation of the tables and the clusters that its indices mean. A request keeps one through its retries.
 #[derive(Default)]
@@ -18,6 +20,7 @@ pub struct Live {
     pub snapshot: Arc<Snapshot>,
     /// Same order as `snapshot.clusters`.
     pub clusters: Vec<Arc<LiveCluster>>,
+    pub tokens: TokenRules,
 }
 
 impl Live {
@@ -26,6 +29,33 @@ impl Live {
     pub fn cluster(&self, index: u32) -> Option<&Arc<LiveCluster>> {
         self.clusters.get(usize::try_from(index).ok()?)
     }
+}
+
+/// Which tokens (JWT) are believed.
+#[derive(Debug, Default)]
+pub struct TokenRules {
+    pub rules: Vec<LiveTokenRule>,
+    /// Where tokens may be, each with the rules that look there.
+    pub places: Vec<(TokenPlace, Vec<usize>)>,
+}
+
+/// The rule for tokens of one issuer.
+#[derive(Debug)]
+pub struct LiveTokenRule {
+    pub model: Arc<TokenRule>,
+    pub keys: Arc<KeyCell>,
+    pub payload_header: Option<HeaderName>,
+    /// Headers, and the claims that they are to have.
+    pub claim_headers: Vec<(HeaderName, Vec<String>)>,
+}
+
+/// Where in a request a token may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// With what stands before the token.
+    Header(HeaderName, String),
+    Parameter(String),
+    Cookie(String),
 }
 
 /// A cluster's state that survives swaps.

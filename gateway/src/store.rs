@@ -6,6 +6,7 @@ mod clusters;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tokens;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::live::{Cells, Live};
 use crate::observe::{LogSettings, Observe};
 use crate::source::{Configuration, Update};
 use crate::tls::certs::CertificateTable;
-use crate::upstream::Resolver;
+use crate::upstream::{KeyStore, Resolver};
 use clusters::Clusters;
 use status::Changed;
 
@@ -72,6 +73,7 @@ pub struct Store {
     status: Arc<StatusCell>,
     options: StoreOptions,
     clusters: Clusters,
+    keys: KeyStore,
     configuration: Configuration,
     set: Arc<ResourceSet>,
     generation: u64,
@@ -80,6 +82,7 @@ pub struct Store {
     certificate_diagnostics: Vec<Diagnostic>,
     listen_diagnostics: Vec<Diagnostic>,
     other_diagnostics: Vec<Diagnostic>,
+    key_diagnostics: Vec<Diagnostic>,
     retired: Vec<Arc<Live>>,
     /// Those of the tables that are served, until they replace those of the tables before, too.
     certificates: Option<Arc<CertificateTable>>,
@@ -99,6 +102,7 @@ impl Store {
     ) -> Store {
         Store {
             clusters: Clusters::new(resolver, options.resolve_wait),
+            keys: KeyStore::default(),
             cells,
             listeners,
             observe,
@@ -111,6 +115,7 @@ impl Store {
             certificate_diagnostics: Vec::new(),
             listen_diagnostics: Vec::new(),
             other_diagnostics: Vec::new(),
+            key_diagnostics: Vec::new(),
             retired: Vec::new(),
             certificates: None,
             applied: TokioInstant::now(),
@@ -251,7 +256,9 @@ impl Store {
             self.build_certificates(&set).await;
         }
         let clusters = self.clusters.of(&snapshot.clusters);
-        let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters });
+        let tokens = tokens::rules(&set, &mut self.keys);
+        self.key_diagnostics = tokens::diagnostics(&set, &self.keys);
+        let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters, tokens });
         self.open_listeners(&live);
         let old = self.cells.live.swap(live.clone());
         self.listeners.close_removed(&live);
@@ -323,6 +330,7 @@ impl Store {
             &self.certificate_diagnostics,
             &self.listen_diagnostics,
             &self.other_diagnostics,
+            &self.key_diagnostics,
         ];
         let mut all: Vec<Diagnostic> = parts.into_iter().flatten().cloned().collect();
         self.configuration.locate(&mut all);
@@ -344,7 +352,11 @@ impl Store {
             self.listeners.close_removed(&live);
             different |= before != self.listen_diagnostics;
         }
+        let troubles = tokens::diagnostics(&self.set, &self.keys);
+        different |= troubles != self.key_diagnostics;
+        self.key_diagnostics = troubles;
         if slow {
+            self.keys.tidy();
             self.observe.tidy(&self.set);
             if names_files(&self.set) {
                 let before = self.certificate_diagnostics.clone();

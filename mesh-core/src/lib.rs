@@ -6,6 +6,7 @@
 //! ```
 
 pub mod api;
+pub mod attribute;
 pub mod certificate;
 pub mod compile;
 pub mod diag;

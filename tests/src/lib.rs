@@ -1,7 +1,8 @@
 //! What the end-to-end tests are made of, and the demo application that they and the quickstart share.
 //!
 //! `process` starts the real gateway, `ports` finds it an address of its own, `backend` stands behind it, `client` in front
-//! of it, `certs` makes certificates, `cluster` and `bulk` have what tests on a real Kubernetes share, `between` stands between controller and gateway, `case` runs case files.
+//! of it, `certs` makes certificates, `cluster` and `bulk` have what tests on a real Kubernetes share, `between` stands between
+//! controller and gateway, `netns` makes pods of network namespaces, `case` runs case files.
 
 pub mod backend;
 #[cfg(feature = "controller")]
@@ -19,6 +20,7 @@ pub mod controller;
 pub mod fixture;
 #[cfg(feature = "controller")]
 pub mod mesh;
+pub mod netns;
 pub mod ports;
 pub mod process;
 pub mod third_party;

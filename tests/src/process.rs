@@ -22,6 +22,11 @@ pub fn binary() -> anyhow::Result<&'static Path> {
         .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// The sidecar, which is built together with it.
+pub fn sidecar() -> anyhow::Result<PathBuf> {
+    Ok(binary()?.with_file_name("meshgate-sidecar"))
+}
+
 fn find_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("MESHGATE_BIN") {
         return Ok(path.into());
@@ -38,6 +43,8 @@ fn find_binary() -> anyhow::Result<PathBuf> {
         "gateway",
         "--bin",
         "meshgate",
+        "--bin",
+        "meshgate-sidecar",
         "-p",
         "e2e",
         "--bin",

@@ -2,6 +2,8 @@
 //! schema is in the README there. Their addresses 127.0.10.x become addresses of this process; where a sample has
 //! Deployments only, the Pods and EndpointSlices that a cluster would have are made here.
 
+pub mod redirect;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -50,7 +50,7 @@ impl Judge {
 
     /// `object` as it is to be stored.
     pub async fn judge(&self, kind: &str, namespace: &str, object: Value) -> Verdict {
-        let Some(kind) = KINDS.iter().find(|known| known.kind == kind && known.group == "networking.istio.io") else {
+        let Some(kind) = KINDS.iter().find(|known| known.kind == kind && known.is_istio()) else {
             return Verdict::default();
         };
         let surroundings = self.surroundings().await;
@@ -95,7 +95,9 @@ fn judge(kind: &Watched, namespace: &str, mut object: Value, world: Option<(&Wor
     let reference = ObjectRef::new(kind.kind, namespace, &name);
     let read = read_value(kind, &reference, object);
     let mut verdict = Verdict::default();
-    verdict.take(&read.diagnostics, |diagnostic| diagnostic.severity == Severity::Error);
+    verdict.take(&read.diagnostics, |diagnostic| {
+        diagnostic.severity == Severity::Error && diagnostic.code != diag::POLICY_NOT_BUILT.id
+    });
     let (Some(object), Some((world, proxies)), true) = (read.object, world, verdict.denied.is_empty()) else {
         return verdict;
     };

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Verdict;
+use crate::kube::KINDS;
 
 /// The API server cuts longer warnings, and drops all that follow after so many bytes.
 const WARNING: usize = 250;
@@ -36,6 +37,12 @@ pub struct Kind {
     pub kind: String,
 }
 
+impl Kind {
+    fn is_istio(&self) -> bool {
+        KINDS.iter().any(|known| known.kind == self.kind && known.group == self.group && known.is_istio())
+    }
+}
+
 impl Request {
     /// Whether it is about something that can be judged: what makes an object new or different.
     #[must_use]
@@ -44,7 +51,7 @@ impl Request {
         let ending = self.object.pointer("/metadata/deletionTimestamp").is_some();
         // Labels, annotations and finalizers of an object can be changed though its spec became invalid.
         let same = self.operation == "UPDATE" && self.object.get("spec") == self.old_object.get("spec");
-        writes && self.kind.group == "networking.istio.io" && self.sub_resource.is_empty() && !ending && !same
+        writes && self.kind.is_istio() && self.sub_resource.is_empty() && !ending && !same
     }
 }
 

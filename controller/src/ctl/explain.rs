@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use mesh_core::diag::{self, Verdict};
-use mesh_core::snapshot::{Explanation, Question};
+use mesh_core::snapshot::{ExplainedAuthorization, Explanation, Question};
 
 use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
 use super::exit::{self, Failure};
@@ -197,6 +197,9 @@ fn text(request: &str, explanation: &Explanation) -> String {
         name = "";
     }
     line("Outcome", &outcome(explanation));
+    if let Some(authorization) = &explanation.authorization {
+        line("Policies", &policies(authorization));
+    }
     for (name, value) in [("Path", &explanation.rewritten_path), ("Authority", &explanation.rewritten_authority)] {
         if let Some(value) = value {
             line(name, &format!("rewritten to {value}"));
@@ -218,6 +221,18 @@ fn text(request: &str, explanation: &Explanation) -> String {
         name = "";
     }
     out
+}
+
+fn policies(said: &ExplainedAuthorization) -> String {
+    let observers: Vec<String> = said.without_effect.iter().map(ToString::to_string).collect();
+    let observers =
+        if observers.is_empty() { String::new() } else { format!("; without effect: {}", observers.join(", ")) };
+    let verdict = match (&said.policy, said.rule) {
+        _ if said.allowed => "allow it".to_owned(),
+        (Some(policy), Some(rule)) => format!("deny it (403): {policy} rules[{rule}]"),
+        _ => "deny it (403): none of those that allow things allows this".to_owned(),
+    };
+    format!("{verdict}{observers}")
 }
 
 fn outcome(explanation: &Explanation) -> String {

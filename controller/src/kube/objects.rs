@@ -2,7 +2,7 @@
 
 use kube::api::DynamicObject;
 use mesh_core::api::{self, ApiObject, Positions, Spec};
-use mesh_core::diag::{Diagnostic, Severity};
+use mesh_core::diag::{self, Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
 use serde_json::Value;
 
@@ -16,7 +16,11 @@ pub(crate) struct Read {
 
 impl Read {
     pub fn is_faulty(&self) -> bool {
-        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        // That a kind is not enforced yet is no fault of the object.
+        let fault = |diagnostic: &Diagnostic| {
+            diagnostic.severity == Severity::Error && diagnostic.code != diag::POLICY_NOT_BUILT.id
+        };
+        self.diagnostics.iter().any(fault)
     }
 }
 
@@ -45,7 +49,7 @@ pub(crate) fn read_value(kind: &Watched, reference: &ObjectRef, mut value: Value
             if kind.group.is_empty() { kind.version.to_owned() } else { format!("{}/{}", kind.group, kind.version) };
         fields.insert("apiVersion".to_owned(), version.into());
         fields.insert("kind".to_owned(), kind.kind.into());
-        if kind.group == "networking.istio.io" {
+        if kind.is_istio() {
             fields.remove("status");
         }
     }

@@ -50,6 +50,12 @@ impl Watched {
         self.kind != "Node"
     }
 
+    /// Whether it is a kind of Istio's API.
+    #[must_use]
+    pub fn is_istio(&self) -> bool {
+        matches!(self.group, "networking.istio.io" | "security.istio.io")
+    }
+
     /// As the API server's client wants it.
     #[must_use]
     pub fn resource(&self) -> ApiResource {
@@ -82,6 +88,10 @@ const fn istio(kind: &'static str, plural: &'static str) -> Watched {
     }
 }
 
+const fn security(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { group: "security.istio.io", ..istio(kind, plural) }
+}
+
 const fn core(kind: &'static str, plural: &'static str, scope: Scope, fields: &'static str) -> Watched {
     Watched { group: "", version: "v1", kind, plural, scope, fields, detail: Detail::Whole }
 }
@@ -97,6 +107,9 @@ pub const KINDS: &[Watched] = &[
     istio("DestinationRule", "destinationrules"),
     istio("ServiceEntry", "serviceentries"),
     istio("WorkloadEntry", "workloadentries"),
+    security("AuthorizationPolicy", "authorizationpolicies"),
+    security("RequestAuthentication", "requestauthentications"),
+    security("PeerAuthentication", "peerauthentications"),
     core("Service", "services", Scope::Everywhere, ""),
     core("Pod", "pods", Scope::Everywhere, ""),
     core("Secret", "secrets", Scope::Gateways, "type!=kubernetes.io/service-account-token"),

@@ -176,6 +176,12 @@ fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(Kind, &dyn Fn()
         let origins: Vec<&ObjectRef> = std::iter::once(&destination.origin).chain(&destination.rule).collect();
         each(Kind::Config, &|| format!("destination/{key}"), &origins);
     }
+    for (key, policy) in &set.authorization {
+        each(Kind::Config, &|| format!("authorization/{key}"), &[&policy.origin]);
+    }
+    for (key, policy) in &set.authentication {
+        each(Kind::Config, &|| format!("authentication/{key}"), &[&policy.origin]);
+    }
     for (key, endpoints) in &set.endpoints {
         each(Kind::Endpoints, &|| key.to_string(), &[&endpoints.origin]);
     }

@@ -22,7 +22,15 @@ use super::{Desired, Known, Ours, Peers, Tally, Writes, desired, merge};
 use crate::kube::{KINDS as WATCHED, Leadership, Watched, reference};
 
 /// Kinds whose status is written.
-pub const KINDS: &[&str] = &["Gateway", "VirtualService", "DestinationRule", "ServiceEntry"];
+pub const KINDS: &[&str] = &[
+    "Gateway",
+    "VirtualService",
+    "DestinationRule",
+    "ServiceEntry",
+    "AuthorizationPolicy",
+    "RequestAuthentication",
+    "PeerAuthentication",
+];
 
 const TICK: Duration = Duration::from_millis(100);
 /// Between a change and its write: mostly the proxies have answered by then, and one write says all.

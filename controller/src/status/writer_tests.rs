@@ -127,7 +127,8 @@ fn the_rate_is_bounded() {
     let first = due(&mut desk, start).len();
     let after = (1..=20).map(|tick| due(&mut desk, start + TICK * tick).len()).sum::<usize>();
     assert_eq!(first, RATE as usize);
-    assert!((90..=101).contains(&after), "{after} in two seconds");
+    let most = 2 * RATE as usize;
+    assert!((most - most / 10..=most + 1).contains(&after), "{after} in two seconds");
 }
 
 #[test]

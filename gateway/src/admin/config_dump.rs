@@ -21,6 +21,8 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         ("destinations", serde_json::to_value(&set.destinations)),
         ("endpoints", serde_json::to_value(&set.endpoints)),
         ("secrets", serde_json::to_value(secrets)),
+        ("authorization", serde_json::to_value(&set.authorization)),
+        ("authentication", serde_json::to_value(&set.authentication)),
     ];
     let mut dump = Map::new();
     dump.insert("generation".to_owned(), status.generation.into());

@@ -1,7 +1,8 @@
 //! The engine: the life of a request, from its head to its record. Two connection loops (`h1_connection`,
 //! `h2_connection`) read heads and call [`Engine::run`]; everything after that is the same for both.
 //!
-//! head -> snapshot -> route -> respond, or pick -> connect -> forward (retried within the same snapshot) -> record
+//! head -> snapshot -> authenticate -> route -> authorise -> respond, or pick -> connect -> forward (retried within the same
+//! snapshot) -> record
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use super::authority;
 use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
 use super::message::Downstream;
-use super::{client_cert, forwarded, grpc_status, hop_by_hop};
+use super::{authorize, client_cert, forwarded, grpc_status, hop_by_hop, jwt};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
@@ -112,51 +113,20 @@ impl Engine {
             live = last;
         }
         exchange.outcome.generation = live.snapshot.generation;
-        match self.accept(exchange, &live) {
-            Ok(decision) => self.act(&live, decision, exchange, client).await,
-            Err(failure) => self.fail(&failure, None, exchange, client).await,
-        }
-    }
-
-    /// Makes the request canonical and trustworthy and asks the tables.
-    fn accept<'l>(&self, exchange: &mut Exchange, live: &'l Live) -> Result<Decision<'l>, Failure> {
-        check_method(exchange)?;
-        let upgrade = hop_by_hop::clean_request(&mut exchange.head.headers)
-            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
-        if let Some(upgrade) = upgrade {
-            accept_upgrade(exchange, &upgrade)?;
-        }
-        let head = &mut exchange.head;
-        if head.protocol == Protocol::Http2 || head.authority.is_empty() {
-            // The codec of HTTP/1 looked at it already; only HTTP/1.0 may leave it out there.
-            authority::parse(head.authority.as_bytes())
-                .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
-        }
-        exchange.https = forwarded::accept(&mut head.headers, &exchange.peer.client).https;
-        exchange.grpc = grpc_status::is_grpc(&head.headers);
-
-        let Some(listener) = live.snapshot.listeners.get(&exchange.peer.info.listener) else {
-            return Err(Failure::NoRoute);
+        let table = match accept(exchange, &live) {
+            Ok(table) => table,
+            Err(failure) => return self.fail(&failure, None, exchange, client).await,
         };
-        match path::normalize(&head.target, listener.listener.path_normalization) {
-            Ok(std::borrow::Cow::Borrowed(same)) if same.len() == head.target.len() => {}
-            Ok(normal) => head.target = normal.into_owned(),
-            Err(_) => return Err(Failure::BadPath),
-        }
-        let table: &'l HostTable = match &listener.protocol {
-            CompiledProtocol::Http(table) => table,
-            CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => return Err(Failure::NoRoute),
-            CompiledProtocol::Tls(table) => {
-                let sni = exchange.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-                let server = table.server(sni).ok_or(Failure::NoRoute)?;
-                let authority = &exchange.head.authority;
-                if !server.routes.has_host(authority) && table.servers().any(|other| other.routes.has_host(authority)) {
-                    return Err(Failure::Misdirected);
-                }
-                &server.routes
+        // Before the route, for rules may look at claims; what the route adds to answers is added to a refusal, too.
+        let authentic = jwt::authenticate(&live.tokens, exchange).await;
+        let decision = table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1)));
+        match authentic.and_then(|()| authorize::authorize(&live.snapshot.authorizer, exchange)) {
+            Ok(()) => self.act(&live, decision, exchange, client).await,
+            Err(failure) => {
+                let ops = note_route(&decision, exchange);
+                self.fail(&failure, ops, exchange, client).await
             }
-        };
-        Ok(table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1))))
+        }
     }
 
     async fn act<D: Downstream>(
@@ -206,6 +176,62 @@ impl Engine {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
         self.answer(status, b"", location, ops, exchange, client).await
     }
+}
+
+/// Makes the request canonical and trustworthy and finds its routes.
+fn accept<'l>(exchange: &mut Exchange, live: &'l Live) -> Result<&'l HostTable, Failure> {
+    check_method(exchange)?;
+    let upgrade = hop_by_hop::clean_request(&mut exchange.head.headers)
+        .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+    if let Some(upgrade) = upgrade {
+        accept_upgrade(exchange, &upgrade)?;
+    }
+    let head = &mut exchange.head;
+    if head.protocol == Protocol::Http2 || head.authority.is_empty() {
+        // The codec of HTTP/1 looked at it already; only HTTP/1.0 may leave it out there.
+        authority::parse(head.authority.as_bytes())
+            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+    }
+    let client = forwarded::accept(&mut head.headers, &exchange.peer.client);
+    (exchange.https, exchange.remote) = (client.https, client.address);
+    exchange.grpc = grpc_status::is_grpc(&head.headers);
+
+    let Some(listener) = live.snapshot.listeners.get(&exchange.peer.info.listener) else {
+        return Err(Failure::NoRoute);
+    };
+    match path::normalize(&head.target, listener.listener.path_normalization) {
+        Ok(std::borrow::Cow::Borrowed(same)) if same.len() == head.target.len() => {}
+        Ok(normal) => head.target = normal.into_owned(),
+        Err(_) => return Err(Failure::BadPath),
+    }
+    let table: &'l HostTable = match &listener.protocol {
+        CompiledProtocol::Http(table) => table,
+        CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => return Err(Failure::NoRoute),
+        CompiledProtocol::Tls(table) => {
+            let sni = exchange.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+            let server = table.server(sni).ok_or(Failure::NoRoute)?;
+            let authority = &exchange.head.authority;
+            if !server.routes.has_host(authority) && table.servers().any(|other| other.routes.has_host(authority)) {
+                return Err(Failure::Misdirected);
+            }
+            &server.routes
+        }
+    };
+    Ok(table)
+}
+
+/// For the log of a request that is refused: the rule that it met. Yields what that rule does to answers.
+fn note_route<'d>(decision: &Decision<'d>, exchange: &mut Exchange) -> Option<&'d CompiledHeaderOps> {
+    let (rule, ops) = match decision {
+        Decision::Forward { rule, split, .. } => {
+            exchange.outcome.cluster_name = Some(split.key.clone());
+            (rule, &split.headers)
+        }
+        Decision::Redirect { rule, .. } | Decision::Respond { rule, .. } => (rule, &rule.headers),
+        Decision::HttpsRedirect | Decision::NoRoute => return None,
+    };
+    exchange.outcome.route_name = rule.name.clone();
+    Some(ops)
 }
 
 /// Methods and targets that are not forwarded whatever the rules say (as Envoy; TRACE is refused besides).

@@ -1,14 +1,14 @@
 //! One request and what became of it: everything that routing, header operations, logs and metrics look at.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_core::lb::EndpointState;
-use mesh_core::snapshot::{FormatContext, Request};
+use mesh_core::snapshot::{FormatContext, Request, Token};
 
 use super::failure::LocalReply;
 use super::forwarded;
@@ -75,6 +75,10 @@ pub struct Exchange {
     pub head: RequestHead,
     /// The client speaks https, to us or to a trusted proxy.
     pub https: bool,
+    /// The client's address, as far as proxies in front can be believed.
+    pub remote: IpAddr,
+    /// A token that was found good.
+    pub token: Option<Token>,
     /// Value of `upgrade`, when it asks for WebSocket.
     pub websocket: Option<HeaderValue>,
     pub grpc: bool,
@@ -114,6 +118,8 @@ impl Exchange {
     pub fn new(peer: Arc<Peer>, head: RequestHead) -> Self {
         Self {
             https: peer.info.tls.is_some(),
+            remote: peer.info.peer.ip(),
+            token: None,
             peer,
             started: Instant::now(),
             start: SystemTime::now(),
@@ -155,6 +161,7 @@ impl Exchange {
             path,
             query,
             headers: &self.head.headers,
+            token: self.token.as_ref(),
         }
     }
 

@@ -35,6 +35,12 @@ pub enum Failure {
     BadPath,
     /// A request that is well-formed HTTP and still not to be forwarded.
     BadRequest { status: u16, detail: &'static str },
+    /// A policy denies it.
+    Denied { details: String },
+    /// An external authorizer is to decide and cannot be asked.
+    NotAsked,
+    /// The token is not good.
+    BadToken { status: u16, text: &'static str },
     /// `Upgrade` to something else than `websocket`.
     UpgradeRefused,
     /// The destination speaks HTTP/2 only, which carries no upgrade (it would have to offer RFC 8441).
@@ -93,6 +99,15 @@ impl Failure {
             Failure::BadBody { status, detail } => reply(*status, reason(*status), ResponseFlags::DPE, detail),
             Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
             Failure::BadRequest { status, detail } => reply(*status, "", ResponseFlags::NONE, detail),
+            Failure::Denied { details } => LocalReply {
+                details: Cow::Owned(details.clone()),
+                ..reply(403, "RBAC: access denied", ResponseFlags::NONE, "")
+            },
+            Failure::NotAsked => reply(403, "", ResponseFlags::UAEX, "ext_authz_error"),
+            Failure::BadToken { status, text } => LocalReply {
+                details: Cow::Owned(format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"))),
+                ..reply(*status, text, ResponseFlags::NONE, "")
+            },
             Failure::UpgradeRefused => reply(403, "", ResponseFlags::NONE, "upgrade_failed"),
             Failure::UpgradeOverHttp2 => {
                 reply(502, "no upgrade to an HTTP/2 destination", ResponseFlags::UPE, "upgrade_to_http2_destination")

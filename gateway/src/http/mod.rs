@@ -5,6 +5,7 @@
 //! ```
 
 pub mod authority;
+mod authorize;
 pub mod client_cert;
 #[cfg(test)]
 mod drain_tests;
@@ -21,6 +22,7 @@ mod h1_stream;
 mod h2_connection;
 mod h2_stream;
 pub mod hop_by_hop;
+mod jwt;
 mod message;
 mod pump;
 mod respond;

@@ -1,7 +1,7 @@
 //! Answers that the gateway makes itself: redirects, direct responses, and failures in the words of Envoy.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use mesh_core::model::DirectResponse;
 use mesh_core::snapshot::CompiledHeaderOps;
@@ -32,7 +32,12 @@ impl Engine {
         let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. })
             || matches!(failure, Failure::BadRequest { status: 400, .. });
-        let headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(8);
+        if matches!(failure, Failure::BadToken { .. })
+            && let Some(challenge) = challenge(exchange)
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
         self.send_reply(status, reply.body.into_owned().into_bytes(), headers, ops, close, exchange, client).await
     }
 
@@ -123,6 +128,13 @@ impl Engine {
             Err(_) => After::Abort,
         }
     }
+}
+
+/// What a token is needed for (RFC 6750 section 3).
+fn challenge(exchange: &Exchange) -> Option<HeaderValue> {
+    let head = &exchange.head;
+    let realm = format!("{}://{}{}", exchange.scheme(), head.authority, head.target).replace('"', "%22");
+    HeaderValue::from_str(&format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")).ok()
 }
 
 /// A gRPC client gets 200 and the status in `grpc-status`, the text in `grpc-message`.

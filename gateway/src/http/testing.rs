@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::{Engine, Settings};
 use crate::listen::{Connection, ConnectionHandler, ConnectionInfo, Retired};
-use crate::live::{Cells, Live, LiveCluster};
+use crate::live::{Cells, Live, LiveCluster, TokenRules};
 use crate::observe::Observer;
 use crate::upstream::Pools;
 
@@ -125,7 +125,11 @@ impl Rig {
             })
             .collect();
         let cells = Arc::new(Cells::default());
-        cells.live.store(Arc::new(Live { snapshot: Arc::new(compiled.snapshot), clusters }));
+        cells.live.store(Arc::new(Live {
+            snapshot: Arc::new(compiled.snapshot),
+            clusters,
+            tokens: TokenRules::default(),
+        }));
         let settings = Settings { head_timeout: Duration::from_millis(500), ..Settings::default() };
         let engine = Engine::new(cells.clone(), Pools::new(), Arc::new(Observer::default()), Arc::new(settings));
         Rig { engine: Arc::new(engine), cells, drain: watch::Sender::new(false), retired: Retired::default() }

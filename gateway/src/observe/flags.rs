@@ -29,6 +29,7 @@ flags! {
     UPE = 8, "Upstream protocol error (502).";
     DC = 9, "The client went away.";
     DPE = 10, "Protocol error of the client.";
+    UAEX = 11, "An external authorizer did not let it through (403).";
 }
 
 impl ResponseFlags {

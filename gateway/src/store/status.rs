@@ -52,7 +52,9 @@ fn origins(set: &ResourceSet) -> Vec<ObjectRef> {
         .chain(rules.map(|rule| &rule.source.object))
         .chain(set.destinations.values().map(|destination| &destination.origin))
         .chain(set.destinations.values().filter_map(|destination| destination.rule.as_ref()))
-        .chain(set.secrets.values().map(|secret| &secret.origin));
+        .chain(set.secrets.values().map(|secret| &secret.origin))
+        .chain(set.authorization.values().map(|policy| &policy.origin))
+        .chain(set.authentication.values().map(|policy| &policy.origin));
     all.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
@@ -64,6 +66,8 @@ pub struct Changed {
     pub destinations: Delta,
     pub endpoints: Delta,
     pub secrets: Delta,
+    pub authorization: Delta,
+    pub authentication: Delta,
 }
 
 /// How many came, went, and changed.
@@ -83,12 +87,15 @@ impl Changed {
             destinations: Delta::between(&old.destinations, &new.destinations),
             endpoints: Delta::between(&old.endpoints, &new.endpoints),
             secrets: Delta::between(&old.secrets, &new.secrets),
+            authorization: Delta::between(&old.authorization, &new.authorization),
+            authentication: Delta::between(&old.authentication, &new.authentication),
         }
     }
 
     /// Or nothing at all.
     pub fn only_endpoints(&self) -> bool {
-        ![self.listeners, self.routes, self.destinations, self.secrets].iter().any(Delta::any)
+        let policies = [self.authorization, self.authentication];
+        ![self.listeners, self.routes, self.destinations, self.secrets].iter().chain(&policies).any(Delta::any)
     }
 }
 
@@ -120,6 +127,8 @@ impl fmt::Display for Changed {
             ("destinations", self.destinations),
             ("endpoints", self.endpoints),
             ("secrets", self.secrets),
+            ("authorization", self.authorization),
+            ("authentication", self.authentication),
         ];
         let mut separator = "";
         for (name, delta) in parts.iter().filter(|(_, delta)| delta.any()) {

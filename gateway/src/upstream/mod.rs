@@ -5,11 +5,13 @@ mod dial;
 mod dns;
 mod h2;
 mod host;
+mod jwks;
 mod pool;
 mod stream;
 mod sweep;
 
 pub use dial::ConnectError;
 pub use dns::Resolver;
+pub use jwks::{Algorithm, KeyCell, KeyStore, Mismatch};
 pub use pool::{H1Lease, H2Lease, PoolLimits, PoolStats, Pools, Upstream};
 pub use stream::Stream;

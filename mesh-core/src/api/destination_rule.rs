@@ -27,7 +27,7 @@ pub struct DestinationRule {
 }
 
 /// `WorkloadSelector` of istio.io/api/type.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MatchLabels {

@@ -10,6 +10,9 @@ pub(super) enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    AuthorizationPolicy,
+    RequestAuthentication,
+    PeerAuthentication,
     Service,
     EndpointSlice,
     Secret,
@@ -26,8 +29,12 @@ struct Row {
     kind: Kind,
 }
 
+const SECURITY_GROUP: &str = "security.istio.io";
+
 /// Istio serves its three versions with one schema (`istio-crds`: conversion `None`).
 const NETWORKING: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+
+const SECURITY: &[&str] = &["v1", "v1beta1"];
 
 const KINDS: &[Row] = &[
     Row { group: "networking.istio.io", versions: NETWORKING, name: "Gateway", kind: Kind::Gateway },
@@ -35,6 +42,9 @@ const KINDS: &[Row] = &[
     Row { group: "networking.istio.io", versions: NETWORKING, name: "DestinationRule", kind: Kind::DestinationRule },
     Row { group: "networking.istio.io", versions: NETWORKING, name: "ServiceEntry", kind: Kind::ServiceEntry },
     Row { group: "networking.istio.io", versions: NETWORKING, name: "WorkloadEntry", kind: Kind::WorkloadEntry },
+    Row { group: SECURITY_GROUP, versions: SECURITY, name: "AuthorizationPolicy", kind: Kind::AuthorizationPolicy },
+    Row { group: SECURITY_GROUP, versions: SECURITY, name: "RequestAuthentication", kind: Kind::RequestAuthentication },
+    Row { group: SECURITY_GROUP, versions: SECURITY, name: "PeerAuthentication", kind: Kind::PeerAuthentication },
     Row { group: "", versions: &["v1"], name: "Service", kind: Kind::Service },
     Row { group: "", versions: &["v1"], name: "Secret", kind: Kind::Secret },
     Row { group: "", versions: &["v1"], name: "Pod", kind: Kind::Pod },
@@ -51,22 +61,13 @@ pub struct UnreadKind {
     pub version: &'static str,
     pub name: &'static str,
     pub plural: &'static str,
-    /// Its objects forbid requests. To leave them alone is to let these through.
-    pub forbids: bool,
 }
 
 const fn unread(group: &'static str, version: &'static str, name: &'static str, plural: &'static str) -> UnreadKind {
-    UnreadKind { group, version, name, plural, forbids: false }
-}
-
-const fn policy(name: &'static str, plural: &'static str) -> UnreadKind {
-    UnreadKind { forbids: true, ..unread("security.istio.io", "v1", name, plural) }
+    UnreadKind { group, version, name, plural }
 }
 
 pub const UNREAD: &[UnreadKind] = &[
-    policy("AuthorizationPolicy", "authorizationpolicies"),
-    policy("PeerAuthentication", "peerauthentications"),
-    policy("RequestAuthentication", "requestauthentications"),
     unread("networking.istio.io", "v1", "Sidecar", "sidecars"),
     unread("networking.istio.io", "v1", "WorkloadGroup", "workloadgroups"),
     unread("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
@@ -82,11 +83,6 @@ impl UnreadKind {
     /// That an object of it has no effect.
     pub fn diagnostic(&self, api_version: &str) -> Diagnostic {
         let name = self.name;
-        if self.forbids {
-            let message = format!("objects of kind {name} are not enforced yet; what they forbid is let through");
-            return Diagnostic::new(diag::POLICY_NOT_BUILT, message)
-                .help("until they are, keep out in another way what must not get in");
-        }
         Diagnostic::new(diag::UNKNOWN_KIND, format!("objects of kind {name} ({api_version}) are not read"))
     }
 }
@@ -126,6 +122,15 @@ pub fn is_cluster_scoped(kind: &str) -> bool {
 }
 
 impl Kind {
+    /// That objects of it are read and have no effect, though they forbid something.
+    pub fn not_enforced(self, name: &str) -> Option<Diagnostic> {
+        let message = || format!("objects of kind {name} are not enforced yet; what they forbid is let through");
+        (self == Kind::PeerAuthentication).then(|| {
+            Diagnostic::new(diag::POLICY_NOT_BUILT, message())
+                .help("until they are, keep out in another way what must not get in")
+        })
+    }
+
     /// Views of Kubernetes objects know only a few of the fields; Istio's objects are read whole.
     pub fn is_istio(self) -> bool {
         KINDS.iter().any(|row| row.kind == self && row.group.ends_with("istio.io"))

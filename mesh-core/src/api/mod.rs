@@ -2,6 +2,7 @@
 //!
 //! Decides: syntax, types, and what is wrong with one object alone. Must not know: other objects, proxies, meaning.
 
+mod authorization_policy;
 mod bytes;
 mod decode;
 mod destination_rule;
@@ -15,8 +16,11 @@ mod meta;
 mod not_built;
 mod object;
 mod parse;
+mod peer_authentication;
+mod policy_target;
 mod positions;
 mod protocol;
+mod request_authentication;
 #[cfg(feature = "schema")]
 mod schema;
 mod scope;
@@ -32,6 +36,7 @@ mod conformance_tests;
 #[cfg(test)]
 mod parse_proptests;
 
+pub use authorization_policy::*;
 pub use bytes::Bytes;
 pub use destination_rule::*;
 pub use duration::Duration;
@@ -42,8 +47,11 @@ pub use mesh_config::*;
 pub use meta::Meta;
 pub use object::{ApiObject, Spec};
 pub use parse::{Parsed, parse};
+pub use peer_authentication::*;
+pub use policy_target::TargetReference;
 pub use positions::Positions;
 pub use protocol::Protocol;
+pub use request_authentication::*;
 pub use service_entry::*;
 pub use string_match::StringMatch;
 pub use virtual_service::*;

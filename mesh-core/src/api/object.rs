@@ -3,7 +3,10 @@
 use crate::object::{ObjectRef, Position};
 
 use super::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret, Service};
-use super::{DestinationRule, Gateway, Meta, Positions, ServiceEntry, VirtualService, WorkloadEntry};
+use super::{
+    AuthorizationPolicy, DestinationRule, Gateway, Meta, PeerAuthentication, Positions, RequestAuthentication,
+    ServiceEntry, VirtualService, WorkloadEntry,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiObject {
@@ -20,6 +23,9 @@ pub enum Spec {
     DestinationRule(DestinationRule),
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
+    AuthorizationPolicy(AuthorizationPolicy),
+    RequestAuthentication(RequestAuthentication),
+    PeerAuthentication(PeerAuthentication),
     Service(Service),
     EndpointSlice(EndpointSlice),
     Secret(Secret),
@@ -38,6 +44,9 @@ impl Spec {
             Spec::DestinationRule(_) => "DestinationRule",
             Spec::ServiceEntry(_) => "ServiceEntry",
             Spec::WorkloadEntry(_) => "WorkloadEntry",
+            Spec::AuthorizationPolicy(_) => "AuthorizationPolicy",
+            Spec::RequestAuthentication(_) => "RequestAuthentication",
+            Spec::PeerAuthentication(_) => "PeerAuthentication",
             Spec::Service(_) => "Service",
             Spec::EndpointSlice(_) => "EndpointSlice",
             Spec::Secret(_) => "Secret",

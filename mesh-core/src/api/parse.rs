@@ -102,6 +102,10 @@ impl Reader<'_> {
             return self.parsed.diagnostics.append(&mut diagnostics);
         };
         let mut object = ApiObject { meta: head.meta, spec, positions };
+        if let Some(diagnostic) = head.kind.not_enforced(&head.object.kind) {
+            let at = self.position(node.get("kind").map_or(node.at, |kind| kind.at));
+            diagnostics.push(diagnostic.object(&head.object).field("kind").at(Some(at)));
+        }
         not_built::check(&object, node, &mut diagnostics);
         let keep = validate::object(&mut object, &mut diagnostics);
         diagnostics.dedup();
@@ -254,6 +258,9 @@ fn read(context: &Context, kind: Kind, node: &Node) -> Option<Spec> {
         Kind::DestinationRule => spec(context, node).map(Spec::DestinationRule),
         Kind::ServiceEntry => spec(context, node).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => spec(context, node).map(Spec::WorkloadEntry),
+        Kind::AuthorizationPolicy => spec(context, node).map(Spec::AuthorizationPolicy),
+        Kind::RequestAuthentication => spec(context, node).map(Spec::RequestAuthentication),
+        Kind::PeerAuthentication => spec(context, node).map(Spec::PeerAuthentication),
         Kind::Service => spec(context, node).map(Spec::Service),
         Kind::EndpointSlice => context.read(node, node.at, "").map(Spec::EndpointSlice),
         Kind::Secret => context.read::<SecretObject>(node, node.at, "").map(|object| Spec::Secret(object.into())),

@@ -226,7 +226,7 @@ fn heads_are_checked() {
         ("apiVersion: networking.istio.io/v1\nkind: VirtualSerivce\n", "MESH0002 kind 2:7"),
         ("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n", "MESH0002 kind 2:7"),
         ("apiVersion: networking.istio.io/v1\nkind: Sidecar\n", "MESH0002 kind 2:7"),
-        ("apiVersion: security.istio.io/v1beta1\nkind: AuthorizationPolicy\n", "MESH0010 kind 2:7"),
+        ("apiVersion: security.istio.io/v1alpha1\nkind: AuthorizationPolicy\n", "MESH0003 apiVersion 1:13"),
         ("apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {v: 1}}\n", "MESH0003 metadata.labels.v 3:33"),
         ("apiVersion: v1\nkind: Service\nmetadata: []\n", "MESH0003 metadata 3:1"),
     ] {
@@ -237,6 +237,26 @@ fn heads_are_checked() {
     let typo = parse("f", "apiVersion: networking.istio.io/v1\nkind: VirtualSerivce\n", "default");
     assert_eq!(typo.diagnostics[0].severity, Severity::Warning);
     assert_eq!(typo.diagnostics[0].help.as_deref(), Some("did you mean `VirtualService`?"));
+}
+
+/// Of a policy nothing is lost that would close something.
+#[test]
+fn a_rule_of_a_policy_that_cannot_be_read_keeps_its_place() {
+    let text = "apiVersion: security.istio.io/v1beta1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  \
+                action: DENY\n  rules:\n  - to: [{operation: {paths: 5}}, {operation: {paths: [/a]}}]\n  - 7\n";
+    let parsed = parse("f", text, "default");
+    assert_eq!(brief(&parsed), ["MESH0003 spec.rules[0].to[0].operation.paths 7:30", "MESH0003 spec.rules[1] 8:5"]);
+    let Spec::AuthorizationPolicy(policy) = &parsed.objects[0].spec else { panic!("{parsed:?}") };
+    let [Some(rule), None] = policy.rules.as_slice() else { panic!("{policy:?}") };
+    assert!(matches!(rule.to.as_slice(), [None, Some(_)]), "{rule:?}");
+}
+
+#[test]
+fn that_a_kind_is_not_enforced_is_said() {
+    let text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: STRICT}}\n";
+    let parsed = parse("f", text, "default");
+    assert_eq!(brief(&parsed), ["MESH0010 kind 2:7"]);
+    assert_eq!(parsed.objects.len(), 1);
 }
 
 #[test]

@@ -66,6 +66,34 @@ pub(super) const UNIX_ADDRESS: Rules = &[
     ("!self.startsWith('unix://') || !self.endsWith('/')", "UDS may not be a dir"),
 ];
 
+pub(super) const API_GROUP: &str = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+pub(super) const API_KIND: &str = "^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$";
+
+pub(super) const SAME_NAMESPACE: Rules =
+    &[("self.size() == 0", "cross namespace referencing is not currently supported")];
+
+pub(super) const ONE_TARGET: Rules = &[(
+    "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
+    "only one of targetRefs or selector can be set",
+)];
+
+pub(super) const REQUEST_SOURCE: Rules = &[(
+    "(has(self.serviceAccounts) || has(self.notServiceAccounts)) ? (!has(self.principals) && !has(self.notPrincipals) && \
+     !has(self.namespaces) && !has(self.notNamespaces)) : true",
+    "Cannot set serviceAccounts with namespaces or principals",
+)];
+
+pub(super) const HTTP_URL: Rules = &[(
+    "isURL(self) && (url(self).getScheme() == 'http' || url(self).getScheme() == 'https')",
+    "url must have scheme http:// or https://",
+)];
+
+pub(super) const PORT_LEVEL_MTLS: Rules = &[(
+    "(has(self.selector) && has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0) || \
+     !has(self.portLevelMtls)",
+    "portLevelMtls requires selector",
+)];
+
 /// For `extend`: the value of `x-kubernetes-validations`.
 pub(super) fn rules(rules: &[(&str, &str)]) -> Value {
     rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect()
@@ -89,12 +117,28 @@ pub(super) fn hash() -> Value {
 
 /// `mirror_percent` is the field's name in the first version of the API; readers of protobuf JSON take both.
 pub(super) fn legacy_mirror_percent(schema: &mut Schema) {
+    legacy(schema, "mirrorPercent", "mirror_percent");
+}
+
+/// `jwks_uri` likewise.
+pub(super) fn legacy_jwks_uri(schema: &mut Schema) {
+    legacy(schema, "jwksUri", "jwks_uri");
+}
+
+fn legacy(schema: &mut Schema, name: &str, spelling: &str) {
     let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
-    let mut spelled = properties.get("mirrorPercent").cloned().unwrap_or_default();
+    let mut spelled = properties.get(name).cloned().unwrap_or_default();
     if let Some(object) = spelled.as_object_mut() {
-        object.insert("description".to_owned(), "The same as `mirrorPercent`.".into());
+        object.insert("description".to_owned(), format!("The same as `{name}`.").into());
     }
-    properties.insert("mirror_percent".to_owned(), spelled);
+    properties.insert(spelling.to_owned(), spelled);
+}
+
+pub(super) fn port_level_mtls(schema: &mut Schema) {
+    schema.insert("minProperties".to_owned(), 1.into());
+    schema.insert("maxProperties".to_owned(), 128.into());
+    let rule = ("self.all(key, 0 < int(key) && int(key) <= 65535)", "port must be between 1-65535");
+    schema.insert(RULES.to_owned(), rules(&[rule]));
 }
 
 pub(super) fn not_wildcard(schema: &mut Schema) {

@@ -15,6 +15,14 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer:
     Ok(parts.into_iter().filter_map(|part| part.0).collect())
 }
 
+/// A list whose elements stand for themselves, and in which it matters that one is missing: the place of an invalid one is none.
+pub(super) fn places<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<Option<T>>, D::Error> {
+    let parts: Vec<Part<T>> = Vec::deserialize(deserializer)?;
+    Ok(parts.into_iter().map(|part| part.0).collect())
+}
+
 /// A field without which the rest still means something: an invalid one is taken as absent.
 pub(super) fn block<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let part: Option<Part<T>> = Option::deserialize(deserializer)?;

@@ -5,6 +5,7 @@ mod actions;
 mod buckets;
 mod header_ops;
 mod hosts;
+mod policies;
 mod regex;
 mod reuse;
 mod rules;
@@ -40,6 +41,8 @@ pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) 
         tables.insert(key.clone(), hosts.table(routes, old));
     }
     let mut diagnostics = hosts.diagnostics;
+    let authorizer = previous.map(|previous| &previous.authorizer);
+    snapshot.authorizer = policies::authorizer(&set.authorization, authorizer, &mut diagnostics);
     for (key, listener) in &set.listeners {
         let old = previous.and_then(|previous| previous.listeners.get(key));
         let compiled = listener_table(listener, &tables, old, &mut diagnostics);

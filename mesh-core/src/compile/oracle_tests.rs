@@ -32,7 +32,7 @@ impl Sample {
 
     fn request<'a>(&'a self, headers: &'a HeaderMap) -> Request<'a> {
         let (method, authority) = (self.method, self.authority);
-        Request { method, scheme: "http", authority, path: &self.path, query: self.query, headers }
+        Request { method, scheme: "http", authority, path: &self.path, query: self.query, headers, token: None }
     }
 }
 

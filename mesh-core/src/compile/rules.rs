@@ -71,6 +71,13 @@ impl Reader<'_> {
             let value = self.text(&query.value, || format!("queryParams[{}]", query.name));
             conditions.push(Condition::Query { name: query.name.as_str().into(), value });
         }
+        for claim in &predicate.claims {
+            let field = if claim.invert { "withoutHeaders" } else { "headers" };
+            let value =
+                self.text(&claim.value, || format!("{field}[@request.auth.claims[{}]]", claim.claim.join("][")));
+            let names = claim.claim.clone().into();
+            conditions.push(Condition::Claim { names, value, invert: claim.invert });
+        }
         conditions.into()
     }
 
@@ -106,7 +113,7 @@ fn header_field(header: &HeaderMatch) -> String {
     format!("{field}[{}]", header.name)
 }
 
-fn header_key(name: &str) -> HeaderKey {
+pub(super) fn header_key(name: &str) -> HeaderKey {
     match name {
         ":method" => HeaderKey::Method,
         ":path" => HeaderKey::Path,

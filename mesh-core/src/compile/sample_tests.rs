@@ -105,7 +105,7 @@ pub(crate) fn http_table(snapshot: &crate::snapshot::Snapshot) -> &HostTable {
 }
 
 pub(crate) fn get<'a>(authority: &'a str, path: &'a str, headers: &'a HeaderMap) -> Request<'a> {
-    Request { method: "GET", scheme: "http", authority, path, query: None, headers }
+    Request { method: "GET", scheme: "http", authority, path, query: None, headers, token: None }
 }
 
 /// `spec.http` index of the winner.

@@ -48,6 +48,7 @@ codes! {
     HOST_SHARED = "MESH0125", Info, "another VirtualService has rules for the same host; the older one's are tried first";
     DELEGATE_UNKNOWN = "MESH0126", Error, "the delegate does not exist or is not visible; the rule vanishes";
     NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
+    PROVIDER_NOT_BUILT = "MESH0130", Error, "the extension provider cannot be asked yet; what the policy matches is denied";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";
@@ -57,4 +58,5 @@ codes! {
     LISTENER_NOT_OPEN = "MESH0304", Error, "the address of a listener cannot be opened";
     ACCESS_LOG = "MESH0305", Warning, "the access log cannot be written as asked";
     WORKLOAD_CERTIFICATE = "MESH0306", Error, "mutual TLS is asked for where there is no workload certificate";
+    TOKEN_KEYS = "MESH0307", Error, "the keys of an issuer of tokens cannot be had; its tokens are refused unless older keys are there";
 }

@@ -9,6 +9,7 @@ mod endpoint;
 mod ip_families;
 mod listener;
 mod names;
+mod policy;
 mod predicate;
 mod proxy_info;
 mod route;
@@ -30,6 +31,7 @@ pub use endpoint::*;
 pub use ip_families::*;
 pub use listener::*;
 pub use names::Names;
+pub use policy::*;
 pub use predicate::*;
 pub use proxy_info::*;
 pub use route::*;
@@ -60,6 +62,12 @@ pub struct ResourceSet {
     pub endpoints: Resources<Endpoints>,
     /// By `namespace/name`, or by the name of the files for servers that name files.
     pub secrets: Resources<Secret>,
+    /// By `namespace/name`, in the order in which they are looked at.
+    #[serde(default)]
+    pub authorization: Resources<Authorization>,
+    /// By `namespace/name`.
+    #[serde(default)]
+    pub authentication: Resources<Authentication>,
 }
 
 impl ResourceSet {
@@ -71,6 +79,8 @@ impl ResourceSet {
         share(&mut self.destinations, &previous.destinations);
         share(&mut self.endpoints, &previous.endpoints);
         share(&mut self.secrets, &previous.secrets);
+        share(&mut self.authorization, &previous.authorization);
+        share(&mut self.authentication, &previous.authentication);
     }
 }
 

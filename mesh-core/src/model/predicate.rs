@@ -21,6 +21,8 @@ pub struct Predicate {
     pub headers: Vec<HeaderMatch>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub query: Vec<QueryMatch>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub claims: Vec<ClaimMatch>,
 }
 
 /// On the normalised path without query.
@@ -68,4 +70,14 @@ pub struct HeaderMatch {
 pub struct QueryMatch {
     pub name: String,
     pub value: StringMatch,
+}
+
+/// A claim of a token that was found good: a text, or a list of which one text is enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimMatch {
+    /// The names of the claims that it is in, and its own.
+    pub claim: Vec<String>,
+    pub value: StringMatch,
+    /// The condition holds if no text matches, or there is no token.
+    pub invert: bool,
 }

@@ -16,6 +16,7 @@ pub(crate) enum Condition {
     Authority(TextMatch),
     Header { name: HeaderKey, value: TextMatch, invert: bool },
     Query { name: Box<str>, value: TextMatch },
+    Claim { names: Box<[String]>, value: TextMatch, invert: bool },
 }
 
 /// What a header condition reads.
@@ -60,6 +61,9 @@ impl Condition {
             Condition::Query { name, value } => {
                 request.query_value(name).is_some_and(|text| value.matches(text.as_bytes()))
             }
+            Condition::Claim { names, value, invert } => {
+                request.token.is_some_and(|token| token.has(names, |text| value.matches(text))) != *invert
+            }
             Condition::Header { name, value, invert } => header_holds(request, name, value, *invert),
         }
     }
@@ -68,23 +72,7 @@ impl Condition {
 /// Repeated lines are tested one by one, one that matches is enough; an inverted condition holds if none matches, and
 /// a missing header counts as the empty string there, except for presence.
 fn header_holds(request: &Request<'_>, name: &HeaderKey, value: &TextMatch, invert: bool) -> bool {
-    let (found, matched) = match name {
-        HeaderKey::Line(name) => {
-            let mut lines = request.headers.get_all(name).iter();
-            match lines.next() {
-                None => (false, false),
-                Some(first) => {
-                    let matched = value.matches(first.as_bytes()) || lines.any(|line| value.matches(line.as_bytes()));
-                    (true, matched)
-                }
-            }
-        }
-        HeaderKey::Method => (true, value.matches(request.method.as_bytes())),
-        HeaderKey::Scheme => (true, value.matches(request.scheme.as_bytes())),
-        HeaderKey::Authority => (true, value.matches(request.authority.as_bytes())),
-        HeaderKey::Path => (true, target_matches(request, value)),
-        HeaderKey::Impossible(_) => (false, false),
-    };
+    let (found, matched) = name.test(request, |line| value.matches(line));
     match (invert, found) {
         (false, _) => matched,
         (true, true) => !matched,
@@ -92,14 +80,37 @@ fn header_holds(request: &Request<'_>, name: &HeaderKey, value: &TextMatch, inve
     }
 }
 
-fn target_matches(request: &Request<'_>, value: &TextMatch) -> bool {
-    let Some(query) = request.query else { return value.matches(request.path.as_bytes()) };
+impl HeaderKey {
+    /// Whether there is such a header, and whether one of its lines passes.
+    pub(crate) fn test(&self, request: &Request<'_>, passes: impl Fn(&[u8]) -> bool) -> (bool, bool) {
+        match self {
+            HeaderKey::Line(name) => {
+                let mut lines = request.headers.get_all(name).iter();
+                match lines.next() {
+                    None => (false, false),
+                    Some(first) => {
+                        let passed = passes(first.as_bytes()) || lines.any(|line| passes(line.as_bytes()));
+                        (true, passed)
+                    }
+                }
+            }
+            HeaderKey::Method => (true, passes(request.method.as_bytes())),
+            HeaderKey::Scheme => (true, passes(request.scheme.as_bytes())),
+            HeaderKey::Authority => (true, passes(request.authority.as_bytes())),
+            HeaderKey::Path => (true, target_passes(request, passes)),
+            HeaderKey::Impossible(_) => (false, false),
+        }
+    }
+}
+
+fn target_passes(request: &Request<'_>, passes: impl Fn(&[u8]) -> bool) -> bool {
+    let Some(query) = request.query else { return passes(request.path.as_bytes()) };
     // Long targets only reach the heap here, when a rule asks for `:path` and the request has a query.
     let mut target: SmallVec<[u8; 1024]> = SmallVec::with_capacity(request.path_and_query_len());
     target.extend_from_slice(request.path.as_bytes());
     target.push(b'?');
     target.extend_from_slice(query.as_bytes());
-    value.matches(&target)
+    passes(&target)
 }
 
 impl fmt::Display for TextMatch {
@@ -135,6 +146,10 @@ impl fmt::Display for Condition {
             Condition::Header { name, value, invert: false } => write!(f, "headers[{name}]: {value}"),
             Condition::Header { name, value, invert: true } => write!(f, "withoutHeaders[{name}]: {value}"),
             Condition::Query { name, value } => write!(f, "queryParams[{name}]: {value}"),
+            Condition::Claim { names, value, invert } => {
+                let field = if *invert { "withoutHeaders" } else { "headers" };
+                write!(f, "{field}[@request.auth.claims[{}]]: {value}", names.join("]["))
+            }
         }
     }
 }

@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CompiledAction, CompiledProtocol, CompiledRule, HostTable, OutboundMatch, Request, Snapshot};
+use super::{
+    Authorizer, CompiledAction, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable, OutboundMatch,
+    Request, Ruling, Snapshot,
+};
 use crate::model::{DestinationRef, UnknownDestination};
 use crate::object::ObjectRef;
 
@@ -47,6 +50,27 @@ pub struct Explanation {
     pub status: Option<u16>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<ExplainedDestination>,
+    /// What the policies say, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<ExplainedAuthorization>,
+}
+
+/// Whether a request is let through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedAuthorization {
+    pub allowed: bool,
+    /// The policy that denies it; none: policies allow things, and none of them allows this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<ObjectRef>,
+    /// Index in `spec.rules` of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u32>,
+    /// As in the access log.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub details: String,
+    /// Policies that match and are only tried out, or only tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_effect: Vec<ObjectRef>,
 }
 
 /// One rule that was considered.
@@ -98,6 +122,31 @@ impl Explanation {
         for destination in self.destinations.iter_mut().filter(|destination| destination.known) {
             destination.endpoints = Some(count(&destination.cluster));
         }
+    }
+}
+
+impl Authorizer {
+    /// None: there are no policies.
+    pub fn explain(&self, facts: &Facts<'_>) -> Option<ExplainedAuthorization> {
+        if self.is_empty() {
+            return None;
+        }
+        let ruling = self.decide(facts);
+        let by = match ruling {
+            Ruling::Ask(policy, rule) => Some((policy, rule)),
+            Ruling::Denied(Some(rule)) => {
+                let has = |policy: &&CompiledPolicy| policy.rules.iter().any(|one| std::ptr::eq(one, rule));
+                self.deny.iter().find(has).map(|policy| (policy, rule))
+            }
+            Ruling::Denied(None) | Ruling::Allowed => None,
+        };
+        Some(ExplainedAuthorization {
+            allowed: matches!(ruling, Ruling::Allowed),
+            policy: by.map(|(policy, _)| policy.model.origin.clone()),
+            rule: by.map(|(_, rule)| rule.index),
+            details: ruling.details(),
+            without_effect: self.observers(facts).map(|policy| policy.model.origin.clone()).collect(),
+        })
     }
 }
 

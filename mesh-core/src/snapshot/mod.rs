@@ -1,6 +1,7 @@
 //! The read path: immutable tables that answer requests. They are made by [`compile`](crate::compile) and shared by all
 //! workers. A match neither allocates nor locks. This room knows nothing of the users' API.
 
+mod authorize;
 mod candidates;
 mod captured;
 mod condition;
@@ -13,6 +14,7 @@ pub mod path;
 mod path_index;
 mod pattern;
 mod pieces;
+mod policy_test;
 mod question;
 mod request;
 mod rewrite;
@@ -20,16 +22,18 @@ mod route_table;
 mod split;
 mod template;
 mod time;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use authorize::{Authorizer, CompiledPolicy, CompiledPolicyRule, Facts, PeerFacts, Ruling};
 pub(crate) use captured::route_keys;
 pub use captured::{CompiledInbound, CompiledInboundPort, CompiledOutbound, OutboundMatch};
 pub(crate) use condition::{Condition, HeaderKey, TextMatch};
 pub(crate) use decision::PathKind;
 pub use decision::{CompiledAction, CompiledForward, CompiledRewrite, CompiledRule, CompiledSplit, Decision};
-pub use explain::{ExplainedDestination, ExplainedRule, Explanation};
+pub use explain::{ExplainedAuthorization, ExplainedDestination, ExplainedRule, Explanation};
 pub use header_ops::{CompiledHeaderOp, CompiledHeaderOps};
 pub(crate) use header_ops::{Pass, Side, Value};
 pub(crate) use host_table::HostEntry;
@@ -38,12 +42,14 @@ pub use listener_table::{CompiledListener, CompiledProtocol, CompiledTlsServer, 
 pub(crate) use path_index::{Buckets, Entry, Node, PathIndex, Place};
 pub(crate) use pattern::{Engine, Pattern, PatternSet};
 pub(crate) use pieces::Pieces;
+pub(crate) use policy_test::{Subject, Test, Texts};
 pub use question::{Question, QuestionError};
 pub use request::Request;
 pub use rewrite::{CompiledPathRewrite, SubstitutionPart, https_location};
 pub(crate) use route_table::{Destinations, RouteTable};
 pub use template::FormatContext;
 pub(crate) use template::{Command, Part, Template};
+pub use token::Token;
 
 use imbl::OrdMap;
 
@@ -54,6 +60,8 @@ use crate::model::{Destination, Key, Resources};
 pub struct Snapshot {
     pub generation: u64,
     pub listeners: HashMap<Key, Arc<CompiledListener>>,
+    /// Who may do what.
+    pub authorizer: Arc<Authorizer>,
     /// By index. A destination keeps its index from generation to generation while it can.
     pub clusters: Vec<Arc<Destination>>,
     pub(crate) cluster_indexes: OrdMap<Key, u32>,

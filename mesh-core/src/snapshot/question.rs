@@ -1,8 +1,10 @@
 //! What somebody wants explained: a request that nobody sent, told by its URL.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{CompiledListener, CompiledProtocol, Explanation, Request, Snapshot, path};
+use super::{CompiledListener, CompiledProtocol, Explanation, Facts, Request, Snapshot, path};
 
 /// The question is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,8 @@ pub struct Question {
     pub sni: Option<String>,
     /// Key of the listener, where the port of the URL does not say which.
     pub listener: Option<String>,
+    /// Address of the client. None: what policies say of addresses is taken to deny.
+    pub source: Option<IpAddr>,
     uri: Uri,
 }
 
@@ -29,7 +33,8 @@ impl Question {
         let uri: Uri = url.parse().map_err(|error| QuestionError(format!("url `{url}`: {error}; {form}")))?;
         match uri.scheme_str() {
             Some("http" | "https") => {
-                Ok(Question { method: "GET".to_owned(), headers: HeaderMap::new(), sni: None, listener: None, uri })
+                let (method, headers) = ("GET".to_owned(), HeaderMap::new());
+                Ok(Question { method, headers, sni: None, listener: None, source: None, uri })
             }
             _ => Err(wrong("does not begin with http:// or https://".to_owned())),
         }
@@ -60,10 +65,26 @@ impl Question {
                 .map_err(|error| QuestionError(format!("path `{target}`: {error}")))?;
             let (path, query) = path::split_query(&target);
             let scheme = if is_tls(listener) { "https" } else { "http" };
-            let request =
-                Request { method: &self.method, scheme, authority: &authority, path, query, headers: &headers };
+            let request = Request {
+                method: &self.method,
+                scheme,
+                authority: &authority,
+                path,
+                query,
+                headers: &headers,
+                token: None,
+            };
             let sni = self.sni.as_deref().or(self.uri.host());
-            explanations.push(snapshot.explain(&listener.listener.key, sni, &request));
+            let mut explanation = snapshot.explain(&listener.listener.key, sni, &request);
+            explanation.authorization = snapshot.authorizer.explain(&Facts {
+                request: Some(request),
+                source: self.source,
+                remote: self.source,
+                local: Some(listener.listener.address),
+                sni: sni.filter(|_| is_tls(listener)),
+                ..Facts::default()
+            });
+            explanations.push(explanation);
         }
         // One that knows the host, else the first.
         let lost = |explanation: &Explanation| matches!(&*explanation.outcome, "no host" | "no server");

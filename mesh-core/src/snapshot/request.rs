@@ -2,6 +2,8 @@
 
 use http::HeaderMap;
 
+use super::Token;
+
 /// The parts of a request's head that rules speak of.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -15,6 +17,8 @@ pub struct Request<'a> {
     /// Behind the `?`; `None` when there is no `?`.
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
+    /// A token of it that was found good.
+    pub token: Option<&'a Token>,
 }
 
 impl<'a> Request<'a> {

@@ -33,6 +33,7 @@ impl Docs {
         let version = match kind {
             "Service" | "Secret" | "Pod" | "ConfigMap" => "v1",
             "EndpointSlice" => "discovery.k8s.io/v1",
+            "AuthorizationPolicy" | "RequestAuthentication" | "PeerAuthentication" => "security.istio.io/v1",
             _ => "networking.istio.io/v1",
         };
         writeln!(
@@ -100,7 +101,11 @@ impl Docs {
 
     /// Where the parser has its own findings too.
     pub fn translate_anyway(&self) -> Translation {
-        translate(&World::from_objects(api::parse("test.yaml", &self.0, "default").objects), &proxy())
+        translate(&World::from_objects(self.objects_anyway()), &proxy())
+    }
+
+    pub fn objects_anyway(&self) -> Vec<api::ApiObject> {
+        api::parse("test.yaml", &self.0, "default").objects
     }
 }
 

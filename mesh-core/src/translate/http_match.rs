@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Context;
 use crate::api::{HttpMatch, StringMatch, VirtualService};
+use crate::attribute::Attribute;
 use crate::diag;
-use crate::model::{self, HeaderMatch, PathMatch, Predicate, QueryMatch};
+use crate::model::{self, ClaimMatch, HeaderMatch, PathMatch, Predicate, QueryMatch};
 use crate::re2;
 use crate::world::Entry;
 
@@ -50,13 +51,15 @@ impl Context<'_> {
         field: &str,
     ) -> Result<Predicate, NeverMatches> {
         let mut strings = Strings { context: self, entry, field, broken: false };
+        let (headers, claims) = strings.headers(condition);
         let predicate = Predicate {
             path: strings.path(condition),
             method: strings.optional("method", condition.method.as_ref()),
             scheme: strings.optional("scheme", condition.scheme.as_ref()),
             authority: strings.optional("authority", condition.authority.as_ref()),
-            headers: strings.headers(condition),
+            headers,
             query: strings.query(&condition.query_params),
+            claims,
         };
         if strings.broken { Err(NeverMatches) } else { Ok(predicate) }
     }
@@ -112,23 +115,37 @@ impl Strings<'_, '_, '_> {
         }
     }
 
-    fn headers(&mut self, condition: &HttpMatch) -> Vec<HeaderMatch> {
-        let mut all = Vec::with_capacity(condition.headers.len() + condition.without_headers.len());
-        for (name, value) in &condition.headers {
-            self.buildable("headers", name);
-            let value = self.string(&format!("headers.{name}"), value);
-            all.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert: false });
-        }
-        for (name, value) in &condition.without_headers {
-            self.buildable("withoutHeaders", name);
-            // `*` is no regular expression, but here it is an old way to write "not present".
+    fn headers(&mut self, condition: &HttpMatch) -> (Vec<HeaderMatch>, Vec<ClaimMatch>) {
+        let mut headers = Vec::with_capacity(condition.headers.len() + condition.without_headers.len());
+        let mut claims = Vec::new();
+        let with = condition.headers.iter().map(|(name, value)| ("headers", name, value, false));
+        let without = condition.without_headers.iter().map(|(name, value)| ("withoutHeaders", name, value, true));
+        for (place, name, value, invert) in with.chain(without) {
             let value = match value {
-                StringMatch::Regex(regex) if regex == "*" => model::StringMatch::Present,
-                value => self.string(&format!("withoutHeaders.{name}"), value),
+                // `*` is no regular expression, but here it is an old way to write "not present".
+                StringMatch::Regex(regex) if regex == "*" && invert => model::StringMatch::Present,
+                value => self.string(&format!("{place}.{name}"), value),
             };
-            all.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert: true });
+            match self.claim(place, name) {
+                None => headers.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert }),
+                Some(claim) => claims.push(ClaimMatch { claim, value, invert }),
+            }
         }
-        all
+        (headers, claims)
+    }
+
+    /// The claim that stands for a header; none: it is a header.
+    fn claim(&mut self, place: &str, name: &str) -> Option<Vec<String>> {
+        match Attribute::of_route_header(name)? {
+            Ok(Attribute::Claim(names)) => Some(names),
+            Ok(_) => None,
+            Err(problem) => {
+                let field = format!("{}.{place}.{name}", self.field);
+                self.context.findings.report(diag::CONDITION_NOT_BUILT, self.entry, &field, problem, None);
+                self.broken = true;
+                Some(Vec::new())
+            }
+        }
     }
 
     fn query(&mut self, params: &BTreeMap<String, StringMatch>) -> Vec<QueryMatch> {
@@ -142,16 +159,6 @@ impl Strings<'_, '_, '_> {
     fn regex(&mut self, name: &str, regex: &str) {
         let field = format!("{}.{name}.regex", self.field);
         if !self.context.regex_usable(self.entry, &field, regex) {
-            self.broken = true;
-        }
-    }
-
-    /// JWT claims are not headers.
-    fn buildable(&mut self, place: &str, name: &str) {
-        if name.starts_with('@') {
-            let message = format!("`{name}` is not understood yet");
-            let field = format!("{}.{place}.{name}", self.field);
-            self.context.findings.report(diag::CONDITION_NOT_BUILT, self.entry, &field, message, None);
             self.broken = true;
         }
     }

@@ -4,6 +4,8 @@
 //! degrades to; every finding across objects is a diagnostic MESH01xx. Must not know: tables, sockets, how a request is
 //! matched.
 
+mod authentication;
+mod authorization;
 mod checks;
 mod concerned;
 mod delegate;
@@ -18,6 +20,7 @@ mod http_match;
 #[cfg(test)]
 mod incremental_tests;
 mod outbound;
+mod policies;
 mod ports;
 mod readers;
 mod rules;

@@ -176,6 +176,7 @@ fn is_catch_all(predicate: &Predicate) -> bool {
         && predicate.authority.is_none()
         && predicate.headers.is_empty()
         && predicate.query.is_empty()
+        && predicate.claims.is_empty()
 }
 
 #[cfg(test)]

@@ -139,8 +139,10 @@ fn a_bad_regex_never_matches_and_the_host_stays() {
 }
 
 #[test]
-fn jwt_claims_never_match_yet() {
+fn a_rule_for_claims_is_no_catch_all_and_one_for_no_claim_never_matches() {
     let t = translate(&format!("{}, {}", rule("{headers: {'@request.auth.claims.group': {exact: admin}}}"), to("x")));
+    assert_eq!(t.order("a.com"), ["default/v[0]", "default/v[1]"]);
+    let t = translate(&format!("{}, {}", rule("{headers: {'@request.auth.claims': {exact: admin}}}"), to("x")));
     assert_eq!(t.order("a.com"), ["default/v[1]"]);
     assert_eq!(t.said(diag::CONDITION_NOT_BUILT).len(), 1);
 }

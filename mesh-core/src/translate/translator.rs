@@ -8,6 +8,7 @@ use super::concerned::{self, Composite, Concerned};
 use super::findings::{Said, arrange};
 use super::gateway::Frame;
 use super::http_match::Patterns;
+use super::policies::Policies;
 use super::readers::{Readers, Unit};
 use super::virtual_hosts::Hosts;
 use super::virtual_service::{self, Meeting};
@@ -26,6 +27,7 @@ pub struct Translator {
     /// What was wrong with the objects among each other, whoever asks.
     world: Vec<Said>,
     frame: Frame,
+    policies: Policies,
     /// Hosts of the frame's tables.
     hosts: Vec<Hosts>,
     /// By namespace and name.
@@ -72,6 +74,7 @@ impl Translator {
             patterns: Patterns::default(),
             world: Vec::new(),
             frame: Frame::default(),
+            policies: Policies::default(),
             hosts: Vec::new(),
             services: HashMap::new(),
             rules: HashMap::new(),
@@ -128,7 +131,8 @@ impl Translator {
         let before = Arc::clone(&self.set);
         let frame = Frame::read(context);
         let world = context.world.diagnostics().cloned().map(Said::from).collect();
-        *self = Translator { frame, world, ..Translator::new(self.proxy.clone()) };
+        let policies = Policies::read(context);
+        *self = Translator { frame, policies, world, ..Translator::new(self.proxy.clone()) };
         concerned::note_tables(&mut self.concerned, &self.frame.tables);
         self.hosts.resize_with(self.frame.tables.len(), Hosts::default);
         let mut work = Work { findings: true, ..Work::default() };
@@ -144,6 +148,7 @@ impl Translator {
         }
         let mut set = ResourceSet { listeners: self.frame.listeners.clone(), ..ResourceSet::default() };
         set.secrets.clone_from(&self.frame.secrets);
+        self.policies.put(&mut set);
         for number in 0..self.frame.tables.len() {
             self.route_set(number, &mut set);
         }
@@ -182,6 +187,14 @@ impl Translator {
             work.findings |= frame.findings != self.frame.findings;
             self.frame = frame;
             concerned::note_tables(&mut self.concerned, &self.frame.tables);
+        }
+        if cells.iter().any(|cell| self.policies.reads.has(cell)) {
+            let policies = Policies::read(context);
+            let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
+            policies.put(edited);
+            edited.reuse(&self.set);
+            work.findings |= policies.findings != self.policies.findings;
+            self.policies = policies;
         }
         for cell in cells {
             work.units.extend(self.readers.of(cell).cloned());
@@ -246,7 +259,8 @@ impl Translator {
     fn said(&self) -> impl Iterator<Item = &Said> {
         let services = self.services.values().flat_map(|service| &service.findings);
         let hosts = self.hosts.iter().flat_map(Hosts::findings);
-        self.world.iter().chain(&self.frame.findings).chain(services).chain(hosts).chain(self.rules.values().flatten())
+        let own = self.frame.findings.iter().chain(&self.policies.findings);
+        self.world.iter().chain(own).chain(services).chain(hosts).chain(self.rules.values().flatten())
     }
 
     fn service(&mut self, context: &mut Context<'_>, unit: &Unit, name: (&Arc<str>, &Arc<str>), work: &mut Work) {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use prost::Message as _;
 
-use super::codec::{Config, DecodeError, decode, destination_name, listener_name, routes_name};
+use super::codec::{
+    Config, DecodeError, authentication_name, authorization_name, decode, destination_name, listener_name, routes_name,
+};
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
 use super::{IN_PARTS, Kind, MAX_REQUEST, REFUSED, clip};
 use crate::model::{
-    CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener, ListenerProtocol, Names,
-    ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
+    Authentication, Authorization, CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener,
+    ListenerProtocol, Names, ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -173,6 +175,12 @@ impl ClientState {
                 drop(self.set.destinations.insert(destination.key.clone(), Arc::new(destination)));
             }
             Config::Settings(settings) => self.settings = settings,
+            Config::Authorization(policy) => {
+                drop(self.set.authorization.insert(policy.key.clone(), Arc::new(policy)));
+            }
+            Config::Authentication(policy) => {
+                drop(self.set.authentication.insert(policy.key.clone(), Arc::new(policy)));
+            }
             Config::Routes { key, origin } => {
                 let routes = self.routes.entry(key).or_default();
                 routes.origin = Some(origin);
@@ -185,6 +193,21 @@ impl ClientState {
                 routes.hosts.insert(host.host.clone(), Arc::new(host));
                 routes.changed = true;
             }
+        }
+    }
+
+    /// A policy that is not understood, and of which no older version is there, denies: what it lets through is not known.
+    fn close(&mut self, name: &str) {
+        if let Some(key) =
+            name.strip_prefix(&authorization_name("")).filter(|key| !self.set.authorization.contains_key(*key))
+        {
+            let policy = Authorization::closed(key);
+            self.set.authorization.insert(policy.key.clone(), Arc::new(policy));
+        } else if let Some(key) =
+            name.strip_prefix(&authentication_name("")).filter(|key| !self.set.authentication.contains_key(*key))
+        {
+            let policy = Authentication::closed(key);
+            self.set.authentication.insert(policy.key.clone(), Arc::new(policy));
         }
     }
 
@@ -204,6 +227,10 @@ impl ClientState {
             self.set.listeners.remove(key);
         } else if let Some(key) = name.strip_prefix(&destination_name("")) {
             self.set.destinations.remove(key);
+        } else if let Some(key) = name.strip_prefix(&authorization_name("")) {
+            self.set.authorization.remove(key);
+        } else if let Some(key) = name.strip_prefix(&authentication_name("")) {
+            self.set.authentication.remove(key);
         } else if let Some(key) = name.strip_prefix(&routes_name("")) {
             if let Some(routes) = self.routes.get_mut(key) {
                 routes.origin = None;
@@ -305,7 +332,12 @@ impl Client {
                     }
                     changed.push(resource.name);
                 }
-                Err(error) => self.refuse(kind, resource.name, error.to_string()),
+                Err(error) => {
+                    if kind == Kind::Config {
+                        self.state.close(&resource.name);
+                    }
+                    self.refuse(kind, resource.name, error.to_string());
+                }
             }
         }
         let mut applied = Applied {

@@ -4,7 +4,9 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Destination, HostPattern, Key, Listener, ProxySettings, VirtualHost};
+use crate::model::{
+    Authentication, Authorization, Destination, HostPattern, Key, Listener, ProxySettings, VirtualHost,
+};
 use crate::object::ObjectRef;
 
 /// Resource of the kind `Config`.
@@ -23,6 +25,8 @@ pub enum Config {
     },
     Destination(Destination),
     Settings(ProxySettings),
+    Authorization(Authorization),
+    Authentication(Authentication),
 }
 
 impl Config {
@@ -34,6 +38,8 @@ impl Config {
             Config::Host { routes, host } => host_name(routes, &host.host),
             Config::Destination(destination) => destination_name(&destination.key),
             Config::Settings(_) => SETTINGS.to_owned(),
+            Config::Authorization(policy) => authorization_name(&policy.key),
+            Config::Authentication(policy) => authentication_name(&policy.key),
         }
     }
 }
@@ -54,6 +60,14 @@ pub(super) fn host_name(routes: &str, host: &HostPattern) -> String {
 
 pub(super) fn destination_name(key: &str) -> String {
     format!("destination/{key}")
+}
+
+pub(super) fn authorization_name(key: &str) -> String {
+    format!("authorization/{key}")
+}
+
+pub(super) fn authentication_name(key: &str) -> String {
+    format!("authentication/{key}")
 }
 
 /// Why a resource is refused.

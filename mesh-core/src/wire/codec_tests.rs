@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    Action, Balancing, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints, Forward, HeaderOp,
-    HeaderOps, Inbound, InboundPort, InboundProtocol, ListenerProtocol, MtlsMode, Outbound, OutboundHttp, OutboundTcp,
-    PathMatch, PathNormalization, Predicate, Reach, Redirect, RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource,
-    Split, UnknownDestination, UpstreamProtocol, UpstreamTls, WeightedDestination,
+    Action, Attribute, Balancing, Clause, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints,
+    Forward, HeaderOp, HeaderOps, Inbound, InboundPort, InboundProtocol, ListenerProtocol, MtlsMode, Outbound,
+    OutboundHttp, OutboundTcp, PathMatch, PathNormalization, PolicyAction, PolicyRule, Predicate, Reach, Redirect,
+    RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource, Split, UnknownDestination, UpstreamProtocol, UpstreamTls,
+    ValueMatch, WeightedDestination,
 };
 
 fn rule(action: Action) -> Rule {
@@ -18,6 +19,7 @@ fn rule(action: Action) -> Rule {
         authority: None,
         headers: Vec::new(),
         query: Vec::new(),
+        claims: Vec::new(),
     };
     let source = RuleSource { object: ObjectRef::new("VirtualService", "default", "a"), http: 0, r#match: None };
     Rule { source, name: None, predicate, action: action.into(), headers: no_ops().into() }
@@ -199,4 +201,31 @@ fn mutual_tls_is_said_where_it_is_not_the_default() {
     let settings = ProxySettings { trust_domains: vec!["cluster.local".into()], ..ProxySettings::default() };
     let wanted = r#"{"settings":{"access_log":null,"trusted_proxies":0,"trust_domains":["cluster.local"]}}"#;
     assert_eq!(text(&Config::Settings(settings)), wanted);
+}
+
+#[test]
+fn what_a_policy_does_not_say_is_nothing() {
+    let clause = Clause {
+        attribute: Attribute::Header("x-a".to_owned()),
+        values: vec![ValueMatch::Prefix("v".to_owned()), ValueMatch::Present],
+        negated: false,
+    };
+    let policy = Config::Authorization(Authorization {
+        key: "n/p".into(),
+        action: PolicyAction::Deny,
+        dry_run: false,
+        rules: vec![PolicyRule { index: 0, from: Vec::new(), to: Vec::new(), when: vec![clause] }],
+        origin: ObjectRef::new("AuthorizationPolicy", "n", "p"),
+    });
+    let wanted = concat!(
+        r#"{"authorization":{"key":"n/p","action":"Deny","rules":[{"index":0,"when":[{"attribute":{"Header":"x-a"},"#,
+        r#""values":[{"Prefix":"v"},"Present"]}]}],"origin":{"kind":"AuthorizationPolicy","namespace":"n","name":"p"}}}"#
+    );
+    assert_eq!(text(&policy), wanted);
+    assert_eq!(decode::<Config>(wanted.as_bytes()).unwrap(), policy);
+    assert_eq!(policy.name(), "authorization/n/p");
+    // A condition that is not known is no condition that holds.
+    for (known, unknown) in [("Header", "Weather"), ("Prefix", "Like"), ("Deny", "Doubt"), ("when", "unless")] {
+        assert!(decode::<Config>(wanted.replace(known, unknown).as_bytes()).is_err(), "{unknown}");
+    }
 }

@@ -9,7 +9,10 @@ use prost::bytes::Bytes;
 use serde::Serialize;
 
 use super::Kind;
-use super::codec::{Config, SETTINGS, destination_name, encode, host_name, listener_name, routes_name, version_of};
+use super::codec::{
+    Config, SETTINGS, authentication_name, authorization_name, destination_name, encode, host_name, listener_name,
+    routes_name, version_of,
+};
 use crate::model::{DiffItem, Key, ProxySettings, ResourceSet, Resources, RouteSet, VirtualHost};
 
 /// A resource as it is sent.
@@ -75,6 +78,12 @@ impl Publication {
             Config::Destination(destination.clone())
         })?;
         edits.routes(&old.routes, &set.routes)?;
+        edits.plain(&old.authorization, &set.authorization, authorization_name, |policy| {
+            Config::Authorization(policy.clone())
+        })?;
+        edits.plain(&old.authentication, &set.authentication, authentication_name, |policy| {
+            Config::Authentication(policy.clone())
+        })?;
         if self.settings.as_ref() != Some(settings) {
             edits.put(SETTINGS.to_owned(), &Config::Settings(settings.clone()))?;
             self.settings = Some(settings.clone());

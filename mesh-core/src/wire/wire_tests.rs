@@ -550,3 +550,33 @@ fn who_knows_no_parts_is_sent_the_whole() {
 fn published(set: ResourceSet, generation: u64) -> Arc<Published> {
     Publication::default().update(Arc::new(set), &ProxySettings::default(), generation).unwrap()
 }
+
+/// What a policy lets through that is not understood is not known.
+#[test]
+fn a_policy_that_is_not_understood_denies() {
+    let policy = |action: PolicyAction| {
+        let key: Key = "default/p".into();
+        let origin = ObjectRef::new("AuthorizationPolicy", "default", "p");
+        Authorization { key, action, dry_run: false, rules: Vec::new(), origin }
+    };
+    let mut pair = Pair::new();
+    let mut wanted = set(&plan(&[(0, 1)], &[], &[]));
+    let allow = policy(PolicyAction::Allow);
+    wanted.authorization.insert(allow.key.clone(), Arc::new(allow));
+    pair.published = pair.publication.update(Arc::new(wanted.clone()), &ProxySettings::default(), 1).unwrap();
+    pair.server_turn();
+    let response = pair.down.front_mut().unwrap();
+    let resource = response.resources.iter_mut().find(|resource| resource.name == "authorization/default/p").unwrap();
+    let any = resource.resource.as_mut().unwrap();
+    let text = String::from_utf8(any.value.to_vec()).unwrap();
+    any.value = text.replacen("Allow", "Ponder", 1).into();
+    let applied = pair.client_turn().unwrap();
+    assert_eq!(applied.refused.len(), 1, "{:?}", applied.refused);
+    let closed = Authorization::closed("default/p");
+    assert_eq!(**pair.client.state().set().authorization.values().next().unwrap(), closed);
+    // When it goes, what stood in its place goes, too.
+    wanted.authorization.clear();
+    pair.published = pair.publication.update(Arc::new(wanted.clone()), &ProxySettings::default(), 2).unwrap();
+    pair.settle();
+    assert_eq!(pair.client.state().set(), wanted);
+}

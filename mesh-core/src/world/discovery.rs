@@ -118,6 +118,9 @@ macro_rules! each_shelf {
         $do!(destination_rules);
         $do!(service_entries);
         $do!(workload_entries);
+        $do!(authorization_policies);
+        $do!(request_authentications);
+        $do!(peer_authentications);
         $do!(services);
         $do!(endpoint_slices);
         $do!(secrets);

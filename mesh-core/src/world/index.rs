@@ -36,12 +36,15 @@ pub(super) struct Touched {
     mesh: bool,
 }
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 15] = [
     "Gateway",
     "VirtualService",
     "DestinationRule",
     "ServiceEntry",
     "WorkloadEntry",
+    "AuthorizationPolicy",
+    "RequestAuthentication",
+    "PeerAuthentication",
     "Service",
     "EndpointSlice",
     "Secret",

@@ -27,8 +27,8 @@ pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePor
 
 use crate::api::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret};
 use crate::api::{
-    ApiObject, DestinationRule, Gateway, ServiceEntry, Spec, VirtualService, WorkloadEntry,
-    kube::Service as KubeService,
+    ApiObject, AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry,
+    Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
@@ -61,6 +61,9 @@ pub(crate) struct Objects {
     pub destination_rules: Shelf<DestinationRule>,
     pub service_entries: Shelf<ServiceEntry>,
     pub workload_entries: Shelf<WorkloadEntry>,
+    pub authorization_policies: Shelf<AuthorizationPolicy>,
+    pub request_authentications: Shelf<RequestAuthentication>,
+    pub peer_authentications: Shelf<PeerAuthentication>,
     pub services: Shelf<KubeService>,
     pub endpoint_slices: Shelf<EndpointSlice>,
     pub secrets: Shelf<Secret>,
@@ -219,6 +222,21 @@ impl World {
         in_namespace(&self.objects.service_entries, namespace)
     }
 
+    /// AuthorizationPolicies of a namespace, by name.
+    pub fn authorization_policies(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<AuthorizationPolicy>>> {
+        in_namespace(&self.objects.authorization_policies, namespace)
+    }
+
+    /// RequestAuthentications of a namespace, by name.
+    pub fn request_authentications(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<RequestAuthentication>>> {
+        in_namespace(&self.objects.request_authentications, namespace)
+    }
+
+    /// PeerAuthentications of a namespace, by name. Of several for the same workloads, the oldest counts ([`Entry::age`]).
+    pub fn peer_authentications(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<PeerAuthentication>>> {
+        in_namespace(&self.objects.peer_authentications, namespace)
+    }
+
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
     }
@@ -280,6 +298,9 @@ impl Objects {
             Spec::DestinationRule(spec) => shelve(&mut self.destination_rules, reference, parts, spec),
             Spec::ServiceEntry(spec) => shelve(&mut self.service_entries, reference, parts, spec),
             Spec::WorkloadEntry(spec) => shelve(&mut self.workload_entries, reference, parts, spec),
+            Spec::AuthorizationPolicy(spec) => shelve(&mut self.authorization_policies, reference, parts, spec),
+            Spec::RequestAuthentication(spec) => shelve(&mut self.request_authentications, reference, parts, spec),
+            Spec::PeerAuthentication(spec) => shelve(&mut self.peer_authentications, reference, parts, spec),
             Spec::Service(spec) => shelve(&mut self.services, reference, parts, spec),
             Spec::EndpointSlice(spec) => shelve(&mut self.endpoint_slices, reference, parts, spec),
             Spec::Secret(spec) => shelve(&mut self.secrets, reference, parts, spec),
@@ -302,6 +323,9 @@ impl Objects {
             Spec::DestinationRule(spec) => same(&self.destination_rules, meta, spec),
             Spec::ServiceEntry(spec) => same(&self.service_entries, meta, spec),
             Spec::WorkloadEntry(spec) => same(&self.workload_entries, meta, spec),
+            Spec::AuthorizationPolicy(spec) => same(&self.authorization_policies, meta, spec),
+            Spec::RequestAuthentication(spec) => same(&self.request_authentications, meta, spec),
+            Spec::PeerAuthentication(spec) => same(&self.peer_authentications, meta, spec),
             Spec::Service(spec) => same(&self.services, meta, spec),
             Spec::EndpointSlice(spec) => same(&self.endpoint_slices, meta, spec),
             Spec::Secret(spec) => same(&self.secrets, meta, spec),
@@ -320,6 +344,9 @@ impl Objects {
             "DestinationRule" => drop(self.destination_rules.remove(&key)),
             "ServiceEntry" => drop(self.service_entries.remove(&key)),
             "WorkloadEntry" => drop(self.workload_entries.remove(&key)),
+            "AuthorizationPolicy" => drop(self.authorization_policies.remove(&key)),
+            "RequestAuthentication" => drop(self.request_authentications.remove(&key)),
+            "PeerAuthentication" => drop(self.peer_authentications.remove(&key)),
             "Service" => drop(self.services.remove(&key)),
             "EndpointSlice" => drop(self.endpoint_slices.remove(&key)),
             "Secret" => drop(self.secrets.remove(&key)),
@@ -339,6 +366,9 @@ impl Objects {
             "DestinationRule" => self.destination_rules.get(&key)?.position(""),
             "ServiceEntry" => self.service_entries.get(&key)?.position(""),
             "WorkloadEntry" => self.workload_entries.get(&key)?.position(""),
+            "AuthorizationPolicy" => self.authorization_policies.get(&key)?.position(""),
+            "RequestAuthentication" => self.request_authentications.get(&key)?.position(""),
+            "PeerAuthentication" => self.peer_authentications.get(&key)?.position(""),
             "Service" => self.services.get(&key)?.position(""),
             "EndpointSlice" => self.endpoint_slices.get(&key)?.position(""),
             "Secret" => self.secrets.get(&key)?.position(""),

@@ -121,6 +121,7 @@ fn answer(snapshot: &Snapshot, call: &Value) -> String {
         path,
         query,
         headers: &headers,
+        token: None,
     };
     match table.route(&request, &mut |_| 0) {
         Decision::NoRoute => "not_found".to_owned(),

@@ -13,8 +13,8 @@ use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::{CertificateSource, EndpointAddress, ProxyInfo, ResourceSet};
 use mesh_core::snapshot::{
-    CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, FormatContext, HostTable, Request, Snapshot,
-    https_location,
+    CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, Facts, FormatContext, HostTable, Request, Ruling,
+    Snapshot, https_location,
 };
 use mesh_core::testing::{self, BackendKind, BackendSettings, Case, Expect};
 use mesh_core::translate::translate;
@@ -177,7 +177,21 @@ impl Asking<'_> {
             path,
             query,
             headers: &headers,
+            token: None,
         };
+        let facts = Facts {
+            request: Some(request),
+            source: Some(Ipv4Addr::LOCALHOST.into()),
+            remote: Some(Ipv4Addr::LOCALHOST.into()),
+            local: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+            sni: self.request.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+            peer: None,
+        };
+        match tables.snapshot.authorizer.decide(&facts) {
+            Ruling::Allowed => {}
+            Ruling::Denied(_) => return Ok(own_answer(403, "none", "RBAC: access denied")),
+            Ruling::Ask(..) => return Ok(own_answer(403, "none", "")),
+        }
         let mut below = |below: u32| random.u32(0..below.max(1));
         Ok(match routes.route(&request, &mut below) {
             Decision::NoRoute => own_answer(404, "none", ""),

@@ -27,6 +27,7 @@ const WALLS: &[Wall] = &[
         why: "mesh-core is pure: no sockets, tasks, files, clock, kube, pingora",
     },
     Wall { room: "mesh-core/src/object.rs", forbidden: &["crate::"], why: "object is a leaf" },
+    Wall { room: "mesh-core/src/attribute.rs", forbidden: &["crate::"], why: "attribute is a leaf" },
     Wall { room: "mesh-core/src/re2.rs", forbidden: &["crate::"], why: "re2 is a leaf" },
     Wall {
         room: "mesh-core/src/diag",

@@ -43,6 +43,8 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     let missing: Vec<_> = needed.into_iter().chain(handed_out(&objects).unwrap()).collect();
     let lines: Vec<String> = judge(0, &missing).into_iter().map(|finding| finding.message).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
+    you may not list, watch authorizationpolicies.security.istio.io
+    you may not patch authorizationpolicies.security.istio.io/status
     you may not create, get, list, patch clusterrolebindings.rbac.authorization.k8s.io
     you may not create, get, list, patch clusterroles.rbac.authorization.k8s.io
     you may not create configmaps
@@ -62,9 +64,13 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not create, get, list, patch, watch namespaces
     you may not create, get, list, patch networkpolicies.networking.k8s.io in meshgate-system
     you may not list, watch nodes
+    you may not list, watch peerauthentications.security.istio.io
+    you may not patch peerauthentications.security.istio.io/status
     you may not create, get, list, patch poddisruptionbudgets.policy in meshgate-system
     you may not list, watch pods
     you may not list pods in meshgate-system
+    you may not list, watch requestauthentications.security.istio.io
+    you may not patch requestauthentications.security.istio.io/status
     you may not list rolebindings.rbac.authorization.k8s.io
     you may not create, get, list, patch rolebindings.rbac.authorization.k8s.io in meshgate-system
     you may not list roles.rbac.authorization.k8s.io

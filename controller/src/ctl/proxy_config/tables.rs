@@ -249,6 +249,8 @@ fn matches(predicate: &Predicate) -> String {
     let headers = predicate.headers.iter();
     parts.extend(headers.map(|HeaderMatch { name, value, invert }| condition(name, value, *invert)));
     parts.extend(predicate.query.iter().map(|QueryMatch { name, value }| condition(&format!("?{name}"), value, false)));
+    let claims = predicate.claims.iter();
+    parts.extend(claims.map(|claim| condition(&format!("@{}", claim.claim.join(".")), &claim.value, claim.invert)));
     parts.join(" ")
 }
 

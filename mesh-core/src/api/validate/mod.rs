@@ -1,12 +1,15 @@
 //! What one object alone can be wrong about beyond its types: what Istio's webhook refuses (`pkg/config/validation`) and
 //! the CRDs' rules. Decides: what is dropped, in the smallest scope. Must not know: other objects.
 
+mod authentication;
+mod authorization;
 mod destination_rule;
 mod gateway;
 mod header;
 mod http_route;
 mod load_balancer;
 mod names;
+mod policy_target;
 mod service_entry;
 mod tls_options;
 mod traffic_policy;
@@ -36,6 +39,9 @@ pub(super) fn object(object: &mut ApiObject, diagnostics: &mut Vec<Diagnostic>) 
         Spec::DestinationRule(rule) => destination_rule::check(rule, &mut checks),
         Spec::ServiceEntry(entry) => service_entry::check(entry, &object.meta, &mut checks),
         Spec::WorkloadEntry(entry) => workload_entry::check_object(entry, &mut checks),
+        Spec::AuthorizationPolicy(policy) => authorization::check(policy, &object.meta, &mut checks),
+        Spec::RequestAuthentication(policy) => authentication::request(policy, &mut checks),
+        Spec::PeerAuthentication(policy) => authentication::peer(policy, &mut checks),
         Spec::Service(_)
         | Spec::EndpointSlice(_)
         | Spec::Secret(_)
