@@ -53,7 +53,7 @@ pub(super) async fn authenticate(rules: &TokenRules, exchange: &mut Exchange) ->
     for (place, readers) in &rules.places {
         if let Some(token) = find(place, exchange) {
             let verified = verify(rules, place, readers, &token).await;
-            good.push(verified.map_err(|text| refusal(text))?);
+            good.push(verified.map_err(refusal)?);
         }
     }
     good.sort_by_key(|verified| verified.index);

@@ -141,11 +141,11 @@ fn only_what_was_sent_can_be_refused() {
     assert_eq!(pair.server.sync(Kind::Config).refused[A], "this version does not know `weather`");
 
     // One that does not say what it is about stands until the next response.
-    pair.publish(&plan(&[(0, 1), (1, 1)], &[], &[]));
+    pair.publish(&plan(&[(0, 2), (1, 1)], &[], &[]));
     let nonce = pair.server.poll(&pair.published).pop().unwrap().nonce;
     pair.server.on_request(request(&nonce, Vec::new())).unwrap();
     assert_eq!(refused(&pair), ["", A]);
-    pair.publish(&plan(&[(0, 1), (1, 2)], &[], &[]));
+    pair.publish(&plan(&[(0, 2), (1, 2)], &[], &[]));
     pair.server.poll(&pair.published);
     assert_eq!(refused(&pair), [A]);
 }
