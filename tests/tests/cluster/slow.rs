@@ -12,7 +12,7 @@ const NAMES: usize = 60;
 /// How often each of them changes.
 const ROUNDS: usize = 5;
 /// Longest that changes, and asking for all of them, may take at a gateway that does not stop.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// More memory than this for what a gateway does not take would be a queue, in bytes.
 const QUEUE: f64 = 64.0 * 1024.0 * 1024.0;
 
