@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use controller::push::Ending;
+use controller::push::{Ending, ProxyStatus};
 use e2e::client::{self, TlsOptions};
 use mesh_core::wire::METHOD;
 use mesh_core::wire::proto::DeltaDiscoveryRequest;
@@ -71,9 +71,14 @@ async fn a_connection_that_nobody_reads_ends() {
     requests.send_data(subscription(), false).unwrap();
     // What it has to say is said; then it does nothing any more.
     let mut connection = pin!(connection);
-    poll_fn(|context| Poll::Ready(drop(connection.as_mut().poll(context)))).await;
+    poll_fn(|context| {
+        let _ = connection.as_mut().poll(context);
+        Poll::Ready(())
+    })
+    .await;
 
-    let streams = || control.proxies.all().iter().filter(|proxy| proxy.kinds[&Kind::Config].responses == 1).count();
+    let answered = |proxy: &ProxyStatus| proxy.kinds.get(&Kind::Config).is_some_and(|status| status.responses == 1);
+    let streams = || control.proxies.all().iter().filter(|proxy| answered(proxy)).count();
     eventually("a response to each", || streams() == 2).await.unwrap();
     assert_eq!(standing(serving.address.port()), 2);
     eventually("the end of its stream", || control.proxies.all().len() == 1).await.unwrap();
