@@ -9,10 +9,23 @@ metadata: {name: strict, namespace: analyzed}
 spec: {mtls: {mode: STRICT}}
 ";
 
+/// As Istio has it, as far as it matters here.
+const TELEMETRIES: &str = "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: telemetries.telemetry.istio.io}
+spec:
+  group: telemetry.istio.io
+  scope: Namespaced
+  names: {kind: Telemetry, plural: telemetries}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_is_not_enforced_is_an_error_and_what_cannot_be_seen_is_not_missing() {
     let Some(_) = cluster::folder() else { return };
     define().unwrap();
+    apply(TELEMETRIES).unwrap();
     apply_namespace("analyzed").unwrap();
     meshctl(&["analyze", "-n", "analyzed"]).ends_with(0);
     apply(STRICT).unwrap();
@@ -20,23 +33,26 @@ async fn a_policy_that_is_not_enforced_is_an_error_and_what_cannot_be_seen_is_no
     let named = said.out.contains("MESH0010") && said.out.contains("PeerAuthentication/analyzed/strict");
     assert!(named, "{}", said.out);
 
+    kubectl(&["delete", "peerauthentication", "strict", "-n", "analyzed"], "").unwrap();
+
     // Who may see what has an effect, and not the rest, is told of that, and that is all.
     kubectl(&["create", "serviceaccount", "reader", "-n", "analyzed"], "").unwrap();
     let read = "gateways.networking.istio.io,virtualservices,destinationrules,serviceentries,workloadentries,services,pods,secrets,\
-                configmaps,endpointslices,nodes,namespaces,authorizationpolicies,requestauthentications";
+                configmaps,endpointslices,nodes,namespaces,authorizationpolicies,requestauthentications,\
+                peerauthentications";
     kubectl(&["create", "clusterrole", "analyzed", "--verb", "list", "--resource", read], "").unwrap();
     let bind = ["create", "clusterrolebinding", "analyzed", "--clusterrole", "analyzed"];
     kubectl(&[&bind[..], &["--serviceaccount", "analyzed:reader"]].concat(), "").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let reader = kubeconfig_of(folder.path(), "reader", "analyzed");
     let said = meshctl_with(&reader, &["analyze", "-n", "analyzed", "-o", "json"]).ends_with(0);
-    let kind = "peerauthentications.security.istio.io";
+    let kind = "telemetries.telemetry.istio.io";
     let note = format!("meshctl: {kind}, which have no effect yet, cannot be listed: {kind} is forbidden");
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
     assert!(said.err.starts_with(&note), "{}", said.err);
     let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(report["notLookedAt"][0]["kind"], kind, "{report:#}");
-    kubectl(&["delete", "clusterrole/analyzed", "clusterrolebinding/analyzed"], "").unwrap();
+    kubectl(&["delete", "clusterrole/analyzed", "clusterrolebinding/analyzed", &format!("crd/{kind}")], "").unwrap();
 
     kubectl(&["create", "serviceaccount", "nobody", "-n", "analyzed"], "").unwrap();
     let nobody = kubeconfig_of(folder.path(), "nobody", "analyzed");
