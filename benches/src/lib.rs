@@ -41,6 +41,8 @@ pub fn rule(number: u32, predicate: Predicate) -> Rule {
             rewrite: Rewrite::default(),
             timeout: None,
             retry: RetryPolicy::default(),
+            fault: None,
+            mirrors: Vec::new(),
         })),
         headers: Arc::default(),
     }

@@ -220,6 +220,13 @@ fn text(request: &str, explanation: &Explanation) -> String {
         line(name, &format!("{share:>3} % {}{state}", destination.cluster));
         name = "";
     }
+    for fault in &explanation.faults {
+        line("Fault", fault);
+    }
+    for mirror in &explanation.mirrors {
+        let state = if mirror.known { "" } else { " — unknown: nothing is sent" };
+        line("Copies", &format!("{} {}{state}", mirror.share, mirror.cluster));
+    }
     out
 }
 

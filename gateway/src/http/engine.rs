@@ -5,7 +5,7 @@
 //! snapshot) -> record
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use super::authority;
 use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
+use super::forward::Way;
 use super::message::Downstream;
-use super::{authorize, client_cert, forwarded, grpc_status, hop_by_hop, jwt};
+use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
@@ -36,6 +37,8 @@ pub struct Engine {
     pub(super) pools: Arc<Pools>,
     pub(super) observer: Arc<Observer>,
     pub(super) settings: Arc<Settings>,
+    /// Copies of requests that are in flight.
+    pub(super) copies: Arc<AtomicUsize>,
 }
 
 /// What the connection loop does next.
@@ -85,7 +88,7 @@ impl ConnectionHandler for Engine {
 
 impl Engine {
     pub fn new(cells: Arc<Cells>, pools: Arc<Pools>, observer: Arc<Observer>, settings: Arc<Settings>) -> Self {
-        Self { cells, pools, observer, settings }
+        Self { cells, pools, observer, settings, copies: Arc::default() }
     }
 
     pub(super) fn peer(&self, info: &Arc<ConnectionInfo>) -> Arc<Peer> {
@@ -104,7 +107,7 @@ impl Engine {
     }
 
     /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.
-    pub(super) async fn run<D: Downstream>(&self, exchange: &mut Exchange, client: &mut D) -> After {
+    pub(super) async fn run<D: Downstream>(self: &Arc<Self>, exchange: &mut Exchange, client: &mut D) -> After {
         let mut live = self.cells.live.load_full();
         let info = &exchange.peer.info;
         if !live.snapshot.listeners.contains_key(&info.listener)
@@ -130,22 +133,28 @@ impl Engine {
     }
 
     async fn act<D: Downstream>(
-        &self,
+        self: &Arc<Self>,
         live: &Live,
         decision: Decision<'_>,
         exchange: &mut Exchange,
         client: &mut D,
     ) -> After {
         match decision {
-            Decision::Forward { rule, forward, split, cluster } => {
+            Decision::Forward { rule, forward, split, cluster, clusters } => {
                 exchange.outcome.route_name = rule.name.clone();
                 exchange.outcome.cluster_name = Some(split.key.clone());
                 let cluster = cluster.and_then(|index| live.cluster(index));
+                exchange.outcome.cluster = cluster.cloned();
+                if let Some(fault) = &forward.fault
+                    && let Err(failure) = fault::inject(fault, exchange, client).await
+                {
+                    return self.fail(&failure, Some(&split.headers), exchange, client).await;
+                }
                 let Some(cluster) = cluster else {
                     return self.fail(&Failure::ClusterNotFound, Some(&split.headers), exchange, client).await;
                 };
-                exchange.outcome.cluster = Some(cluster.clone());
-                self.forward(rule, forward, split, cluster, exchange, client).await
+                let way = Way { live, rule, forward, split, clusters };
+                self.forward(&way, cluster, exchange, client).await
             }
             Decision::Redirect { rule, redirect } => {
                 exchange.outcome.route_name = rule.name.clone();

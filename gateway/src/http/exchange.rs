@@ -13,6 +13,7 @@ use mesh_core::snapshot::{FormatContext, Request, Token};
 use super::failure::LocalReply;
 use super::forwarded;
 use super::message::BodySize;
+use super::mirror::Taps;
 use crate::listen::ConnectionInfo;
 use crate::live::LiveCluster;
 use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
@@ -82,6 +83,10 @@ pub struct Exchange {
     /// Value of `upgrade`, when it asks for WebSocket.
     pub websocket: Option<HeaderValue>,
     pub grpc: bool,
+    /// How long a fault made it wait; the route's timeout begins after that.
+    pub delayed: Duration,
+    /// Copies that want to have its body.
+    pub(super) taps: Taps,
     pub outcome: Outcome,
 }
 
@@ -126,6 +131,8 @@ impl Exchange {
             head,
             websocket: None,
             grpc: false,
+            delayed: Duration::ZERO,
+            taps: Taps::new(),
             outcome: Outcome {
                 status: 0,
                 flags: ResponseFlags::NONE,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use mesh_core::model::AbortStatus;
+
 use crate::observe::ResponseFlags;
 
 /// Why the proxy answers by itself.
@@ -41,6 +43,8 @@ pub enum Failure {
     NotAsked,
     /// The token is not good.
     BadToken { status: u16, text: &'static str },
+    /// A rule wants it to fail.
+    Aborted(AbortStatus),
     /// `Upgrade` to something else than `websocket`.
     UpgradeRefused,
     /// The destination speaks HTTP/2 only, which carries no upgrade (it would have to offer RFC 8441).
@@ -108,6 +112,14 @@ impl Failure {
                 details: Cow::Owned(format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"))),
                 ..reply(*status, text, ResponseFlags::NONE, "")
             },
+            Failure::Aborted(status) => {
+                let status = match status {
+                    AbortStatus::Http(status) => *status,
+                    // A client of another kind is told no status that it would understand.
+                    AbortStatus::Grpc(_) => 200,
+                };
+                reply(status, "fault filter abort", ResponseFlags::FI, "fault_filter_abort")
+            }
             Failure::UpgradeRefused => reply(403, "", ResponseFlags::NONE, "upgrade_failed"),
             Failure::UpgradeOverHttp2 => {
                 reply(502, "no upgrade to an HTTP/2 destination", ResponseFlags::UPE, "upgrade_to_http2_destination")

@@ -25,7 +25,7 @@ use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, 
 use super::pump::{Direction, PumpError};
 use super::tunnel::Tunnel;
 use super::{forwarded, grpc_status, hop_by_hop, upstream_request};
-use crate::live::LiveCluster;
+use crate::live::{Live, LiveCluster};
 use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
 
 /// Back-off between tries: a random time up to this, doubled each time, at most ten times as much (Envoy's default).
@@ -35,10 +35,20 @@ const BACKOFF: Duration = Duration::from_millis(25);
 const MAX_STALE: u32 = 4;
 
 /// When the route's time is over.
-type Deadline = Option<Pin<Box<Sleep>>>;
+pub(super) type Deadline = Option<Pin<Box<Sleep>>>;
+
+/// What the tables say of a request that is forwarded.
+pub(super) struct Way<'l> {
+    pub live: &'l Live,
+    pub rule: &'l CompiledRule,
+    pub forward: &'l CompiledForward,
+    pub split: &'l CompiledSplit,
+    /// Of the virtual host, for the rule's mirrors.
+    pub clusters: &'l [Option<u32>],
+}
 
 /// What a try came to.
-enum Tried {
+pub(super) enum Tried {
     Done(After),
     /// The connection could not be made: the request was not sent.
     NotConnected(ConnectError),
@@ -51,14 +61,13 @@ enum Tried {
 
 impl Engine {
     pub(super) async fn forward<D: Downstream>(
-        &self,
-        rule: &CompiledRule,
-        forward: &CompiledForward,
-        split: &CompiledSplit,
+        self: &Arc<Self>,
+        way: &Way<'_>,
         cluster: &Arc<LiveCluster>,
         exchange: &mut Exchange,
         client: &mut D,
     ) -> After {
+        let Way { live, rule, forward, split, clusters } = *way;
         if exchange.websocket.is_some() && cluster.destination.protocol == UpstreamProtocol::Http2 {
             return self.fail(&Failure::UpgradeOverHttp2, Some(&split.headers), exchange, client).await;
         }
@@ -67,7 +76,11 @@ impl Engine {
         if exchange.grpc {
             tell_grpc_timeout(timeout, exchange);
         }
-        let mut deadline: Deadline = timeout.map(|timeout| Box::pin(sleep_until((exchange.started + timeout).into())));
+        if !forward.mirrors.is_empty() {
+            self.mirror(live, forward, clusters, timeout, exchange, client);
+        }
+        let begun = exchange.started + exchange.delayed;
+        let mut deadline: Deadline = timeout.map(|timeout| Box::pin(sleep_until((begun + timeout).into())));
         let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
         let (mut attempt, mut stale) = (1, 0);
         let failure = loop {
@@ -106,14 +119,14 @@ impl Engine {
     }
 
     /// The headers that differ from try to try.
-    fn prepare_try(&self, attempt: u32, timeout: Option<Duration>, exchange: &mut Exchange) {
+    pub(super) fn prepare_try(&self, attempt: u32, timeout: Option<Duration>, exchange: &mut Exchange) {
         let original_path = exchange.outcome.upstream_target.is_some().then_some(exchange.head.target.as_str());
         let original_host = exchange.outcome.upstream_authority.is_some().then_some(exchange.head.authority.as_str());
         let this = forwarded::Try { attempt, timeout, original_path, original_host };
         forwarded::forward(&mut exchange.head.headers, &this);
     }
 
-    async fn attempt<D: Downstream>(
+    pub(super) async fn attempt<D: Downstream>(
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
@@ -445,6 +458,7 @@ fn new_upload<D: Downstream>(exchange: &Exchange, client: &D) -> Direction {
     if exchange.grpc {
         upload.messages = Some(super::grpc::MessageCounter::default());
     }
+    upload.taps.clone_from(&exchange.taps);
     upload
 }
 

@@ -16,6 +16,7 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 static X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+static X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 static X_ENVOY_EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 static X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 static X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
@@ -102,6 +103,12 @@ pub fn forward(headers: &mut HeaderMap, to: &Try<'_>) {
             headers.insert(name, value);
         }
     }
+}
+
+/// A copy has come one proxy further (Envoy: the address is there twice) and is known as made by a proxy.
+pub fn mirrored(headers: &mut HeaderMap, client: &Client) {
+    append_peer(headers, client);
+    headers.insert(&X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
 }
 
 /// What a request has of the headers that concern us.

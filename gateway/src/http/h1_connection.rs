@@ -23,7 +23,12 @@ use crate::observe::ResponseFlags;
 type Codec = ServerCodec<Stream>;
 
 impl Engine {
-    pub(super) async fn serve_h1(&self, stream: Stream, info: Arc<ConnectionInfo>, drain: watch::Receiver<bool>) {
+    pub(super) async fn serve_h1(
+        self: &Arc<Self>,
+        stream: Stream,
+        info: Arc<ConnectionInfo>,
+        drain: watch::Receiver<bool>,
+    ) {
         let peer = self.peer(&info);
         let mut codec = Codec::new(stream, self.settings.h1);
         let mut wait = Wait::new(drain.clone(), self.settings.head_timeout);

@@ -88,7 +88,7 @@ impl Engine {
     }
 
     async fn serve_stream(
-        &self,
+        self: &Arc<Self>,
         peer: Arc<Peer>,
         request: Request<h2::RecvStream>,
         respond: h2::server::SendResponse<Bytes>,

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use super::h1::Frame;
 use super::message::{Sink, Source};
+use super::mirror::Taps;
 
 /// What ended a direction early.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Direction {
     pub trailers: Option<http::HeaderMap>,
     /// Keep a copy of the trailers (gRPC status for metrics).
     pub keep_trailers: bool,
+    /// Copies that want to have the body too.
+    pub(super) taps: Taps,
 }
 
 impl Direction {
@@ -80,12 +83,14 @@ impl Direction {
                     return Poll::Pending;
                 }
                 Poll::Ready(None) => {
+                    self.taps.iter().for_each(|tap| tap.pass(None, true));
                     sink.finish().map_err(PumpError::Write)?;
                     self.ended = true;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     self.observe(&frame);
                     let end = source.is_done();
+                    self.taps.iter().for_each(|tap| tap.pass(Some(&frame), end));
                     sink.send(frame, end).map_err(PumpError::Write)?;
                     self.ended = end;
                 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use mesh_core::model::DirectResponse;
+use mesh_core::model::{AbortStatus, DirectResponse};
 use mesh_core::snapshot::CompiledHeaderOps;
 
 use super::engine::{After, Engine};
@@ -28,6 +28,9 @@ impl Engine {
         exchange.note(&reply);
         if *failure == Failure::ClientGone {
             return After::Abort;
+        }
+        if let Failure::Aborted(AbortStatus::Grpc(code)) = failure {
+            exchange.outcome.grpc_status = Some(*code);
         }
         let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. })
@@ -139,7 +142,7 @@ fn challenge(exchange: &Exchange) -> Option<HeaderValue> {
 
 /// A gRPC client gets 200 and the status in `grpc-status`, the text in `grpc-message`.
 fn as_grpc(status: StatusCode, body: &mut Vec<u8>, headers: &mut HeaderMap, exchange: &mut Exchange) -> StatusCode {
-    let code = grpc_status::from_http(status.as_u16());
+    let code = exchange.outcome.grpc_status.unwrap_or_else(|| grpc_status::from_http(status.as_u16()));
     exchange.outcome.grpc_status = Some(code);
     exchange.outcome.status = 200;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -53,20 +53,33 @@ pub fn forward_to(destination: DestinationRef) -> Forward {
         rewrite: Rewrite::default(),
         timeout: None,
         retry: RetryPolicy { attempts: 2, connect_failure: true, refused_stream: true },
+        fault: None,
+        mirrors: Vec::new(),
     }
 }
 
 impl Rig {
     /// `/nc` has no cluster, `/uh` no endpoint, `/slow` 200 ms; everything else goes to `backends`.
     pub fn new(backends: &[SocketAddr], protocol: UpstreamProtocol) -> Rig {
+        Self::with_mirror(backends, protocol, &[])
+    }
+
+    /// The same, and copies of requests for `/copied` go to `aside`.
+    pub fn with_mirror(backends: &[SocketAddr], protocol: UpstreamProtocol, aside: &[SocketAddr]) -> Rig {
         let key: Key = "outbound|80||b.default.svc.cluster.local".into();
         let empty: Key = "outbound|80||none.default.svc.cluster.local".into();
+        let mirror: Key = "outbound|80||aside.default.svc.cluster.local".into();
+        let copied = Forward {
+            mirrors: vec![Mirror { destination: DestinationRef::Known(mirror.clone()), share: Share::ALL }],
+            ..forward_to(DestinationRef::Known(key.clone()))
+        };
         let slow =
             Forward { timeout: Some(Duration::from_millis(200)), ..forward_to(DestinationRef::Known(key.clone())) };
         let rules = vec![
             rule("/nc", forward_to(DestinationRef::Unknown("outbound|80||x".into()))),
             rule("/uh", forward_to(DestinationRef::Known(empty.clone()))),
             rule("/slow", slow),
+            rule("/copied", copied),
             rule("/", forward_to(DestinationRef::Known(key.clone()))),
         ];
         let host = VirtualHost {
@@ -104,7 +117,10 @@ impl Rig {
         let set = ResourceSet {
             listeners: Resources::from_iter([(listener.key.clone(), Arc::new(listener))]),
             routes: Resources::from_iter([(routes.key.clone(), Arc::new(routes))]),
-            destinations: [&key, &empty].into_iter().map(|key| (key.clone(), Arc::new(destination(key)))).collect(),
+            destinations: [&key, &empty, &mirror]
+                .into_iter()
+                .map(|key| (key.clone(), Arc::new(destination(key))))
+                .collect(),
             ..ResourceSet::default()
         };
         let compiled = compile(&set, None, 1);
@@ -114,7 +130,11 @@ impl Rig {
             .iter()
             .enumerate()
             .map(|(id, destination)| {
-                let addresses: &[SocketAddr] = if destination.key == key { backends } else { &[] };
+                let addresses = match &destination.key {
+                    one if *one == key => backends,
+                    one if *one == mirror => aside,
+                    _ => &[],
+                };
                 let endpoints: Vec<_> = addresses.iter().map(|address| (endpoint(*address), *address)).collect();
                 Arc::new(LiveCluster {
                     destination: destination.clone(),

@@ -29,6 +29,8 @@ flags! {
     UPE = 8, "Upstream protocol error (502).";
     DC = 9, "The client went away.";
     DPE = 10, "Protocol error of the client.";
+    DI = 12, "The request was delayed on purpose.";
+    FI = 13, "The request was aborted on purpose.";
     UAEX = 11, "An external authorizer did not let it through (403).";
 }
 

@@ -64,7 +64,7 @@ pub(super) struct RequestCollector {
     descriptions: Vec<Desc>,
 }
 
-const FAMILIES: [(&str, &str, MetricType); 7] = [
+const FAMILIES: [(&str, &str, MetricType); 8] = [
     ("istio_requests_total", "Requests.", MetricType::COUNTER),
     ("istio_request_duration_milliseconds", "Duration of requests.", MetricType::HISTOGRAM),
     ("istio_request_bytes", "Bytes of request bodies.", MetricType::HISTOGRAM),
@@ -72,6 +72,7 @@ const FAMILIES: [(&str, &str, MetricType); 7] = [
     ("istio_request_messages_total", "gRPC messages from clients.", MetricType::COUNTER),
     ("istio_response_messages_total", "gRPC messages to clients.", MetricType::COUNTER),
     ("meshgate_bad_requests_total", "Requests that violated the protocol, by details.", MetricType::COUNTER),
+    ("meshgate_mirrored_requests_total", "Copies of requests (mirror), by outcome.", MetricType::COUNTER),
 ];
 
 impl RequestCollector {
@@ -134,6 +135,10 @@ impl RequestCollector {
         let bad = totals.bad.iter().map(|(details, count)| {
             metric(vec![pair("details", details)], |metric| metric.set_counter(counter(*count)))
         });
+        let outcomes = [("answered", totals.mirrored.answered), ("failed", totals.mirrored.failed)];
+        let mirrored = outcomes.into_iter().map(|(outcome, count)| {
+            metric(vec![pair("outcome", outcome)], |metric| metric.set_counter(counter(count)))
+        });
         vec![
             family(0, each(false, &|counts, metric| metric.set_counter(counter(counts.requests)))),
             family(1, each(false, &|counts, metric| metric.set_histogram(histogram(&counts.duration_ms)))),
@@ -142,6 +147,7 @@ impl RequestCollector {
             family(4, each(true, &|counts, metric| metric.set_counter(counter(counts.request_messages)))),
             family(5, each(true, &|counts, metric| metric.set_counter(counter(counts.response_messages)))),
             family(6, bad.collect()),
+            family(7, mirrored.collect()),
         ]
     }
 

@@ -35,6 +35,11 @@ impl Observer {
         }
     }
 
+    /// Counts a copy of a request: answered, or given up.
+    pub fn mirrored(&self, answered: bool) {
+        self.lock().counts.mirrored.count(answered);
+    }
+
     /// Whether [`RequestRecord::headers`] will be asked for headers of the answer.
     #[must_use]
     pub fn wants_response_headers(&self) -> bool {

@@ -118,6 +118,27 @@ pub struct WorkerCounts {
     series: HashMap<WorkerKey, WorkerSeries, foldhash::fast::RandomState>,
     /// Requests that never became one, by details.
     bad: HashMap<Box<str>, u64>,
+    pub(super) mirrored: Mirrored,
+}
+
+/// Copies of requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mirrored {
+    pub answered: u64,
+    /// No endpoint, no connection, no answer in time, or too many or too much at once.
+    pub failed: u64,
+}
+
+impl Mirrored {
+    pub(super) fn count(&mut self, answered: bool) {
+        let count = if answered { &mut self.answered } else { &mut self.failed };
+        *count = count.saturating_add(1);
+    }
+
+    fn add(&mut self, other: Mirrored) {
+        self.answered = self.answered.saturating_add(other.answered);
+        self.failed = self.failed.saturating_add(other.failed);
+    }
 }
 
 /// More than there are kinds of bad requests; what is beyond counts as `other`.
@@ -213,6 +234,7 @@ pub struct Series {
 pub struct Totals {
     pub series: HashMap<SeriesLabels, Series>,
     pub bad: HashMap<Box<str>, u64>,
+    pub mirrored: Mirrored,
 }
 
 impl Totals {
@@ -234,6 +256,7 @@ impl Totals {
             total.counts.add(&series.counts);
             total.used = now;
         }
+        self.mirrored.add(worker.mirrored);
         for (details, count) in worker.bad {
             let total = self.bad.entry(details).or_default();
             *total = total.saturating_add(count);

@@ -168,7 +168,7 @@ fn protojson_is_lenient() {
     assert_eq!(http[0].mirror_percentage, Some(Percent { value: Some(1.5) }));
     assert_eq!(http[0].timeout.unwrap().get(), std::time::Duration::from_millis(60_500));
     assert_eq!(http[1].direct_response.as_ref().unwrap().body, Some(HttpBody::Bytes(b"hi".to_vec())));
-    assert_eq!(brief(&parsed), ["MESH0005 spec.http[0].mirror 11:5", "MESH0005 spec.http[0].mirrorPercentage 10:5"]);
+    assert_eq!(brief(&parsed), [""; 0]);
 }
 
 #[test]

@@ -330,11 +330,11 @@ pub struct HttpFault {
 pub struct FaultAbort {
     /// HTTP status.
     pub http_status: Option<i32>,
-    /// gRPC status, by name or number.
+    /// gRPC status by its name: `UNAVAILABLE`.
     pub grpc_status: Option<String>,
     /// Not supported.
     pub http2_error: Option<String>,
-    /// Share of the requests; absent: all.
+    /// Share of the requests; absent: none.
     pub percentage: Option<Percent>,
 }
 
@@ -349,7 +349,7 @@ pub struct FaultDelay {
     pub exponential_delay: Option<Duration>,
     /// Deprecated: whole percents.
     pub percent: Option<i32>,
-    /// Share of the requests; absent: all.
+    /// Share of the requests; absent: none.
     pub percentage: Option<Percent>,
 }
 

@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 
 use super::{header_ops, regex};
 use crate::diag::{self, Diagnostic};
-use crate::model::{Action, DestinationRef, Forward, Key, PathRewrite, Rewrite, Rule, RuleSource};
+use crate::model::{Action, DestinationRef, Forward, Key, Mirror, PathRewrite, Rewrite, Rule, RuleSource};
 use crate::snapshot::{
-    CompiledAction, CompiledForward, CompiledHeaderOps, CompiledPathRewrite, CompiledRewrite, CompiledSplit,
-    Destinations, SubstitutionPart,
+    CompiledAction, CompiledForward, CompiledHeaderOps, CompiledMirror, CompiledPathRewrite, CompiledRewrite,
+    CompiledSplit, Destinations, SubstitutionPart,
 };
 
 /// Of rules that change no header: most of them.
@@ -95,9 +95,17 @@ impl Actions {
             rewrite: rewrite(&forward.rewrite, &rule.source, diagnostics),
             timeout: forward.timeout,
             retry: forward.retry.clone(),
+            fault: forward.fault.clone(),
+            mirrors: forward.mirrors.iter().map(|mirror| self.mirror(mirror)).collect(),
             splits,
             total_weight,
         }
+    }
+
+    fn mirror(&mut self, mirror: &Mirror) -> CompiledMirror {
+        let (key, slot) = self.destination(&mirror.destination);
+        let to = CompiledSplit { key, weight: 1, headers: Arc::clone(&NO_OPS), slot };
+        CompiledMirror { to: Arc::new(to), share: mirror.share }
     }
 
     fn destination(&mut self, destination: &DestinationRef) -> (Key, u32) {

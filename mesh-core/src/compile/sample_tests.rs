@@ -41,7 +41,14 @@ pub(crate) fn split(host: &str, weight: u32) -> Split {
 }
 
 pub(crate) fn forward(splits: Vec<Split>) -> Action {
-    Action::Forward(Forward { splits, rewrite: Rewrite::default(), timeout: None, retry: RetryPolicy::default() })
+    Action::Forward(Forward {
+        splits,
+        rewrite: Rewrite::default(),
+        timeout: None,
+        retry: RetryPolicy::default(),
+        fault: None,
+        mirrors: Vec::new(),
+    })
 }
 
 pub(crate) fn rule(number: u32, predicate: Predicate, action: Action) -> Rule {

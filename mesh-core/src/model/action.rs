@@ -25,6 +25,85 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub retry: RetryPolicy,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fault: Option<Box<Fault>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mirrors: Vec<Mirror>,
+}
+
+/// Trouble that is made on purpose (`fault`): first the delay, then the abort, before anything is forwarded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub delay: Option<Delay>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub abort: Option<Abort>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// The route's timeout begins after it.
+    pub time: Duration,
+    pub share: Share,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    pub status: AbortStatus,
+    pub share: Share,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AbortStatus {
+    /// 200 to 599; a gRPC client gets the status that it stands for.
+    Http(u16),
+    /// A client that does not speak gRPC gets 200.
+    Grpc(u16),
+}
+
+/// A destination that is sent copies of requests; its answers are thrown away (`mirror`, `mirrors`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Nothing is sent to one that is unknown.
+    pub destination: DestinationRef,
+    #[serde(default = "Share::all", skip_serializing_if = "Share::is_all")]
+    pub share: Share,
+}
+
+/// A share of the requests, in millionths: Envoy's finest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share(u32);
+
+impl Share {
+    pub const ALL: Share = Share(1_000_000);
+
+    /// 0.0 to 100.0. None: of nothing.
+    pub fn of_percent(percent: f64) -> Option<Share> {
+        // The value fits: it was cut to the range, and NaN becomes 0.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let millionths = (percent.clamp(0.0, 100.0) * 10_000.0).round() as u32;
+        (millionths > 0).then_some(Share(millionths))
+    }
+
+    /// Whether this request is one of them; `random` yields a number below its argument, and is asked only where it decides.
+    pub fn takes(self, random: &mut dyn FnMut(u32) -> u32) -> bool {
+        self == Share::ALL || random(Share::ALL.0) < self.0
+    }
+
+    fn all() -> Share {
+        Share::ALL
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_all(&self) -> bool {
+        *self == Share::ALL
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}%", f64::from(self.0) / 10_000.0)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -123,6 +123,11 @@ impl Names {
             self.share(key);
             share_ops(&mut split.headers);
         }
+        forward.mirrors.shrink_to_fit();
+        for mirror in &mut forward.mirrors {
+            let (DestinationRef::Known(key) | DestinationRef::Unknown(key)) = &mut mirror.destination;
+            self.share(key);
+        }
     }
 }
 

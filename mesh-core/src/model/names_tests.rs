@@ -11,6 +11,8 @@ fn rule(name: &str, timeout: u64) -> Rule {
         rewrite: Rewrite::default(),
         timeout: Some(Duration::from_secs(timeout)),
         retry: RetryPolicy::default(),
+        fault: None,
+        mirrors: Vec::new(),
     };
     Rule {
         source: RuleSource { object: ObjectRef::new("VirtualService", "default", name), http: 0, r#match: None },

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{CompiledHeaderOps, CompiledPathRewrite, Condition};
 use crate::diag::Diagnostic;
-use crate::model::{DirectResponse, Key, Redirect, RetryPolicy, RuleSource};
+use crate::model::{DirectResponse, Fault, Key, Redirect, RetryPolicy, RuleSource, Share};
 
 /// What is to happen to a request.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub enum Decision<'a> {
         /// Index in `Snapshot::clusters` of the snapshot that was asked. None: the destination does not exist, 503 NC.
         /// It stands here and not in the split, because splits are shared by generations with different indexes.
         cluster: Option<u32>,
+        /// Where [`CompiledMirror::cluster`] looks, for the same reason.
+        clusters: &'a [Option<u32>],
     },
     Redirect {
         rule: &'a CompiledRule,
@@ -76,6 +78,8 @@ pub struct CompiledForward {
     /// Whole request, retries included.
     pub timeout: Option<Duration>,
     pub retry: RetryPolicy,
+    pub fault: Option<Box<Fault>>,
+    pub mirrors: Box<[CompiledMirror]>,
     pub(crate) splits: SmallVec<[CompiledSplit; 1]>,
     /// Sum of the weights.
     pub(crate) total_weight: u32,
@@ -84,6 +88,21 @@ pub struct CompiledForward {
 impl CompiledForward {
     pub fn splits(&self) -> &[CompiledSplit] {
         &self.splits
+    }
+}
+
+/// A destination that is sent copies.
+#[derive(Debug)]
+pub struct CompiledMirror {
+    /// Shared, because a copy may outlive the request that it is of.
+    pub to: Arc<CompiledSplit>,
+    pub share: Share,
+}
+
+impl CompiledMirror {
+    /// Index in `Snapshot::clusters`, from what the decision says. None: there is no such destination.
+    pub fn cluster(&self, clusters: &[Option<u32>]) -> Option<u32> {
+        clusters.get(self.to.slot as usize).copied().flatten()
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Authorizer, CompiledAction, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable, OutboundMatch,
     Request, Ruling, Snapshot,
 };
-use crate::model::{DestinationRef, UnknownDestination};
+use crate::model::{AbortStatus, DestinationRef, Fault, UnknownDestination};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
@@ -50,6 +50,12 @@ pub struct Explanation {
     pub status: Option<u16>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<ExplainedDestination>,
+    /// Where copies go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<ExplainedMirror>,
+    /// Trouble that is made on purpose: `100% delay 7s`, `50% abort 503`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// What the policies say, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<ExplainedAuthorization>,
@@ -114,6 +120,16 @@ pub struct ExplainedDestination {
     /// How many endpoints it has; none: whoever explains does not know. Tables know none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<usize>,
+}
+
+/// A destination that is sent copies.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedMirror {
+    pub cluster: String,
+    /// Of the requests: `12.5%`.
+    pub share: String,
+    /// False: nothing is sent.
+    pub known: bool,
 }
 
 impl Explanation {
@@ -261,6 +277,13 @@ impl HostTable {
                         endpoints: None,
                     })
                     .collect();
+                let mirrors = forward.mirrors.iter().map(|mirror| ExplainedMirror {
+                    cluster: mirror.to.key.to_string(),
+                    share: mirror.share.to_string(),
+                    known: mirror.cluster(&entry.clusters).is_some(),
+                });
+                explanation.mirrors = mirrors.collect();
+                explanation.faults = forward.fault.as_deref().map(faults).unwrap_or_default();
             }
             CompiledAction::Redirect(redirect) => {
                 explanation.outcome = "redirect".into();
@@ -273,4 +296,13 @@ impl HostTable {
             }
         }
     }
+}
+
+fn faults(fault: &Fault) -> Vec<String> {
+    let delay = fault.delay.as_ref().map(|delay| format!("{} delay {:?}", delay.share, delay.time));
+    let abort = fault.abort.as_ref().map(|abort| match abort.status {
+        AbortStatus::Http(status) => format!("{} abort {status}", abort.share),
+        AbortStatus::Grpc(status) => format!("{} abort gRPC {status}", abort.share),
+    });
+    delay.into_iter().chain(abort).collect()
 }

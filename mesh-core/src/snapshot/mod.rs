@@ -32,8 +32,10 @@ pub(crate) use captured::route_keys;
 pub use captured::{CompiledInbound, CompiledInboundPort, CompiledOutbound, OutboundMatch};
 pub(crate) use condition::{Condition, HeaderKey, TextMatch};
 pub(crate) use decision::PathKind;
-pub use decision::{CompiledAction, CompiledForward, CompiledRewrite, CompiledRule, CompiledSplit, Decision};
-pub use explain::{ExplainedAuthorization, ExplainedDestination, ExplainedRule, Explanation};
+pub use decision::{
+    CompiledAction, CompiledForward, CompiledMirror, CompiledRewrite, CompiledRule, CompiledSplit, Decision,
+};
+pub use explain::{ExplainedAuthorization, ExplainedDestination, ExplainedMirror, ExplainedRule, Explanation};
 pub use header_ops::{CompiledHeaderOp, CompiledHeaderOps};
 pub(crate) use header_ops::{Pass, Side, Value};
 pub(crate) use host_table::HostEntry;

@@ -153,7 +153,7 @@ impl HostEntry {
             CompiledAction::Forward(forward) => match forward.choose(random) {
                 Some(split) => {
                     let cluster = self.clusters.get(split.slot as usize).copied().flatten();
-                    Decision::Forward { rule, forward, split, cluster }
+                    Decision::Forward { rule, forward, split, cluster, clusters: &self.clusters }
                 }
                 None => Decision::NoRoute,
             },

@@ -23,6 +23,9 @@ pub struct Expect {
     pub reply: BTreeMap<String, Matcher>,
     /// Share per backend over `repeat` requests: `0.9±0.03`.
     pub split: BTreeMap<String, Share>,
+    /// Backends that are sent copies of the requests: for which share of them, and the last copy as it was got. They must get
+    /// nothing else from this step.
+    pub copies: BTreeMap<String, Copies>,
     /// The connection fails: `refused` (no listener), `tls` (no handshake), `closed` (closed without an answer).
     pub error: Option<String>,
     /// Response flags of the access log.
@@ -32,6 +35,15 @@ pub struct Expect {
     /// The answer takes at least, at most so long.
     pub after_ms: Option<u64>,
     pub within_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copies {
+    pub share: Share,
+    /// As [`Expect::saw`].
+    #[serde(default)]
+    pub saw: BTreeMap<String, Matcher>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,13 +8,13 @@ use super::Context;
 use super::http_match::NeverMatches;
 use super::rules::Effect;
 use crate::api::{
-    HeaderOperations, Headers, HttpBody, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, HttpRouteDestination,
-    RedirectPortSelection, VirtualService,
+    HeaderOperations, Headers, HttpBody, HttpFault, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute,
+    HttpRouteDestination, Percent, RedirectPortSelection, VirtualService, grpc_status,
 };
 use crate::diag;
 use crate::model::{
-    Action, DirectResponse, Forward, HeaderOp, HeaderOps, PathRewrite, Redirect, RedirectPath, RedirectPort,
-    RetryPolicy, Rewrite, Split,
+    Abort, AbortStatus, Action, Delay, DirectResponse, Fault, Forward, HeaderOp, HeaderOps, Mirror, PathRewrite,
+    Redirect, RedirectPath, RedirectPort, RetryPolicy, Rewrite, Share, Split,
 };
 use crate::world::Entry;
 
@@ -91,7 +91,33 @@ impl Context<'_> {
             rewrite: http.rewrite.as_ref().map(read_rewrite).unwrap_or_default(),
             timeout: http.timeout.map(|timeout| timeout.get()).filter(|timeout| !timeout.is_zero()),
             retry: self.retries(http.retries.as_deref()),
+            fault: http.fault.as_deref().and_then(read_fault).map(Box::new),
+            mirrors: self.mirrors(entry, http, field, port),
         }))
+    }
+
+    /// `mirrors`, or the one of `mirror` with its share, which has had three names.
+    fn mirrors(&mut self, entry: &Arc<Entry<VirtualService>>, http: &HttpRoute, field: &str, port: u16) -> Vec<Mirror> {
+        let mut mirrors = Vec::new();
+        if let Some(to) = &http.mirror {
+            let share = match (http.mirror_percentage, http.mirror_percent) {
+                (Some(percentage), _) => percent(percentage),
+                (None, Some(whole)) => Share::of_percent(f64::from(whole)),
+                (None, None) => Some(Share::ALL),
+            };
+            if let Some(share) = share {
+                let destination = self.destination(entry, to, &format!("{field}.mirror"), port);
+                mirrors.push(Mirror { destination, share });
+            }
+        }
+        for (index, mirror) in http.mirrors.iter().enumerate() {
+            if let Some(share) = mirror.percentage.map_or(Some(Share::ALL), percent) {
+                let field = format!("{field}.mirrors[{index}].destination");
+                let destination = self.destination(entry, &mirror.destination, &field, port);
+                mirrors.push(Mirror { destination, share });
+            }
+        }
+        mirrors
     }
 
     fn split(
@@ -133,6 +159,31 @@ impl Context<'_> {
             None => Arc::clone(&self.no_headers),
         }
     }
+}
+
+fn percent(percentage: Percent) -> Option<Share> {
+    Share::of_percent(percentage.value.unwrap_or_default())
+}
+
+/// Without a share nothing happens: unlike elsewhere, no percentage means 0.
+fn read_fault(fault: &HttpFault) -> Option<Fault> {
+    let delay = fault.delay.as_ref().and_then(|delay| {
+        let time = delay.fixed_delay?.get();
+        let share = match (delay.percentage, delay.percent) {
+            (Some(percentage), _) => percent(percentage),
+            (None, whole) => Share::of_percent(f64::from(whole.unwrap_or_default())),
+        };
+        share.filter(|_| !time.is_zero()).map(|share| Delay { time, share })
+    });
+    let abort = fault.abort.as_ref().and_then(|abort| {
+        let status = match (abort.http_status, abort.grpc_status.as_deref()) {
+            (Some(status), _) => AbortStatus::Http(u16::try_from(status).ok().filter(|s| (200..=599).contains(s))?),
+            (None, Some(name)) => AbortStatus::Grpc(grpc_status(name)?),
+            (None, None) => return None,
+        };
+        abort.percentage.and_then(percent).map(|share| Abort { status, share })
+    });
+    (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
 }
 
 /// An empty value changes nothing. `host` of a request is its authority.

@@ -3,7 +3,8 @@ use std::time::Duration;
 use super::super::fixture::{docs, forward};
 use crate::diag;
 use crate::model::{
-    Action, DirectResponse, HeaderOp, PathRewrite, Redirect, RedirectPath, RedirectPort, RetryPolicy, Rule,
+    Abort, AbortStatus, Action, Delay, DestinationRef, DirectResponse, HeaderOp, PathRewrite, Redirect, RedirectPath,
+    RedirectPort, RetryPolicy, Rule, Share,
 };
 
 fn translate(http: &str) -> super::super::Translation {
@@ -151,4 +152,46 @@ fn rules_without_an_action_answer_500() {
     let Action::Respond(answer) = &*t.rules("a.com")[0].action else { unreachable!() };
     assert_eq!(answer.status, 500);
     assert_eq!(t.said(diag::RULE_INCOMPLETE).len(), 1);
+}
+
+#[test]
+fn faults() {
+    let fault = |settings: &str| forward(&only(&format!("{{{ROUTE}, fault: {{{settings}}}}}"))).fault.clone();
+    let both = fault(
+        "delay: {fixedDelay: 2s, percentage: {value: 0.01}}, abort: {grpcStatus: UNAUTHENTICATED, percentage: {value: 100}}",
+    );
+    let both = both.unwrap();
+    let share = Share::of_percent(0.01).unwrap();
+    assert_eq!(both.delay, Some(Delay { time: Duration::from_secs(2), share }));
+    assert_eq!(both.abort, Some(Abort { status: AbortStatus::Grpc(16), share: Share::ALL }));
+    let finest = fault("abort: {httpStatus: 500, percentage: {value: 0.0001}}").unwrap().abort.unwrap();
+    assert_eq!(finest.share.to_string(), "0.0001%");
+    // No percentage is none, and an old whole one counts only without a new one.
+    assert_eq!(fault("abort: {httpStatus: 500}, delay: {fixedDelay: 1s}"), None);
+    let old = fault("delay: {fixedDelay: 1s, percent: 25}").unwrap().delay.unwrap();
+    assert_eq!(old.share.to_string(), "25%");
+    assert_eq!(fault("delay: {fixedDelay: 1s, percent: 25, percentage: {value: 0}}"), None);
+}
+
+#[test]
+fn mirrors() {
+    let mirrors = |settings: &str| {
+        let rule = only(&format!("{{{ROUTE}, {settings}}}"));
+        let shown = forward(&rule).mirrors.iter().map(|mirror| match &mirror.destination {
+            DestinationRef::Known(key) => format!("{} {key}", mirror.share),
+            DestinationRef::Unknown(key) => format!("{} !{key}", mirror.share),
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let y = "outbound|80||y.default.svc.cluster.local";
+    assert_eq!(mirrors("mirror: {host: y}"), [format!("100% {y}")]);
+    assert_eq!(mirrors("mirror: {host: y}, mirrorPercent: 30"), [format!("30% {y}")]);
+    assert_eq!(mirrors("mirror: {host: y}, mirrorPercent: 30, mirrorPercentage: {value: 2.5}"), [format!("2.5% {y}")]);
+    assert_eq!(mirrors("mirror: {host: y}, mirrorPercentage: {}"), [""; 0], "no value is 0");
+    let several = "mirrors: [{destination: {host: y}}, {destination: {host: z}, percentage: {value: 1}}]";
+    assert_eq!(mirrors(several), [format!("100% {y}"), "1% !outbound|80||z.default.svc.cluster.local".to_owned()]);
+    let t = translate(&format!("{{{ROUTE}, {several}}}"));
+    assert!(t.set.destinations.contains_key(y), "it is told where that is");
+    let found = t.diagnostics.iter().find(|found| found.code == diag::DESTINATION_HOST_UNKNOWN.id).unwrap();
+    assert_eq!(found.field, "spec.http[0].mirrors[1].destination.host");
 }

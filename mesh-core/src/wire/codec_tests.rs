@@ -38,6 +38,8 @@ fn host() -> Config {
             rewrite: Rewrite { path: None, authority: None },
             timeout: None,
             retry: RetryPolicy { attempts: 0, connect_failure: false, refused_stream: false },
+            fault: None,
+            mirrors: Vec::new(),
         }),
         Action::Redirect(Redirect { status: 301, scheme: None, authority: None, port: RedirectPort::Keep, path: None }),
         Action::Respond(DirectResponse { status: 200, body: None }),

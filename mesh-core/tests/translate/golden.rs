@@ -162,6 +162,12 @@ fn show_rule(out: &mut String, rule: &Rule) {
                 writeln!(out, "      {} x {known}{key}", split.weight).unwrap();
                 show_headers(out, "        ", &split.headers);
             }
+            if let Some(fault) = &forward.fault {
+                writeln!(out, "      {fault:?}").unwrap();
+            }
+            for mirror in &forward.mirrors {
+                writeln!(out, "      {mirror:?}").unwrap();
+            }
         }
     }
 }

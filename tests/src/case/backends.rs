@@ -37,6 +37,11 @@ impl Backends {
         Ok(backends)
     }
 
+    /// How many requests this one saw.
+    pub fn requests(&self, name: &str) -> u32 {
+        self.running.get(name).map(Backend::requests).unwrap_or_default()
+    }
+
     /// The last request that this one saw.
     pub fn last(&self, name: &str) -> Option<Saw> {
         self.running.get(name)?.last()

@@ -20,6 +20,9 @@ use crate::process::Meshgate;
 /// So long after a request its line may be waited for.
 const LOG_DEADLINE: Duration = Duration::from_secs(10);
 
+/// So long after a request its copies may be waited for.
+const COPIES_DEADLINE: Duration = Duration::from_secs(5);
+
 /// See the module.
 pub struct Front<'a> {
     pub meshgate: &'a Meshgate,
@@ -43,6 +46,7 @@ impl Front<'_> {
         let tls = request.tls.as_ref().map(|tls| tls_options(tls, request.protocol.as_deref()));
         let mut connection = Connection { address, tls, h2: request.protocol.as_deref() == Some("h2"), client: None };
         let mut counts = BTreeMap::new();
+        let before: Vec<u32> = expect.copies.keys().map(|name| self.backends.requests(name)).collect();
         for _ in 0..request.repeat.max(1) {
             let agent = self.log.agent();
             let logged = expect.flags.is_some() || expect.details.is_some();
@@ -67,7 +71,34 @@ impl Front<'_> {
             *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        for ((name, copies), before) in expect.copies.iter().zip(before) {
+            self.check_copies(at, (name, copies), before, request.repeat.max(1), outcome).await;
+        }
         Ok(())
+    }
+
+    /// Copies go their own way: they are waited for, and then a moment longer for what should not come.
+    async fn check_copies(
+        &self,
+        at: &str,
+        (name, copies): (&str, &testing::Copies),
+        before: u32,
+        of: u32,
+        outcome: &mut Outcome,
+    ) {
+        let end = Instant::now() + COPIES_DEADLINE;
+        let got = || self.backends.requests(name).saturating_sub(before);
+        while !copies.share.accepts(got(), of) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let got = got();
+        outcome.check(copies.share.accepts(got, of), || {
+            format!("{at}: `{name}` got {got} copies of {of} requests, should get {:?}", copies.share)
+        });
+        let saw = self.backends.last(name);
+        let look: verdict::Look<'_> = Box::new(move |key| Some(saw_values(saw.as_ref(), key)));
+        verdict::texts(at, &format!("copies.{name}.saw"), &copies.saw, &look, outcome);
     }
 
     /// The rule that the admin page `/explain` names for such a request.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_core::api::{ApiObject, parse};
 use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{CertificateSource, EndpointAddress, ProxyInfo, ResourceSet};
+use mesh_core::model::{AbortStatus, CertificateSource, EndpointAddress, ProxyInfo, ResourceSet};
 use mesh_core::snapshot::{
     CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, Facts, FormatContext, HostTable, Request, Ruling,
     Snapshot, https_location,
@@ -142,6 +143,9 @@ impl Asking<'_> {
             outcome.unseen("raw");
             return Ok(());
         }
+        if !self.expect.copies.is_empty() {
+            outcome.unseen("copies");
+        }
         let mut counts = BTreeMap::new();
         for _ in 0..self.request.repeat.max(1) {
             let seen = self.observe(tables, random)?;
@@ -213,8 +217,16 @@ impl Asking<'_> {
                 seen.reply = self.with_response_headers(&rule.headers.response, base, seen.reply);
                 seen
             }
-            Decision::Forward { rule, forward, split, cluster } => {
+            Decision::Forward { rule, forward, split, cluster, .. } => {
                 let rule_name = rule.source.to_string();
+                let abort = forward.fault.as_ref().and_then(|fault| fault.abort.as_ref());
+                if let Some(abort) = abort.filter(|abort| abort.share.takes(&mut below)) {
+                    let AbortStatus::Http(status) = abort.status else { bail!("gRPC is not seen here") };
+                    let mut seen = own_answer(status, &rule_name, "fault filter abort");
+                    let base = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
+                    seen.reply = self.with_response_headers(&split.headers.response, base, seen.reply);
+                    return Ok(seen);
+                }
                 let Some(cluster) = cluster else { return Ok(own_answer(503, &rule_name, "")) };
                 let key = &tables.snapshot.clusters.get(cluster as usize).context("a cluster that is not there")?.key;
                 let endpoints =

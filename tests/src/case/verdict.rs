@@ -102,7 +102,7 @@ fn scalar<T: PartialEq + std::fmt::Display>(
     }
 }
 
-fn texts(at: &str, of: &str, expected: &BTreeMap<String, Matcher>, look: &Look<'_>, outcome: &mut Outcome) {
+pub fn texts(at: &str, of: &str, expected: &BTreeMap<String, Matcher>, look: &Look<'_>, outcome: &mut Outcome) {
     for (key, matcher) in expected {
         let Some(values) = look(key) else {
             outcome.unseen(format!("{of}.{key}"));

@@ -276,15 +276,22 @@ fn action(rule: &Rule) -> String {
         Action::Forward(forward) => {
             let total: u64 = forward.splits.iter().map(|split| u64::from(split.weight)).sum();
             let parts = forward.splits.iter().map(|split| {
-                let (key, unknown) = match &split.destination {
-                    DestinationRef::Known(key) => (key, ""),
-                    DestinationRef::Unknown(key) => (key, " (unknown)"),
-                };
+                let key = destination(&split.destination);
                 let percent = u64::from(split.weight).saturating_mul(100).checked_div(total).unwrap_or_default();
                 let share = if forward.splits.len() > 1 { format!("{percent}% ") } else { String::new() };
-                format!("{share}{key}{unknown}")
+                format!("{share}{key}")
             });
-            parts.collect::<Vec<_>>().join(", ")
+            let mirrors = forward.mirrors.iter();
+            let mirrors = mirrors.map(|one| format!("copies of {} to {}", one.share, destination(&one.destination)));
+            let fault = forward.fault.as_deref().map(|_| "fault".to_owned());
+            parts.chain(mirrors).chain(fault).collect::<Vec<_>>().join(", ")
         }
+    }
+}
+
+fn destination(to: &DestinationRef) -> String {
+    match to {
+        DestinationRef::Known(key) => key.to_string(),
+        DestinationRef::Unknown(key) => format!("{key} (unknown)"),
     }
 }

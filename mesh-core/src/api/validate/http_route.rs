@@ -2,7 +2,7 @@
 
 use super::super::{
     CorsPolicy, HttpBody, HttpDirectResponse, HttpFault, HttpMatch, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute,
-    StringMatch,
+    StringMatch, grpc_status,
 };
 use super::virtual_service::{Outer, claim, destination, gateways, weights};
 use super::{Checks, Problem, header, is_set, names};
@@ -29,25 +29,7 @@ const RETRY_ON: &[&str] = &[
 
 const CORS_METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
-const GRPC_STATUS: &[&str] = &[
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-];
+const SET_PERCENTAGE: &str = "set `percentage.value`, 100 for all";
 
 /// Envoy's `max_direct_response_body_size_bytes` as Istio sets it.
 const MAX_BODY: usize = 1024 * 1024;
@@ -217,8 +199,11 @@ fn fault(at: &str, fault: &HttpFault, checks: &mut Checks<'_>) {
     }
     if let Some(abort) = &fault.abort {
         let at = format!("{at}.abort");
-        if let Some(percentage) = abort.percentage {
-            checks.check(format_args!("{at}.percentage"), names::percentage(percentage.value.unwrap_or(0.0)));
+        match abort.percentage {
+            Some(percentage) => {
+                checks.check(format_args!("{at}.percentage"), names::percentage(percentage.value.unwrap_or(0.0)));
+            }
+            None => checks.doubt(&at, "the abort has no percentage, so it happens to no request", SET_PERCENTAGE),
         }
         let kinds = [abort.http_status.is_some(), abort.grpc_status.is_some(), abort.http2_error.is_some()];
         match kinds.into_iter().filter(|given| *given).count() {
@@ -230,8 +215,8 @@ fn fault(at: &str, fault: &HttpFault, checks: &mut Checks<'_>) {
             // Istio's webhook lets 600 pass.
             checks.check(format_args!("{at}.httpStatus"), http_status(i64::from(status), 600));
         }
-        if let Some(status) = abort.grpc_status.as_deref().filter(|status| !GRPC_STATUS.contains(status)) {
-            let help = format!("allowed: `{}`", GRPC_STATUS.join("`, `"));
+        if let Some(status) = abort.grpc_status.as_deref().filter(|status| !grpc_status::NAMES.contains(status)) {
+            let help = format!("allowed: `{}`", grpc_status::NAMES.join("`, `"));
             checks.error(format_args!("{at}.grpcStatus"), format!("`{status}` is not a gRPC status"), &help);
         }
         if abort.http2_error.is_some() {
@@ -241,8 +226,16 @@ fn fault(at: &str, fault: &HttpFault, checks: &mut Checks<'_>) {
     }
     if let Some(delay) = &fault.delay {
         let at = format!("{at}.delay");
-        if let Some(percentage) = delay.percentage {
-            checks.check(format_args!("{at}.percentage"), names::percentage(percentage.value.unwrap_or(0.0)));
+        match (delay.percentage, delay.percent) {
+            (Some(percentage), _) => {
+                checks.check(format_args!("{at}.percentage"), names::percentage(percentage.value.unwrap_or(0.0)));
+            }
+            (None, Some(_)) => {
+                checks.doubt(format_args!("{at}.percent"), "`percent` is deprecated", "use `percentage`");
+            }
+            (None, None) => {
+                checks.doubt(&at, "the delay has no percentage, so it happens to no request", SET_PERCENTAGE)
+            }
         }
         if let Some(fixed) = delay.fixed_delay {
             checks.check(format_args!("{at}.fixedDelay"), names::duration(fixed));

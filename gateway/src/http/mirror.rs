@@ -1,0 +1,247 @@
+//! Copies of requests for other destinations (`mirror`, `mirrors`). A copy goes its own way: it is sent once, its answer is
+//! thrown away, and nothing that happens to it is noticed by the request. What it costs is limited: so many copies in flight,
+//! so much of a body that waits for one, so long for an answer. Beyond that copies are given up, and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use mesh_core::snapshot::{CompiledForward, CompiledSplit};
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::engine::Engine;
+use super::exchange::{Exchange, RequestHead};
+use super::forward::Tried;
+use super::forwarded;
+use super::h1::Frame;
+use super::message::{BodySize, Downstream, DownstreamError, Sink, Source};
+use crate::live::{Live, LiveCluster};
+
+/// Copies in flight, per worker.
+const MOST_COPIES: usize = 1024;
+
+/// Bytes of a body that wait for a copy to be written.
+const MOST_WAITING: usize = 1024 * 1024;
+
+/// For a copy and its answer, where the rule has no shorter timeout.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A copy whose connection was dead is sent again on another one, so often.
+const MOST_STALE: usize = 4;
+
+/// The taps of a request: most have none.
+pub(super) type Taps = SmallVec<[Tap; 1]>;
+
+/// Where the pieces of a request's body are handed to a copy.
+#[derive(Clone, Debug)]
+pub(super) struct Tap {
+    pieces: mpsc::UnboundedSender<Piece>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes that were handed over and not written yet.
+    waiting: AtomicUsize,
+    /// It did not keep up.
+    lost: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Piece {
+    frame: Option<Frame>,
+    end: bool,
+}
+
+impl Tap {
+    /// The next piece; `end`: it is the last. None: the body ended without another one.
+    pub(super) fn pass(&self, frame: Option<&Frame>, end: bool) {
+        let size = frame.map_or(0, size);
+        if self.state.lost.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.state.waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size) > MOST_WAITING {
+            self.state.lost.store(true, Ordering::Relaxed);
+            return;
+        }
+        let _ = self.pieces.send(Piece { frame: frame.cloned(), end });
+    }
+}
+
+fn size(frame: &Frame) -> usize {
+    match frame {
+        Frame::Data(data) => data.len(),
+        Frame::Trailers(_) => 0,
+    }
+}
+
+/// The client of a copy: it has the request's body, and looks at no answer.
+struct Shadow {
+    pieces: mpsc::UnboundedReceiver<Piece>,
+    state: Arc<State>,
+    ended: bool,
+}
+
+impl Source for Shadow {
+    type Error = DownstreamError;
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, DownstreamError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let piece = std::task::ready!(self.pieces.poll_recv(cx));
+        // The request was cut, or this copy did not keep up with it.
+        let Some(piece) = piece.filter(|_| !self.state.lost.load(Ordering::Relaxed)) else {
+            return Poll::Ready(Some(Err(DownstreamError::Gone)));
+        };
+        self.ended = piece.end;
+        let frame = piece.frame.inspect(|frame| {
+            self.state.waiting.fetch_sub(size(frame), Ordering::Relaxed);
+        });
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_done(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Sink for Shadow {
+    type Error = DownstreamError;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn send(&mut self, _: Frame, _: bool) -> Result<(), DownstreamError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DownstreamError> {
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Downstream for Shadow {
+    fn send_head(&mut self, _: StatusCode, _: HeaderMap, _: BodySize, _: bool) -> Result<(), DownstreamError> {
+        Ok(())
+    }
+
+    fn send_informational(&mut self, _: StatusCode, _: HeaderMap) {}
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+/// Counts copies in flight.
+struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn enter(count: &Arc<AtomicUsize>) -> Option<InFlight> {
+        let entered = InFlight(Arc::clone(count));
+        (count.fetch_add(1, Ordering::Relaxed) < MOST_COPIES).then_some(entered)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Sends the copies that the rule wants of this request, which is as its first try will send it.
+    pub(super) fn mirror<D: Downstream>(
+        self: &Arc<Self>,
+        live: &Live,
+        forward: &CompiledForward,
+        clusters: &[Option<u32>],
+        timeout: Option<Duration>,
+        exchange: &mut Exchange,
+        client: &D,
+    ) {
+        if exchange.websocket.is_some() {
+            return;
+        }
+        for mirror in &forward.mirrors {
+            let Some(cluster) = mirror.cluster(clusters).and_then(|index| live.cluster(index)) else { continue };
+            if !mirror.share.takes(&mut |below| fastrand::u32(..below.max(1))) {
+                continue;
+            }
+            let Some(in_flight) = InFlight::enter(&self.copies) else {
+                self.observer.mirrored(false);
+                continue;
+            };
+            let (sender, pieces) = mpsc::unbounded_channel();
+            let state = Arc::<State>::default();
+            let shadow = Shadow { pieces, state: Arc::clone(&state), ended: client.is_done() };
+            exchange.taps.push(Tap { pieces: sender, state });
+            let (engine, cluster, to) = (Arc::clone(self), Arc::clone(cluster), Arc::clone(&mirror.to));
+            let copy = copy(exchange);
+            tokio::spawn(async move {
+                let sent = engine.send_copy(&cluster, &to, copy, shadow, timeout).await;
+                engine.observer.mirrored(sent);
+                drop(in_flight);
+            });
+        }
+    }
+
+    /// Whether an answer came.
+    async fn send_copy(
+        &self,
+        cluster: &Arc<LiveCluster>,
+        to: &CompiledSplit,
+        mut copy: Exchange,
+        mut shadow: Shadow,
+        timeout: Option<Duration>,
+    ) -> bool {
+        let limit = timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
+        let mut deadline = Some(Box::pin(sleep(limit)));
+        self.prepare_try(1, timeout, &mut copy);
+        for _ in 0..=MOST_STALE {
+            let endpoints = cluster.endpoints.load();
+            let picked = cluster.balancer.pick(&endpoints, &[], &mut |below| fastrand::u32(..below.max(1)));
+            let Some(endpoint) = picked else { return false };
+            match self.attempt(cluster, &endpoint, to, &mut copy, &mut shadow, &mut deadline).await {
+                Tried::Stale => {}
+                Tried::Done(_) => return true,
+                Tried::NotConnected(_) | Tried::Refused | Tried::Failed(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+/// The request once more, for itself. As with Envoy its host stays as it is, and it says that it was made by a proxy.
+fn copy(exchange: &Exchange) -> Exchange {
+    let head = &exchange.head;
+    let head = RequestHead {
+        method: head.method.clone(),
+        protocol: head.protocol,
+        target: head.target.clone(),
+        authority: head.authority.clone(),
+        scheme: head.scheme,
+        headers: head.headers.clone(),
+        body: head.body,
+    };
+    let mut copy = Exchange::new(Arc::clone(&exchange.peer), head);
+    forwarded::mirrored(&mut copy.head.headers, &exchange.peer.client);
+    (copy.https, copy.remote, copy.grpc) = (exchange.https, exchange.remote, exchange.grpc);
+    copy.outcome.generation = exchange.outcome.generation;
+    copy.outcome.upstream_target.clone_from(&exchange.outcome.upstream_target);
+    copy.outcome.upstream_authority.clone_from(&exchange.outcome.upstream_authority);
+    copy
+}
+
+#[cfg(test)]
+#[path = "mirror_tests.rs"]
+mod tests;
