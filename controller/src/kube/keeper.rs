@@ -226,12 +226,18 @@ struct Changes {
     found: bool,
     /// Something else that matters: a generation, a kind.
     other: bool,
+    /// Endpoints came or went: requests depend on that now.
+    urgent: bool,
 }
 
 impl Changes {
     fn is_empty(&self) -> bool {
         self.apply.is_empty() && self.remove.is_empty() && !self.found && !self.other
     }
+}
+
+fn is_urgent(name: &ObjectRef) -> bool {
+    &*name.kind == "EndpointSlice"
 }
 
 impl Keeper {
@@ -284,11 +290,14 @@ impl Keeper {
         }
     }
 
-    /// What comes with it: all that is there already, and what comes until the next turn is due.
+    /// What comes with it: all that is there already, and what comes until the next turn is due. Endpoints do not wait for that.
     async fn gather(&mut self, changes: &mut Changes, next: Instant) {
         loop {
             while let Ok(feed) = self.feed.try_recv() {
                 self.take(feed, changes);
+            }
+            if changes.urgent {
+                return;
             }
             match timeout_at(next, self.feed.recv()).await {
                 Ok(Some(feed)) => self.take(feed, changes),
@@ -330,8 +339,9 @@ impl Keeper {
     fn seen(&mut self, number: usize, kind: &Watched, object: &DynamicObject, changes: &mut Changes) {
         let name = reference(kind, object);
         let Some(state) = self.watches.get_mut(number) else { return };
-        if let Some(listing) = &mut state.listing {
-            listing.insert(name.clone());
+        match &mut state.listing {
+            Some(listing) => drop(listing.insert(name.clone())),
+            None => changes.urgent |= is_urgent(&name),
         }
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         let had = state.versions.insert(name.clone(), version.clone());
@@ -398,6 +408,7 @@ impl Keeper {
         }
         changes.apply.remove(name);
         changes.remove.insert(name.clone());
+        changes.urgent |= is_urgent(name);
     }
 
     fn apply(&mut self, mut changes: Changes) {

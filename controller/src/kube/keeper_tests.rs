@@ -202,3 +202,28 @@ async fn why_an_object_is_of_no_proxy_is_told_of_the_classes_that_are_asked_for(
     assert_eq!(why(&[]), "gateway a/gw selects no connected proxy (istio: ingressgateway)");
     assert_eq!(why(&[class]), "no server of gateway a/gw opens its hosts");
 }
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_wait_for_no_more_changes() {
+    let (feeds, fed) = mpsc::channel(8);
+    let (mut keeper, _) = Keeper::new(sources(SYSTEM, &[]), fed);
+    let turn_is_due = Duration::from_millis(100);
+    let slice =
+        object("EndpointSlice", "a", "s-1", "1", &json!({ "addressType": "IPv4", "endpoints": [], "ports": [] }));
+    for (kind, change, waits) in
+        [("Service", service("a", "1"), turn_is_due), ("EndpointSlice", slice.clone(), Duration::ZERO)]
+    {
+        let begun = Instant::now();
+        let mut changes = Changes::default();
+        keeper.take(happens(number("Service"), Event::Apply(service("b", kind))), &mut changes);
+        feeds.send(happens(number(kind), Event::Apply(change))).await.unwrap();
+        keeper.gather(&mut changes, begun + turn_is_due).await;
+        assert_eq!(begun.elapsed(), waits, "{kind}");
+        assert_eq!(changes.apply.len(), 2, "{kind}");
+    }
+    let begun = Instant::now();
+    let mut changes = Changes::default();
+    keeper.take(happens(number("EndpointSlice"), Event::Delete(slice)), &mut changes);
+    keeper.gather(&mut changes, begun + turn_is_due).await;
+    assert_eq!((begun.elapsed(), changes.remove.len()), (Duration::ZERO, 1));
+}
