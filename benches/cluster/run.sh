@@ -3,7 +3,7 @@
 # what both weigh, and whether a request fails while a route changes. Needs root (network namespaces), and Go to build the
 # control plane when it is missing.
 #
-#   bash benches/cluster/run.sh [--routes 3000] [--crowd 5000] [--changes 1000]
+#   bash benches/cluster/run.sh [--routes 3000] [--crowd 5000] [--changes 1000] [--strict]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 CACHE="${MESHGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meshgate}"

@@ -38,7 +38,16 @@ struct Options {
     /// Changes of a route under load.
     #[arg(long, default_value_t = 1000)]
     changes: usize,
+    /// Fails if a bar is missed: 30 ms (p99) for a new route, 40 MB of the gateway and 150 MB of the controller with the crowd. For a
+    /// machine that does nothing else.
+    #[arg(long)]
+    strict: bool,
 }
+
+/// 99 of 100 new routes are live after this.
+const LIVE: Duration = Duration::from_millis(30);
+/// Resident memory with the crowd, in MB.
+const WEIGHTS: [(&str, f64); 2] = [("controller", 150.0), ("gateway", 40.0)];
 
 /// Between two questions: who asks without a pause takes the processor from those that are measured.
 const BREATH: Duration = Duration::from_millis(1);
@@ -205,32 +214,66 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let system = System::start(folder.path(), "empty")?;
     println!("nothing yet");
     system.weigh()?;
+    let mut missed = Missed::default();
     let one = (0..options.routes).map(|number| format!("one-{number}"));
-    add_all("one by one", &cluster, one.collect(), true).await?;
+    missed.slow("one by one", add_all("one by one", &cluster, one.collect(), true).await?);
     system.weigh()?;
     drop(system);
     cluster.clear("one").await?;
 
     let system = System::start(folder.path(), "crowd")?;
     crowd(&cluster, options.crowd).await?;
-    system.weigh()?;
+    missed.heavy("made", &system.weigh()?);
     let stop = Arc::new(AtomicBool::new(false));
     let churn = tokio::spawn(churn(cluster.clone(), options.crowd, Arc::clone(&stop)));
     let before = Sample::take(&system.processes())?;
     let many = (0..options.routes / 10).map(|number| format!("more-{number}"));
-    add_all("one by one, while the endpoints of 50 routes change every second", &cluster, many.collect(), false)
-        .await?;
+    let what = "one by one, while the endpoints of 50 routes change every second";
+    missed.slow(what, add_all(what, &cluster, many.collect(), false).await?);
     before.until_now(&system.processes())?;
     stop.store(true, Ordering::Relaxed);
     churn.await??;
-    system.weigh()?;
+    missed.heavy("churned", &system.weigh()?);
 
     change(&cluster, options.changes).await?;
     system.weigh()?;
     drop(system);
     let system = System::start(folder.path(), "again")?;
     println!("both started again");
-    system.weigh()
+    missed.heavy("started again", &system.weigh()?);
+    missed.report(options.strict)
+}
+
+/// Bars that were missed.
+#[derive(Default)]
+struct Missed(Vec<String>);
+
+impl Missed {
+    fn slow(&mut self, what: &str, took: Duration) {
+        if took > LIVE {
+            self.0.push(format!(
+                "routes {what}: p99 {:.1} ms of {:.0}",
+                took.as_secs_f64() * 1e3,
+                LIVE.as_secs_f64() * 1e3
+            ));
+        }
+    }
+
+    fn heavy(&mut self, when: &str, weights: &[(&str, f64)]) {
+        for ((name, most), (_, weight)) in WEIGHTS.iter().zip(weights) {
+            if weight > most {
+                self.0.push(format!("{name}, {when}: {weight:.1} MB of {most:.0}"));
+            }
+        }
+    }
+
+    fn report(self, strict: bool) -> anyhow::Result<()> {
+        for missed in &self.0 {
+            println!("missed: {missed}");
+        }
+        ensure!(!strict || self.0.is_empty(), "a bar was missed");
+        Ok(())
+    }
 }
 
 /// A controller and a gateway that is ready.
@@ -254,15 +297,18 @@ impl System {
         [("controller", self.controller.pid()), ("gateway", self.gateway.pid())]
     }
 
-    /// Prints resident memory.
-    fn weigh(&self) -> anyhow::Result<()> {
+    /// Prints resident memory, and yields it in MB.
+    fn weigh(&self) -> anyhow::Result<Vec<(&'static str, f64)>> {
+        let mut weights = Vec::new();
         for (name, pid) in self.processes() {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
             let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
             let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
-            println!("  {name}: RSS {:.1} MB", kib * 1024.0 / 1e6);
+            let megabytes = kib * 1024.0 / 1e6;
+            println!("  {name}: RSS {megabytes:.1} MB");
+            weights.push((name, megabytes));
         }
-        Ok(())
+        Ok(weights)
     }
 }
 
@@ -277,8 +323,8 @@ fn edge(port: u16) -> String {
     .to_string()
 }
 
-/// Each with a Service of its own, made before.
-async fn add_all(what: &str, cluster: &Cluster, names: Vec<String>, quick: bool) -> anyhow::Result<()> {
+/// Each with a Service of its own, made before. Yields what 99 of 100 took at most.
+async fn add_all(what: &str, cluster: &Cluster, names: Vec<String>, quick: bool) -> anyhow::Result<Duration> {
     let made = futures::stream::iter(names.clone()).map(|name| async move { cluster.service("one", &name).await });
     made.buffer_unordered(16).try_collect::<()>().await?;
     let mut took = Vec::with_capacity(names.len());
@@ -297,13 +343,19 @@ async fn add_all(what: &str, cluster: &Cluster, names: Vec<String>, quick: bool)
     print("a bare watch sees it", &|took| took.seen);
     let own = took.iter().map(|took| took.live.saturating_sub(took.seen)).collect();
     println!("  from there until the first 200: {}", figures(own));
-    Ok(())
+    let mut live: Vec<Duration> = took.iter().map(|took| took.live).collect();
+    live.sort_unstable();
+    Ok(percentile(&live, 99))
+}
+
+/// Of sorted times.
+fn percentile(sorted: &[Duration], part: usize) -> Duration {
+    sorted.get(sorted.len() * part / 100).or(sorted.last()).copied().unwrap_or_default()
 }
 
 fn figures(mut took: Vec<Duration>) -> String {
     took.sort_unstable();
-    let at =
-        |part: usize| took.get(took.len() * part / 100).or(took.last()).map_or(0.0, |took| took.as_secs_f64() * 1e3);
+    let at = |part: usize| percentile(&took, part).as_secs_f64() * 1e3;
     format!("{:.1} ms (median), {:.1} ms (p99), {:.1} ms (slowest)", at(50), at(99), at(100))
 }
 
