@@ -15,15 +15,17 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{
     self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector, WorkloadCollector,
 };
-use crate::bootstrap::RunArgs;
+use crate::bootstrap::{End, Start};
 use crate::exit;
 use crate::http::{Engine, Settings};
-use crate::listen::{ConnectionHandler, ListenOptions, ListenerManager, Workers, bind_one};
+use crate::listen::{ConnectionHandler, Handlers, ListenOptions, ListenerManager, Workers, bind_one};
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
+use crate::sidecar::agent::Agent;
 use crate::source::{ConnectionCell, Controller, ControllerCa, Files, Loaded, Update, load};
 use crate::store::{Store, StoreOptions};
+use crate::tcp::TcpProxy;
 use crate::tls::renewal::{Renewal, RenewalHandle};
 use crate::tls::workload::WorkloadCell;
 use crate::upstream::{Pools, Resolver};
@@ -31,13 +33,13 @@ use crate::upstream::{Pools, Resolver};
 /// How long the last lines of the access log may take to be written.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// `meshgate run`: until a signal ends it. Yields the exit code.
-pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
-    let logging = Logging::start(&args.log)?;
+/// `run` of either binary: until a signal ends it. Yields the exit code.
+pub fn run(start: &Start) -> anyhow::Result<u8> {
+    let logging = Logging::start(&start.serve.log)?;
     raise_file_limit();
-    let loaded = if args.controller.is_none() { Some(load(args.files_options())) } else { None };
+    let loaded = if start.serve.controller.is_none() { Some(load(start.files_options())) } else { None };
     if let Some(loaded) = &loaded
-        && !are_there(loaded)
+        && !are_there(start.program, loaded)
     {
         return Ok(exit::BAD_DATA);
     }
@@ -45,7 +47,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let code = runtime.block_on(async {
         // Before anything else: a sign to reload or to stop must not kill a process that is still starting.
         let signals = Signals::new()?;
-        Process::start(args, loaded, logging).await?.serve(args, signals).await
+        Process::start(start, loaded, logging).await?.serve(start, signals).await
     });
     // Whatever still blocks there (a name that does not resolve) must not hold up the end.
     runtime.shutdown_background();
@@ -53,10 +55,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
 }
 
 /// Whoever starts a gateway with a path that is not there has mistyped it. What goes later leaves its last state in force.
-fn are_there(loaded: &Loaded) -> bool {
+fn are_there(program: &str, loaded: &Loaded) -> bool {
     let mut absent = loaded.absent().peekable();
     let are_there = absent.peek().is_none();
-    absent.for_each(|(path, error)| eprintln!("meshgate: {}: {error}", path.display()));
+    absent.for_each(|(path, error)| eprintln!("{program}: {}: {error}", path.display()));
     are_there
 }
 
@@ -68,7 +70,7 @@ struct Process {
     /// Of the workload certificate, if there is one.
     renewal: Option<RenewalHandle>,
     /// As told to those who start the process.
-    addresses: (SocketAddr, SocketAddr),
+    announced: Announced,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Kept, so that the store serves on where no source can send anything.
     _updates: mpsc::UnboundedSender<Update>,
@@ -77,21 +79,26 @@ struct Process {
 /// Where configuration comes from.
 enum Source {
     Files(Files),
-    /// Becomes true when the first of it is served.
-    Controller(watch::Receiver<bool>),
+    /// Becomes true when the first of it is served. With the certificate that has to be there, too.
+    Controller(watch::Receiver<bool>, Option<Arc<WorkloadCell>>),
 }
 
 impl Process {
-    async fn start(args: &RunArgs, loaded: Option<Loaded>, logging: Logging) -> anyhow::Result<Process> {
+    async fn start(start: &Start, loaded: Option<Loaded>, logging: Logging) -> anyhow::Result<Process> {
         let started = Instant::now();
+        let args = &start.serve;
         let admin_socket = bind(args.admin, "admin")?;
         let status_socket = bind(args.status, "status")?;
+        let more: Vec<_> = start
+            .pages
+            .iter()
+            .map(|(address, audience)| Ok((bind(*address, "pages")?, *audience)))
+            .collect::<anyhow::Result<_>>()?;
 
-        let source = SourceLabels::of_gateway(&args.identity.labels.0, &args.identity.namespace, |name| {
-            std::env::var(name).ok().filter(|value| !value.is_empty())
-        });
+        let source =
+            SourceLabels::of_proxy(&start.proxy, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let observe = Observe::new(args.worker_count(), &source)?;
-        let controller = args.controller_options();
+        let controller = start.controller_options();
         let cells = Arc::new(Cells {
             workload: Arc::new(if controller.is_some() { WorkloadCell::awaited() } else { WorkloadCell::default() }),
             ..Cells::default()
@@ -111,14 +118,9 @@ impl Process {
             Renewal::start(cells.workload.clone(), ca, roots, observe.own.workload.clone())
         });
         if renewal.is_some() {
-            let (workload, observe) = (cells.workload.clone(), observe.clone());
-            tokio::spawn(async move {
-                workload.issued().await;
-                if let Some(certificate) = workload.load().last_certificate() {
-                    observe.set_principal(&certificate.id.to_string());
-                }
-            });
+            tokio::spawn(tell_principal(cells.workload.clone(), observe.clone()));
         }
+        let certificate = start.certificate_first.then(|| cells.workload.clone());
         let connection = ConnectionCell::new(observe.own.controller.clone());
         let (send_command, commands) = mpsc::unbounded_channel();
         let admin = Arc::new(Admin {
@@ -130,42 +132,49 @@ impl Process {
             readiness: readiness.clone(),
             logging: Some(logging),
             commands: send_command,
-            info: info(args, started),
+            info: info(start, started),
             connection: controller.as_ref().map(|_| connection.clone()),
             renewal: renewal.clone(),
+            agent: Agent::from_env(|name| std::env::var(name).ok())?,
         });
-        let addresses = (admin_socket.local_addr()?, status_socket.local_addr()?);
+        let announced = Announced {
+            program: start.program,
+            admin: admin_socket.local_addr()?,
+            status: status_socket.local_addr()?,
+        };
         // Probes are answered from the beginning: not ready yet.
         tokio::spawn(admin::serve(admin_socket, admin.clone(), Audience::Admin));
-        tokio::spawn(admin::serve(status_socket, admin, Audience::Status));
+        tokio::spawn(admin::serve(status_socket, admin.clone(), Audience::Status));
+        for (socket, audience) in more {
+            tokio::spawn(admin::serve(socket, admin.clone(), audience));
+        }
 
         let (updates, received) = mpsc::unbounded_channel();
         let source = match (loaded, controller) {
             (Some(mut loaded), _) => {
                 store.apply(std::mem::take(&mut loaded.configuration).into()).await;
                 readiness.set(Phase::Live);
-                announce(addresses, &listeners);
+                announced.ready(&listeners);
                 Source::Files(Files::watch(loaded, updates.clone()).context("cannot watch files")?)
             }
             (None, Some(options)) => {
                 // Until something is served, the pages say what is in the way.
-                let (admin, status) = addresses;
-                eprintln!("meshgate waits for the controller: admin http://{admin} status http://{status}");
-                Source::Controller(Controller::start(options, updates.clone(), connection))
+                announced.waiting();
+                Source::Controller(Controller::start(options, updates.clone(), connection), certificate)
             }
             (None, None) => return Err(anyhow!("neither files nor a controller")),
         };
         tokio::spawn(store.run(received));
-        Ok(Process { listeners, observe, readiness, source, renewal, addresses, commands, _updates: updates })
+        Ok(Process { listeners, observe, readiness, source, renewal, announced, commands, _updates: updates })
     }
 
     /// Until it is told to stop, then until the last request is answered or the time for that is over.
-    async fn serve(mut self, args: &RunArgs, mut signals: Signals) -> anyhow::Result<u8> {
+    async fn serve(mut self, start: &Start, mut signals: Signals) -> anyhow::Result<u8> {
         self.wait(&mut signals).await;
         self.readiness.set(Phase::Draining);
         tracing::info!(connections = self.listeners.connections(), "draining");
         tokio::select! {
-            () = self.drain(args) => {}
+            () = self.drain(start.end) => {}
             () = signals.stop.recv() => tracing::warn!("told twice to stop: ending at once"),
         }
         // Requests that are cut by it leave their line in the access log.
@@ -193,7 +202,7 @@ impl Process {
                 _ = signals.user.recv() => self.observe.reopen_access_log(),
                 () = first_configuration(&mut self.source), if self.readiness.phase() == Phase::Starting => {
                     self.readiness.set(Phase::Live);
-                    announce(self.addresses, &self.listeners);
+                    self.announced.ready(&self.listeners);
                 }
                 Some(command) = self.commands.recv() => match command {
                     Command::Quit => return,
@@ -206,12 +215,15 @@ impl Process {
         }
     }
 
-    async fn drain(&self, args: &RunArgs) {
+    async fn drain(&self, end: End) {
         // Those who balance load may need a moment to notice that this one is not ready any more.
         self.listeners.drain();
-        tokio::time::sleep(args.accept()).await;
+        tokio::time::sleep(end.accept).await;
+        if end.until_idle {
+            self.listeners.idle().await;
+        }
         self.listeners.close();
-        if tokio::time::timeout(args.drain(), self.listeners.idle()).await.is_err() {
+        if tokio::time::timeout(end.drain, self.listeners.idle()).await.is_err() {
             tracing::warn!(connections = self.listeners.connections(), "the time to drain is over");
         }
     }
@@ -219,12 +231,23 @@ impl Process {
 
 /// Until something that a controller said is served.
 async fn first_configuration(source: &mut Source) {
-    if let Source::Controller(live) = source
+    if let Source::Controller(live, certificate) = source
         && live.wait_for(|live| *live).await.is_ok()
     {
+        if let Some(workload) = certificate {
+            workload.issued().await;
+        }
         return;
     }
     std::future::pending().await
+}
+
+/// Metrics name the workload as its certificate does.
+async fn tell_principal(workload: Arc<WorkloadCell>, observe: Arc<Observe>) {
+    workload.issued().await;
+    if let Some(certificate) = workload.load().last_certificate() {
+        observe.set_principal(&certificate.id.to_string());
+    }
 }
 
 struct Signals {
@@ -278,7 +301,9 @@ fn start_workers(
         pool_list.add(pools.clone());
         tokio::spawn(pools.clone().run(cells.clone()));
         let observer: Arc<Observer> = observe.observer(index).cloned().unwrap_or_default();
-        Arc::new(Engine::new(cells.clone(), pools, observer, settings.clone())) as Arc<dyn ConnectionHandler>
+        let bytes = Arc::new(TcpProxy::new(cells.clone(), pools.clone(), observer.clone()));
+        let http = Arc::new(Engine::new(cells.clone(), pools, observer, settings.clone()));
+        Arc::new(Handlers { http, bytes }) as Arc<dyn ConnectionHandler>
     });
     workers.map_err(|error| anyhow!("cannot start workers: {error}"))
 }
@@ -287,24 +312,38 @@ fn settings() -> Settings {
     Settings { hostname: hostname().into(), ..Settings::default() }
 }
 
-fn info(args: &RunArgs, started: Instant) -> Info {
+fn info(start: &Start, started: Instant) -> Info {
     Info {
-        namespace: args.identity.namespace.clone(),
-        labels: args.identity.labels.0.clone(),
-        workers: args.worker_count(),
+        namespace: start.proxy.namespace.clone(),
+        labels: start.proxy.labels.clone(),
+        workers: start.serve.worker_count(),
         command_line: std::env::args().collect(),
         started: Some(started),
     }
 }
 
-/// The line that scripts wait for.
-fn announce((admin, status): (SocketAddr, SocketAddr), listeners: &ListenerManager) {
-    let mut line = format!("meshgate ready: admin http://{admin} status http://{status} listeners");
-    for listener in listeners.status() {
-        line.push(' ');
-        line.push_str(&listener.address.to_string());
+/// The lines that scripts wait for.
+struct Announced {
+    program: &'static str,
+    admin: SocketAddr,
+    status: SocketAddr,
+}
+
+impl Announced {
+    fn ready(&self, listeners: &ListenerManager) {
+        let Announced { program, admin, status } = self;
+        let mut line = format!("{program} ready: admin http://{admin} status http://{status} listeners");
+        for listener in listeners.status() {
+            line.push(' ');
+            line.push_str(&listener.address.to_string());
+        }
+        eprintln!("{line}");
     }
-    eprintln!("{line}");
+
+    fn waiting(&self) {
+        let Announced { program, admin, status } = self;
+        eprintln!("{program} waits for the controller: admin http://{admin} status http://{status}");
+    }
 }
 
 /// Every connection is a descriptor; the usual soft limit is for processes that use `select`.

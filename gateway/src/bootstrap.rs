@@ -1,5 +1,7 @@
-//! Command line and environment: what the user typed becomes [`RunOptions`] or [`CheckOptions`]. Knows flags and their
+//! Command line and environment: what the user typed becomes [`Start`], or what another verb needs. Knows flags and their
 //! defaults, not what is done with them.
+
+mod sidecar;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,6 +13,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_core::model::ProxyInfo;
 use mesh_core::wire::proto::Node;
 
+pub use sidecar::{SidecarCli, SidecarCommand, SidecarRunArgs};
+
+use crate::admin::Audience;
 use crate::exit;
 use crate::logging::Logging;
 use crate::observe::{LogSettings, LogTarget, hostname};
@@ -62,21 +67,12 @@ impl IdentityArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels(pub BTreeMap<String, String>);
 
+/// Flags of every process that serves traffic.
 #[derive(Clone, Debug, Args)]
-#[command(group = clap::ArgGroup::new("config").required(true).multiple(false).args(["files", "to", "controller"]))]
-pub struct RunArgs {
+pub struct ServeArgs {
     /// Files or directories with objects in YAML or JSON, watched for changes; `-` reads standard input once.
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., action = clap::ArgAction::Append)]
     pub files: Vec<PathBuf>,
-    /// Without any file: send every request to this server. `:3000` is port 3000 of this machine.
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
-    pub to: Option<Target>,
-    /// With --to: serve only this host.
-    #[arg(long, value_name = "HOST", requires = "to")]
-    pub from: Option<String>,
-    /// With --to: where to listen.
-    #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_serve)]
-    pub http: SocketAddr,
     /// Configuration from a controller, which says who may see what by the token.
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_controller, env = "MESHGATE_CONTROLLER")]
     pub controller: Option<String>,
@@ -98,12 +94,6 @@ pub struct RunArgs {
     /// Threads that serve traffic [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// After the signal to stop: how long requests in flight may still take.
-    #[arg(long, value_name = "N", default_value_t = 45)]
-    pub drain_seconds: u64,
-    /// After the signal to stop: how long connections are still accepted, for load balancers that have not noticed.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub accept_seconds: u64,
     /// error, warn, info, debug, trace, or a filter such as `gateway::store=debug,info`.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG", value_parser = parse_log)]
     pub log: String,
@@ -113,8 +103,59 @@ pub struct RunArgs {
     /// Where the access log goes; `-` is standard output.
     #[arg(long, value_name = "PATH")]
     pub access_log_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("config").required(true).multiple(false).args(["files", "to", "controller"]))]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Without any file: send every request to this server. `:3000` is port 3000 of this machine.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
+    pub to: Option<Target>,
+    /// With --to: serve only this host.
+    #[arg(long, value_name = "HOST", requires = "to")]
+    pub from: Option<String>,
+    /// With --to: where to listen.
+    #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_serve)]
+    pub http: SocketAddr,
+    /// After the signal to stop: how long requests in flight may still take.
+    #[arg(long, value_name = "N", default_value_t = 45)]
+    pub drain_seconds: u64,
+    /// After the signal to stop: how long connections are still accepted, for load balancers that have not noticed.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub accept_seconds: u64,
     #[command(flatten)]
     pub identity: IdentityArgs,
+}
+
+/// What a process is started with, whatever its role.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// For messages.
+    pub program: &'static str,
+    pub serve: ServeArgs,
+    /// Objects that do not come from a file, with a name for diagnostics.
+    pub text: Option<(String, String)>,
+    pub proxy: ProxyInfo,
+    /// `router`, `sidecar`: what discovery calls the role.
+    pub node: &'static str,
+    /// Nothing is served before there is a workload certificate, where one is to be expected.
+    pub certificate_first: bool,
+    pub end: End,
+    /// Where else pages are.
+    pub pages: Vec<(SocketAddr, Audience)>,
+}
+
+/// How a process ends that is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// How long connections are still accepted, and told to go elsewhere.
+    pub accept: Duration,
+    /// And longer, until there is none.
+    pub until_idle: bool,
+    /// How long what runs may take after that.
+    pub drain: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -163,39 +204,61 @@ impl CheckArgs {
 
 impl RunArgs {
     #[must_use]
-    pub fn files_options(&self) -> FilesOptions {
+    pub fn start(&self) -> Start {
         let text = self.to.as_ref().map(|to| quick_objects(to, self.from.as_deref(), self.http));
-        FilesOptions {
-            paths: self.files.clone(),
+        Start {
+            program: "meshgate",
+            serve: self.serve.clone(),
             text: text.map(|text| ("<command line>".to_owned(), text)),
-            default_namespace: DEFAULT_NAMESPACE.to_owned(),
             proxy: self.identity.proxy(),
+            node: "router",
+            certificate_first: false,
+            end: End {
+                accept: Duration::from_secs(self.accept_seconds),
+                until_idle: false,
+                drain: Duration::from_secs(self.drain_seconds),
+            },
+            pages: Vec::new(),
+        }
+    }
+}
+
+impl Start {
+    #[must_use]
+    pub fn files_options(&self) -> FilesOptions {
+        FilesOptions {
+            paths: self.serve.files.clone(),
+            text: self.text.clone(),
+            default_namespace: DEFAULT_NAMESPACE.to_owned(),
+            proxy: self.proxy.clone(),
         }
     }
 
     /// With `--controller`: where it is, and who this is.
     #[must_use]
     pub fn controller_options(&self) -> Option<ControllerOptions> {
-        let address = self.controller.clone()?;
+        let address = self.serve.controller.clone()?;
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let pod = std::env::var("POD_NAME").unwrap_or_else(|_| hostname().to_owned());
-        let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| self.identity.namespace.clone());
+        let namespace = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| self.proxy.namespace.clone());
         Some(ControllerOptions {
-            name: self.controller_name.clone().unwrap_or_else(|| host.to_owned()),
-            ca: self.controller_ca.clone(),
-            token: self.token.clone(),
+            name: self.serve.controller_name.clone().unwrap_or_else(|| host.to_owned()),
+            ca: self.serve.controller_ca.clone(),
+            token: self.serve.token.clone(),
             node: Node {
-                id: format!("router~{pod}.{namespace}"),
+                id: format!("{}~{pod}.{namespace}", self.node),
                 cluster: std::env::var("ISTIO_META_CLUSTER_ID").unwrap_or_else(|_| "Kubernetes".to_owned()),
-                user_agent_name: "meshgate".to_owned(),
+                user_agent_name: self.program.to_owned(),
                 user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 ..Node::default()
             },
             address,
         })
     }
+}
 
+impl ServeArgs {
     /// As many as cores, unless said otherwise.
     #[must_use]
     pub fn worker_count(&self) -> usize {
@@ -215,16 +278,6 @@ impl RunArgs {
         };
         let target = path.map_or(LogTarget::Stdout, LogTarget::from_path);
         Some(Some(LogSettings { target, json, format: None }))
-    }
-
-    #[must_use]
-    pub fn accept(&self) -> Duration {
-        Duration::from_secs(self.accept_seconds)
-    }
-
-    #[must_use]
-    pub fn drain(&self) -> Duration {
-        Duration::from_secs(self.drain_seconds)
     }
 }
 

@@ -10,12 +10,12 @@ fn run(arguments: &[&str]) -> Result<RunArgs, u8> {
 #[test]
 fn defaults_are_those_of_an_istio_ingress_gateway() {
     let args = run(&["-f", "a.yaml", "b", "-f", "c"]).unwrap();
-    assert_eq!(args.files, ["a.yaml", "b", "c"].map(PathBuf::from));
+    assert_eq!(args.serve.files, ["a.yaml", "b", "c"].map(PathBuf::from));
     assert_eq!(args.identity.namespace, "istio-system");
     assert_eq!(args.identity.labels.0, BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]));
-    assert_eq!(args.admin, "127.0.0.1:15000".parse().unwrap());
-    assert_eq!(args.status, "0.0.0.0:15021".parse().unwrap());
-    assert!(args.worker_count() >= 1);
+    assert_eq!(args.serve.admin, "127.0.0.1:15000".parse().unwrap());
+    assert_eq!(args.serve.status, "0.0.0.0:15021".parse().unwrap());
+    assert!(args.serve.worker_count() >= 1);
 }
 
 #[test]

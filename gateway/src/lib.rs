@@ -14,5 +14,6 @@ pub mod observe;
 pub mod sidecar;
 pub mod source;
 pub mod store;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;

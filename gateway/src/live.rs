@@ -1,13 +1,14 @@
 //! The cells that readers use: the tables with the live state of their clusters, and the certificates. Readers load a
 //! cell once per request; only `store` writes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use mesh_core::lb::{Balancer, EndpointSet};
-use mesh_core::model::{Destination, TokenRule};
+use mesh_core::lb::{Balancer, EndpointSet, EndpointState};
+use mesh_core::model::{Destination, Endpoint, EndpointAddress, Reach, TokenRule};
 use mesh_core::snapshot::Snapshot;
 
 use crate::tls::certs::CertificateTable;
@@ -66,6 +67,38 @@ pub struct LiveCluster {
     pub balancer: Arc<Balancer>,
     /// For pools: the same as long as connections may be shared, that is for one key and protocol; never reused.
     pub id: u64,
+}
+
+impl LiveCluster {
+    /// Where a connection or a request goes, if anywhere. `original`: where the client of a redirected connection was going;
+    /// those in `avoid` are taken only if there is no other.
+    #[must_use]
+    pub fn pick(&self, original: Option<SocketAddr>, avoid: &[SocketAddr]) -> Option<Arc<EndpointState>> {
+        let set = self.endpoints.load();
+        match self.destination.reach {
+            Reach::Original | Reach::OwnWorkload => return original.map(unknown_endpoint),
+            Reach::Addressed => {
+                let addressed = |state: &&Arc<EndpointState>| Some(state.address) == original;
+                if let Some(found) = set.iter().find(addressed).filter(|state| !avoid.contains(&state.address)) {
+                    return Some(Arc::clone(found));
+                }
+            }
+            Reach::Discovered => {}
+        }
+        self.balancer.pick(&set, avoid, &mut |below| fastrand::u32(..below.max(1)))
+    }
+}
+
+/// Nothing is known of it but its address.
+pub(crate) fn unknown_endpoint(address: SocketAddr) -> Arc<EndpointState> {
+    let endpoint = Endpoint {
+        address: EndpointAddress::Socket(address),
+        weight: 1,
+        locality: Arc::default(),
+        workload: None,
+        mtls: false,
+    };
+    Arc::new(EndpointState::new(endpoint, address))
 }
 
 /// Everything that changes while the gateway runs.

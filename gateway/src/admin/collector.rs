@@ -55,6 +55,7 @@ impl SocketCollector {
             let reasons = [
                 ("too_many_connections", counts.over_limit),
                 ("accept_error", counts.accept_errors),
+                ("not_redirected", counts.not_redirected),
                 ("tls_handshake_timeout", counts.handshake_timeouts),
                 ("tls_not_tls", counts.not_tls),
                 ("tls_unknown_name", counts.unknown_names),

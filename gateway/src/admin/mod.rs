@@ -31,6 +31,7 @@ use crate::listen::ListenerManager;
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::Observe;
+use crate::sidecar::agent::Agent;
 use crate::source::ConnectionCell;
 use crate::store::StatusCell;
 use crate::tls::renewal::RenewalHandle;
@@ -51,6 +52,8 @@ pub struct Admin {
     pub connection: Option<ConnectionCell>,
     /// None: nobody gives this process a workload certificate.
     pub renewal: Option<RenewalHandle>,
+    /// What may be asked of the application.
+    pub agent: Agent,
 }
 
 /// What never changes.

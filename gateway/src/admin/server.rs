@@ -1,9 +1,11 @@
 //! The two little HTTP servers: admin, and status for probes and scrapers.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -23,6 +25,8 @@ pub enum Audience {
     Admin,
     /// Readiness and metrics.
     Status,
+    /// The same for those who look after a workload, and what its containers may ask the sidecar for.
+    Agent,
 }
 
 type Page = fn(&Admin, &Ask) -> Answer;
@@ -68,6 +72,15 @@ const STATUS_PAGES: &[Entry] = &[
     entry("/metrics", "the same", metrics::page),
 ];
 
+/// Commands are for the containers of the pod only.
+const AGENT_PAGES: &[Entry] = &[
+    entry("/healthz/ready", "200 when traffic is served", ready::brief),
+    entry("/stats/prometheus", "metrics in Prometheus' text format", metrics::page),
+    entry("/metrics", "the same", metrics::page),
+    command("/quitquitquit", "ends the process, after draining", process::quit),
+    command("/drain", "asks clients to go elsewhere", process::drain_listeners),
+];
+
 /// A client may take this long to send a head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,8 +90,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience)
     let local_only =
         audience == Audience::Admin && listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, ?audience, "cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -87,12 +100,18 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience)
         };
         let admin = admin.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request: http::Request<Incoming>| {
-                let answer = match local_only && !names_this_machine(&request) {
-                    true => text(StatusCode::FORBIDDEN, "ask by address or as localhost\n"),
-                    false => answer(&admin, audience, &request),
-                };
-                async move { Ok::<_, Infallible>(answer) }
+            let service = service_fn(|request: http::Request<Incoming>| {
+                let admin = admin.clone();
+                async move {
+                    let answer = match local_only && !names_this_machine(&request) {
+                        true => text(StatusCode::FORBIDDEN, "ask by address or as localhost\n"),
+                        false => match of_application(&admin, audience, &request).await {
+                            Some(answer) => answer,
+                            None => answer(&admin, audience, peer, &request),
+                        },
+                    };
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -112,10 +131,28 @@ fn names_this_machine<B>(request: &http::Request<B>) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok()
 }
 
-fn answer<B>(admin: &Admin, audience: Audience, request: &http::Request<B>) -> Answer {
+/// What cannot be said without asking the application. None: something else is asked for.
+async fn of_application<B>(admin: &Admin, audience: Audience, request: &http::Request<B>) -> Option<Answer> {
+    if audience != Audience::Agent || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    match request.uri().path() {
+        "/stats/prometheus" | "/metrics" => {
+            let application = admin.agent.metrics().await?;
+            Some(metrics::with_application(admin, &application))
+        }
+        path => {
+            let status = admin.agent.probe(path, request.headers()).await?;
+            Some(text(status, Bytes::new()))
+        }
+    }
+}
+
+fn answer<B>(admin: &Admin, audience: Audience, peer: SocketAddr, request: &http::Request<B>) -> Answer {
     let pages = match audience {
         Audience::Admin => ADMIN_PAGES,
         Audience::Status => STATUS_PAGES,
+        Audience::Agent => AGENT_PAGES,
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n");
@@ -128,6 +165,9 @@ fn answer<B>(admin: &Admin, audience: Audience, request: &http::Request<B>) -> A
         && let Err(refusal) = ask.may_change()
     {
         return *refusal;
+    }
+    if entry.post && audience == Audience::Agent && !peer.ip().to_canonical().is_loopback() {
+        return text(StatusCode::FORBIDDEN, "only from within the pod\n");
     }
     (entry.page)(admin, &ask)
 }

@@ -66,6 +66,7 @@ async fn admin() -> (Admin, tokio::sync::mpsc::UnboundedReceiver<Command>) {
         commands,
         connection: None,
         renewal: None,
+        agent: crate::sidecar::agent::Agent::default(),
         info,
     };
     (admin, received)
@@ -73,7 +74,7 @@ async fn admin() -> (Admin, tokio::sync::mpsc::UnboundedReceiver<Command>) {
 
 async fn ask(admin: &Admin, audience: Audience, method: Method, target: &str) -> (StatusCode, String) {
     let request = http::Request::builder().method(method).uri(target).body(()).unwrap();
-    let (head, body) = answer(admin, audience, &request).into_parts();
+    let (head, body) = answer(admin, audience, ([127, 0, 0, 1], 1).into(), &request).into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (head.status, String::from_utf8(body.to_vec()).unwrap())
 }
@@ -151,7 +152,7 @@ async fn only_a_deliberate_post_changes_anything() {
         assert_eq!(get(&admin, page).await.0, StatusCode::METHOD_NOT_ALLOWED, "{page}");
     }
     let foreign = http::Request::post("/quitquitquit").header("sec-fetch-site", "cross-site").body(()).unwrap();
-    assert_eq!(answer(&admin, Audience::Admin, &foreign).status(), StatusCode::FORBIDDEN);
+    assert_eq!(answer(&admin, Audience::Admin, ([127, 0, 0, 1], 1).into(), &foreign).status(), StatusCode::FORBIDDEN);
     assert!(commands.try_recv().is_err());
     assert_eq!(ask(&admin, Audience::Admin, Method::POST, "/quitquitquit").await.0, StatusCode::OK);
     assert_eq!(commands.try_recv(), Ok(Command::Quit));

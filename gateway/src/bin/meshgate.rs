@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Err(code) => return ExitCode::from(code),
     };
     let result = match command {
-        Command::Run(args) => gateway::app::run(&args),
+        Command::Run(args) => gateway::app::run(&args.start()),
         Command::Check(args) => gateway::check::run(args.files_options(), args.output == OutputFormat::Json),
     };
     match result {

@@ -2,33 +2,23 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use gateway::sidecar::redirect::{self, RedirectArgs};
-use gateway::{bootstrap, exit};
+use gateway::bootstrap::{self, SidecarCli, SidecarCommand};
+use gateway::sidecar::{call, redirect};
+use gateway::{app, exit};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A sidecar proxy that reads Istio's API.
-#[derive(Debug, Parser)]
-#[command(name = "meshgate-sidecar", version, propagate_version = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Redirect(Box<RedirectArgs>),
-}
-
 fn main() -> ExitCode {
-    let command = match bootstrap::parse::<Cli, _>(std::env::args_os()) {
+    let command = match bootstrap::parse::<SidecarCli, _>(std::env::args_os()) {
         Ok(cli) => cli.command,
         Err(code) => return ExitCode::from(code),
     };
     let result = match command {
-        Command::Redirect(args) => redirect::run(&args),
+        SidecarCommand::Run(args) => app::run(&args.start()),
+        SidecarCommand::Wait(args) => call::wait(&args),
+        SidecarCommand::Drain(args) => call::drain(&args),
+        SidecarCommand::Redirect(args) => redirect::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

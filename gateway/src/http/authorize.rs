@@ -1,14 +1,16 @@
 //! Whether a request may be done: what the policies say of it.
 
-use mesh_core::snapshot::{Authorizer, Facts, PeerFacts, Ruling};
+use mesh_core::snapshot::{Authorizer, Facts, Ruling};
 
 use super::exchange::Exchange;
 use super::failure::Failure;
+use crate::listen::Direction;
 use crate::tls::peer_verify::Identity;
 
 /// An error: it is denied.
 pub(super) fn authorize(authorizer: &Authorizer, exchange: &Exchange) -> Result<(), Failure> {
-    if authorizer.is_empty() {
+    // Policies of a workload are about what arrives there.
+    if authorizer.is_empty() || exchange.peer.info.direction() == Some(Direction::Outbound) {
         return Ok(());
     }
     let ruling = authorizer.decide(&facts(exchange));
@@ -23,16 +25,10 @@ fn facts(exchange: &Exchange) -> Facts<'_> {
     let info = &exchange.peer.info;
     Facts {
         request: Some(exchange.request()),
-        peer: info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).map(peer),
+        peer: info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).map(Identity::facts),
         source: Some(info.peer.ip()),
         remote: Some(exchange.remote),
         local: Some(info.local),
         sni: info.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
     }
-}
-
-/// Without a SPIFFE id, a certificate's first name stands for its owner, as with Envoy.
-fn peer(identity: &Identity) -> PeerFacts<'_> {
-    let other = || identity.uris.first().or(identity.dns.first()).map_or(&*identity.subject, |name| &**name);
-    PeerFacts { principal: identity.principal().unwrap_or_else(other), id: identity.id.as_ref() }
 }

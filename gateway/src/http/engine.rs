@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::forward::Way;
 use super::message::Downstream;
 use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt};
-use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo};
+use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
 use crate::upstream::Pools;
@@ -93,11 +93,17 @@ impl Engine {
 
     pub(super) fn peer(&self, info: &Arc<ConnectionInfo>) -> Arc<Peer> {
         let trusted = self.cells.trusted_proxies.load(Ordering::Relaxed);
-        let certificate = info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).and_then(client_cert::of_client);
+        let certificate = match info.direction() {
+            None => info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).and_then(client_cert::of_client),
+            Some(_) => None,
+        };
+        let workload = self.cells.workload.load();
+        let own = workload.last_certificate().map(|certificate| certificate.id.to_string());
         Arc::new(Peer {
             client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), certificate, trusted),
             info: info.clone(),
             hostname: self.settings.hostname.clone(),
+            own: own.unwrap_or_default().into(),
         })
     }
 
@@ -121,7 +127,11 @@ impl Engine {
             Err(failure) => return self.fail(&failure, None, exchange, client).await,
         };
         // Before the route, for rules may look at claims; what the route adds to answers is added to a refusal, too.
-        let authentic = jwt::authenticate(&live.tokens, exchange).await;
+        let authentic = match exchange.peer.info.direction() {
+            // Its own requests are no affair of a workload's policies.
+            Some(Direction::Outbound) => Ok(()),
+            Some(Direction::Inbound) | None => jwt::authenticate(&live.tokens, exchange).await,
+        };
         let decision = table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1)));
         match authentic.and_then(|()| authorize::authorize(&live.snapshot.authorizer, exchange)) {
             Ok(()) => self.act(&live, decision, exchange, client).await,
@@ -195,38 +205,61 @@ fn accept<'l>(exchange: &mut Exchange, live: &'l Live) -> Result<&'l HostTable, 
     if let Some(upgrade) = upgrade {
         accept_upgrade(exchange, &upgrade)?;
     }
-    let head = &mut exchange.head;
-    if head.protocol == Protocol::Http2 || head.authority.is_empty() {
-        // The codec of HTTP/1 looked at it already; only HTTP/1.0 may leave it out there.
-        authority::parse(head.authority.as_bytes())
-            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
-    }
-    let client = forwarded::accept(&mut head.headers, &exchange.peer.client);
-    (exchange.https, exchange.remote) = (client.https, client.address);
-    exchange.grpc = grpc_status::is_grpc(&head.headers);
+    accept_authority(exchange)?;
+    accept_forwarded(exchange);
+    exchange.grpc = grpc_status::is_grpc(&exchange.head.headers);
 
     let Some(listener) = live.snapshot.listeners.get(&exchange.peer.info.listener) else {
         return Err(Failure::NoRoute);
     };
+    let head = &mut exchange.head;
     match path::normalize(&head.target, listener.listener.path_normalization) {
         Ok(std::borrow::Cow::Borrowed(same)) if same.len() == head.target.len() => {}
         Ok(normal) => head.target = normal.into_owned(),
         Err(_) => return Err(Failure::BadPath),
     }
-    let table: &'l HostTable = match &listener.protocol {
-        CompiledProtocol::Http(table) => table,
-        CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => return Err(Failure::NoRoute),
+    table(&listener.protocol, exchange)
+}
+
+/// The codec of HTTP/1 looked at it already; only HTTP/1.0 may leave it out there.
+fn accept_authority(exchange: &Exchange) -> Result<(), Failure> {
+    let head = &exchange.head;
+    if head.protocol == Protocol::Http2 || head.authority.is_empty() {
+        authority::parse(head.authority.as_bytes())
+            .map_err(|error| Failure::BadRequest { status: 400, detail: error.detail() })?;
+    }
+    Ok(())
+}
+
+fn accept_forwarded(exchange: &mut Exchange) {
+    let (headers, peer) = (&mut exchange.head.headers, &exchange.peer);
+    let client = match peer.info.direction() {
+        None => forwarded::accept(headers, &peer.client),
+        Some(Direction::Outbound) => forwarded::accept_outbound(headers, &peer.client),
+        Some(Direction::Inbound) => {
+            forwarded::accept_inbound(headers, &peer.client, &peer.own, peer.identity().map(Arc::as_ref))
+        }
+    };
+    (exchange.https, exchange.remote) = (client.https, client.address);
+}
+
+/// The routes for a request.
+fn table<'l>(protocol: &'l CompiledProtocol, exchange: &Exchange) -> Result<&'l HostTable, Failure> {
+    let info = &exchange.peer.info;
+    match protocol {
+        CompiledProtocol::Http(table) => Ok(table),
+        CompiledProtocol::Outbound(outbound) => outbound.find(info.local).http.map(Arc::as_ref).ok_or(Failure::NoRoute),
+        CompiledProtocol::Inbound(inbound) => Ok(&inbound.port(info.local.port()).routes),
         CompiledProtocol::Tls(table) => {
-            let sni = exchange.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+            let sni = info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
             let server = table.server(sni).ok_or(Failure::NoRoute)?;
             let authority = &exchange.head.authority;
             if !server.routes.has_host(authority) && table.servers().any(|other| other.routes.has_host(authority)) {
                 return Err(Failure::Misdirected);
             }
-            &server.routes
+            Ok(&server.routes)
         }
-    };
-    Ok(table)
+    }
 }
 
 /// For the log of a request that is refused: the rule that it met. Yields what that rule does to answers.

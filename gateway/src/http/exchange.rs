@@ -14,7 +14,7 @@ use super::failure::LocalReply;
 use super::forwarded;
 use super::message::BodySize;
 use super::mirror::Taps;
-use crate::listen::ConnectionInfo;
+use crate::listen::{ConnectionInfo, Direction};
 use crate::live::LiveCluster;
 use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
 use crate::tls::peer_verify::Identity;
@@ -26,6 +26,27 @@ pub struct Peer {
     pub client: forwarded::Client,
     /// `%HOSTNAME%`
     pub hostname: Arc<str>,
+    /// `spiffe://…` of this proxy, where it has one.
+    pub own: Arc<str>,
+}
+
+impl Peer {
+    /// Who the client has proved to be.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.info.tls.as_ref()?.peer.as_ref()
+    }
+
+    /// The request arrives at the workload.
+    pub fn is_inbound(&self) -> bool {
+        self.info.direction() == Some(Direction::Inbound)
+    }
+
+    pub fn server_name(&self) -> forwarded::ServerName {
+        match self.info.direction() {
+            Some(Direction::Outbound) => forwarded::ServerName::Envoy,
+            Some(Direction::Inbound) | None => forwarded::ServerName::IstioEnvoy,
+        }
+    }
 }
 
 /// How the client speaks.
@@ -216,9 +237,12 @@ impl Exchange {
             grpc_status: outcome.grpc_status,
             request_messages: outcome.request_messages,
             response_messages: outcome.response_messages,
+            direction: self.peer.info.direction(),
             cluster: outcome.cluster.as_ref(),
             endpoint: outcome.endpoint.as_ref(),
             upstream_peer: outcome.upstream_peer.as_ref(),
+            client: self.peer.identity(),
+            client_workload: None,
             generation: outcome.generation,
             headers: Some(self),
         });

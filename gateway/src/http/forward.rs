@@ -84,8 +84,7 @@ impl Engine {
         let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
         let (mut attempt, mut stale) = (1, 0);
         let failure = loop {
-            let picked =
-                cluster.balancer.pick(&cluster.endpoints.load(), &tried, &mut |below| fastrand::u32(..below.max(1)));
+            let picked = cluster.pick(exchange.peer.info.original(), &tried);
             let Some(endpoint) = picked else { break Failure::NoHealthyUpstream };
             self.prepare_try(attempt, timeout, exchange);
             let result = self.attempt(cluster, &endpoint, split, exchange, client, &mut deadline).await;
@@ -120,6 +119,10 @@ impl Engine {
 
     /// The headers that differ from try to try.
     pub(super) fn prepare_try(&self, attempt: u32, timeout: Option<Duration>, exchange: &mut Exchange) {
+        if exchange.peer.is_inbound() {
+            // The client's proxy has told the workload already.
+            return;
+        }
         let original_path = exchange.outcome.upstream_target.is_some().then_some(exchange.head.target.as_str());
         let original_host = exchange.outcome.upstream_authority.is_some().then_some(exchange.head.authority.as_str());
         let this = forwarded::Try { attempt, timeout, original_path, original_host };
@@ -371,7 +374,8 @@ impl Engine {
         hop_by_hop::clean_response(&mut head.headers);
         head.body = BodySize::Empty;
         let _ = split.headers.response.apply(&mut head.headers, exchange);
-        forwarded::finish_response(&mut head.headers, std::time::SystemTime::now(), None);
+        let name = exchange.peer.server_name();
+        forwarded::finish_response(&mut head.headers, name, std::time::SystemTime::now(), None);
         head.headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
         head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
         exchange.outcome.status = head.status.as_u16();
@@ -499,7 +503,8 @@ fn finish_head(
     if !split.headers.response.is_empty() {
         let _ = split.headers.response.apply(&mut head.headers, exchange);
     }
-    forwarded::finish_response(&mut head.headers, std::time::SystemTime::now(), Some(service_time));
+    let (name, now) = (exchange.peer.server_name(), std::time::SystemTime::now());
+    forwarded::finish_response(&mut head.headers, name, now, Some(service_time));
     if exchange.grpc {
         exchange.outcome.grpc_status = grpc_code(&head.headers);
     }

@@ -1,5 +1,6 @@
 //! What the gateway tells upstreams about the client, and clients about itself: the headers of Envoy and Istio
-//! (as Envoy does at an Istio gateway). What only proxies may say is never taken from a client.
+//! (as Envoy does at an Istio gateway, and at both ends of a connection in the mesh). At the edge, what only proxies may say is
+//! never taken from a client; a sidecar leaves what it finds, for there was an edge before it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,8 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::client_cert::X_FORWARDED_CLIENT_CERT;
-pub use super::response_headers::{finish_local_reply, finish_response};
+use super::client_cert::{X_FORWARDED_CLIENT_CERT, append_forward};
+use crate::tls::peer_verify::Identity;
+
+pub use super::response_headers::{ServerName, finish_local_reply, finish_response};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -89,6 +92,36 @@ pub fn accept(headers: &mut HeaderMap, client: &Client) -> Origin {
     headers.insert(&X_ENVOY_EXTERNAL_ADDRESS, external);
     headers.insert(&X_REQUEST_ID, request_id(found.client_trace));
     Origin { address, https }
+}
+
+/// The same for a request that a workload sends: its own words stay as they are.
+pub fn accept_outbound(headers: &mut HeaderMap, client: &Client) -> Origin {
+    headers.remove(&X_FORWARDED_CLIENT_CERT);
+    let https = complete(headers, client);
+    Origin { address: client.peer, https }
+}
+
+/// The same for a request that arrives at a workload. `own`: the URI of this workload.
+pub fn accept_inbound(headers: &mut HeaderMap, client: &Client, own: &str, peer: Option<&Identity>) -> Origin {
+    append_forward(headers, own, peer);
+    let address = entry_from_right(headers, 1).unwrap_or(client.peer);
+    let https = complete(headers, client);
+    Origin { address, https }
+}
+
+/// Says what nobody has said yet. Whether the client speaks https, as far as was said.
+fn complete(headers: &mut HeaderMap, client: &Client) -> bool {
+    if !headers.contains_key(&X_REQUEST_ID) {
+        headers.insert(&X_REQUEST_ID, request_id(false));
+    }
+    match headers.get(&X_FORWARDED_PROTO) {
+        Some(said) => said.as_bytes().eq_ignore_ascii_case(b"https"),
+        None => {
+            let proto = if client.tls { "https" } else { "http" };
+            headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+            client.tls
+        }
+    }
 }
 
 /// Adds what belongs to one try; a second call overwrites the first.

@@ -128,7 +128,7 @@ impl Engine {
         if !body.is_empty() {
             headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
         }
-        forwarded::finish_local_reply(&mut headers, exchange.start);
+        forwarded::finish_local_reply(&mut headers, peer.server_name(), exchange.start);
         codec.close_after_response();
         codec.send_head(status, None, &headers, BodyFraming::Length(body.len() as u64));
         codec.send_frame(Frame::Data(bytes::Bytes::from_static(body.as_bytes())));

@@ -106,7 +106,7 @@ impl Engine {
         if let Some(ops) = ops {
             let _ = ops.response.apply(&mut headers, exchange);
         }
-        forwarded::finish_local_reply(&mut headers, std::time::SystemTime::now());
+        forwarded::finish_local_reply(&mut headers, exchange.peer.server_name(), std::time::SystemTime::now());
         let silent = bodiless || exchange.head.method == Method::HEAD || body.is_empty();
         let size = match (silent, bodiless || exchange.head.method == Method::HEAD) {
             (_, true) => BodySize::Empty,

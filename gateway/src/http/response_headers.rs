@@ -10,16 +10,32 @@ use super::forwarded::number;
 
 static X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
-const SERVER_NAME: HeaderValue = HeaderValue::from_static("istio-envoy");
+/// What clients take this proxy for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerName {
+    /// At the edge, and before a workload.
+    IstioEnvoy,
+    /// Behind a workload that is a client.
+    Envoy,
+}
+
+impl ServerName {
+    fn value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            ServerName::IstioEnvoy => "istio-envoy",
+            ServerName::Envoy => "envoy",
+        })
+    }
+}
 
 /// The headers of an upstream's answer as the client gets them (after [`super::hop_by_hop::clean_response`]).
 /// `service_time`: from the request's start upstream to the answer's head; none for upgrades.
-pub fn finish_response(headers: &mut HeaderMap, now: SystemTime, service_time: Option<Duration>) {
+pub fn finish_response(headers: &mut HeaderMap, name: ServerName, now: SystemTime, service_time: Option<Duration>) {
     if headers.keys().any(is_metadata) {
         headers.remove("x-envoy-peer-metadata");
         headers.remove("x-envoy-peer-metadata-id");
     }
-    headers.insert(SERVER, SERVER_NAME);
+    headers.insert(SERVER, name.value());
     if !headers.contains_key(DATE) {
         headers.insert(DATE, date(now));
     }
@@ -30,9 +46,9 @@ pub fn finish_response(headers: &mut HeaderMap, now: SystemTime, service_time: O
 }
 
 /// `date` and `server` of an answer of our own.
-pub fn finish_local_reply(headers: &mut HeaderMap, now: SystemTime) {
+pub fn finish_local_reply(headers: &mut HeaderMap, name: ServerName, now: SystemTime) {
     headers.insert(DATE, date(now));
-    headers.insert(SERVER, SERVER_NAME);
+    headers.insert(SERVER, name.value());
 }
 
 fn is_metadata(name: &HeaderName) -> bool {
@@ -77,7 +93,7 @@ mod tests {
             ("x-envoy-peer-metadata-id", "b"),
             ("x-envoy-other", "c"),
         ]);
-        finish_response(&mut headers, at(784_111_777), Some(Duration::from_micros(1999)));
+        finish_response(&mut headers, ServerName::IstioEnvoy, at(784_111_777), Some(Duration::from_micros(1999)));
         assert_eq!(
             lines(&headers),
             [
@@ -88,21 +104,21 @@ mod tests {
             ]
         );
         let mut headers = map(&[("date", "Thu, 01 Jan 1970 00:00:00 GMT")]);
-        finish_response(&mut headers, at(784_111_778), None);
+        finish_response(&mut headers, ServerName::IstioEnvoy, at(784_111_778), None);
         assert_eq!(lines(&headers), ["date: Thu, 01 Jan 1970 00:00:00 GMT", "server: istio-envoy"]);
-        finish_response(&mut headers, at(784_111_778), Some(Duration::from_millis(1234)));
+        finish_response(&mut headers, ServerName::IstioEnvoy, at(784_111_778), Some(Duration::from_millis(1234)));
         assert_eq!(headers["x-envoy-upstream-service-time"], "1234");
     }
 
     #[test]
     fn answers_of_our_own() {
         let mut headers = HeaderMap::new();
-        finish_local_reply(&mut headers, at(784_111_778));
+        finish_local_reply(&mut headers, ServerName::IstioEnvoy, at(784_111_778));
         assert_eq!(lines(&headers), ["date: Sun, 06 Nov 1994 08:49:38 GMT", "server: istio-envoy"]);
-        finish_local_reply(&mut headers, at(784_111_779));
+        finish_local_reply(&mut headers, ServerName::IstioEnvoy, at(784_111_779));
         assert_eq!(headers[DATE], "Sun, 06 Nov 1994 08:49:39 GMT");
-        finish_local_reply(&mut headers, at(u64::from(u32::MAX) * 1000));
-        finish_local_reply(&mut headers, UNIX_EPOCH - Duration::from_secs(1));
+        finish_local_reply(&mut headers, ServerName::IstioEnvoy, at(u64::from(u32::MAX) * 1000));
+        finish_local_reply(&mut headers, ServerName::IstioEnvoy, UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(headers[DATE], "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 }

@@ -172,6 +172,7 @@ impl Rig {
             listener: "l".into(),
             listener_port: 80,
             tls: None,
+            captured: None,
             retired: self.retired.clone(),
         };
         let engine = self.engine.clone();

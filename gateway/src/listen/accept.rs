@@ -14,9 +14,11 @@ use pingora_core::protocols::Ssl;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
+use super::captured::{self, Arrived, Port};
 use super::counters::Counters;
 use super::handshake::{self, Refusal};
-use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, sniff};
+use super::original_dst::canonical;
+use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, TlsInfo, sniff};
 use crate::live::Cells;
 use crate::tls::server::ServerConfigs;
 
@@ -224,27 +226,23 @@ async fn establish(
     listening: &Listening,
     drain: &mut watch::Receiver<bool>,
 ) -> Option<(Connection, ConnectionInfo)> {
-    let local = local_address(&io, listening);
     let compiled = current(shared, listening);
-    let (mut connection, tls) = match &compiled.protocol {
-        CompiledProtocol::Http(_) => (Connection::accepted(io), None),
-        CompiledProtocol::Tls(table) => match handshake::terminate(BufferedTcp::under_tls(io), table, shared).await {
-            Ok((connection, tls)) => (connection, Some(tls)),
-            Err(refusal) => {
-                refused(listening, peer, refusal);
-                return None;
-            }
-        },
-        // They are not opened; one may have become such a listener.
-        CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => return None,
+    let original = match &compiled.protocol {
+        CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => None,
+        CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => Some(original(&io, shared, listening)?),
     };
-    let listener_port = compiled.listener.port;
-    drop(compiled);
-    if connection.selected_alpn_proto().is_none()
-        && !sniff::sniff(&mut connection, shared.options.sniff_timeout, drain).await.ok()?
-    {
-        return None;
-    }
+    let local = original.unwrap_or_else(|| local_address(&io, listening));
+    let listener_port = original.map_or(compiled.listener.port, |original| original.port());
+    let (connection, tls, captured) = match original {
+        None => {
+            let (connection, tls) = direct(io, peer, compiled, shared, listening, drain).await?;
+            (connection, tls, None)
+        }
+        Some(original) => {
+            let arrived = redirected(io, peer, original, compiled, shared, listening, drain).await?;
+            (arrived.connection, arrived.tls, Some(arrived.captured))
+        }
+    };
     let info = ConnectionInfo {
         id: shared.next_id.fetch_add(1, Ordering::Relaxed),
         peer: canonical(peer),
@@ -252,9 +250,76 @@ async fn establish(
         listener: Arc::clone(&listening.key),
         listener_port,
         tls,
+        captured,
         retired: listening.retired.clone(),
     };
     Some((connection, info))
+}
+
+/// From a client that came to this address.
+async fn direct(
+    io: TcpStream,
+    peer: SocketAddr,
+    compiled: Arc<CompiledListener>,
+    shared: &Shared,
+    listening: &Listening,
+    drain: &mut watch::Receiver<bool>,
+) -> Option<(Connection, Option<TlsInfo>)> {
+    let (mut connection, tls) = match &compiled.protocol {
+        CompiledProtocol::Tls(table) => match handshake::terminate(BufferedTcp::under_tls(io), table, shared).await {
+            Ok((connection, tls)) => (connection, Some(tls)),
+            Err(refusal) => {
+                refused(listening, peer, refusal);
+                return None;
+            }
+        },
+        _ => (Connection::accepted(io), None),
+    };
+    drop(compiled);
+    if connection.selected_alpn_proto().is_none()
+        && !sniff::sniff(&mut connection, shared.options.sniff_timeout, drain).await.ok()?
+    {
+        return None;
+    }
+    Some((connection, tls))
+}
+
+/// From a client that was going elsewhere. The tables are not kept while it is waited for what it says.
+async fn redirected(
+    io: TcpStream,
+    peer: SocketAddr,
+    original: SocketAddr,
+    compiled: Arc<CompiledListener>,
+    shared: &Shared,
+    listening: &Listening,
+    drain: &mut watch::Receiver<bool>,
+) -> Option<Arrived> {
+    let options = &shared.options;
+    let port = match &compiled.protocol {
+        CompiledProtocol::Inbound(inbound) => Port::of(inbound, original),
+        CompiledProtocol::Outbound(outbound) => {
+            let look = captured::outbound_look(outbound, original, options);
+            drop(compiled);
+            return captured::outbound(io, look).await;
+        }
+        CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => return None,
+    };
+    drop(compiled);
+    let arrived = captured::inbound(io, port, &shared.cells.workload, options, drain).await;
+    arrived.map_err(|refusal| refused(listening, peer, refusal)).ok()
+}
+
+/// Where the client was going. Who came to this address by himself would be sent here again and again.
+fn original(io: &TcpStream, shared: &Shared, listening: &Listening) -> Option<SocketAddr> {
+    let own = io.local_addr().map(canonical);
+    match (shared.options.original)(io) {
+        Ok(original) if own.as_ref().is_ok_and(|own| *own != original) => Some(original),
+        other => {
+            listening.counters.not_redirected.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(listener = %listening.key, found = ?other, "a connection that was not redirected is closed");
+            None
+        }
+    }
 }
 
 /// From the snapshot of this moment; a listener that is no longer in it serves its last clients as it was.
@@ -278,9 +343,4 @@ fn local_address(io: &TcpStream, listening: &Listening) -> SocketAddr {
     } else {
         listening.local
     }
-}
-
-/// Dual-stack sockets show IPv4 clients as `::ffff:192.0.2.1`.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -12,6 +12,7 @@ pub(super) struct Counters {
     pub accepted: AtomicU64,
     pub over_limit: AtomicU64,
     pub accept_errors: AtomicU64,
+    pub not_redirected: AtomicU64,
     handshake_timeouts: AtomicU64,
     not_tls: AtomicU64,
     unknown_names: AtomicU64,
@@ -29,8 +30,10 @@ pub struct ListenerCounts {
     pub over_limit: u64,
     /// Times when no connection could be accepted, for want of descriptors mostly.
     pub accept_errors: u64,
+    /// Connections to a listener for redirected ones that came by themselves.
+    pub not_redirected: u64,
     pub handshake_timeouts: u64,
-    /// Clear text on a TLS port.
+    /// Clear text on a TLS port, or where mutual TLS is demanded.
     pub not_tls: u64,
     /// Server names that no server has.
     pub unknown_names: u64,
@@ -60,6 +63,7 @@ impl Counters {
             accepted: of(&self.accepted),
             over_limit: of(&self.over_limit),
             accept_errors: of(&self.accept_errors),
+            not_redirected: of(&self.not_redirected),
             handshake_timeouts: of(&self.handshake_timeouts),
             not_tls: of(&self.not_tls),
             unknown_names: of(&self.unknown_names),

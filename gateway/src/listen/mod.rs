@@ -1,12 +1,17 @@
-//! Listeners: sockets that follow the snapshot, and what happens to a connection until its bytes are requests: accept,
-//! TLS handshake, finding out HTTP/2 or HTTP/1. What is done with the requests is the handler's business.
+//! Listeners: sockets that follow the snapshot, and what happens to a connection until it is known what is spoken on it:
+//! accept, where it was going if it was redirected, TLS handshake, HTTP/2, HTTP/1 or bytes. What is done with it is the
+//! handler's business.
 
 mod accept;
 mod buffered;
+mod captured;
 mod connection;
 mod counters;
+mod handlers;
 mod handshake;
+mod inspect;
 mod mesh;
+mod original_dst;
 mod reconcile;
 mod replay;
 mod sniff;
@@ -16,6 +21,7 @@ pub(crate) mod testing;
 mod workers;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +30,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use mesh_core::model::Key;
 use pingora_core::protocols::Stream;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::live::Live;
@@ -32,6 +39,7 @@ use crate::tls::peer_verify::Identity;
 pub use buffered::{BufferedTcp, put_off_flushes};
 pub use connection::Connection;
 pub use counters::ListenerCounts;
+pub use handlers::Handlers;
 pub use handshake::Refusal;
 pub use mesh::{AcceptLimits, Accepted, accept_mesh};
 pub use reconcile::{ListenError, ListenerManager, ListenerState, ListenerStatus};
@@ -49,6 +57,10 @@ pub struct ListenOptions {
     pub sniff_timeout: Duration,
     /// Connections that wait to be accepted, per worker. The kernel has its own limit (`net.core.somaxconn`).
     pub backlog: u32,
+    /// Where nobody says what is spoken: how long the client may be silent before it is taken to wait for its server.
+    pub server_first: Duration,
+    /// How to find out where a redirected connection was going.
+    pub original: fn(&TcpStream) -> io::Result<SocketAddr>,
 }
 
 impl Default for ListenOptions {
@@ -58,6 +70,8 @@ impl Default for ListenOptions {
             handshake_timeout: Duration::from_secs(15),
             sniff_timeout: Duration::from_secs(60),
             backlog: 4096,
+            server_first: Duration::from_secs(1),
+            original: original_dst::of,
         }
     }
 }
@@ -69,13 +83,47 @@ pub struct ConnectionInfo {
     pub id: u64,
     /// IPv4 addresses are written as such also on dual-stack listeners.
     pub peer: SocketAddr,
+    /// This end; of a connection that was redirected, where the client was going.
     pub local: SocketAddr,
     /// Key of the listener.
     pub listener: Key,
     /// Port that the user wrote for the listener; that of `local` may differ.
     pub listener_port: u16,
     pub tls: Option<TlsInfo>,
+    /// Of a connection that was redirected here.
+    pub captured: Option<Captured>,
     pub retired: Retired,
+}
+
+impl ConnectionInfo {
+    /// Where the client of a redirected connection was going.
+    #[must_use]
+    pub fn original(&self) -> Option<SocketAddr> {
+        self.captured.as_ref().map(|_| self.local)
+    }
+
+    /// None: the client came to this proxy, and wanted to.
+    #[must_use]
+    pub fn direction(&self) -> Option<Direction> {
+        self.captured.as_ref().map(|captured| captured.direction)
+    }
+}
+
+/// What is known of a redirected connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    pub direction: Direction,
+    /// It is not HTTP.
+    pub bytes: bool,
+    /// What the client's own TLS asks for, where that has a say.
+    pub server_name: Option<Arc<str>>,
+}
+
+/// Of a redirected connection, as the workload sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    Outbound,
+    Inbound,
 }
 
 /// The last tables that knew a listener, once it is removed: its connections are served by them until they have ended.
@@ -115,7 +163,7 @@ pub type ConnectionFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the listeners call for an established, decrypted connection. Each worker has its own handler, made on its thread.
 pub trait ConnectionHandler: Send + Sync + 'static {
-    /// The connection is done when the future is. `stream.selected_alpn_proto()` is `Some(ALPN::H2)` if the client
+    /// The connection is done when the future is. Of one that is HTTP `stream.selected_alpn_proto()` is `Some(ALPN::H2)` if the client
     /// speaks HTTP/2, whether negotiated or by its preface (whose bytes will be read again). `drain` turns true when the
     /// listener closes or the process ends: finish what runs, then close.
     fn handle(

@@ -43,7 +43,6 @@ impl ListenError {
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability NET_BIND_SERVICE or the sysctl net.ipv4.ip_unprivileged_port_start"
             }
-            io::ErrorKind::Unsupported => "a gateway was given the configuration of a sidecar: look at its role",
             io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
             _ => "it is tried again with the next change",
         };
@@ -124,7 +123,7 @@ impl ListenerManager {
             }
             match self.bind(compiled) {
                 Ok(entry) => {
-                    if state.draining {
+                    if state.draining && !entry.is_outbound() {
                         entry.listening.drain();
                     }
                     let replaced = state.open.insert(Arc::clone(key), entry);
@@ -158,11 +157,11 @@ impl ListenerManager {
     }
 
     /// The process will end: connections finish what they do and close; new ones are still taken, and told the same. For
-    /// as long as others may still send clients here.
+    /// as long as others may still send clients here. What leaves the workload goes on: it may need that to come to an end.
     pub fn drain(&self) {
         let mut state = self.state();
         state.draining = true;
-        for entry in state.open.values() {
+        for entry in state.open.values().filter(|entry| !entry.is_outbound()) {
             entry.listening.drain();
         }
     }
@@ -226,12 +225,6 @@ impl ListenerManager {
     }
 
     fn bind(&self, compiled: &Arc<CompiledListener>) -> io::Result<Entry> {
-        if let CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) = compiled.protocol {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "redirected connections are for sidecars, not gateways",
-            ));
-        }
         let wanted = compiled.listener.address;
         let (local, sockets) = socket::bind_all(wanted, self.workers.count(), self.shared.options.backlog)?;
         let listening = Listening {
@@ -270,6 +263,10 @@ impl ListenerManager {
 }
 
 impl Entry {
+    fn is_outbound(&self) -> bool {
+        matches!(self.listening.last.load().protocol, CompiledProtocol::Outbound(_))
+    }
+
     fn status(&self) -> ListenerStatus {
         let state = match (self.closed, self.sockets.is_empty()) {
             (true, _) => ListenerState::Draining,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use mesh_core::diag::{Diagnostic, Severity};
-use mesh_core::model::ResourceSet;
+use mesh_core::model::{ProxyInfo, ResourceSet, Role};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{
@@ -14,9 +14,10 @@ use prometheus::{
 };
 
 use super::Observer;
-use super::series::{BUCKETS, Counts, Histogram as Samples, SeriesLabels, Totals, WorkloadLabels};
+use super::parties::{PartyLabels, WorkloadLabels};
+use super::series::{BUCKETS, Counts, Histogram as Samples, SeriesLabels, TcpCounts, Totals};
 
-/// Who reports: the labels `source_*` of Istio's metrics.
+/// Who reports: the labels `source_*` of Istio's metrics, and `destination_*` of what arrives at the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLabels {
     pub workload: String,
@@ -29,7 +30,27 @@ pub struct SourceLabels {
 }
 
 impl SourceLabels {
-    /// From the labels of the gateway and what the downward API usually gives its pod.
+    /// From the labels of the proxy and what the downward API, or injection, usually gives its pod.
+    #[must_use]
+    pub fn of_proxy(proxy: &ProxyInfo, env: impl Fn(&str) -> Option<String>) -> Self {
+        match proxy.role {
+            Role::Edge => Self::of_gateway(&proxy.labels, &proxy.namespace, env),
+            Role::Sidecar => Self::of_workload(&proxy.labels, &proxy.namespace, env),
+        }
+    }
+
+    fn of_workload(labels: &BTreeMap<String, String>, namespace: &str, env: impl Fn(&str) -> Option<String>) -> Self {
+        let own = Self::of_gateway(labels, namespace, &env);
+        // A gateway without these has its service's name for one; a workload has its own.
+        let workload = env("ISTIO_META_WORKLOAD_NAME").or_else(|| labels.get("app").cloned()).unwrap_or_default();
+        let app = labels.get("app").cloned().unwrap_or_default();
+        let named = env("CANONICAL_SERVICE").or_else(|| labels.get("service.istio.io/canonical-name").cloned());
+        let canonical = named.or_else(|| labels.get("app").cloned()).unwrap_or_else(|| workload.clone());
+        let revision = env("CANONICAL_REVISION").unwrap_or(own.canonical_revision);
+        Self { canonical_service: canonical, canonical_revision: revision, workload, app, ..own }
+    }
+
+    /// The same of a gateway.
     #[must_use]
     pub fn of_gateway(
         labels: &BTreeMap<String, String>,
@@ -58,13 +79,13 @@ impl SourceLabels {
 pub(super) struct RequestCollector {
     observers: Vec<Arc<Observer>>,
     totals: Mutex<Totals>,
-    source: Vec<LabelPair>,
+    own: WorkloadLabels,
     /// `spiffe://…` of this process.
     principal: OnceLock<String>,
     descriptions: Vec<Desc>,
 }
 
-const FAMILIES: [(&str, &str, MetricType); 8] = [
+const FAMILIES: [(&str, &str, MetricType); 12] = [
     ("istio_requests_total", "Requests.", MetricType::COUNTER),
     ("istio_request_duration_milliseconds", "Duration of requests.", MetricType::HISTOGRAM),
     ("istio_request_bytes", "Bytes of request bodies.", MetricType::HISTOGRAM),
@@ -73,6 +94,10 @@ const FAMILIES: [(&str, &str, MetricType); 8] = [
     ("istio_response_messages_total", "gRPC messages to clients.", MetricType::COUNTER),
     ("meshgate_bad_requests_total", "Requests that violated the protocol, by details.", MetricType::COUNTER),
     ("meshgate_mirrored_requests_total", "Copies of requests (mirror), by outcome.", MetricType::COUNTER),
+    ("istio_tcp_sent_bytes_total", "Bytes to clients, of connections that are not HTTP.", MetricType::COUNTER),
+    ("istio_tcp_received_bytes_total", "Bytes from clients, of connections that are not HTTP.", MetricType::COUNTER),
+    ("istio_tcp_connections_opened_total", "Connections that are not HTTP, opened.", MetricType::COUNTER),
+    ("istio_tcp_connections_closed_total", "Connections that are not HTTP, closed.", MetricType::COUNTER),
 ];
 
 impl RequestCollector {
@@ -81,13 +106,7 @@ impl RequestCollector {
             Desc::new((*name).to_owned(), (*help).to_owned(), Vec::new(), std::collections::HashMap::new())
         };
         let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self {
-            observers,
-            totals: Mutex::default(),
-            source: source_pairs(source),
-            principal: OnceLock::new(),
-            descriptions,
-        })
+        Ok(Self { observers, totals: Mutex::default(), own: source.into(), principal: OnceLock::new(), descriptions })
     }
 
     /// As its certificate says.
@@ -139,6 +158,13 @@ impl RequestCollector {
         let mirrored = outcomes.into_iter().map(|(outcome, count)| {
             metric(vec![pair("outcome", outcome)], |metric| metric.set_counter(counter(count)))
         });
+        let tcp: Vec<(Vec<LabelPair>, TcpCounts)> =
+            totals.tcp.iter().map(|(labels, series)| (self.tcp_pairs(labels), series.counts)).collect();
+        let connections = |count: &dyn Fn(&TcpCounts) -> u64| -> Vec<Metric> {
+            let all = tcp.iter();
+            all.map(|(pairs, counts)| metric(pairs.clone(), |metric| metric.set_counter(counter(count(counts)))))
+                .collect()
+        };
         vec![
             family(0, each(false, &|counts, metric| metric.set_counter(counter(counts.requests)))),
             family(1, each(false, &|counts, metric| metric.set_histogram(histogram(&counts.duration_ms)))),
@@ -148,41 +174,19 @@ impl RequestCollector {
             family(5, each(true, &|counts, metric| metric.set_counter(counter(counts.response_messages)))),
             family(6, bad.collect()),
             family(7, mirrored.collect()),
+            family(8, connections(&|counts| counts.sent)),
+            family(9, connections(&|counts| counts.received)),
+            family(10, connections(&|counts| counts.opened)),
+            family(11, connections(&|counts| counts.closed)),
         ]
     }
 
     /// In alphabetical order, as the text format wants them to be stable.
     fn pairs(&self, labels: &SeriesLabels) -> Vec<LabelPair> {
-        let unknown = WorkloadLabels {
-            name: Arc::default(),
-            namespace: labels.service_namespace.clone(),
-            app: Arc::default(),
-            version: Arc::default(),
-            canonical_service: Arc::default(),
-            canonical_revision: Arc::default(),
-            cluster: Arc::default(),
-        };
-        let workload = labels.workload.as_ref().unwrap_or(&unknown);
-        let mut pairs = self.source.clone();
+        let mut pairs = self.party_pairs(&labels.parties);
         pairs.extend([
-            // Istio's word for whoever is not the destination.
-            pair("connection_security_policy", "unknown"),
-            pair("destination_app", &workload.app),
-            pair("destination_canonical_revision", &workload.canonical_revision),
-            pair("destination_canonical_service", &workload.canonical_service),
-            pair("destination_cluster", &workload.cluster),
-            pair("destination_principal", labels.destination_principal.as_deref().unwrap_or_default()),
-            pair("destination_service", &labels.service),
-            pair("destination_service_name", &labels.service_name),
-            pair("destination_service_namespace", &labels.service_namespace),
-            pair("destination_version", &workload.version),
-            pair("destination_workload", &workload.name),
-            pair("destination_workload_namespace", &workload.namespace),
-            // As the connection had it: in clear nobody shows who he is.
-            pair("source_principal", labels.destination_principal.as_ref().map_or("", |_| self.principal())),
             pair("request_protocol", if labels.grpc { "grpc" } else { "http" }),
             pair("response_code", &labels.status.to_string()),
-            pair("response_flags", &labels.flags.to_string()),
         ]);
         if let Some(status) = labels.grpc_status.filter(|_| labels.grpc) {
             pairs.push(pair("grpc_response_status", &status.to_string()));
@@ -190,6 +194,86 @@ impl RequestCollector {
         pairs.sort_by(|a, b| a.name().cmp(b.name()));
         pairs
     }
+
+    /// The same, of connections that are not HTTP.
+    fn tcp_pairs(&self, labels: &PartyLabels) -> Vec<LabelPair> {
+        let mut pairs = self.party_pairs(labels);
+        pairs.push(pair("request_protocol", "tcp"));
+        pairs.sort_by(|a, b| a.name().cmp(b.name()));
+        pairs
+    }
+
+    fn party_pairs(&self, labels: &PartyLabels) -> Vec<LabelPair> {
+        let other = labels.workload.clone().unwrap_or_else(|| WorkloadLabels {
+            namespace: if labels.inbound { Arc::default() } else { labels.service_namespace.clone() },
+            ..WorkloadLabels::default()
+        });
+        // As the connection had it: in clear nobody shows who he is.
+        let principal = labels.principal.as_deref().unwrap_or_default();
+        let own_principal = if principal.is_empty() { "" } else { self.principal() };
+        let mut pairs = match labels.inbound {
+            true => workload_pairs(DESTINATION, &self.own, own_principal),
+            false => workload_pairs(SOURCE, &self.own, own_principal),
+        };
+        pairs.extend(match labels.inbound {
+            true => workload_pairs(SOURCE, &other, principal),
+            false => workload_pairs(DESTINATION, &other, principal),
+        });
+        let security = match (labels.inbound, principal) {
+            // Istio's word for whoever is not the destination.
+            (false, _) => "unknown",
+            (true, "") => "none",
+            (true, _) => "mutual_tls",
+        };
+        pairs.extend([
+            pair("reporter", if labels.inbound { "destination" } else { "source" }),
+            pair("connection_security_policy", security),
+            pair("destination_service", &labels.service),
+            pair("destination_service_name", &labels.service_name),
+            pair("destination_service_namespace", &labels.service_namespace),
+            pair("response_flags", &labels.flags.to_string()),
+        ]);
+        pairs
+    }
+}
+
+/// Names of a workload's labels.
+type LabelNames = [&'static str; 8];
+
+const SOURCE: LabelNames = [
+    "source_app",
+    "source_canonical_revision",
+    "source_canonical_service",
+    "source_cluster",
+    "source_principal",
+    "source_version",
+    "source_workload",
+    "source_workload_namespace",
+];
+
+const DESTINATION: LabelNames = [
+    "destination_app",
+    "destination_canonical_revision",
+    "destination_canonical_service",
+    "destination_cluster",
+    "destination_principal",
+    "destination_version",
+    "destination_workload",
+    "destination_workload_namespace",
+];
+
+fn workload_pairs(names: LabelNames, workload: &WorkloadLabels, principal: &str) -> Vec<LabelPair> {
+    let values: [&str; 8] = [
+        &workload.app,
+        &workload.canonical_revision,
+        &workload.canonical_service,
+        &workload.cluster,
+        principal,
+        &workload.version,
+        &workload.name,
+        &workload.namespace,
+    ];
+    names.into_iter().zip(values).map(|(name, value)| pair(name, value)).collect()
 }
 
 impl Collector for RequestCollector {
@@ -202,17 +286,18 @@ impl Collector for RequestCollector {
     }
 }
 
-fn source_pairs(source: &SourceLabels) -> Vec<LabelPair> {
-    vec![
-        pair("reporter", "source"),
-        pair("source_app", &source.app),
-        pair("source_canonical_revision", &source.canonical_revision),
-        pair("source_canonical_service", &source.canonical_service),
-        pair("source_cluster", &source.cluster),
-        pair("source_version", &source.version),
-        pair("source_workload", &source.workload),
-        pair("source_workload_namespace", &source.namespace),
-    ]
+impl From<&SourceLabels> for WorkloadLabels {
+    fn from(own: &SourceLabels) -> Self {
+        Self {
+            name: own.workload.as_str().into(),
+            namespace: own.namespace.as_str().into(),
+            app: own.app.as_str().into(),
+            version: own.version.as_str().into(),
+            canonical_service: own.canonical_service.as_str().into(),
+            canonical_revision: own.canonical_revision.as_str().into(),
+            cluster: own.cluster.as_str().into(),
+        }
+    }
 }
 
 /// Istio says `unknown` where there is nothing to say.

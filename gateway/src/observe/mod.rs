@@ -7,6 +7,7 @@ mod log_format;
 mod log_value;
 mod metrics;
 mod observer;
+mod parties;
 mod record;
 #[cfg(test)]
 mod record_samples;
@@ -26,6 +27,7 @@ pub use flags::ResponseFlags;
 pub use metrics::{ControllerMetrics, OwnMetrics, SourceLabels, WorkloadMetrics};
 pub use observer::Observer;
 pub use record::{RecordHeaders, RequestRecord};
+pub use series::TcpCounts;
 
 /// The access log of the moment; none: it is off.
 pub(crate) type AccessLogCell = ArcSwapOption<AccessLog>;

@@ -1,8 +1,8 @@
-//! One worker's end of the observation: called once per finished request.
+//! One worker's end of the observation: called once per finished request, and as connections go on that are none.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::series::WorkerCounts;
+use super::series::{TcpCounts, WorkerCounts};
 use super::{AccessLogCell, RequestRecord};
 
 /// One per worker, shared by its connections. Never waits for a reader of metrics or logs: a reader takes the counters
@@ -38,6 +38,19 @@ impl Observer {
     /// Counts a copy of a request: answered, or given up.
     pub fn mirrored(&self, answered: bool) {
         self.lock().counts.mirrored.count(answered);
+    }
+
+    /// Counts something of a connection that is not HTTP.
+    pub fn count_tcp(&self, record: &RequestRecord<'_>, counts: TcpCounts) {
+        self.lock().counts.count_tcp(record, counts);
+    }
+
+    /// Writes the line of such a connection, if the access log is on. Called exactly once, at its end.
+    pub fn log(&self, record: &RequestRecord<'_>) {
+        let access_log = self.access_log.load();
+        if let Some(access_log) = &*access_log {
+            access_log.write(record, &mut self.lock().line);
+        }
     }
 
     /// Whether [`RequestRecord::headers`] will be asked for headers of the answer.

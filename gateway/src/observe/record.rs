@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mesh_core::lb::EndpointState;
+use mesh_core::model::Workload;
 
 use super::ResponseFlags;
+use crate::listen::Direction;
 use crate::live::LiveCluster;
 use crate::tls::peer_verify::Identity;
 
@@ -50,10 +52,16 @@ pub struct RequestRecord<'a> {
     /// gRPC messages seen in either direction.
     pub request_messages: u64,
     pub response_messages: u64,
+    /// Of a redirected connection.
+    pub direction: Option<Direction>,
     pub cluster: Option<&'a Arc<LiveCluster>>,
     pub endpoint: Option<&'a Arc<EndpointState>>,
     /// Who the endpoint turned out to be; none in clear.
     pub upstream_peer: Option<&'a Arc<Identity>>,
+    /// Who the client has proved to be.
+    pub client: Option<&'a Arc<Identity>>,
+    /// Where the client runs, as its proxy says.
+    pub client_workload: Option<&'a Arc<Workload>>,
     /// Of the snapshot that served the request.
     pub generation: u64,
     /// Header lookups of a custom access log format; `None` for those who have no headers at hand.

@@ -34,9 +34,12 @@ pub fn forwarded() -> RequestRecord<'static> {
         grpc_status: None,
         request_messages: 0,
         response_messages: 0,
+        direction: None,
         cluster: None,
         endpoint: None,
         upstream_peer: None,
+        client: None,
+        client_workload: None,
         generation: 7,
         headers: None,
     }

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh_core::model::{Destination, ResourceSet, Workload};
+use mesh_core::model::ResourceSet;
 
+use super::parties::{Parties, PartiesKey, PartyLabels, WorkloadLabels};
 use super::{RequestRecord, ResponseFlags};
-use crate::tls::peer_verify::Identity;
 
 /// Upper bounds of all histograms: Envoy's defaults, in milliseconds or bytes.
 pub const BUCKETS: [f64; 19] = [
@@ -92,30 +92,45 @@ impl Counts {
     }
 }
 
-/// How a worker finds its counters. The pointer stays unique because the entry keeps the workload alive.
+/// How a worker finds its counters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct WorkerKey {
-    cluster: u64,
-    workload: usize,
-    /// Of the identity that the endpoint had; none in clear.
-    peer: Option<u64>,
-    flags: ResponseFlags,
+    parties: PartiesKey,
     status: u16,
     grpc: bool,
     grpc_status: Option<u16>,
 }
 
-struct WorkerSeries {
-    destination: Option<Arc<Destination>>,
-    workload: Option<Arc<Workload>>,
-    peer: Option<Arc<Identity>>,
-    counts: Counts,
+struct WorkerSeries<C> {
+    parties: Parties,
+    counts: C,
+}
+
+/// Of connections that are not HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpCounts {
+    pub opened: u64,
+    pub closed: u64,
+    /// Bytes from clients.
+    pub received: u64,
+    /// Bytes to clients.
+    pub sent: u64,
+}
+
+impl TcpCounts {
+    fn add(&mut self, other: TcpCounts) {
+        self.opened = self.opened.saturating_add(other.opened);
+        self.closed = self.closed.saturating_add(other.closed);
+        self.received = self.received.saturating_add(other.received);
+        self.sent = self.sent.saturating_add(other.sent);
+    }
 }
 
 /// What one worker counted since the last reading.
 #[derive(Default)]
 pub struct WorkerCounts {
-    series: HashMap<WorkerKey, WorkerSeries, foldhash::fast::RandomState>,
+    series: HashMap<WorkerKey, WorkerSeries<Counts>, foldhash::fast::RandomState>,
+    tcp: HashMap<PartiesKey, WorkerSeries<TcpCounts>, foldhash::fast::RandomState>,
     /// Requests that never became one, by details.
     bad: HashMap<Box<str>, u64>,
     pub(super) mirrored: Mirrored,
@@ -146,26 +161,29 @@ const BAD_KINDS: usize = 64;
 
 impl WorkerCounts {
     pub fn count(&mut self, record: &RequestRecord<'_>) {
-        let workload = record.endpoint.and_then(|endpoint| endpoint.endpoint.workload.as_ref());
         let key = WorkerKey {
-            cluster: record.cluster.map_or(0, |cluster| cluster.id),
-            workload: workload.map_or(0, |workload| Arc::as_ptr(workload) as usize),
-            peer: record.upstream_peer.map(|peer| peer.fingerprint()),
-            flags: record.flags,
+            parties: PartiesKey::of(record),
             status: record.status,
             grpc: record.grpc,
             grpc_status: record.grpc_status,
         };
-        let series = self.series.entry(key).or_insert_with(|| WorkerSeries {
-            destination: record.cluster.map(|cluster| cluster.destination.clone()),
-            workload: workload.cloned(),
-            peer: record.upstream_peer.cloned(),
-            counts: Counts::default(),
-        });
+        let series = self
+            .series
+            .entry(key)
+            .or_insert_with(|| WorkerSeries { parties: Parties::of(record), counts: Counts::default() });
         series.counts.count(record);
         if record.flags.contains(ResponseFlags::DPE) {
             self.count_bad(record.details);
         }
+    }
+
+    /// Of a connection, between those that the record names.
+    pub fn count_tcp(&mut self, record: &RequestRecord<'_>, counts: TcpCounts) {
+        let series = self
+            .tcp
+            .entry(PartiesKey::of(record))
+            .or_insert_with(|| WorkerSeries { parties: Parties::of(record), counts: TcpCounts::default() });
+        series.counts.add(counts);
     }
 
     fn count_bad(&mut self, details: &str) {
@@ -180,42 +198,10 @@ impl WorkerCounts {
 /// Labels of one series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesLabels {
-    pub service: Arc<str>,
-    pub service_name: Arc<str>,
-    pub service_namespace: Arc<str>,
-    pub workload: Option<WorkloadLabels>,
-    /// `spiffe://…` of the endpoint, as its certificate said; none in clear.
-    pub destination_principal: Option<Arc<str>>,
+    pub parties: PartyLabels,
     pub status: u16,
-    pub flags: ResponseFlags,
     pub grpc: bool,
     pub grpc_status: Option<u16>,
-}
-
-/// [`Workload`] in an order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkloadLabels {
-    pub name: Arc<str>,
-    pub namespace: Arc<str>,
-    pub app: Arc<str>,
-    pub version: Arc<str>,
-    pub canonical_service: Arc<str>,
-    pub canonical_revision: Arc<str>,
-    pub cluster: Arc<str>,
-}
-
-impl From<&Workload> for WorkloadLabels {
-    fn from(workload: &Workload) -> Self {
-        Self {
-            name: workload.name.clone(),
-            namespace: workload.namespace.clone(),
-            app: workload.app.clone(),
-            version: workload.version.clone(),
-            canonical_service: workload.canonical_service.clone(),
-            canonical_revision: workload.canonical_revision.clone(),
-            cluster: workload.cluster.clone(),
-        }
-    }
 }
 
 /// Series of services and workloads that do not exist any more are kept this long after their last request, so that every
@@ -223,16 +209,23 @@ impl From<&Workload> for WorkloadLabels {
 pub(super) const KEEP_GONE: Duration = Duration::from_secs(600);
 
 /// What one combination of labels came to.
-pub struct Series {
-    pub counts: Counts,
+pub struct Series<C> {
+    pub counts: C,
     /// Last counted, or last found to exist.
     used: Instant,
+}
+
+impl<C: Default> Series<C> {
+    fn new(now: Instant) -> Self {
+        Self { counts: C::default(), used: now }
+    }
 }
 
 /// Sums over all workers since the start of the process.
 #[derive(Default)]
 pub struct Totals {
-    pub series: HashMap<SeriesLabels, Series>,
+    pub series: HashMap<SeriesLabels, Series<Counts>>,
+    pub tcp: HashMap<PartyLabels, Series<TcpCounts>>,
     pub bad: HashMap<Box<str>, u64>,
     pub mirrored: Mirrored,
 }
@@ -240,20 +233,19 @@ pub struct Totals {
 impl Totals {
     pub fn add(&mut self, worker: WorkerCounts, now: Instant) {
         for (key, series) in worker.series {
-            let destination = series.destination.as_deref();
             let labels = SeriesLabels {
-                service: destination.map(|d| d.host.clone()).unwrap_or_default(),
-                service_name: destination.map(|d| d.service_name.clone()).unwrap_or_default(),
-                service_namespace: destination.map(|d| d.service_namespace.clone()).unwrap_or_default(),
-                workload: series.workload.as_deref().map(WorkloadLabels::from),
-                destination_principal: series.peer.as_deref().and_then(|peer| peer.uri()).map(Arc::from),
+                parties: series.parties.labels(&key.parties),
                 status: key.status,
-                flags: key.flags,
                 grpc: key.grpc,
                 grpc_status: key.grpc_status,
             };
-            let total = self.series.entry(labels).or_insert_with(|| Series { counts: Counts::default(), used: now });
+            let total = self.series.entry(labels).or_insert_with(|| Series::new(now));
             total.counts.add(&series.counts);
+            total.used = now;
+        }
+        for (key, series) in worker.tcp {
+            let total = self.tcp.entry(series.parties.labels(&key)).or_insert_with(|| Series::new(now));
+            total.counts.add(series.counts);
             total.used = now;
         }
         self.mirrored.add(worker.mirrored);
@@ -266,19 +258,18 @@ impl Totals {
     /// Forgets the series of what is not in the set any more; without it a cluster whose services come and go would make
     /// the metrics grow for ever. The set is only looked through when a series was quiet for long.
     pub fn forget_gone(&mut self, set: &ResourceSet, now: Instant) {
-        let quiet = |series: &Series| now.saturating_duration_since(series.used) >= KEEP_GONE;
-        if !self.series.values().any(quiet) {
+        let (requests, connections) = (self.series.values().map(|s| s.used), self.tcp.values().map(|s| s.used));
+        if !requests.chain(connections).any(|used| is_quiet(used, now)) {
             return;
         }
         let existing = Existing::of(set);
-        self.series.retain(|labels, series| {
-            if !quiet(series) {
-                return true;
-            }
-            series.used = now;
-            existing.has(labels)
-        });
+        self.series.retain(|labels, series| existing.keeps(&labels.parties, &mut series.used, now));
+        self.tcp.retain(|labels, series| existing.keeps(labels, &mut series.used, now));
     }
+}
+
+fn is_quiet(used: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(used) >= KEEP_GONE
 }
 
 /// Services of a set, and their workloads.
@@ -295,8 +286,21 @@ impl Existing {
         Self(services)
     }
 
-    /// Also what belongs to no service: requests that were not forwarded.
-    fn has(&self, labels: &SeriesLabels) -> bool {
+    /// Whether a series stays that was last used then.
+    fn keeps(&self, labels: &PartyLabels, used: &mut Instant, now: Instant) -> bool {
+        if !is_quiet(*used, now) {
+            return true;
+        }
+        *used = now;
+        self.has(labels)
+    }
+
+    /// Also what belongs to no service: requests that were not forwarded. The set does not say who the clients are of what
+    /// arrives at the workload: those that are quiet are forgotten.
+    fn has(&self, labels: &PartyLabels) -> bool {
+        if labels.inbound {
+            return labels.workload.is_none() && labels.principal.is_none();
+        }
         let workloads = self.0.get(&labels.service);
         labels.service.is_empty()
             || workloads.is_some_and(|all| labels.workload.as_ref().is_none_or(|workload| all.contains(workload)))

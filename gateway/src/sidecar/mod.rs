@@ -1,3 +1,6 @@
-//! What only the sidecar has: the rules that lead a pod's connections to it.
+//! What only the sidecar has: the rules of a pod that lead its connections to it, what it does for the application beside its
+//! traffic, and what is told to a running one.
 
+pub mod agent;
+pub mod call;
 pub mod redirect;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_core::identity::{InvalidId, SpiffeId};
+use mesh_core::snapshot::PeerFacts;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -104,6 +105,13 @@ impl Identity {
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
         self.id.as_ref().and(self.uris.first()).map(|uri| &**uri)
+    }
+
+    /// As policies see it. Without a SPIFFE id, a certificate's first name stands for its owner, as with Envoy.
+    #[must_use]
+    pub fn facts(&self) -> PeerFacts<'_> {
+        let other = || self.uris.first().or(self.dns.first()).map_or(&*self.subject, |name| &**name);
+        PeerFacts { principal: self.principal().unwrap_or_else(other), id: self.id.as_ref() }
     }
 
     /// The same for all certificates of a principal.

@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::Stream;
-use crate::tls::client::{Inside, MeshClient, MeshError};
+use super::host::Host;
+use crate::tls::client::{Inside, MeshError};
 
 /// A dead peer (no FIN, no RST) is noticed after about two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -66,14 +67,9 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Connects. The kernel's own timeout would be two minutes; `limit` is the destination's, for TLS too.
-pub(super) async fn connect(
-    address: SocketAddr,
-    mesh: Option<&MeshClient>,
-    inside: Inside,
-    limit: Duration,
-) -> Result<Stream, ConnectError> {
+pub(super) async fn connect(to: &Host, inside: Inside, limit: Duration) -> Result<Stream, ConnectError> {
     let connecting = async {
-        let stream = TcpStream::connect(address).await?;
+        let stream = open(to.key.address, to.from).await?;
         // Requests are written in one piece; waiting for more would only delay the last segment.
         stream.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new()
@@ -81,7 +77,7 @@ pub(super) async fn connect(
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        match mesh {
+        match &to.mesh {
             None => Ok(Stream::Plain(stream)),
             Some(mesh) => {
                 let (stream, peer) = mesh.connect(stream, inside).await.map_err(ConnectError::Tls)?;
@@ -90,4 +86,11 @@ pub(super) async fn connect(
         }
     };
     timeout(limit, connecting).await.map_err(|_| ConnectError::Timeout)?
+}
+
+async fn open(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    socket.bind((from, 0).into())?;
+    socket.connect(address).await
 }

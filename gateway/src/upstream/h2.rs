@@ -107,7 +107,7 @@ impl Shared {
 /// Connects and says hello. The upstream's SETTINGS are not waited for (RFC 9113 section 3.4).
 pub(super) async fn connect(host: &Host, limit: Duration, now: Instant) -> Result<Shared, ConnectError> {
     let (start, address) = (Instant::now(), host.key.address);
-    let stream = dial::connect(address, host.mesh.as_ref(), Inside::Http2, limit).await?;
+    let stream = dial::connect(host, Inside::Http2, limit).await?;
     let (local, peer) = (stream.tcp().local_addr().ok(), stream.peer().cloned());
     let mut builder = client::Builder::new();
     builder

@@ -3,7 +3,7 @@
 //! request on it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -82,6 +82,8 @@ pub(super) struct Host {
     pub key: HostKey,
     /// None: in clear.
     pub mesh: Option<MeshClient>,
+    /// Address of this end; none: the kernel's choice.
+    pub from: Option<IpAddr>,
     /// Of the endpoint: those before and after a change of the certificate count together.
     pub counters: Arc<Counters>,
     state: Mutex<State>,
@@ -107,8 +109,13 @@ pub(super) enum Next {
 }
 
 impl Host {
-    pub(super) fn new(key: HostKey, mesh: Option<MeshClient>, counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { key, mesh, counters, state: Mutex::default() })
+    pub(super) fn new(
+        key: HostKey,
+        mesh: Option<MeshClient>,
+        from: Option<IpAddr>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        Arc::new(Self { key, mesh, from, counters, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -188,6 +195,12 @@ impl Host {
         idle_total.fetch_sub(state.idle.len(), Ordering::Relaxed);
         state.idle.clear();
         state.shared.clear();
+    }
+
+    /// There is no connection, and nobody who makes one.
+    pub(super) fn is_unused(self: &Arc<Self>) -> bool {
+        // The table has one of them.
+        Arc::strong_count(self) == 1 && self.usage() == (0, 0, 0)
     }
 
     /// Shared connections in use, idle ones of both kinds, and HTTP/2 streams.

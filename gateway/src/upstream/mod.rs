@@ -13,5 +13,5 @@ mod sweep;
 pub use dial::ConnectError;
 pub use dns::Resolver;
 pub use jwks::{Algorithm, KeyCell, KeyStore, Mismatch};
-pub use pool::{H1Lease, H2Lease, PoolLimits, PoolStats, Pools, Upstream};
+pub use pool::{BytesLease, H1Lease, H2Lease, PoolLimits, PoolStats, Pools, Upstream};
 pub use stream::Stream;

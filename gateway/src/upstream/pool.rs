@@ -3,7 +3,7 @@
 //! Locks are never held over an await and only this worker's tasks take them (and admin, for a moment).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use mesh_core::lb::{EndpointSet, EndpointState};
-use mesh_core::model::{Destination, UpstreamProtocol, UpstreamTls};
+use mesh_core::model::{Destination, Reach, UpstreamProtocol, UpstreamTls};
 use tokio::time::timeout;
 
 use super::Stream;
@@ -20,6 +20,7 @@ use super::h2;
 use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, MeshKey, Next};
 use crate::http::h1::{self, ClientCodec};
 use crate::live::LiveCluster;
+use crate::sidecar::redirect::{OWN_V4, OWN_V6};
 use crate::tls::client::{Inside, MeshClient, MeshError, sni};
 use crate::tls::peer_verify::Identity;
 use crate::tls::workload::WorkloadCell;
@@ -94,6 +95,21 @@ impl H1Lease {
     #[must_use]
     pub fn into_codec(self) -> (ClientCodec<Stream>, impl Send + Sync + 'static) {
         (*self.codec, self.lent)
+    }
+}
+
+/// A connection for bytes.
+pub struct BytesLease {
+    pub stream: Stream,
+    pub local: Option<SocketAddr>,
+    lent: Lent,
+}
+
+impl BytesLease {
+    /// Keep the second part while the first is in use, it counts as active.
+    #[must_use]
+    pub fn into_parts(self) -> (Stream, impl Send + Sync + 'static) {
+        (self.stream, self.lent)
     }
 }
 
@@ -175,12 +191,31 @@ impl Pools {
             return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
         }
         let limit = cluster.destination.connect_timeout;
-        match dial::connect(host.key.address, host.mesh.as_ref(), Inside::Http1, limit).await {
+        match dial::connect(&host, Inside::Http1, limit).await {
             Ok(stream) => {
                 host.counters.connects.fetch_add(1, Ordering::Relaxed);
                 let local = stream.tcp().local_addr().ok();
                 let codec = Box::new(ClientCodec::new(stream, self.h1));
                 Ok(H1Lease { codec, reused: false, local, lent: Lent::new(&host) })
+            }
+            Err(error) => {
+                host.counters.failures.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    /// A new connection for bytes, which is nobody else's afterwards.
+    pub async fn open(
+        &self,
+        cluster: &Arc<LiveCluster>,
+        endpoint: &Arc<EndpointState>,
+    ) -> Result<BytesLease, ConnectError> {
+        let host = self.host(cluster, endpoint).await?;
+        match dial::connect(&host, Inside::Tcp, cluster.destination.connect_timeout).await {
+            Ok(stream) => {
+                host.counters.connects.fetch_add(1, Ordering::Relaxed);
+                Ok(BytesLease { local: stream.tcp().local_addr().ok(), stream, lent: Lent::new(&host) })
             }
             Err(error) => {
                 host.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +288,7 @@ impl Pools {
         let destination = &cluster.destination;
         if !self.speaks_mesh(destination.tls, endpoint) {
             let key = HostKey { address: endpoint.address, mesh: None };
-            return self.known_host(cluster.id, key, || Ok(None));
+            return self.known_host(cluster, key, || Ok(None));
         }
         if self.workload.is_awaited() && self.workload.load().last_certificate().is_none() {
             // Rather late than not at all, and never in clear.
@@ -262,23 +297,24 @@ impl Pools {
         let workload = self.workload.load();
         let key = self.key_of(destination.tls, endpoint, workload.generation);
         let expected = expected(endpoint);
-        self.known_host(cluster.id, key, || MeshClient::new(&workload, &expected, &server_name(destination)).map(Some))
+        self.known_host(cluster, key, || MeshClient::new(&workload, &expected, &server_name(destination)).map(Some))
     }
 
     fn known_host(
         &self,
-        cluster: u64,
+        cluster: &LiveCluster,
         key: HostKey,
         mesh: impl FnOnce() -> Result<Option<MeshClient>, MeshError>,
     ) -> Result<Arc<Host>, ConnectError> {
         let mut clusters = self.clusters();
-        let pool = clusters.entry(cluster).or_default();
+        let pool = clusters.entry(cluster.id).or_default();
         if let Some(host) = pool.hosts.get(&key) {
             return Ok(Arc::clone(host));
         }
         let before = pool.hosts.values().find(|host| host.key.address == key.address);
         let counters: Arc<Counters> = before.map(|host| Arc::clone(&host.counters)).unwrap_or_default();
-        let host = Host::new(key.clone(), mesh().map_err(ConnectError::Tls)?, counters);
+        let from = source(cluster.destination.reach, key.address);
+        let host = Host::new(key.clone(), mesh().map_err(ConnectError::Tls)?, from, counters);
         pool.hosts.insert(key, Arc::clone(&host));
         // The sweep must look at it.
         pool.compared = None;
@@ -311,6 +347,12 @@ impl Pools {
 /// The principal that the certificate of an endpoint must have; empty where nobody knows.
 fn expected(endpoint: &EndpointState) -> Arc<str> {
     endpoint.endpoint.workload.as_ref().map(|workload| Arc::clone(&workload.principal)).unwrap_or_default()
+}
+
+/// From where the workload is reached: the rules that redirect leave that alone.
+fn source(reach: Reach, to: SocketAddr) -> Option<IpAddr> {
+    let own = if to.is_ipv6() { IpAddr::from(OWN_V6) } else { IpAddr::from(OWN_V4) };
+    (reach == Reach::OwnWorkload).then_some(own)
 }
 
 fn server_name(destination: &Destination) -> String {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use mesh_core::model::Reach;
+
 use crate::live::{Cells, Live, LiveCluster};
 
 use super::Pools;
@@ -52,6 +54,11 @@ impl Pools {
     /// Requests of an older snapshot may still come for a removed endpoint: they make it again, for one period. Connections
     /// that were agreed under an older certificate, or older roots, go like those of endpoints that are gone.
     fn close_removed(&self, pool: &mut ClusterPool, cluster: &LiveCluster) {
+        if matches!(cluster.destination.reach, Reach::Original | Reach::OwnWorkload) {
+            // Any address is one of its.
+            pool.hosts.retain(|_, host| !host.is_unused());
+            return;
+        }
         let endpoints = cluster.endpoints.load();
         let (generation, tls) = (self.workload.load().generation, cluster.destination.tls);
         let unchanged = pool.compared.as_ref().is_some_and(|compared| {

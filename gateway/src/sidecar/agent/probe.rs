@@ -1,0 +1,159 @@
+//! What the kubelet wants to know of the application.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use serde::Deserialize;
+
+use super::call::{Call, connect};
+
+/// Kubernetes' default.
+const TIMEOUT_SECONDS: u64 = 1;
+/// Of an answer that nobody reads.
+const MOST: usize = 64 << 10;
+
+/// One probe, as it was before it was led here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prober {
+    http_get: Option<HttpGet>,
+    tcp_socket: Option<Port>,
+    grpc: Option<Grpc>,
+    timeout_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpGet {
+    #[serde(default)]
+    path: String,
+    port: u16,
+    #[serde(default)]
+    scheme: String,
+    host: Option<IpAddr>,
+    #[serde(default)]
+    http_headers: Vec<Header>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Port {
+    port: u16,
+    host: Option<IpAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Grpc {
+    port: u16,
+    #[serde(default)]
+    service: String,
+}
+
+impl Prober {
+    /// 200 to 399: all is well.
+    pub async fn ask(&self, pod: IpAddr, headers: &HeaderMap) -> StatusCode {
+        let limit = Duration::from_secs(self.timeout_seconds.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT_SECONDS));
+        match tokio::time::timeout(limit, self.answer(pod, headers)).await {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, probe = ?self, "the application does not answer");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Err(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    async fn answer(&self, pod: IpAddr, headers: &HeaderMap) -> io::Result<StatusCode> {
+        if let Some(get) = &self.http_get {
+            let to: SocketAddr = (get.host.unwrap_or(pod), get.port).into();
+            if get.scheme.eq_ignore_ascii_case("https") {
+                // Nobody looks at the certificate either: that it accepts connections has to do.
+                return connect(to).await.map(|_| StatusCode::OK);
+            }
+            let path = if get.path.is_empty() { "/" } else { &get.path };
+            let call = Call { to, path, headers: get.headers(headers) };
+            return Ok(call.get(MOST).await?.0);
+        }
+        if let Some(socket) = &self.tcp_socket {
+            return connect((socket.host.unwrap_or(pod), socket.port).into()).await.map(|_| StatusCode::OK);
+        }
+        match &self.grpc {
+            Some(grpc) => grpc.check((pod, grpc.port).into()).await,
+            None => Ok(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+impl HttpGet {
+    /// The kubelet's own, and those that the probe says.
+    fn headers(&self, asked: &HeaderMap) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for name in [header::USER_AGENT, header::ACCEPT] {
+            if let Some(value) = asked.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        for Header { name, value } in &self.http_headers {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}
+
+impl Grpc {
+    /// `grpc.health.v1.Health/Check`: SERVING is well.
+    async fn check(&self, to: SocketAddr) -> io::Result<StatusCode> {
+        let stream = connect(to).await?;
+        let (send, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        let mut send = send.ready().await.map_err(io::Error::other)?;
+        let request = Request::post(format!("http://{to}/grpc.health.v1.Health/Check"))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .body(())
+            .map_err(io::Error::other)?;
+        let (response, mut body) = send.send_request(request, false).map_err(io::Error::other)?;
+        body.send_data(self.message(), true).map_err(io::Error::other)?;
+        let mut answer = response.await.map_err(io::Error::other)?.into_body();
+        let mut message = BytesMut::new();
+        while let Some(piece) = answer.data().await {
+            let piece = piece.map_err(io::Error::other)?;
+            let _ = answer.flow_control().release_capacity(piece.len());
+            message.put(piece);
+        }
+        // `status`, the first field, is SERVING, the first of its values.
+        let is_serving = message.get(5..) == Some(&[0x08, 0x01]);
+        Ok(if is_serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
+    }
+
+    /// One message with the service's name as its first field.
+    fn message(&self) -> Bytes {
+        let name = self.service.as_bytes();
+        let mut field = BytesMut::new();
+        if !name.is_empty() {
+            field.put_u8(0x0a);
+            let mut length = name.len();
+            while length >= 0x80 {
+                field.put_u8(0x80 | u8::try_from(length & 0x7f).unwrap_or(0));
+                length >>= 7;
+            }
+            field.put_u8(u8::try_from(length).unwrap_or(0));
+            field.put(name);
+        }
+        let mut message = BytesMut::new();
+        message.put_u8(0);
+        message.put_u32(u32::try_from(field.len()).unwrap_or(0));
+        message.put(field);
+        message.freeze()
+    }
+}

@@ -1,0 +1,73 @@
+use http::HeaderMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// An application that answers every request like this, and tells the first head that it got.
+async fn application(answer: &'static str) -> (u16, tokio::sync::oneshot::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut tell = Some(tell);
+        while let Ok((mut io, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            let count = io.read(&mut buffer).await.unwrap_or(0);
+            if let Some(tell) = tell.take() {
+                let _ = tell.send(String::from_utf8_lossy(&buffer[..count]).into_owned());
+            }
+            let _ = io.write_all(answer.as_bytes()).await;
+        }
+    });
+    (port, told)
+}
+
+fn agent(name: &'static str, value: String) -> anyhow::Result<Agent> {
+    Agent::from_env(|asked| (asked == name).then(|| value.clone()))
+}
+
+#[tokio::test]
+async fn probes_ask_the_application_what_they_asked_before() {
+    let (port, told) = application("HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n").await;
+    let probers = format!(
+        r#"{{"/app-health/a/livez": {{"httpGet": {{"path": "/live?x=1", "port": {port}, "httpHeaders": [{{"name": "Host", "value": "a.example"}}]}}, "timeoutSeconds": 5}},
+            "/app-health/a/readyz": {{"tcpSocket": {{"port": {port}}}}}}}"#
+    );
+    let agent = agent(PROBERS, probers).unwrap();
+    let none = HeaderMap::new();
+    assert_eq!(agent.probe("/app-health/a/livez", &none).await, Some(StatusCode::IM_A_TEAPOT));
+    let head = told.await.unwrap();
+    assert!(head.starts_with("GET /live?x=1 HTTP/1.1\r\n") && head.contains("host: a.example\r\n"), "{head}");
+    assert_eq!(agent.probe("/app-health/a/readyz", &none).await, Some(StatusCode::OK));
+    assert_eq!(agent.probe("/app-health/b/livez", &none).await, None);
+}
+
+#[tokio::test]
+async fn an_application_that_is_not_there_is_not_well() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    for kind in ["httpGet", "tcpSocket", "grpc"] {
+        let agent = agent(PROBERS, format!(r#"{{"/p": {{"{kind}": {{"port": {gone}}}}}}}"#)).unwrap();
+        let status = agent.probe("/p", &HeaderMap::new()).await;
+        assert_eq!(status, Some(StatusCode::INTERNAL_SERVER_ERROR), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_those_of_both() {
+    let (port, told) = application("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\napp 1\n").await;
+    let agent = agent(METRICS, format!(r#"{{"scrape": "true", "path": "", "port": "{port}"}}"#)).unwrap();
+    assert_eq!(agent.metrics().await.as_deref(), Some("app 1\n"));
+    assert!(told.await.unwrap().starts_with("GET /metrics HTTP/1.1\r\n"));
+    let own = "# HELP a b\n# TYPE a counter\na 1\n";
+    let application = "# HELP a c\n# TYPE a counter\na{x=\"1\"} 2\n# TYPE b counter\nb 3\n# EOF\n";
+    assert_eq!(merge(own, application), format!("{own}a{{x=\"1\"}} 2\n# TYPE b counter\nb 3\n"));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let error = agent(PROBERS, "{".to_owned()).unwrap_err().to_string();
+    assert!(error.starts_with("ISTIO_KUBE_APP_PROBERS of the environment: "), "{error}");
+    assert!(agent(ADDRESS, "here".to_owned()).is_err());
+    assert!(Agent::from_env(|_| Some(String::new())).is_ok());
+}

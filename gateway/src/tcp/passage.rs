@@ -1,0 +1,124 @@
+//! What became of one connection: filled in as it happens, told to metrics now and then, and to the access log at its end.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use mesh_core::lb::EndpointState;
+
+use super::target::Target;
+use crate::listen::ConnectionInfo;
+use crate::observe::{Observer, RequestRecord, ResponseFlags, TcpCounts};
+use crate::tls::peer_verify::Identity;
+
+/// See the module. Leaves its line in the access log however it ends, also when its task is dropped.
+pub struct Passage<'o> {
+    observer: &'o Observer,
+    pub info: Arc<ConnectionInfo>,
+    pub target: Target,
+    started: Instant,
+    start: SystemTime,
+    generation: u64,
+    pub flags: ResponseFlags,
+    pub details: Cow<'static, str>,
+    pub transport_failure: Cow<'static, str>,
+    pub endpoint: Option<Arc<EndpointState>>,
+    pub upstream_local: Option<SocketAddr>,
+    pub upstream_peer: Option<Arc<Identity>>,
+    received: u64,
+    sent: u64,
+    opened: bool,
+}
+
+impl<'o> Passage<'o> {
+    pub fn new(observer: &'o Observer, info: Arc<ConnectionInfo>, target: Target, generation: u64) -> Self {
+        Self {
+            observer,
+            info,
+            target,
+            started: Instant::now(),
+            start: SystemTime::now(),
+            generation,
+            flags: ResponseFlags::NONE,
+            details: Cow::Borrowed("-"),
+            transport_failure: Cow::Borrowed("-"),
+            endpoint: None,
+            upstream_local: None,
+            upstream_peer: None,
+            received: 0,
+            sent: 0,
+            opened: false,
+        }
+    }
+
+    /// Counts the connection as open, by what is known of its other end now.
+    pub fn open(&mut self) {
+        self.opened = true;
+        self.observer.count_tcp(&self.record(), TcpCounts { opened: 1, ..TcpCounts::default() });
+    }
+
+    /// How many bytes there were so far.
+    pub fn report(&mut self, received: u64, sent: u64) {
+        let counts = TcpCounts {
+            received: received.saturating_sub(self.received),
+            sent: sent.saturating_sub(self.sent),
+            ..TcpCounts::default()
+        };
+        (self.received, self.sent) = (received, sent);
+        if counts != TcpCounts::default() {
+            self.observer.count_tcp(&self.record(), counts);
+        }
+    }
+
+    fn record(&self) -> RequestRecord<'_> {
+        let info = &self.info;
+        let own = info.captured.as_ref().and_then(|captured| captured.server_name.as_deref());
+        RequestRecord {
+            start: self.start,
+            duration: self.started.elapsed(),
+            method: "",
+            path: "",
+            protocol: "",
+            status: 0,
+            flags: self.flags,
+            details: &self.details,
+            upstream_transport_failure: &self.transport_failure,
+            bytes_received: self.received,
+            bytes_sent: self.sent,
+            upstream_service_time: None,
+            forwarded_for: "",
+            user_agent: "",
+            request_id: "",
+            authority: "",
+            upstream_host: self.endpoint.as_ref().map(|endpoint| endpoint.address),
+            upstream_cluster: &self.target.name,
+            upstream_local: self.upstream_local,
+            downstream_local: info.local,
+            downstream_remote: info.peer,
+            sni: own.or_else(|| info.tls.as_ref()?.sni.as_deref()),
+            route_name: None,
+            grpc: false,
+            grpc_status: None,
+            request_messages: 0,
+            response_messages: 0,
+            direction: info.direction(),
+            cluster: self.target.cluster.as_ref(),
+            endpoint: self.endpoint.as_ref(),
+            upstream_peer: self.upstream_peer.as_ref(),
+            client: info.tls.as_ref().and_then(|tls| tls.peer.as_ref()),
+            client_workload: None,
+            generation: self.generation,
+            headers: None,
+        }
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        let opened = u64::from(!self.opened);
+        // One that came to nothing was opened, too.
+        self.observer.count_tcp(&self.record(), TcpCounts { opened, closed: 1, ..TcpCounts::default() });
+        self.observer.log(&self.record());
+    }
+}

@@ -1,0 +1,195 @@
+//! The life of a connection.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use mesh_core::lb::EndpointState;
+use mesh_core::snapshot::{Authorizer, Facts, Ruling};
+use pingora_core::protocols::Stream;
+use smallvec::SmallVec;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::copy::{Broken, Copy};
+use super::passage::Passage;
+use super::target;
+use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
+use crate::live::{Cells, Live, LiveCluster};
+use crate::observe::{Observer, ResponseFlags};
+use crate::tls::peer_verify::Identity;
+use crate::upstream::{BytesLease, ConnectError, Pools};
+
+/// Endpoints that are tried for one connection.
+const TRIES: usize = 3;
+/// How often the bytes of a connection are told to the metrics.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// One per worker.
+pub struct TcpProxy {
+    cells: Arc<Cells>,
+    pools: Arc<Pools>,
+    observer: Arc<Observer>,
+}
+
+impl ConnectionHandler for TcpProxy {
+    /// `drain` is not asked: nobody can tell a client of bytes to go elsewhere, and a change of the configuration is no reason
+    /// to cut it.
+    fn handle(
+        self: Arc<Self>,
+        stream: Stream,
+        info: Arc<ConnectionInfo>,
+        _drain: watch::Receiver<bool>,
+    ) -> ConnectionFuture {
+        Box::pin(async move { self.serve(stream, info).await })
+    }
+}
+
+impl TcpProxy {
+    pub fn new(cells: Arc<Cells>, pools: Arc<Pools>, observer: Arc<Observer>) -> Self {
+        Self { cells, pools, observer }
+    }
+
+    async fn serve(&self, client: Stream, info: Arc<ConnectionInfo>) {
+        let (mut passage, connected) = {
+            let Some((live, target)) = self.target(&info) else { return };
+            let mut passage = Passage::new(&self.observer, info, target, live.snapshot.generation);
+            if let Err(details) = authorize(&live.snapshot.authorizer, &passage.info) {
+                passage.details = details.into();
+                return;
+            }
+            let Some(cluster) = passage.target.cluster.clone() else {
+                // As Envoy has it: a cluster without hosts, or none.
+                passage.flags |= ResponseFlags::UH;
+                return;
+            };
+            drop(live);
+            let connected = self.connect(&cluster, &mut passage).await;
+            (passage, connected.map(|lease| (cluster, lease)))
+        };
+        let Some((cluster, lease)) = connected else { return };
+        passage.open();
+        let _active = passage.endpoint.as_ref().map(EndpointState::enter);
+        let (upstream, _lent) = lease.into_parts();
+        self.copy(Copy::new(client, upstream), cluster.destination.idle_timeout, &mut passage).await;
+    }
+
+    /// By the newest tables that know the listener.
+    fn target(&self, info: &ConnectionInfo) -> Option<(Arc<Live>, target::Target)> {
+        let live = self.cells.live.load_full();
+        if let Some(target) = target::find(&live, info) {
+            return Some((live, target));
+        }
+        let last = info.retired.load()?;
+        let target = target::find(&last, info)?;
+        Some((last, target))
+    }
+
+    /// Tries one endpoint after the other.
+    async fn connect(&self, cluster: &Arc<LiveCluster>, passage: &mut Passage<'_>) -> Option<BytesLease> {
+        let mut tried: SmallVec<[_; TRIES]> = SmallVec::new();
+        while tried.len() < TRIES {
+            let Some(endpoint) = cluster.pick(passage.info.original(), &tried) else {
+                passage.flags |= ResponseFlags::UH;
+                return None;
+            };
+            if tried.contains(&endpoint.address) {
+                break;
+            }
+            passage.endpoint = Some(Arc::clone(&endpoint));
+            match self.pools.open(cluster, &endpoint).await {
+                Ok(lease) => {
+                    passage.upstream_local = lease.local;
+                    passage.upstream_peer = lease.stream.peer().cloned();
+                    passage.transport_failure = "-".into();
+                    return Some(lease);
+                }
+                Err(error) => passage.transport_failure = transport_failure(&error),
+            }
+            tried.push(endpoint.address);
+        }
+        passage.flags |= ResponseFlags::UF | ResponseFlags::URX;
+        None
+    }
+
+    /// Until both sides are done, one breaks, or both are silent for too long (zero: they may).
+    async fn copy<U>(&self, mut copy: Copy<Stream, U>, idle_timeout: Duration, passage: &mut Passage<'_>)
+    where
+        U: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        let mut last_bytes = Instant::now();
+        let far = Duration::from_secs(365 * 86_400);
+        let idle_timeout = if idle_timeout.is_zero() { far } else { idle_timeout };
+        let timer = sleep_until(last_bytes + idle_timeout.min(far));
+        tokio::pin!(timer);
+        let (mut seen, mut reported) = (0, 0);
+        let end = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(end) = copy.poll(cx) {
+                    return Poll::Ready(Some(end));
+                }
+                let total = copy.received.bytes.saturating_add(copy.sent.bytes);
+                if total != seen {
+                    (seen, last_bytes) = (total, Instant::now());
+                }
+                let due = last_bytes + if total == reported { idle_timeout } else { REPORT.min(idle_timeout) };
+                // A busy connection does not touch its timer more often than that.
+                if timer.deadline() > due {
+                    timer.as_mut().reset(due);
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if last_bytes.elapsed() >= idle_timeout {
+                    return Poll::Ready(None);
+                }
+                passage.report(copy.received.bytes, copy.sent.bytes);
+                reported = total;
+                timer.as_mut().reset(last_bytes + idle_timeout);
+            }
+        })
+        .await;
+        passage.report(copy.received.bytes, copy.sent.bytes);
+        match end {
+            Some(Ok(())) => {}
+            Some(Err(Broken::Client(error))) => {
+                tracing::debug!(%error, "a client broke its connection");
+                passage.flags |= ResponseFlags::DC;
+            }
+            Some(Err(Broken::Upstream(error))) => {
+                tracing::debug!(%error, "an upstream broke its connection");
+                passage.flags |= ResponseFlags::UC;
+            }
+            None => passage.details = "tcp_idle_timeout".into(),
+        }
+    }
+}
+
+fn transport_failure(error: &ConnectError) -> std::borrow::Cow<'static, str> {
+    error.transport_failure().unwrap_or("connection_timeout".into())
+}
+
+/// An error: it is denied, in Envoy's words. Policies are about what arrives at the workload.
+fn authorize(authorizer: &Authorizer, info: &ConnectionInfo) -> Result<(), String> {
+    if authorizer.is_empty() || info.direction() == Some(Direction::Outbound) {
+        return Ok(());
+    }
+    let peer = info.tls.as_ref().and_then(|tls| tls.peer.as_deref());
+    let ruling = authorizer.decide(&Facts {
+        request: None,
+        peer: peer.map(Identity::facts),
+        source: Some(info.peer.ip()),
+        remote: Some(info.peer.ip()),
+        local: Some(info.local),
+        sni: info.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
+    });
+    match ruling {
+        Ruling::Allowed => Ok(()),
+        Ruling::Denied(_) | Ruling::Ask(..) => Err(ruling.details()),
+    }
+}
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;
