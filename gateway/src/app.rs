@@ -17,7 +17,7 @@ use crate::admin::{
 };
 use crate::bootstrap::{End, Start};
 use crate::exit;
-use crate::http::{Engine, Settings};
+use crate::http::{Engine, OwnMetadata, Settings};
 use crate::listen::{ConnectionHandler, Handlers, ListenOptions, ListenerManager, Workers, bind_one};
 use crate::live::Cells;
 use crate::logging::Logging;
@@ -105,7 +105,8 @@ impl Process {
         });
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
-        let settings = Arc::new(settings());
+        let told = controller.as_ref().and_then(|controller| OwnMetadata::new(&controller.node.id, &source));
+        let settings = Arc::new(Settings { hostname: hostname().into(), metadata: told, ..Settings::default() });
         let workers = start_workers(args.worker_count(), &cells, &pools, &observe, &settings)?;
         let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default())?);
         observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
@@ -306,10 +307,6 @@ fn start_workers(
         Arc::new(Handlers { http, bytes }) as Arc<dyn ConnectionHandler>
     });
     workers.map_err(|error| anyhow!("cannot start workers: {error}"))
-}
-
-fn settings() -> Settings {
-    Settings { hostname: hostname().into(), ..Settings::default() }
 }
 
 fn info(start: &Start, started: Instant) -> Info {

@@ -1,6 +1,6 @@
 //! A controller in the test's own process: everything but Kubernetes is the real thing. What the API server would tell comes
-//! from [`Control::apply`]; a token is `pod-NAME`, `pod-NAME/UID` or
-//! `pod-NAME@NAMESPACE`.
+//! from [`Control::apply`]; a token is `pod-NAME`, `pod-NAME/UID`,
+//! `pod-NAME@NAMESPACE` or `pod-NAME@NAMESPACE:ACCOUNT`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -59,9 +59,10 @@ impl Authenticate for PodNames {
         let pod = token.strip_prefix("pod-").ok_or_else(|| Unauthenticated::Refused("no such token".to_owned()))?;
         let (pod, uid) = pod.split_once('/').unwrap_or((pod, UID));
         let (pod, namespace) = pod.split_once('@').unwrap_or((pod, NAMESPACE));
+        let (namespace, account) = namespace.split_once(':').unwrap_or((namespace, "gateway"));
         let identity = Identity {
             namespace: namespace.to_owned(),
-            service_account: "gateway".to_owned(),
+            service_account: account.to_owned(),
             pod: pod.to_owned(),
             uid: uid.to_owned(),
         };

@@ -2,7 +2,7 @@
 //!
 //! `process` starts the real gateway, `ports` finds it an address of its own, `backend` stands behind it, `client` in front
 //! of it, `certs` makes certificates, `cluster` and `bulk` have what tests on a real Kubernetes share, `between` stands between
-//! controller and gateway, `netns` makes pods of network namespaces, `case` runs case files.
+//! controller and gateway, `netns` makes pods of network namespaces, `sidecar` puts sidecars into them, `case` runs case files.
 
 pub mod backend;
 #[cfg(feature = "controller")]
@@ -23,6 +23,8 @@ pub mod mesh;
 pub mod netns;
 pub mod ports;
 pub mod process;
+#[cfg(feature = "controller")]
+pub mod sidecar;
 pub mod third_party;
 
 /// A line that is seen also when a test passes (the test harness captures `println!` only).

@@ -66,8 +66,9 @@ pub fn repository() -> PathBuf {
     tests.parent().unwrap_or(tests).to_owned()
 }
 
-/// A running gateway.
+/// A running gateway, or a sidecar.
 pub struct Meshgate {
+    program: &'static str,
     child: Child,
     log: Arc<Log>,
     pub admin: SocketAddr,
@@ -92,14 +93,14 @@ impl Meshgate {
     /// The same without waiting until it is ready; its addresses are not known before that.
     pub fn spawn<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Meshgate> {
         let mut command = Command::new(binary()?);
-        command
-            .arg("run")
-            .args(arguments)
-            .args(["--admin", "127.0.0.1:0", "--status", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().context("starting meshgate")?;
+        command.arg("run").args(arguments).args(["--admin", "127.0.0.1:0", "--status", "127.0.0.1:0"]);
+        Self::spawn_as(command, "meshgate")
+    }
+
+    /// Any command that says what `run` of this program says.
+    pub fn spawn_as(mut command: Command, program: &'static str) -> anyhow::Result<Meshgate> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("starting {program}"))?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = child.stderr.take() {
             collect(stderr, log.clone());
@@ -108,21 +109,22 @@ impl Meshgate {
             collect(stdout, log.clone());
         }
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Meshgate { child, log, admin: unknown, status: unknown })
+        Ok(Meshgate { program, child, log, admin: unknown, status: unknown })
     }
 
     /// Waits for the line that says where it listens.
     pub fn ready(&mut self) -> anyhow::Result<()> {
-        self.addresses_of("meshgate ready: admin")
+        self.addresses_of("ready: admin")
     }
 
     /// Waits for the line that says where its pages are while it has nothing from its controller.
     pub fn waiting(&mut self) -> anyhow::Result<()> {
-        self.addresses_of("meshgate waits for the controller: admin")
+        self.addresses_of("waits for the controller: admin")
     }
 
     fn addresses_of(&mut self, said: &str) -> anyhow::Result<()> {
-        let line = self.wait_for_line(|line| line.contains(said), READY_DEADLINE)?;
+        let said = format!("{} {said}", self.program);
+        let line = self.wait_for_line(|line| line.contains(&said), READY_DEADLINE)?;
         self.admin = address_after(&line, "admin")?;
         self.status = address_after(&line, "status")?;
         Ok(())

@@ -30,6 +30,9 @@ const IDLE_LABELS: [&str; 7] = [
     "topology.kubernetes.io/zone",
 ];
 
+/// Annotation of pods that a sidecar was added to.
+const INJECTED: &str = "sidecar.istio.io/status";
+
 /// What translation looks at in a proxy: those that agree in it get the same answer. The rest of what is known of a proxy stays
 /// out of its class, or every zone would cost a translation: its locality (endpoints carry theirs, and what is near is the
 /// proxy's own affair) and its addresses (only their families matter).
@@ -42,12 +45,12 @@ pub(super) struct ClassKey {
 }
 
 impl ClassKey {
-    /// Of the gateway in this pod.
+    /// Of the proxy in this pod: it is a sidecar if one was added, whatever the proxy says of itself.
     pub fn of(pod: &Entry<Pod>) -> ClassKey {
         let labels = pod.meta.labels.iter().filter(|(label, _)| !IDLE_LABELS.contains(&label.as_str()));
         let addresses: Vec<IpAddr> = pod.spec.addresses().collect();
         ClassKey {
-            role: Role::Edge,
+            role: if pod.meta.annotations.contains_key(INJECTED) { Role::Sidecar } else { Role::Edge },
             namespace: pod.reference.namespace.to_string(),
             labels: labels.map(|(label, value)| (label.clone(), value.clone())).collect(),
             families: IpFamilies::of(&addresses),

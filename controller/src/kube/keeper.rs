@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::ProxyInfo;
+use mesh_core::model::{ProxyInfo, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::{Unconcerned, unconcerned};
 use mesh_core::world::World;
@@ -512,7 +512,6 @@ impl Keeper {
         if self.watches.iter().any(Watch::is_missed) {
             return Err(NotYet::Unlisted);
         }
-        let wanting = self.wanting(&identity.namespace)?;
         let pod = self.world.pod(&identity.namespace, &identity.pod);
         // Another one of that name may be on its way here, or the token be that of one that is gone.
         let pod = pod.filter(|pod| pod.spec.uid.as_ref().is_none_or(|uid| *uid == identity.uid)).ok_or_else(unknown)?;
@@ -521,6 +520,8 @@ impl Keeper {
             return Err(unknown());
         }
         let key = ClassKey::of(pod);
+        // A sidecar has no use for secrets.
+        let wanting = if key.role == Role::Sidecar { None } else { self.wanting(&identity.namespace)? };
         let proxy = ProxyInfo {
             role: key.role,
             service_account: identity.service_account.clone(),

@@ -21,6 +21,7 @@ use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
 use super::forward::Way;
 use super::message::Downstream;
+use super::peer_metadata::Said;
 use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
 use crate::live::{Cells, Live};
@@ -97,13 +98,16 @@ impl Engine {
             None => info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).and_then(client_cert::of_client),
             Some(_) => None,
         };
-        let workload = self.cells.workload.load();
-        let own = workload.last_certificate().map(|certificate| certificate.id.to_string());
+        let own = info.captured.as_ref().and_then(|_| {
+            let workload = self.cells.workload.load();
+            workload.last_certificate().map(|certificate| certificate.id.to_string())
+        });
         Arc::new(Peer {
             client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), certificate, trusted),
             info: info.clone(),
             hostname: self.settings.hostname.clone(),
             own: own.unwrap_or_default().into(),
+            said: Said::default(),
         })
     }
 
@@ -237,6 +241,7 @@ fn accept_forwarded(exchange: &mut Exchange) {
         None => forwarded::accept(headers, &peer.client),
         Some(Direction::Outbound) => forwarded::accept_outbound(headers, &peer.client),
         Some(Direction::Inbound) => {
+            exchange.workload = peer.said.take(headers, peer.identity().map(Arc::as_ref));
             forwarded::accept_inbound(headers, &peer.client, &peer.own, peer.identity().map(Arc::as_ref))
         }
     };

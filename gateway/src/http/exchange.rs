@@ -8,12 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_core::lb::EndpointState;
+use mesh_core::model::Workload;
 use mesh_core::snapshot::{FormatContext, Request, Token};
 
 use super::failure::LocalReply;
 use super::forwarded;
 use super::message::BodySize;
 use super::mirror::Taps;
+use super::peer_metadata::Said;
 use crate::listen::{ConnectionInfo, Direction};
 use crate::live::LiveCluster;
 use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
@@ -28,6 +30,8 @@ pub struct Peer {
     pub hostname: Arc<str>,
     /// `spiffe://…` of this proxy, where it has one.
     pub own: Arc<str>,
+    /// Of the client's workload.
+    pub said: Said,
 }
 
 impl Peer {
@@ -99,6 +103,8 @@ pub struct Exchange {
     pub https: bool,
     /// The client's address, as far as proxies in front can be believed.
     pub remote: IpAddr,
+    /// Where the client runs, as its proxy says.
+    pub workload: Option<Arc<Workload>>,
     /// A token that was found good.
     pub token: Option<Token>,
     /// Value of `upgrade`, when it asks for WebSocket.
@@ -145,6 +151,7 @@ impl Exchange {
         Self {
             https: peer.info.tls.is_some(),
             remote: peer.info.peer.ip(),
+            workload: None,
             token: None,
             peer,
             started: Instant::now(),
@@ -242,7 +249,7 @@ impl Exchange {
             endpoint: outcome.endpoint.as_ref(),
             upstream_peer: outcome.upstream_peer.as_ref(),
             client: self.peer.identity(),
-            client_workload: None,
+            client_workload: self.workload.as_ref(),
             generation: outcome.generation,
             headers: Some(self),
         });

@@ -24,7 +24,7 @@ use super::h2_stream::H2Upstream;
 use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, Upstream, UpstreamError};
 use super::pump::{Direction, PumpError};
 use super::tunnel::Tunnel;
-use super::{forwarded, grpc_status, hop_by_hop, upstream_request};
+use super::{forwarded, grpc_status, hop_by_hop, peer_metadata, upstream_request};
 use crate::live::{Live, LiveCluster};
 use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
 
@@ -129,6 +129,16 @@ impl Engine {
         forwarded::forward(&mut exchange.head.headers, &this);
     }
 
+    /// Proxies of the mesh are told whose request it is, and nobody else.
+    fn tell_workload(&self, endpoint: &EndpointState, exchange: &mut Exchange) {
+        let Some(own) = self.settings.metadata.as_ref().filter(|_| !exchange.peer.is_inbound()) else { return };
+        if endpoint.endpoint.mtls {
+            own.tell(&mut exchange.head.headers);
+        } else {
+            peer_metadata::strip(&mut exchange.head.headers);
+        }
+    }
+
     pub(super) async fn attempt<D: Downstream>(
         &self,
         cluster: &Arc<LiveCluster>,
@@ -140,6 +150,7 @@ impl Engine {
     ) -> Tried {
         exchange.outcome.endpoint = Some(endpoint.clone());
         exchange.outcome.upstream_peer = None;
+        self.tell_workload(endpoint, exchange);
         let active = endpoint.enter();
         let lease = match until(deadline, self.connect(cluster, endpoint, exchange)).await {
             None => return Tried::Failed(Failure::Timeout),

@@ -26,6 +26,7 @@ pub mod hop_by_hop;
 mod jwt;
 mod message;
 mod mirror;
+mod peer_metadata;
 mod pump;
 mod respond;
 mod response_headers;
@@ -36,4 +37,5 @@ mod tunnel;
 mod upstream_request;
 
 pub use engine::Engine;
+pub use peer_metadata::OwnMetadata;
 pub use settings::Settings;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::h1;
+use super::{OwnMetadata, h1};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,6 +26,8 @@ pub struct Settings {
     pub linger: Duration,
     /// `%HOSTNAME%`
     pub hostname: Arc<str>,
+    /// What other proxies of the mesh are told of this one's workload.
+    pub metadata: Option<OwnMetadata>,
 }
 
 impl Default for Settings {
@@ -41,6 +43,7 @@ impl Default for Settings {
             h2_connection_window: 16 << 20,
             linger: Duration::from_secs(1),
             hostname: Arc::from("-"),
+            metadata: None,
         }
     }
 }

@@ -1,0 +1,223 @@
+//! Pods with sidecars: real rules, the real process, and a controller of the test's own in a pod beside them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use mesh_core::testing::BackendSettings;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::backend::{Backend, Saw};
+use crate::client::{self, DEADLINE, Response};
+use crate::controller::{Control, Serving, UID};
+use crate::netns::{Network, Pod};
+use crate::process::{self, Meshgate};
+
+/// Whose connections the rules leave alone.
+const PROXY_USER: u32 = 1337;
+
+/// A network with a controller in it.
+pub struct Mesh {
+    pub network: Network,
+    pub control: Arc<Control>,
+    controller: SocketAddr,
+    _serving: Serving,
+    /// Where the controller is.
+    _pod: Pod,
+}
+
+/// A pod with a sidecar.
+pub struct Workload {
+    pub name: String,
+    pub pod: Pod,
+    pub sidecar: Meshgate,
+}
+
+impl Mesh {
+    pub async fn start() -> anyhow::Result<Mesh> {
+        let network = Network::new()?;
+        let control = Arc::new(Control::start().await?);
+        // The sidecars have another user.
+        let folder = control.root().parent().context("the root has a folder")?.to_owned();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+        let pod = network.pod()?;
+        let at = SocketAddr::new(pod.ip(), 15012);
+        let serves = control.clone();
+        let serving = pod.run(async move { serves.serve(Some(at)).await }).await?;
+        Ok(Mesh { network, control, controller: at, _serving: serving, _pod: pod })
+    }
+
+    /// A pod of the namespace `default`, with the label `app`, an account of its name, and a sidecar that is ready.
+    pub async fn workload(&self, name: &str) -> anyhow::Result<Workload> {
+        let pod = self.network.pod()?;
+        self.control.apply(&injected(name, pod.ip())).await?;
+        let mut redirect = Command::new(process::sidecar()?);
+        redirect.args(["redirect", "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*"]);
+        redirect.args(["-d", "15090,15021,15020"]);
+        let output = pod.output(redirect).await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let command = self.command(name, pod.ip())?;
+        let mut sidecar = pod.run(async move { Meshgate::spawn_as(command, "meshgate-sidecar") }).await?;
+        tokio::task::block_in_place(|| sidecar.ready())?;
+        Ok(Workload { name: name.to_owned(), pod, sidecar })
+    }
+
+    fn command(&self, name: &str, ip: IpAddr) -> anyhow::Result<Command> {
+        let token = self.control.token_file().with_file_name(format!("token-{name}"));
+        std::fs::write(&token, format!("pod-{name}@default:{name}"))?;
+        let mut command = Command::new(process::sidecar()?);
+        command
+            .args(["run", "--workers", "1", "--access-log", "text", "--drain-seconds", "1"])
+            .args(["--controller", &self.controller.to_string(), "--controller-name", "controller.test"])
+            .arg("--controller-ca")
+            .arg(self.control.root())
+            .arg("--token")
+            .arg(token)
+            .env("POD_NAME", name)
+            .env("POD_NAMESPACE", "default")
+            .env("SERVICE_ACCOUNT", name)
+            .env("INSTANCE_IP", ip.to_string())
+            .env("ISTIO_META_WORKLOAD_NAME", name)
+            .uid(PROXY_USER)
+            .gid(PROXY_USER);
+        Ok(command)
+    }
+
+    /// Applies, and waits until something holds.
+    pub async fn apply_until<F>(&self, text: &str, holds: impl Fn() -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        self.control.apply(text).await?;
+        until(holds).await
+    }
+}
+
+impl Workload {
+    /// A GET of the application in this pod.
+    pub async fn get(&self, to: SocketAddr, host: &str, path: &str) -> anyhow::Result<Response> {
+        get(&self.pod, to, host, path).await
+    }
+
+    /// What the application of this pod says over a connection, to its end, and what it is answered.
+    pub async fn converse(&self, to: SocketAddr, said: &'static str) -> anyhow::Result<String> {
+        converse(&self.pod, to, said).await
+    }
+
+    /// An application in this pod that says in its answers what it saw.
+    pub async fn echo(&self, port: u16) -> anyhow::Result<Backend> {
+        echo(&self.pod, port, &self.name).await
+    }
+
+    /// The text of a page that is nobody's but the pod's.
+    pub async fn page(&self, port: u16, path: &'static str) -> anyhow::Result<String> {
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        self.pod.run(async move { Ok(client::get(at, "localhost", path).await?.text()) }).await
+    }
+
+    /// The value of a series of the proxy's metrics that has all of these labels.
+    pub async fn metric(&self, family: &str, labels: &[&str]) -> anyhow::Result<f64> {
+        let text = self.page(15090, "/stats/prometheus").await?;
+        let of_family = || text.lines().filter(|line| line.starts_with(&format!("{family}{{")));
+        let line = of_family().find(|line| labels.iter().all(|label| line.contains(label)));
+        let line = line.with_context(|| {
+            format!(
+                "no {family} with {labels:?} at {}; there are:\n{}",
+                self.name,
+                of_family().collect::<Vec<_>>().join("\n")
+            )
+        })?;
+        Ok(line.rsplit_once(' ').context("a value")?.1.parse()?)
+    }
+}
+
+/// A GET from a pod.
+pub async fn get(pod: &Pod, to: SocketAddr, host: &str, path: &str) -> anyhow::Result<Response> {
+    let (host, path) = (host.to_owned(), path.to_owned());
+    pod.run(async move { client::get(to, &host, &path).await }).await
+}
+
+/// See [`Workload::converse`].
+pub async fn converse(pod: &Pod, to: SocketAddr, said: &'static str) -> anyhow::Result<String> {
+    let talk = async move {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.write_all(said.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    pod.run(async move { tokio::time::timeout(DEADLINE, talk).await.context("no end of it in time")? }).await
+}
+
+/// What the first is who speaks on a connection on which the application of this pod waits: the server.
+pub async fn listen(pod: &Pod, to: SocketAddr) -> anyhow::Result<String> {
+    let listening = async move {
+        let mut stream = TcpStream::connect(to).await?;
+        let mut heard = [0; 64];
+        let count = stream.read(&mut heard).await?;
+        Ok(String::from_utf8_lossy(heard.get(..count).unwrap_or_default()).into_owned())
+    };
+    pod.run(async move { tokio::time::timeout(DEADLINE, listening).await.context("nobody speaks")? }).await
+}
+
+/// See [`Workload::echo`].
+pub async fn echo(pod: &Pod, port: u16, name: &str) -> anyhow::Result<Backend> {
+    let (at, name) = (SocketAddr::new(pod.ip(), port), name.to_owned());
+    pod.run(async move { Backend::with_settings_at(at, &name, &BackendSettings::default()).await }).await
+}
+
+/// An application that speaks first, then says what it hears.
+pub async fn server_first(pod: &Pod, port: u16) -> anyhow::Result<Backend> {
+    let at = SocketAddr::new(pod.ip(), port);
+    let talk = |mut stream: TcpStream| async move {
+        let _ = stream.write_all(b"hello ").await;
+        let (mut from, mut to) = stream.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+        let _ = to.shutdown().await;
+    };
+    pod.run(async move { Backend::start_raw_at(at, talk).await }).await
+}
+
+/// What an echo saw.
+pub fn saw(response: &Response) -> anyhow::Result<Saw> {
+    let text = response.text();
+    serde_json::from_str(&text).with_context(|| format!("{} {text}", response.status))
+}
+
+/// Tries again until it holds.
+pub async fn until<F>(holds: impl Fn() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match holds().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// A pod as injection leaves it.
+fn injected(name: &str, ip: IpAddr) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: default
+  uid: {UID}
+  labels: {{app: {name}, security.istio.io/tlsMode: istio}}
+  annotations: {{sidecar.istio.io/status: '{{}}'}}
+spec: {{serviceAccountName: {name}, containers: []}}
+status: {{podIP: {ip}, phase: Running, conditions: [{{type: Ready, status: 'True'}}]}}
+"
+    )
+}
