@@ -13,8 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Metrics};
-use crate::admit::{self, Bundle, Judge};
+use crate::admit::{self, Bundle, Injector, Judge, Webhooks};
 use crate::ca::{Authority, Certificates, Counters, ServerCertificate, server_names};
+use crate::inject::{self, Injections, Settings};
 use crate::kube::{Keeper, LEASE, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
@@ -65,7 +66,8 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
     let counters = Counters::new()?;
     let writes = Writes::new()?;
-    let metrics = Metrics::new(&counters, &writes)?;
+    let injections = Injections::new()?;
+    let metrics = Metrics::new(&counters, &writes, &injections)?;
     let admin =
         Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica, metrics);
     let admin = Arc::new(admin);
@@ -82,9 +84,13 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         namespace: options.namespace.clone(),
         root_pem: authority.root_pem().to_owned(),
     };
-    tokio::spawn(bundle.publish(client.clone(), leadership.clone()));
-    let judge = Arc::new(Judge::new(handle.clone(), &options.namespace));
-    tokio::spawn(admit::serve(webhook_socket, certificate.config(&["h2", "http/1.1"])?, judge));
+    bundle.publish(&client, &leadership);
+    let settings = settings(options, patiently(|| has_native_sidecars(&client)).await);
+    let webhooks = Arc::new(Webhooks {
+        judge: Judge::new(handle.clone(), &options.namespace),
+        injector: Injector { keeper: handle.clone(), settings, counters: injections },
+    });
+    tokio::spawn(admit::serve(webhook_socket, certificate.config(&["h2", "http/1.1"])?, webhooks));
 
     // Proxies come when there is something to tell: an empty answer would take away what they have.
     let mut generation = handle.generation();
@@ -106,6 +112,21 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, keep_alive };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop).await;
     Ok(())
+}
+
+/// What is the same for all sidecars.
+fn settings(options: &Options, native: bool) -> Settings {
+    Settings {
+        image: options.sidecar_image.clone(),
+        pull_policy: options.sidecar_pull_policy.clone(),
+        native,
+        ..Settings::default()
+    }
+}
+
+async fn has_native_sidecars(client: &kube::Client) -> anyhow::Result<bool> {
+    let version = client.apiserver_version().await.context("cannot read the API server's version")?;
+    Ok(inject::has_native_sidecars(&version.major, &version.minor))
 }
 
 /// `[::]` is both families, whatever the machine's default is. Without IPv6 it is the other one; that somebody else is there is

@@ -7,6 +7,7 @@ pub mod app;
 pub mod ca;
 pub mod crds;
 pub mod ctl;
+pub mod inject;
 pub mod kube;
 pub mod options;
 pub mod push;

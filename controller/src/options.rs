@@ -76,7 +76,13 @@ pub struct Options {
     /// Where metrics, readiness and debug pages listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:15014")]
     pub admin: SocketAddr,
-    /// Where the validating webhook listens; port 0 takes a free one.
+    /// Image of sidecars [default: that of deploy/sidecar]
+    #[arg(long, value_name = "IMAGE", env = "SIDECAR_IMAGE")]
+    pub sidecar_image: Option<String>,
+    /// When a node asks for that image again [default: as Kubernetes does]
+    #[arg(long, value_name = "POLICY", env = "SIDECAR_PULL_POLICY")]
+    pub sidecar_pull_policy: Option<String>,
+    /// Where the webhooks listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:15017")]
     pub webhook: SocketAddr,
     /// A proxy that was silent for so long is pinged; one that does not answer for a third of that is gone.

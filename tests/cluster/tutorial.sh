@@ -40,7 +40,7 @@ trap finish EXIT
 
 step "build"
 "$here/build.sh" "$MESHGATE_CLUSTER_OUT"
-(cd "$root" && cargo build --locked --profile "$profile" -p gateway --bin meshgate -p controller --bin meshgate-controller --bin meshctl -p e2e --bin bookinfo)
+(cd "$root" && cargo build --locked --profile "$profile" -p gateway --bin meshgate --bin meshgate-sidecar -p controller --bin meshgate-controller --bin meshctl -p e2e --bin bookinfo)
 bin="${CARGO_TARGET_DIR:-$root/target}/$built"
 "$here/images.sh" "$work/images" "$built"
 

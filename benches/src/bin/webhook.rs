@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::Parser;
-use controller::admit::{self, Judge};
+use controller::admit::{self, Injector, Judge, Webhooks};
 use controller::ca::{Authority, ServerCertificate};
+use controller::inject::{Injections, Settings};
 use controller::push::Identity;
 use e2e::client::{Client, Request, TlsOptions};
 use e2e::controller::{Control, NAMESPACE, UID};
@@ -87,8 +88,12 @@ async fn start(control: &Control) -> anyhow::Result<Client> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = listener.local_addr()?;
     let certificate = ServerCertificate::start(Arc::new(Authority::generate()?), vec!["webhook.test".to_owned()])?;
-    let judge = Arc::new(Judge::new(control.keeper.clone(), NAMESPACE));
-    tokio::spawn(admit::serve(listener, certificate.config(&["h2", "http/1.1"])?, judge));
+    let keeper = control.keeper.clone();
+    let webhooks = Webhooks {
+        judge: Judge::new(keeper.clone(), NAMESPACE),
+        injector: Injector { keeper, settings: Settings::default(), counters: Injections::new()? },
+    };
+    tokio::spawn(admit::serve(listener, certificate.config(&["h2", "http/1.1"])?, Arc::new(webhooks)));
     let tls = TlsOptions { sni: Some("webhook.test".to_owned()), ..TlsOptions::default() };
     Ok(Client::connect(address, Some(&tls), false).await?.0)
 }

@@ -1,19 +1,21 @@
-//! The root certificate in the webhook's configuration: the API server trusts nothing else there.
+//! The root certificate in the webhooks' configurations: the API server trusts nothing else there.
 
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
 
 use crate::kube::Leadership;
 
-/// Name of the object; `deploy/` has it.
-pub const CONFIGURATION: &str = "meshgate-validator";
+/// Kinds and names of the objects; `deploy/` has them.
+const CONFIGURATIONS: [(&str, &str); 2] = [
+    ("ValidatingWebhookConfiguration", "meshgate-validator"),
+    ("MutatingWebhookConfiguration", "meshgate-sidecar-injector"),
+];
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// What is written there.
@@ -27,20 +29,26 @@ pub struct Bundle {
 
 impl Bundle {
     /// Puts it in while this replica leads, also after somebody took it out.
-    pub async fn publish(self, client: Client, mut leadership: Leadership) {
-        let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    pub fn publish(&self, client: &Client, leadership: &Leadership) {
+        for (kind, name) in CONFIGURATIONS {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind));
+            let api = Api::all_with(client.clone(), &resource);
+            tokio::spawn(self.clone().publish_in(api, name, leadership.clone()));
+        }
+    }
+
+    async fn publish_in(self, api: Api<DynamicObject>, name: &'static str, mut leadership: Leadership) {
         loop {
             let Some(term) = leadership.lead().await else { return };
-            self.keep(&api, &mut leadership).await;
+            self.keep(&api, name, &mut leadership).await;
             drop(term);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// Until it fails, or this replica leads no more.
-    async fn keep(&self, api: &Api<ValidatingWebhookConfiguration>, leadership: &mut Leadership) {
-        let one = watcher::Config::default().fields(&format!("metadata.name={CONFIGURATION}"));
-        let events = watcher(api.clone(), one);
+    async fn keep(&self, api: &Api<DynamicObject>, name: &str, leadership: &mut Leadership) {
+        let events = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")));
         futures::pin_mut!(events);
         loop {
             let event = tokio::select! {
@@ -51,18 +59,18 @@ impl Bundle {
             let Some(event) = event else { return };
             match event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                    let Some(patch) = self.patch(&object) else { continue };
-                    match api.patch(CONFIGURATION, &PatchParams::default(), &patch).await {
-                        Ok(_) => tracing::info!("webhook: the root certificate is in {CONFIGURATION}"),
+                    let Some(patch) = self.patch(&object.data) else { continue };
+                    match api.patch(name, &PatchParams::default(), &patch).await {
+                        Ok(_) => tracing::info!("webhook: the root certificate is in {name}"),
                         Err(error) => {
-                            tracing::warn!(%error, "cannot write the root certificate into {CONFIGURATION}");
+                            tracing::warn!(%error, "cannot write the root certificate into {name}");
                             return;
                         }
                     }
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::debug!(%error, "watch of {CONFIGURATION}");
+                    tracing::debug!(%error, "watch of {name}");
                     return;
                 }
             }
@@ -70,20 +78,21 @@ impl Bundle {
     }
 
     /// None: nothing is to be changed.
-    fn patch(&self, object: &ValidatingWebhookConfiguration) -> Option<Patch<Value>> {
-        let bundle = ByteString(self.root_pem.clone().into_bytes());
+    fn patch(&self, configuration: &Value) -> Option<Patch<Value>> {
+        let bundle = json!(ByteString(self.root_pem.clone().into_bytes()));
         let mut operations = Vec::new();
-        for (number, webhook) in object.webhooks.iter().flatten().enumerate() {
-            let ours = |service: &k8s_openapi::api::admissionregistration::v1::ServiceReference| {
-                service.name == self.service && service.namespace == self.namespace
-            };
-            if !webhook.client_config.service.as_ref().is_some_and(ours)
-                || webhook.client_config.ca_bundle.as_ref() == Some(&bundle)
-            {
+        for (number, webhook) in
+            configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten().enumerate()
+        {
+            let of_client = |path: &str| webhook.pointer(&format!("/clientConfig/{path}"));
+            let goes_here = of_client("service/name") == Some(&json!(self.service))
+                && of_client("service/namespace") == Some(&json!(self.namespace));
+            if !goes_here || of_client("caBundle") == Some(&bundle) {
                 continue;
             }
             // Webhooks may have been put in another order meanwhile.
-            operations.push(json!({ "op": "test", "path": format!("/webhooks/{number}/name"), "value": webhook.name }));
+            let name = webhook.get("name");
+            operations.push(json!({ "op": "test", "path": format!("/webhooks/{number}/name"), "value": name }));
             operations.push(json!({
                 "op": "add",
                 "path": format!("/webhooks/{number}/clientConfig/caBundle"),

@@ -44,6 +44,13 @@ impl Kind {
 }
 
 impl Request {
+    /// Whether a pod is to be created.
+    #[must_use]
+    pub fn is_new_pod(&self) -> bool {
+        let pod = self.kind.group.is_empty() && self.kind.kind == "Pod" && self.sub_resource.is_empty();
+        pod && self.operation == "CREATE"
+    }
+
     /// Whether it is about something that can be judged: what makes an object new or different.
     #[must_use]
     pub fn is_judged(&self) -> bool {
@@ -59,15 +66,21 @@ impl Request {
 #[must_use]
 pub fn answer(uid: &str, verdict: &Verdict) -> Value {
     let mut response = json!({ "uid": uid, "allowed": verdict.denied.is_empty() });
-    if let Some(fields) = response.as_object_mut() {
-        if !verdict.denied.is_empty() {
-            let status = json!({ "code": 422, "reason": "Invalid", "message": verdict.denied.join("\n") });
-            fields.insert("status".to_owned(), status);
-        }
-        let warnings = clipped(&verdict.warnings);
-        if !warnings.is_empty() {
-            fields.insert("warnings".to_owned(), warnings.into());
-        }
+    if let Some(fields) = response.as_object_mut()
+        && !verdict.denied.is_empty()
+    {
+        let status = json!({ "code": 422, "reason": "Invalid", "message": verdict.denied.join("\n") });
+        fields.insert("status".to_owned(), status);
+    }
+    envelope(response, &verdict.warnings)
+}
+
+/// The response with warnings, as the API server wants it.
+#[must_use]
+pub fn envelope(mut response: Value, warnings: &[String]) -> Value {
+    let warnings = clipped(warnings);
+    if let Some(fields) = response.as_object_mut().filter(|_| !warnings.is_empty()) {
+        fields.insert("warnings".to_owned(), warnings.into());
     }
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
 }

@@ -13,9 +13,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::Judge;
-use super::Verdict;
-use super::review::{Review, answer};
+use super::review::{Request as Asked, Review, answer};
+use super::{Injector, Judge, Verdict};
 
 /// Largest review: an object, the one before, and what surrounds them.
 const LONGEST: usize = 8 << 20;
@@ -24,8 +23,16 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The API server keeps a handful of connections.
 const CONNECTIONS: usize = 256;
 
+/// Who answers for which path.
+pub struct Webhooks {
+    /// `/validate`
+    pub judge: Judge,
+    /// `/inject`
+    pub injector: Injector,
+}
+
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, judge: Arc<Judge>) {
+pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, webhooks: Arc<Webhooks>) {
     let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     loop {
@@ -34,22 +41,22 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, judge:
             continue;
         };
         let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
-        let (acceptor, judge) = (acceptor.clone(), judge.clone());
+        let (acceptor, webhooks) = (acceptor.clone(), webhooks.clone());
         tokio::spawn(async move {
-            connection(stream, acceptor, judge).await;
+            connection(stream, acceptor, webhooks).await;
             drop(permit);
         });
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, judge: Arc<Judge>) {
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, webhooks: Arc<Webhooks>) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
         return tracing::debug!("webhook: no handshake");
     };
     let service = service_fn(move |request: Request<Incoming>| {
-        let judge = judge.clone();
-        async move { Ok::<_, Infallible>(reply(request, &judge).await) }
+        let webhooks = webhooks.clone();
+        async move { Ok::<_, Infallible>(reply(request, &webhooks).await) }
     });
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
@@ -59,9 +66,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, judge: Arc<Judge>)
     }
 }
 
-async fn reply(request: Request<Incoming>, judge: &Judge) -> Response<Full<Bytes>> {
-    if request.uri().path() != "/validate" {
-        return plain(StatusCode::NOT_FOUND, "POST /validate\n");
+async fn reply(request: Request<Incoming>, webhooks: &Webhooks) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    if !matches!(&*path, "/validate" | "/inject") {
+        return plain(StatusCode::NOT_FOUND, "POST /validate or /inject\n");
     }
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "POST only\n");
@@ -73,7 +81,16 @@ async fn reply(request: Request<Incoming>, judge: &Judge) -> Response<Full<Bytes
         Ok(review) => review,
         Err(error) => return plain(StatusCode::BAD_REQUEST, format!("not an AdmissionReview: {error}\n")),
     };
-    let request = review.request;
+    let answer = match &*path {
+        "/inject" => webhooks.injector.review(&review.request).await,
+        _ => judged(&webhooks.judge, review.request).await,
+    };
+    let mut response = Response::new(Full::from(answer.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn judged(judge: &Judge, request: Asked) -> serde_json::Value {
     let begun = std::time::Instant::now();
     let verdict = if request.is_judged() {
         judge.judge(&request.kind.kind, &request.namespace, request.object).await
@@ -88,9 +105,7 @@ async fn reply(request: Request<Incoming>, judge: &Judge) -> Response<Full<Bytes
         took = ?begun.elapsed(),
         "reviewed"
     );
-    let mut response = Response::new(Full::from(answer(&request.uid, &verdict).to_string()));
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    response
+    answer(&request.uid, &verdict)
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -22,6 +22,7 @@ const FILES: &[(&str, &str)] = files![
     "autoscale/autoscale.yaml",
     "autoscale/kustomization.yaml",
     "base/controller.yaml",
+    "base/injection.yaml",
     "base/kustomization.yaml",
     "base/namespace.yaml",
     "base/network.yaml",

@@ -99,6 +99,7 @@ fn profiles() {
     PodDisruptionBudget/meshgate-system/meshgate-controller
     NetworkPolicy/meshgate-system/meshgate-controller
     ValidatingWebhookConfiguration/meshgate-validator
+    MutatingWebhookConfiguration/meshgate-sidecar-injector
     ");
     let default = names(Profile::Default);
     let more: Vec<&str> = default.strip_prefix(&names(Profile::Minimal)).unwrap().trim_start().lines().collect();

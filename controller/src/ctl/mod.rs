@@ -6,6 +6,7 @@ mod cluster;
 pub mod exit;
 mod explain;
 mod files;
+mod inject;
 mod install;
 mod installed;
 mod manifests;
@@ -56,6 +57,9 @@ enum Command {
     Analyze(analyze::AnalyzeArgs),
     /// Where a request would go, and why: at a running gateway, by the objects of the cluster, or by files.
     Explain(explain::ExplainArgs),
+    /// Adds sidecars to the pods in files, as the webhook does when pods are created.
+    #[command(visible_alias = "kube-inject")]
+    Inject(inject::InjectArgs),
 }
 
 /// Does what the command line says, and yields the exit code. Everything is printed already.
@@ -92,6 +96,7 @@ impl Cli {
             Command::ProxyConfig(args) => proxy_config::run(&self.cluster, &args).await,
             Command::Analyze(args) => analyze::run(&self.cluster, &args).await,
             Command::Explain(args) => explain::run(&self.cluster, &args).await,
+            Command::Inject(args) => inject::run(&args),
         }
     }
 }

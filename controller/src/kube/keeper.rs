@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
+use mesh_core::api::ProxyConfig;
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::{ProxyInfo, Role};
 use mesh_core::object::ObjectRef;
@@ -53,6 +54,7 @@ pub enum Command {
     Unconcerned(Vec<u64>, Vec<ObjectRef>, oneshot::Sender<Vec<Option<Unconcerned>>>),
     /// Of the mesh's settings.
     TrustDomain(oneshot::Sender<String>),
+    ProxyDefaults(oneshot::Sender<ProxyConfig>),
 }
 
 /// Why a proxy cannot be told anything now.
@@ -164,6 +166,13 @@ impl KeeperHandle {
     pub async fn trust_domain(&self) -> Option<String> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::TrustDomain(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// What proxies do if nothing else is said (`defaultConfig`).
+    pub async fn proxy_defaults(&self) -> Option<ProxyConfig> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::ProxyDefaults(reply)).await.ok()?;
         answer.await.ok()
     }
 
@@ -484,6 +493,9 @@ impl Keeper {
                 let _ = reply.send(why.collect());
             }
             Command::TrustDomain(reply) => drop(reply.send(self.world.mesh().trust_domain.clone())),
+            Command::ProxyDefaults(reply) => {
+                drop(reply.send(self.world.mesh().config.default_config.clone().unwrap_or_default()));
+            }
             Command::Versions(reply) => {
                 let kinds = self.watches.iter().flat_map(|watch| &watch.versions);
                 let _ = reply.send(Versions {

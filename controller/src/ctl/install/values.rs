@@ -7,11 +7,12 @@ use std::str::FromStr;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use mesh_core::world::hostname::nearest;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::namespaces;
 use crate::ctl::exit::Failure;
 use crate::ctl::manifests::{NAMESPACE, Profile, kind, of_gateway_namespace};
+use crate::inject::is_quantity;
 use crate::options::Namespaces;
 
 /// Deployment of the controller.
@@ -36,10 +37,12 @@ enum Form {
 /// What it changes.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// The image of every container, made of what it was and the value.
+    /// The image of every container, and of sidecars, made of what it was and the value.
     Image(fn(&str, &str) -> String),
-    /// A field of every container.
-    Containers(&'static str),
+    /// When images are pulled, also those of sidecars.
+    PullPolicy,
+    /// A variable of the controller.
+    Variable(&'static str),
     /// A field of an object: kind, name, path.
     Field(&'static str, &'static str, &'static [&'static str]),
     /// A field of the container of a Deployment.
@@ -65,18 +68,22 @@ const fn container(path: &'static str, deployment: &'static str, at: &'static [&
     setting(path, Form::Quantity, Place::Container(deployment, at), "")
 }
 
+/// Variables by which the controller knows what sidecars are made of.
+const SIDECAR_IMAGE: &str = "SIDECAR_IMAGE";
+const SIDECAR_PULL_POLICY: &str = "SIDECAR_PULL_POLICY";
 const SCALER: &str = "HorizontalPodAutoscaler";
 
 #[rustfmt::skip]
 const SETTINGS: &[Setting] = &[
     setting("hub", Form::Image, Place::Image(of_hub), "where images come from [default: meshgate]"),
     setting("tag", Form::Image, Place::Image(of_tag), "which version of them [default: that of meshctl]"),
-    setting("imagePullPolicy", Form::Word(&["IfNotPresent", "Always", "Never"]), Place::Containers("imagePullPolicy"), "IfNotPresent, Always or Never"),
+    setting("imagePullPolicy", Form::Word(&["IfNotPresent", "Always", "Never"]), Place::PullPolicy, "IfNotPresent, Always or Never"),
     setting("controller.replicas", Form::Count(0), Place::Field("Deployment", CONTROLLER, &["spec", "replicas"]), "[default: 1]"),
     container("controller.resources.requests.cpu", CONTROLLER, &["resources", "requests", "cpu"]),
     container("controller.resources.requests.memory", CONTROLLER, &["resources", "requests", "memory"]),
     container("controller.resources.limits.cpu", CONTROLLER, &["resources", "limits", "cpu"]),
     container("controller.resources.limits.memory", CONTROLLER, &["resources", "limits", "memory"]),
+    setting("sidecar.image", Form::Image, Place::Variable(SIDECAR_IMAGE), "of sidecars [default: meshgate/sidecar, with hub and tag]"),
     setting("gateway.namespaces", Form::Namespaces, Place::GatewayNamespaces, "further namespaces in which gateways run, with commas between: the controller may read all secrets there [default: those that are installed]"),
     setting("gateway.replicas", Form::Count(0), Place::GatewayReplicas, "so many, whatever the load is; leaves the autoscaler out"),
     setting("gateway.autoscale.min", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "minReplicas"]), "[default: 1]"),
@@ -160,14 +167,6 @@ impl Form {
     }
 }
 
-/// A number that is not negative, with a unit of Kubernetes or none.
-fn is_quantity(text: &str) -> bool {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let units = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"];
-    number.parse::<f64>().is_ok() && units.contains(&unit)
-}
-
 /// Puts the values into the objects of a profile. What an object of another profile would need is an error.
 pub fn put(sets: &[Set], profile: Profile, objects: &mut Vec<DynamicObject>) -> Result<(), Failure> {
     if let Some(fixed) = sets.iter().find(|set| matches!(set.place, Place::GatewayReplicas)) {
@@ -216,12 +215,20 @@ impl Set {
                     let image = made(&text(container.get("image")), &text(Some(&self.value)));
                     assign(container, &["image"], &image.into());
                 }
-            }
-            Place::Containers(field) => {
-                for container in objects.iter_mut().flat_map(containers) {
-                    assign(container, &[field], &self.value);
+                let deployment = find(objects, "Deployment", CONTROLLER)?;
+                for variable in containers(deployment).filter_map(|container| variable(container, SIDECAR_IMAGE)) {
+                    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+                    let image = made(&text(variable.get("value")), &text(Some(&self.value)));
+                    assign(variable, &["value"], &image.into());
                 }
             }
+            Place::PullPolicy => {
+                for container in objects.iter_mut().flat_map(containers) {
+                    assign(container, &["imagePullPolicy"], &self.value);
+                }
+                self.tell_controller(objects, SIDECAR_PULL_POLICY)?;
+            }
+            Place::Variable(name) => self.tell_controller(objects, name)?,
             Place::Field(kind, name, path) => assign(&mut find(objects, kind, name)?.data, path, &self.value),
             Place::GatewayReplicas => {
                 assign(&mut find(objects, "Deployment", GATEWAY)?.data, &["spec", "replicas"], &self.value);
@@ -230,6 +237,15 @@ impl Set {
                 for container in containers(find(objects, "Deployment", name)?) {
                     assign(container, path, &self.value);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_controller(&self, objects: &mut [DynamicObject], name: &str) -> Result<(), String> {
+        for container in containers(find(objects, "Deployment", CONTROLLER)?) {
+            if let Some(variable) = variable(container, name) {
+                assign(variable, &["value"], &self.value);
             }
         }
         Ok(())
@@ -269,6 +285,17 @@ fn find<'o>(objects: &'o mut [DynamicObject], wanted: &str, name: &str) -> Resul
 fn containers(deployment: &mut DynamicObject) -> impl Iterator<Item = &mut Value> {
     let list = deployment.data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
     list.into_iter().flatten()
+}
+
+/// Of a container's environment; made if it is not there.
+fn variable<'c>(container: &'c mut Value, name: &str) -> Option<&'c mut Value> {
+    let list = container.as_object_mut()?.entry("env").or_insert_with(|| json!([])).as_array_mut()?;
+    let at = list.iter().position(|variable| variable.get("name").and_then(Value::as_str) == Some(name));
+    let at = at.unwrap_or_else(|| {
+        list.push(json!({ "name": name, "value": "" }));
+        list.len() - 1
+    });
+    list.get_mut(at)
 }
 
 /// Makes the mappings on the way.

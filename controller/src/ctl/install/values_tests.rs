@@ -43,12 +43,14 @@ fn unfit(profile: Profile, sets: &[&str]) -> String {
 fn values_change_what_they_name() {
     insta::assert_snapshot!(changed(Profile::Default, &["hub=registry.test:5000/mesh", "tag=0.2.0"]), @r"
     Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].image: meshgate/controller:0.1.0 -> registry.test:5000/mesh/controller:0.2.0
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[2].value: meshgate/sidecar:0.1.0 -> registry.test:5000/mesh/sidecar:0.2.0
     Deployment/meshgate-system/istio-ingressgateway spec.template.spec.containers[0].image: meshgate/meshgate:0.1.0 -> registry.test:5000/mesh/meshgate:0.2.0
     ");
-    insta::assert_snapshot!(changed(Profile::Minimal, &["imagePullPolicy=Never", "controller.replicas=2"]), @r"
+    insta::assert_snapshot!(changed(Profile::Minimal, &["imagePullPolicy=Never", "controller.replicas=2"]), @r#"
     Deployment/meshgate-system/meshgate-controller spec.replicas: 1 -> 2
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[3]: (none) -> {"name":"SIDECAR_PULL_POLICY","value":"Never"}
     Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].imagePullPolicy: (none) -> Never
-    ");
+    "#);
     insta::assert_snapshot!(changed(Profile::Default, &["gateway.autoscale.min=2", "gateway.autoscale.max=9"]), @r"
     HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway spec.minReplicas: 1 -> 2
     HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway spec.maxReplicas: 5 -> 9

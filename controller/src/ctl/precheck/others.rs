@@ -1,9 +1,10 @@
 //! Who is there already: an older installation, Istio, somebody with objects of our names or on our ports.
 
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, DynamicObject, ListParams, ObjectMeta};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{Finding, State};
 use crate::ctl::manifests::{NAMESPACE, Name, PART_OF, kind};
 use crate::ctl::trouble::{in_full, said};
+use crate::inject::NAMESPACE_LABEL;
 
 const GROUP: &str = "networking.istio.io";
 
@@ -20,6 +22,10 @@ pub(super) async fn check(client: &Client, objects: &[DynamicObject]) -> anyhow:
     findings.extend(match all::<ValidatingWebhookConfiguration>(client).await {
         Ok(webhooks) => judges(&webhooks),
         Err(error) => vec![unseen("webhooks", &error)],
+    });
+    findings.extend(match all::<MutatingWebhookConfiguration>(client).await {
+        Ok(webhooks) => injectors(&webhooks),
+        Err(error) => vec![unseen("sidecars", &error)],
     });
     findings.extend(match all::<Deployment>(client).await {
         Ok(deployments) => peers(&deployments),
@@ -136,6 +142,32 @@ pub(super) fn judges(configurations: &[ValidatingWebhookConfiguration]) -> Vec<F
         Finding::new("webhooks", State::Warning, message)
     });
     or_fine(other.collect(), "webhooks", "nobody else judges the objects")
+}
+
+/// Others who add sidecars to pods of the namespaces that ask for ours: a pod that got theirs has its connections led twice, or
+/// does not get ours.
+pub(super) fn injectors(configurations: &[MutatingWebhookConfiguration]) -> Vec<Finding> {
+    let injects = |configuration: &&MutatingWebhookConfiguration| {
+        let webhooks = configuration.webhooks.iter().flatten();
+        let mut selectors = webhooks.filter_map(|webhook| webhook.namespace_selector.as_ref());
+        let enabled = |values: &Option<Vec<String>>| values.iter().flatten().any(|value| value == "enabled");
+        let asks = |selector: &LabelSelector| {
+            let by_label = selector.match_labels.as_ref().and_then(|labels| labels.get(NAMESPACE_LABEL));
+            let mut wanted = selector.match_expressions.iter().flatten();
+            by_label.is_some_and(|value| value == "enabled")
+                || wanted
+                    .any(|wanted| wanted.key == NAMESPACE_LABEL && wanted.operator == "In" && enabled(&wanted.values))
+        };
+        !is_ours(&configuration.metadata) && selectors.any(asks)
+    };
+    let other = configurations.iter().filter(injects).map(|configuration| {
+        let name = configuration.name_any();
+        let message = format!(
+            "MutatingWebhookConfiguration/{name} injects pods of namespaces with `{NAMESPACE_LABEL}=enabled` too"
+        );
+        Finding::new("sidecars", State::Warning, message)
+    });
+    or_fine(other.collect(), "sidecars", "nobody else injects them")
 }
 
 /// Another control plane, or gateways that have the labels of ours.

@@ -3,7 +3,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::others::{judges, owner, peers, ports, versions};
+use super::others::{injectors, judges, owner, peers, ports, versions};
 use super::rights::{handed_out, judge, needed};
 use super::*;
 use crate::ctl::manifests::Name;
@@ -61,6 +61,8 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not list horizontalpodautoscalers.autoscaling in meshgate-system
     you may not create leases.coordination.k8s.io in meshgate-system
     you may not get, update leases.coordination.k8s.io named meshgate-leader in meshgate-system
+    you may not create, get, list, patch, watch mutatingwebhookconfigurations.admissionregistration.k8s.io
+    you may not get, patch mutatingwebhookconfigurations.admissionregistration.k8s.io named meshgate-sidecar-injector
     you may not create, get, list, patch, watch namespaces
     you may not create, get, list, patch networkpolicies.networking.k8s.io in meshgate-system
     you may not list, watch nodes
@@ -152,6 +154,19 @@ fn others_in_the_cluster() {
         webhook("meshgate-validator", part.clone(), "networking.istio.io"),
         webhook("other", json!({}), "apps"),
     ]);
+    let injector = |name: &str, labels: &Value, key: &str| {
+        let wanted = json!([{ "key": key, "operator": "In", "values": ["enabled"] }]);
+        read(json!({
+            "metadata": { "name": name, "labels": labels },
+            "webhooks": [{ "name": "a.b.c", "admissionReviewVersions": ["v1"], "clientConfig": {}, "sideEffects": "None",
+                "namespaceSelector": { "matchExpressions": wanted } }],
+        }))
+    };
+    findings.extend(injectors(&[
+        injector("istio-sidecar-injector", &json!({}), "istio-injection"),
+        injector("meshgate-sidecar-injector", &part, "istio-injection"),
+        injector("linkerd", &json!({}), "linkerd.io/inject"),
+    ]));
     let deployment = |name: &str, labels: Value| {
         read(json!({
             "metadata": { "name": name, "namespace": "istio-system" },
@@ -179,6 +194,7 @@ fn others_in_the_cluster() {
     insta::assert_snapshot!(table(&findings), @r"
     CHECK            STATE     MESSAGE
     webhooks         warning   ValidatingWebhookConfiguration/istio-validator judges the same objects
+    sidecars         warning   MutatingWebhookConfiguration/istio-sidecar-injector injects pods of namespaces with `istio-injection=enabled` too
     other gateways   warning   Deployment/istio-system/istiod is Istio, and reads the same objects
     other gateways   warning   Deployment/istio-system/gateway serves Gateways with the selector `istio: ingressgateway` too
     ports            warning   Service/meshgate-system/traefik is a load balancer for 443, 9000 too: they need addresses of their own

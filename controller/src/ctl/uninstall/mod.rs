@@ -94,7 +94,7 @@ async fn clear(client: &Client, going: &[&str]) -> anyhow::Result<()> {
 /// What `install` put in, and after that the rest. Webhooks are first: nothing asks them when the controller is gone.
 fn order(found: &Found, purge: bool) -> (Vec<Name>, Vec<Name>) {
     let mut first: Vec<Name> = found.installed.iter().rev().cloned().collect();
-    first.sort_by_key(|name| !name.is("ValidatingWebhookConfiguration"));
+    first.sort_by_key(|name| !name.resource.kind.ends_with("WebhookConfiguration"));
     let then = if purge { found.purged().cloned().collect() } else { Vec::new() };
     (first, then)
 }
