@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Metrics};
 use crate::admit::{self, Bundle, Injector, Judge, Webhooks};
-use crate::ca::{Authority, Certificates, Counters, ServerCertificate, server_names};
+use crate::ca::{Authority, Certificates, Counters, Follower, ServerCertificate, server_names};
 use crate::inject::{self, Injections, Settings};
 use crate::kube::{Keeper, LEASE, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
@@ -74,16 +74,21 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(keeper.run());
 
-    let authority = Arc::new(patiently(|| Authority::load(&client, &options.namespace)).await);
+    let authority = patiently(|| Authority::load(&client, &options.namespace)).await;
+    let follower = Follower {
+        client: client.clone(),
+        namespace: options.namespace.clone(),
+        leadership: leadership.clone(),
+        overlap: Duration::from_secs(options.root_overlap_seconds),
+        counters: counters.clone(),
+    };
+    let authority = follower.start(authority);
     let mut names = server_names(&options.service, &options.namespace);
     names.extend(options.san.iter().cloned());
     let certificate = ServerCertificate::start(authority.clone(), names)?;
-    tokio::spawn(publish_roots(client.clone(), authority.root_pem().to_owned(), leadership.clone()));
-    let bundle = Bundle {
-        service: options.service.clone(),
-        namespace: options.namespace.clone(),
-        root_pem: authority.root_pem().to_owned(),
-    };
+    tokio::spawn(publish_roots(client.clone(), authority.roots(), leadership.clone()));
+    let bundle =
+        Bundle { service: options.service.clone(), namespace: options.namespace.clone(), roots: authority.roots() };
     bundle.publish(&client, &leadership);
     let settings = settings(options, patiently(|| has_native_sidecars(&client)).await);
     let webhooks = Arc::new(Webhooks {

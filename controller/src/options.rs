@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::ca::OVERLAP;
 use crate::push::KEEP_ALIVE;
 
 /// The controller of Meshgate: watches Kubernetes and tells the proxies.
@@ -88,6 +89,10 @@ pub struct Options {
     /// A proxy that was silent for so long is pinged; one that does not answer for a third of that is gone.
     #[arg(long, value_name = "S", default_value_t = KEEP_ALIVE.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub keep_alive_seconds: u64,
+    /// When the root of the CA that the controller made is changed: how long the old and the new one are both believed, before the
+    /// new one signs and after that. What is shorter than the life of certificates cuts off who has not heard of it.
+    #[arg(long, value_name = "S", default_value_t = OVERLAP.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
+    pub root_overlap_seconds: u64,
     /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`. The
     /// default is silent about single attempts to reach the API server: whoever needs it says so.
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_client::client::builder=off", env = "MESHGATE_LOG")]

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::kube::Leadership;
 
@@ -24,7 +25,8 @@ pub struct Bundle {
     /// Of the controller: only webhooks that go there are touched.
     pub service: String,
     pub namespace: String,
-    pub root_pem: String,
+    /// What the API server is to trust, in PEM.
+    pub roots: watch::Receiver<String>,
 }
 
 impl Bundle {
@@ -37,7 +39,7 @@ impl Bundle {
         }
     }
 
-    async fn publish_in(self, api: Api<DynamicObject>, name: &'static str, mut leadership: Leadership) {
+    async fn publish_in(mut self, api: Api<DynamicObject>, name: &'static str, mut leadership: Leadership) {
         loop {
             let Some(term) = leadership.lead().await else { return };
             self.keep(&api, name, &mut leadership).await;
@@ -46,20 +48,22 @@ impl Bundle {
         }
     }
 
-    /// Until it fails, or this replica leads no more.
-    async fn keep(&self, api: &Api<DynamicObject>, name: &str, leadership: &mut Leadership) {
+    /// Until it fails, this replica leads no more, or there are other roots.
+    async fn keep(&mut self, api: &Api<DynamicObject>, name: &str, leadership: &mut Leadership) {
         let events = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")));
         futures::pin_mut!(events);
+        let root_pem = self.roots.borrow_and_update().clone();
         loop {
             let event = tokio::select! {
                 biased;
                 () = leadership.lost() => return,
+                Ok(()) = self.roots.changed() => return,
                 event = events.next() => event,
             };
             let Some(event) = event else { return };
             match event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                    let Some(patch) = self.patch(&object.data) else { continue };
+                    let Some(patch) = self.patch(&object.data, &root_pem) else { continue };
                     match api.patch(name, &PatchParams::default(), &patch).await {
                         Ok(_) => tracing::info!("webhook: the root certificate is in {name}"),
                         Err(error) => {
@@ -78,8 +82,8 @@ impl Bundle {
     }
 
     /// None: nothing is to be changed.
-    fn patch(&self, configuration: &Value) -> Option<Patch<Value>> {
-        let bundle = json!(ByteString(self.root_pem.clone().into_bytes()));
+    fn patch(&self, configuration: &Value, root_pem: &str) -> Option<Patch<Value>> {
+        let bundle = json!(ByteString(root_pem.as_bytes().to_vec()));
         let mut operations = Vec::new();
         for (number, webhook) in
             configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten().enumerate()

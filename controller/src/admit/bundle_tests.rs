@@ -5,7 +5,7 @@ fn only_our_webhooks_without_our_root_are_changed() {
     let bundle = Bundle {
         service: "meshgate-controller".to_owned(),
         namespace: "meshgate-system".to_owned(),
-        root_pem: "root".to_owned(),
+        roots: watch::channel(String::new()).1,
     };
     let webhook = |name: &str, service: &str, ca: Option<&str>| {
         let client = json!({ "service": { "name": service, "namespace": "meshgate-system" }, "caBundle": ca });
@@ -19,7 +19,7 @@ fn only_our_webhooks_without_our_root_are_changed() {
             webhook("old", "meshgate-controller", Some("b2xk")),
         ],
     });
-    let Some(Patch::Json::<Value>(patch)) = bundle.patch(&object) else { panic!("no patch") };
+    let Some(Patch::Json::<Value>(patch)) = bundle.patch(&object, "root") else { panic!("no patch") };
     let written = serde_json::to_value(&patch).unwrap();
     let paths: Vec<&str> =
         written.as_array().unwrap().iter().map(|operation| operation["path"].as_str().unwrap()).collect();

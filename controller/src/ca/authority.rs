@@ -25,12 +25,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub const SECRET: &str = "meshgate-ca-secret";
 /// Secret of a CA of one's own, as in Istio: it comes first.
 pub const PLUGGED_IN: &str = "cacerts";
-const CERTIFICATE: &str = "ca-cert.pem";
-const KEY: &str = "ca-key.pem";
+pub(super) const CERTIFICATE: &str = "ca-cert.pem";
+pub(super) const KEY: &str = "ca-key.pem";
 /// Certificates between the CA's own and the root.
 const CHAIN: &str = "cert-chain.pem";
 /// What is trusted; without it the CA's own certificate.
-const ROOT: &str = "root-cert.pem";
+pub(super) const ROOT: &str = "root-cert.pem";
 /// As Istio's.
 const ROOT_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// How far clocks may be apart.
@@ -39,6 +39,7 @@ const SKEW: Duration = Duration::from_secs(300);
 pub(super) const SERVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Signs.
+#[derive(PartialEq)]
 pub struct Authority {
     /// The CA's own certificate.
     certificate_pem: String,
@@ -46,6 +47,8 @@ pub struct Authority {
     /// What is sent behind a leaf, the CA's own certificate first. The root need not be sent, and is if it is the CA itself:
     /// Istio does so.
     chain: Vec<CertificateDer<'static>>,
+    /// What is believed besides: a root that signs next, or did before.
+    others: Vec<CertificateDer<'static>>,
     root_pem: String,
 }
 
@@ -68,11 +71,13 @@ impl Authority {
         let own = certificates(&certificate_pem).with_context(|| format!("`{CERTIFICATE}`"))?;
         let mut chain = certificates(chain).with_context(|| format!("`{CHAIN}`"))?;
         let root_pem = root.unwrap_or_else(|| certificate_pem.clone());
-        ensure!(!certificates(&root_pem).with_context(|| format!("`{ROOT}`"))?.is_empty(), "`{ROOT}` is empty");
+        let mut others = certificates(&root_pem).with_context(|| format!("`{ROOT}`"))?;
+        ensure!(!others.is_empty(), "`{ROOT}` is empty");
         // Many write the CA's own certificate into the chain, too.
         chain.retain(|certificate| !own.contains(certificate));
-        let chain = own.into_iter().chain(chain).collect();
-        let authority = Authority { certificate_pem, key_pem, chain, root_pem };
+        let chain: Vec<_> = own.into_iter().chain(chain).collect();
+        others.retain(|root| !chain.contains(root));
+        let authority = Authority { certificate_pem, key_pem, chain, others, root_pem };
         authority.check().context("the CA cannot be used")?;
         Ok(authority)
     }
@@ -114,7 +119,7 @@ impl Authority {
         }
     }
 
-    fn read(secret: &Secret) -> anyhow::Result<Authority> {
+    pub(super) fn read(secret: &Secret) -> anyhow::Result<Authority> {
         let optional = |key: &str| {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             let text = bytes.map(|bytes| String::from_utf8(bytes.0.clone()));
@@ -125,7 +130,7 @@ impl Authority {
         Authority::new(needed(CERTIFICATE)?, needed(KEY)?, &chain, optional(ROOT)?)
     }
 
-    fn secret(&self) -> Secret {
+    pub(super) fn secret(&self) -> Secret {
         let data = [(CERTIFICATE, &self.certificate_pem), (KEY, &self.key_pem)];
         Secret {
             metadata: ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() },
@@ -139,6 +144,17 @@ impl Authority {
     #[must_use]
     pub fn root_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    pub(super) fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// Whether who believes only in one of them believes in something of the other one.
+    pub(super) fn shares_root(&self, other: &Authority) -> bool {
+        let roots = |authority: &Authority| certificates(&authority.root_pem).unwrap_or_default();
+        let theirs = roots(other);
+        roots(self).iter().any(|root| theirs.contains(root))
     }
 
     /// When the first of the roots ends, in seconds since 1970; 0: unknown.
@@ -155,6 +171,11 @@ impl Authority {
     /// What is sent behind a leaf.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Roots that are sent behind that, so that they are believed before anybody shows a certificate of theirs.
+    pub(super) fn others(&self) -> &[CertificateDer<'static>] {
+        &self.others
     }
 
     /// A server's certificate for these names and addresses.

@@ -46,7 +46,7 @@ impl Authority {
         let issuer = self.issuer().map_err(Refusal::Failed)?;
         let signed = params.signed_by(&request.public_key, &issuer);
         let leaf = signed.map_err(|error| Refusal::Failed(error.into()))?;
-        Ok(std::iter::once(leaf.pem()).chain(self.chain().iter().map(pem)).collect())
+        Ok(std::iter::once(leaf.pem()).chain(self.chain().iter().chain(self.others()).map(pem)).collect())
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
 
-use super::authority::{Authority, SERVER};
+use super::Current;
+use super::authority::SERVER;
 
 /// The certificate that servers of this process show; renewed while they serve.
 #[derive(Debug, Default)]
@@ -18,15 +19,16 @@ impl rustls::server::ResolvesServerCert for ServerCertificate {
 }
 
 impl ServerCertificate {
-    /// Shows a certificate for `names`, and a new one before it ends.
-    pub fn start(authority: Arc<Authority>, names: Vec<String>) -> anyhow::Result<Arc<ServerCertificate>> {
+    /// Shows a certificate for `names`, and a new one before it ends, or when another CA signs.
+    pub fn start(authority: impl Into<Current>, names: Vec<String>) -> anyhow::Result<Arc<ServerCertificate>> {
+        let mut current = authority.into();
         let certificate = Arc::new(ServerCertificate::default());
-        certificate.0.store(Some(Arc::new(authority.issue(&names)?)));
+        certificate.0.store(Some(Arc::new(current.get().issue(&names)?)));
         let renewed = certificate.clone();
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(SERVER / 2).await;
-                match authority.issue(&names) {
+                let _ = tokio::time::timeout(SERVER / 2, current.changed()).await;
+                match current.get().issue(&names) {
                     Ok(issued) => renewed.0.store(Some(Arc::new(issued))),
                     Err(error) => tracing::error!("cannot renew the server certificate: {error:#}"),
                 }

@@ -2,28 +2,28 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::identity::SpiffeId;
 use mesh_core::wire::{CertificateRequest, CertificateResponse};
 use tonic::{Request, Response, Status};
 
-use super::{Authority, Counters, Refusal};
+use super::{Counters, Current, Refusal};
 use crate::kube::KeeperHandle;
 use crate::push::Identity;
 
 /// Signs for those who are known.
 #[derive(Clone)]
 pub struct Certificates {
-    authority: Arc<Authority>,
+    authority: Current,
     keeper: KeeperHandle,
     counters: Counters,
 }
 
 impl Certificates {
-    pub fn new(authority: Arc<Authority>, keeper: KeeperHandle, counters: Counters) -> Certificates {
-        counters.root_expires(authority.root_expires());
+    pub fn new(authority: impl Into<Current>, keeper: KeeperHandle, counters: Counters) -> Certificates {
+        let authority = authority.into();
+        counters.root_expires(authority.get().root_expires());
         Certificates { authority, keeper, counters }
     }
 
@@ -44,7 +44,7 @@ impl Certificates {
         let id = SpiffeId::new(&domain, &identity.namespace, &identity.service_account);
         let id = id.map_err(|error| Status::failed_precondition(format!("trust domain `{domain}`: {error}")))?;
         let lifetime = u64::try_from(request.validity_duration).ok().filter(|seconds| *seconds > 0);
-        let signed = self.authority.sign(&request.csr, &id, lifetime.map(Duration::from_secs));
+        let signed = self.authority.get().sign(&request.csr, &id, lifetime.map(Duration::from_secs));
         let chain = signed.map_err(|refusal| {
             tracing::warn!(%id, pod = identity.pod, "no certificate: {refusal}");
             match refusal {

@@ -9,6 +9,7 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Leadership;
@@ -19,10 +20,11 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(600), Duration::from_se
 /// Name of the ConfigMap.
 pub const ROOTS: &str = "istio-ca-root-cert";
 
-/// Writes it while this replica leads, wherever a namespace appears.
-pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Leadership) {
+/// Writes it while this replica leads, wherever a namespace appears, and anew when there are other roots.
+pub async fn publish_roots(client: Client, mut roots: watch::Receiver<String>, mut leadership: Leadership) {
     loop {
         let Some(_term) = leadership.lead().await else { return };
+        let root_pem = roots.borrow_and_update().clone();
         let events = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff();
         futures::pin_mut!(events);
         let mut again = Instant::now() + AGAIN.0;
@@ -42,6 +44,7 @@ pub async fn publish_roots(client: Client, root_pem: String, mut leadership: Lea
                     Some(Err(error)) => tracing::debug!(%error, "watch of namespaces"),
                     None => break,
                 },
+                Ok(()) = roots.changed() => break,
                 () = sleep_until(again) => break,
             }
         }

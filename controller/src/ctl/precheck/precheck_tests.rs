@@ -78,6 +78,7 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not list roles.rbac.authorization.k8s.io
     you may not create, get, list, patch roles.rbac.authorization.k8s.io in meshgate-system
     you may not create, get, list, watch secrets in meshgate-system
+    you may not update secrets named meshgate-ca-secret in meshgate-system
     you may not create, get, list, patch serviceaccounts in meshgate-system
     you may not list, watch serviceentries.networking.istio.io
     you may not patch serviceentries.networking.istio.io/status
