@@ -3,6 +3,7 @@
 
 mod analyze;
 mod cluster;
+mod describe;
 pub mod exit;
 mod explain;
 mod files;
@@ -22,7 +23,7 @@ mod version;
 use std::io::Write as _;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use cluster::ClusterArgs;
 use trouble::in_full;
@@ -60,6 +61,21 @@ enum Command {
     /// Adds sidecars to the pods in files, as the webhook does when pods are created.
     #[command(visible_alias = "kube-inject")]
     Inject(inject::InjectArgs),
+    /// What istioctl has under this name.
+    #[command(visible_alias = "experimental")]
+    X(Experimental),
+}
+
+#[derive(Debug, Args)]
+struct Experimental {
+    #[command(subcommand)]
+    command: ExperimentalCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExperimentalCommand {
+    /// What of the mesh applies to a pod.
+    Describe(describe::DescribeArgs),
 }
 
 /// Does what the command line says, and yields the exit code. Everything is printed already.
@@ -97,6 +113,9 @@ impl Cli {
             Command::Analyze(args) => analyze::run(&self.cluster, &args).await,
             Command::Explain(args) => explain::run(&self.cluster, &args).await,
             Command::Inject(args) => inject::run(&args),
+            Command::X(Experimental { command: ExperimentalCommand::Describe(args) }) => {
+                describe::run(&self.cluster, &args).await
+            }
         }
     }
 }

@@ -67,6 +67,12 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Whether somebody has added a sidecar to it.
+#[must_use]
+pub fn is_injected(pod: &Pod) -> bool {
+    pod.metadata.annotations.contains_key(STATUS)
+}
+
 /// See the module.
 #[must_use]
 pub fn decide(namespace: Namespace<'_>, pod: &Pod) -> Decision {
@@ -83,7 +89,7 @@ fn obstacle(namespace: Namespace<'_>, pod: &Pod) -> Option<Reason> {
     if NEVER.contains(&namespace.name) {
         return Some(Reason::Namespace(namespace.name.to_owned()));
     }
-    if pod.metadata.annotations.contains_key(STATUS) {
+    if is_injected(pod) {
         return Some(Reason::AlreadyInjected);
     }
     let label = pod.metadata.label(POD_LABEL);

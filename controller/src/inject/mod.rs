@@ -16,7 +16,7 @@ mod wishes;
 mod workload;
 
 pub use counters::Injections;
-pub use decide::{Decision, NAMESPACE_LABEL, Namespace, Reason, decide};
+pub use decide::{Decision, NAMESPACE_LABEL, Namespace, Reason, decide, is_injected};
 pub use objects::{Outcome, Refused, inject_object};
 pub use pod::Pod;
 pub use sidecar::{Injected, PROXY, Refusal, Settings, has_native_sidecars, inject};

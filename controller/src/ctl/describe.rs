@@ -1,0 +1,278 @@
+//! `meshctl x describe pod`: what of the mesh applies to a pod. Whether it has a sidecar, and why not; its services, and who sends
+//! requests there; what it demands of its peers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Pod as KubePod};
+use kube::api::Api;
+use mesh_core::api::{
+    AuthorizationPolicy, MatchLabels, PeerAuthentication, PeerTlsMode, RouteDestination, VirtualService,
+};
+use mesh_core::world::{Entry, World, hostname, selects};
+use serde::Serialize;
+
+use super::cluster::{ClusterArgs, Target};
+use super::exit;
+use super::output::Output;
+use super::trouble::said;
+use crate::inject::{Decision, Namespace, PROXY, Pod, decide, is_injected};
+
+#[derive(Clone, Debug, Args)]
+pub struct DescribeArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// A pod.
+    Pod(PodArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+struct PodArgs {
+    /// POD[.NS] or deploy/NAME[.NS]
+    #[arg(value_name = "POD[.NS]")]
+    target: Target,
+    /// Where the target does not say it [default: that of the kubeconfig]
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<String>,
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+pub async fn run(cluster: &ClusterArgs, args: &DescribeArgs) -> anyhow::Result<u8> {
+    let What::Pod(args) = &args.what;
+    let cluster = cluster.connect().await?;
+    let default = cluster.client.default_namespace().to_owned();
+    let name = cluster.find(&args.target, Some(args.namespace.as_deref().unwrap_or(&default))).await?;
+    let pods: Api<KubePod> = Api::namespaced(cluster.client.clone(), &name.namespace);
+    let found = pods.get_opt(&name.name).await.map_err(said)?;
+    let found = found.ok_or_else(|| anyhow!("there is no pod {} in namespace {}", name.name, name.namespace))?;
+    let pod = Pod::read(&serde_json::to_value(found)?)?;
+    let namespaces: Api<KubeNamespace> = Api::all(cluster.client.clone());
+    let labels = namespaces.get(&name.namespace).await.map_err(said)?.metadata.labels.unwrap_or_default();
+    let listed = crate::kube::list(&cluster.client, &cluster.system_namespace, &name.namespace).await.map_err(said)?;
+    listed.unavailable.iter().filter(|kind| kind.is_read).for_each(|kind| eprintln!("meshctl: {kind}"));
+    let world = World::from_objects(listed.objects);
+    let subject = Subject { pod: &pod, name: &name.name, namespace: &name.namespace, namespace_labels: &labels };
+    let description = describe(&subject, &world);
+    super::print(&args.output.render(&description, || text(&description))?)?;
+    Ok(exit::OK)
+}
+
+/// Which pod, and where it is.
+struct Subject<'a> {
+    pod: &'a Pod,
+    name: &'a str,
+    namespace: &'a str,
+    namespace_labels: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Description {
+    pod: String,
+    sidecar: Sidecar,
+    services: Vec<ServiceOf>,
+    mutual_tls: MutualTls,
+    request_authentications: Vec<String>,
+    authorization_policies: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sidecar {
+    present: bool,
+    /// Why not, or what is special.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceOf {
+    host: String,
+    /// `9080 http`
+    ports: Vec<String>,
+    destination_rules: Vec<String>,
+    virtual_services: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MutualTls {
+    mode: String,
+    /// Of ports for which something else is said.
+    ports: BTreeMap<u16, String>,
+    /// What says so, the narrowest first.
+    from: Vec<String>,
+}
+
+fn describe(subject: &Subject<'_>, world: &World) -> Description {
+    let labels = &subject.pod.metadata.labels;
+    let selected =
+        |selector: Option<&MatchLabels>| selector.is_none_or(|selector| selects(&selector.match_labels, labels));
+    let spaces = spaces(world, subject.namespace);
+    let services = world.kube_services(subject.namespace);
+    let services =
+        services.filter(|service| !service.spec.selector.is_empty() && selects(&service.spec.selector, labels));
+    let services =
+        services.map(|service| of_service(world, &service.reference.name, subject.namespace, labels)).collect();
+    let authentications = spaces.iter().flat_map(|namespace| world.request_authentications(namespace));
+    let authentications = authentications.filter(|entry| selected(entry.spec.selector.as_ref()));
+    let authorizations = spaces.iter().flat_map(|namespace| world.authorization_policies(namespace));
+    let authorizations = authorizations.filter(|entry| selected(entry.spec.selector.as_ref()));
+    Description {
+        pod: format!("{}.{}", subject.name, subject.namespace),
+        sidecar: sidecar(subject),
+        services,
+        mutual_tls: mutual_tls(world, &spaces, labels),
+        request_authentications: authentications.map(|entry| entry.reference.to_string()).collect(),
+        authorization_policies: authorizations.map(|entry| policy(entry)).collect(),
+    }
+}
+
+/// Where policies for the pod may be: in its own namespace, and in that of the mesh.
+fn spaces<'a>(world: &'a World, namespace: &'a str) -> Vec<&'a str> {
+    let root = world.mesh().root_namespace.as_str();
+    if root == namespace { vec![namespace] } else { vec![namespace, root] }
+}
+
+fn sidecar(subject: &Subject<'_>) -> Sidecar {
+    let Subject { pod, namespace, namespace_labels, .. } = subject;
+    let present = pod.spec.containers.iter().chain(&pod.spec.init_containers).any(|container| container.name == PROXY);
+    if present {
+        let why = (!is_injected(pod)).then(|| "not by injection: it is a gateway, or was written by hand".to_owned());
+        return Sidecar { present, why };
+    }
+    let why = match decide(Namespace { name: namespace, labels: Some(namespace_labels) }, pod) {
+        Decision::Leave(reason) => reason.to_string(),
+        Decision::Inject => {
+            "it is older than what asks for it, or the webhook was away: create it anew (`kubectl rollout restart`)"
+                .to_owned()
+        }
+    };
+    Sidecar { present, why: Some(why) }
+}
+
+fn of_service(world: &World, name: &str, namespace: &str, labels: &BTreeMap<String, String>) -> ServiceOf {
+    let host = hostname::service(name, namespace);
+    let registry = &world.index().registry;
+    let service = registry.find(&host, namespace, namespace);
+    let ports = service.into_iter().flat_map(|service| &service.ports);
+    let named = |text: &str, of: &str| {
+        hostname::covers(&hostname::pattern(&hostname::expand(text, of)), &hostname::pattern(&host))
+    };
+    let rules = world.destination_rules().filter(|entry| named(&entry.spec.host, entry.namespace()));
+    let rules = rules.map(|entry| {
+        let subsets = entry.spec.subsets.iter().filter(|subset| selects(&subset.labels, labels));
+        let subsets: Vec<&str> = subsets.map(|subset| &*subset.name).collect();
+        let subsets = match (subsets.is_empty(), entry.spec.subsets.is_empty()) {
+            (_, true) => String::new(),
+            (true, false) => " (the pod is in none of its subsets)".to_owned(),
+            (false, _) => format!(" (subsets of the pod: {})", subsets.join(", ")),
+        };
+        format!("{}{subsets}", entry.reference)
+    });
+    let virtual_services = world.virtual_services().filter_map(|entry| {
+        let of = entry.namespace();
+        let is_for = entry.spec.hosts.iter().any(|text| hostname::expand(text, of) == host);
+        let leads = destinations(&entry.spec).any(|text| hostname::expand(text, of) == host);
+        let gateways = if entry.spec.gateways.is_empty() { "mesh".to_owned() } else { entry.spec.gateways.join(", ") };
+        let what = match (is_for, leads) {
+            (true, _) => "for its host",
+            (false, true) => "leads to it",
+            (false, false) => return None,
+        };
+        Some(format!("{} ({what}; gateways: {gateways})", entry.reference))
+    });
+    ServiceOf {
+        ports: ports.map(|port| format!("{} {}", port.number, format!("{:?}", port.protocol).to_lowercase())).collect(),
+        destination_rules: rules.collect(),
+        virtual_services: virtual_services.collect(),
+        host: host.clone(),
+    }
+}
+
+fn destinations(rules: &VirtualService) -> impl Iterator<Item = &str> {
+    let http = rules.http.iter().flat_map(|rule| rule.route.iter().map(|route| &*route.destination.host));
+    let tls = rules.tls.iter().flat_map(|rule| hosts(&rule.route));
+    let tcp = rules.tcp.iter().flat_map(|rule| hosts(&rule.route));
+    http.chain(tls).chain(tcp)
+}
+
+fn hosts(routes: &[RouteDestination]) -> impl Iterator<Item = &str> {
+    routes.iter().map(|route| &*route.destination.host)
+}
+
+/// The narrowest policy counts, and of several of one kind the oldest; what it leaves open the next one says.
+fn mutual_tls(world: &World, spaces: &[&str], labels: &BTreeMap<String, String>) -> MutualTls {
+    let own = spaces.first().copied().unwrap_or_default();
+    let for_some = world.peer_authentications(own).filter(|entry| entry.spec.is_for_some());
+    let for_some = for_some
+        .filter(|entry| entry.spec.selector.as_ref().is_some_and(|wanted| selects(&wanted.match_labels, labels)));
+    // Of several for the same pods the oldest counts.
+    let mut chosen: Vec<_> = for_some.min_by(|a, b| a.age().cmp(&b.age())).into_iter().collect();
+    for namespace in spaces {
+        let for_all = world.peer_authentications(namespace).filter(|entry| !entry.spec.is_for_some());
+        chosen.extend(for_all.min_by(|a, b| a.age().cmp(&b.age())));
+    }
+    let said = |mode: PeerTlsMode| match mode {
+        PeerTlsMode::Unset => None,
+        PeerTlsMode::Disable => Some("DISABLE"),
+        PeerTlsMode::Permissive => Some("PERMISSIVE"),
+        PeerTlsMode::Strict => Some("STRICT"),
+    };
+    let all = chosen.iter().find_map(|entry| said(entry.spec.mode())).unwrap_or("PERMISSIVE");
+    // Ports are named by policies for some workloads only.
+    let ports = chosen.iter().filter(|entry| entry.spec.is_for_some()).flat_map(|entry| ports(&entry.spec));
+    let ports = ports.map(|(port, mode)| (port, said(mode).unwrap_or(all).to_owned()));
+    MutualTls {
+        mode: all.to_owned(),
+        ports: ports.collect(),
+        from: chosen.iter().map(|entry| entry.reference.to_string()).collect(),
+    }
+}
+
+fn ports(policy: &PeerAuthentication) -> Vec<(u16, PeerTlsMode)> {
+    policy.ports().collect()
+}
+
+fn policy(entry: &Entry<AuthorizationPolicy>) -> String {
+    let action = entry.spec.action.unwrap_or_default();
+    format!("{} ({})", entry.reference, format!("{action:?}").to_uppercase())
+}
+
+fn text(description: &Description) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name:<14}{}", if value.is_empty() { "-" } else { value });
+    };
+    line("Pod", &description.pod);
+    let present = if description.sidecar.present { "yes" } else { "no" };
+    let why = description.sidecar.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    line("Sidecar", &format!("{present}{why}"));
+    if description.services.is_empty() {
+        line("Services", "none selects it: nobody's rules lead here");
+    }
+    for service in &description.services {
+        line("Service", &format!("{} ({})", service.host, service.ports.join(", ")));
+        service.destination_rules.iter().for_each(|rule| line("", rule));
+        service.virtual_services.iter().for_each(|rule| line("", rule));
+    }
+    let MutualTls { mode, ports, from } = &description.mutual_tls;
+    let ports: String = ports.iter().map(|(port, mode)| format!(", port {port} {mode}")).collect();
+    let from = if from.is_empty() { "no PeerAuthentication: the default".to_owned() } else { from.join(", ") };
+    line("Mutual TLS", &format!("{mode}{ports} ({from})"));
+    line("Tokens", &description.request_authentications.join(", "));
+    line("Policies", &description.authorization_policies.join(", "));
+    out
+}
+
+#[cfg(test)]
+#[path = "describe_tests.rs"]
+mod tests;
