@@ -95,9 +95,7 @@ fn judge(kind: &Watched, namespace: &str, mut object: Value, world: Option<(&Wor
     let reference = ObjectRef::new(kind.kind, namespace, &name);
     let read = read_value(kind, &reference, object);
     let mut verdict = Verdict::default();
-    verdict.take(&read.diagnostics, |diagnostic| {
-        diagnostic.severity == Severity::Error && diagnostic.code != diag::POLICY_NOT_BUILT.id
-    });
+    verdict.take(&read.diagnostics, |diagnostic| diagnostic.severity == Severity::Error);
     let (Some(object), Some((world, proxies)), true) = (read.object, world, verdict.denied.is_empty()) else {
         return verdict;
     };

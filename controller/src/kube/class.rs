@@ -205,3 +205,26 @@ impl Class {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mesh_core::api;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_a_sidecar_was_put_into_has_one() {
+        let class = |annotations: &str| {
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns, annotations: {{{annotations}}}}}\nspec: {{containers: []}}\n"
+            );
+            let world = World::from_objects(api::parse("", &pod, "ns").objects);
+            ClassKey::of(world.pod("ns", "p").unwrap())
+        };
+        assert_eq!(class("").role, Role::Edge);
+        let injected = class("sidecar.istio.io/status: '{}'");
+        assert_eq!(injected.role, Role::Sidecar);
+        assert!(class("").is_left(&injected));
+    }
+}

@@ -2,7 +2,7 @@
 
 use kube::api::DynamicObject;
 use mesh_core::api::{self, ApiObject, Positions, Spec};
-use mesh_core::diag::{self, Diagnostic, Severity};
+use mesh_core::diag::{Diagnostic, Severity};
 use mesh_core::object::ObjectRef;
 use serde_json::Value;
 
@@ -16,11 +16,7 @@ pub(crate) struct Read {
 
 impl Read {
     pub fn is_faulty(&self) -> bool {
-        // That a kind is not enforced yet is no fault of the object.
-        let fault = |diagnostic: &Diagnostic| {
-            diagnostic.severity == Severity::Error && diagnostic.code != diag::POLICY_NOT_BUILT.id
-        };
-        self.diagnostics.iter().any(fault)
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 }
 

@@ -122,15 +122,6 @@ pub fn is_cluster_scoped(kind: &str) -> bool {
 }
 
 impl Kind {
-    /// That objects of it are read and have no effect, though they forbid something.
-    pub fn not_enforced(self, name: &str) -> Option<Diagnostic> {
-        let message = || format!("objects of kind {name} are not enforced yet; what they forbid is let through");
-        (self == Kind::PeerAuthentication).then(|| {
-            Diagnostic::new(diag::POLICY_NOT_BUILT, message())
-                .help("until they are, keep out in another way what must not get in")
-        })
-    }
-
     /// Views of Kubernetes objects know only a few of the fields; Istio's objects are read whole.
     pub fn is_istio(self) -> bool {
         KINDS.iter().any(|row| row.kind == self && row.group.ends_with("istio.io"))

@@ -63,8 +63,6 @@ const ROWS: &[Row] = &[
     row(GW, "spec.servers[].tls.insecureSkipVerify", Present, "client certificates"),
     row(GW, "spec.servers[].tls.cipherSuites", Present, "the choice of cipher suites"),
     row(GW, "spec.servers[].tls.ecdhCurves", Present, "the choice of curves"),
-    row(VS, "spec.tls", Present, "TLS routes"),
-    row(VS, "spec.tcp", Present, "TCP routes"),
     row(VS, "spec.http[].corsPolicy", Present, "CORS"),
     row(VS, "spec.http[].retries.perTryTimeout", Present, "timeouts of single tries"),
     row(VS, "spec.http[].retries.backoff", Present, "the choice of the back-off"),
@@ -99,7 +97,7 @@ const ROWS: &[Row] = &[
     row(DR, "$policy.tunnel", Present, "tunnels"),
     row(DR, "$policy.proxyProtocol", Present, "the PROXY protocol"),
     row(DR, "$policy.retryBudget", Present, "retry budgets"),
-    row(SE, "spec.resolution", Is(&["NONE", "DYNAMIC_DNS"]), "services without known endpoints")
+    row(SE, "spec.resolution", Is(&["DYNAMIC_DNS"]), "services that are found by the host of a request")
         .instead("requests to its hosts are answered 503"),
     row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
 ];

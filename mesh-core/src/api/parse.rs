@@ -102,10 +102,6 @@ impl Reader<'_> {
             return self.parsed.diagnostics.append(&mut diagnostics);
         };
         let mut object = ApiObject { meta: head.meta, spec, positions };
-        if let Some(diagnostic) = head.kind.not_enforced(&head.object.kind) {
-            let at = self.position(node.get("kind").map_or(node.at, |kind| kind.at));
-            diagnostics.push(diagnostic.object(&head.object).field("kind").at(Some(at)));
-        }
         not_built::check(&object, node, &mut diagnostics);
         let keep = validate::object(&mut object, &mut diagnostics);
         diagnostics.dedup();

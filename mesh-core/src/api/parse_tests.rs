@@ -252,14 +252,6 @@ fn a_rule_of_a_policy_that_cannot_be_read_keeps_its_place() {
 }
 
 #[test]
-fn that_a_kind_is_not_enforced_is_said() {
-    let text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: STRICT}}\n";
-    let parsed = parse("f", text, "default");
-    assert_eq!(brief(&parsed), ["MESH0010 kind 2:7"]);
-    assert_eq!(parsed.objects.len(), 1);
-}
-
-#[test]
 fn a_field_beside_spec_is_unknown() {
     let parsed = parse(
         "f",

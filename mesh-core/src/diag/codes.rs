@@ -21,7 +21,6 @@ codes! {
     DUPLICATE_OBJECT = "MESH0007", Warning, "the same object is given twice; the later one counts";
     SOURCE_UNREADABLE = "MESH0008", Error, "a file or directory cannot be read";
     FIELD_DOUBTFUL = "MESH0009", Warning, "a value is allowed, but may not do what was meant";
-    POLICY_NOT_BUILT = "MESH0010", Error, "policies of this kind are not enforced yet: what they forbid is let through";
     GATEWAY_UNKNOWN = "MESH0101", Error, "the VirtualService names a Gateway that does not exist";
     HOST_NOT_IN_GATEWAY = "MESH0102", Warning, "no server of the Gateway serves this host for this VirtualService";
     DESTINATION_HOST_UNKNOWN = "MESH0103", Error, "the destination's host is no known service";
@@ -48,6 +47,7 @@ codes! {
     HOST_SHARED = "MESH0125", Info, "another VirtualService has rules for the same host; the older one's are tried first";
     DELEGATE_UNKNOWN = "MESH0126", Error, "the delegate does not exist or is not visible; the rule vanishes";
     NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
+    HOST_TAKEN = "MESH0128", Warning, "an older VirtualService has the host in the mesh; sidecars follow that one alone";
     PROVIDER_NOT_BUILT = "MESH0130", Error, "the extension provider cannot be asked yet; what the policy matches is denied";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";

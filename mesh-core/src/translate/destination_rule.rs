@@ -9,7 +9,7 @@ use crate::model::{Balancing, UpstreamProtocol, UpstreamTls};
 use crate::world::{Consolidated, Mesh, Service, ServicePort};
 
 /// An unused connection is kept this long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl<'a> Context<'a> {
     /// Looked for in the proxy's namespace, then the service's, then the root namespace; nowhere else.

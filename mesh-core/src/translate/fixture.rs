@@ -4,11 +4,17 @@ use std::fmt::Write as _;
 
 use super::{Translation, translate};
 use crate::api;
-use crate::model::{Action, DestinationRef, Forward, ProxyInfo, Rule, VirtualHost};
+use crate::model::{Action, DestinationRef, Forward, ProxyInfo, Role, Rule, VirtualHost};
 use crate::world::World;
 
 pub(super) fn proxy() -> ProxyInfo {
     ProxyInfo::edge("edge", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into())
+}
+
+/// Of the workload `default/client`.
+pub(super) fn sidecar() -> ProxyInfo {
+    let labels = [("app".to_owned(), "client".to_owned())];
+    ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("client", "default", labels.into()) }
 }
 
 /// Documents of a test.
@@ -97,6 +103,11 @@ impl Docs {
 
     pub fn translate(&self) -> Translation {
         translate(&self.world(), &proxy())
+    }
+
+    /// For the sidecar.
+    pub fn to_sidecar(&self) -> Translation {
+        translate(&self.world(), &sidecar())
     }
 
     /// Where the parser has its own findings too.

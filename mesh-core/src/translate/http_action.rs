@@ -133,20 +133,8 @@ impl Context<'_> {
     }
 
     /// The rule's policy, else the mesh's, else two tries more where nothing was sent.
-    fn retries(&self, policy: Option<&HttpRetry>) -> RetryPolicy {
-        let Some(policy) = policy.or(self.world.mesh().config.default_http_retry_policy.as_ref()) else {
-            return RetryPolicy { attempts: DEFAULT_RETRIES, connect_failure: true, refused_stream: true };
-        };
-        let attempts = policy.attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or_default();
-        if attempts == 0 {
-            return RetryPolicy::default();
-        }
-        let words = policy.retry_on.as_deref().unwrap_or_default();
-        let words: Vec<&str> = words.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-        // These cover every kind of reset, so also what happens before anything is sent.
-        let wide = words.iter().any(|word| matches!(*word, "5xx" | "gateway-error" | "reset" | "reset-before-request"));
-        let asked = |word| words.is_empty() || wide || words.contains(&word);
-        RetryPolicy { attempts, connect_failure: asked("connect-failure"), refused_stream: asked("refused-stream") }
+    pub(super) fn retries(&self, policy: Option<&HttpRetry>) -> RetryPolicy {
+        read_retries(policy.or(self.world.mesh().config.default_http_retry_policy.as_ref()))
     }
 
     fn headers(&self, headers: Option<&Headers>) -> Arc<HeaderOps> {
@@ -184,6 +172,23 @@ fn read_fault(fault: &HttpFault) -> Option<Fault> {
         abort.percentage.and_then(percent).map(|share| Abort { status, share })
     });
     (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
+}
+
+/// None: two tries more where nothing was sent.
+pub(super) fn read_retries(policy: Option<&HttpRetry>) -> RetryPolicy {
+    let Some(policy) = policy else {
+        return RetryPolicy { attempts: DEFAULT_RETRIES, connect_failure: true, refused_stream: true };
+    };
+    let attempts = policy.attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or_default();
+    if attempts == 0 {
+        return RetryPolicy::default();
+    }
+    let words = policy.retry_on.as_deref().unwrap_or_default();
+    let words: Vec<&str> = words.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    // These cover every kind of reset, so also what happens before anything is sent.
+    let wide = words.iter().any(|word| matches!(*word, "5xx" | "gateway-error" | "reset" | "reset-before-request"));
+    let asked = |word| words.is_empty() || wide || words.contains(&word);
+    RetryPolicy { attempts, connect_failure: asked("connect-failure"), refused_stream: asked("refused-stream") }
 }
 
 /// An empty value changes nothing. `host` of a request is its authority.

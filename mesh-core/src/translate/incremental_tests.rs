@@ -7,14 +7,20 @@ use proptest::prelude::*;
 
 use super::{Translator, translate};
 use crate::api::{ApiObject, parse};
-use crate::model::{Key, ProxyInfo, ResourceSet, Resources, RouteSet, VirtualHost};
+use crate::model::{Key, ProxyInfo, ResourceSet, Resources, Role, RouteSet, VirtualHost};
 use crate::world::World;
 
 fn proxy() -> ProxyInfo {
     ProxyInfo::edge("gateway", "default", [("istio".to_owned(), "ingressgateway".to_owned())].into())
 }
 
-const KINDS: u8 = 16;
+/// In one of the pods of the objects below.
+fn sidecar() -> ProxyInfo {
+    let labels = [("app".to_owned(), "s0".to_owned()), ("version".to_owned(), "v0".to_owned())];
+    ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("sidecar", "default", labels.into()) }
+}
+
+const KINDS: u8 = 20;
 
 /// One of a few objects, in one of four versions.
 fn object(number: u8, version: u8) -> ApiObject {
@@ -39,8 +45,9 @@ fn object(number: u8, version: u8) -> ApiObject {
             "VirtualService",
             "v",
             &format!(
-                "{{hosts: [{}], gateways: [g0, g1], exportTo: [{}], http: [{{match: [{{uri: {{prefix: /a{version}}}}}], route: [{{destination: {{host: s{name}, subset: a}}}}]}}, {{route: [{{destination: {{host: s{name}}}}}]}}]}}",
+                "{{hosts: [{}], gateways: [g0, g1{}], exportTo: [{}], http: [{{match: [{{uri: {{prefix: /a{version}}}}}], route: [{{destination: {{host: s{name}, subset: a}}}}]}}, {{route: [{{destination: {{host: s{name}}}}}]}}]}}",
                 pick(["h1.example.com", "'*.example.com'", "h2.example.com, h1.example.com", "'*'"]),
+                pick([", mesh", ", mesh", ", mesh", ""]),
                 pick(["'*'", "'*'", ".", "default"]),
             ),
         ),
@@ -119,11 +126,50 @@ fn object(number: u8, version: u8) -> ApiObject {
             ["default", "elsewhere"][usize::from(name)],
             pick(["in", "out", "in", "in"])
         ),
+        15 => networking(
+            "VirtualService",
+            "mesh",
+            &pick([
+                "{hosts: [s0], http: [{match: [{sourceLabels: {version: v0}}], route: [{destination: {host: s1}}]}, {route: [{destination: {host: s0, subset: a}}]}]}",
+                "{hosts: ['*.default.svc.cluster.local', made.up], http: [{match: [{port: 80}], route: [{destination: {host: s1}}]}]}",
+                "{hosts: [tcp0, tcp1], tcp: [{match: [{destinationSubnets: [10.1.0.0/16]}], route: [{destination: {host: tcp1}}]}, {route: [{destination: {host: tcp0}, weight: 1}, {destination: {host: s2}, weight: 3}]}], tls: [{match: [{sniHosts: [x.example.com]}], route: [{destination: {host: tcp1}}]}]}",
+                "{hosts: [s1.default.svc.cluster.local], gateways: [mesh], http: [{delegate: {name: part0}}]}",
+            ]),
+        ),
+        16 => format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: tcp{name}, annotations: {{networking.istio.io/exportTo: '{}'}}}}\nspec: {}",
+            pick(["*", "elsewhere", "*", "."]),
+            pick([
+                "{clusterIP: 10.1.0.1, selector: {app: s0}, ports: [{name: tcp, port: 9000}, {name: web, port: 80}]}",
+                "{clusterIP: 10.1.0.1, ports: [{name: tls, port: 9000}]}",
+                "{clusterIP: None, selector: {app: s0}, ports: [{name: tcp, port: 9000}, {name: other, port: 81}]}",
+                "{selector: {app: s0, version: v0}, ports: [{name: http, port: 9000, targetPort: web}, {name: tcp, port: 80}]}",
+            ])
+        ),
+        17 => format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: peer{name}}}\nspec: {}",
+            pick([
+                "{mtls: {mode: STRICT}}",
+                "{selector: {matchLabels: {app: s0}}, mtls: {mode: DISABLE}, portLevelMtls: {8080: {mode: STRICT}}}",
+                "{mtls: {mode: DISABLE}}",
+                "{selector: {matchLabels: {app: s1}}, mtls: {mode: DISABLE}}",
+            ])
+        ),
+        18 => networking(
+            "ServiceEntry",
+            "wide",
+            &pick([
+                "{hosts: ['*.example.com'], resolution: NONE, ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]}",
+                "{hosts: [y.example.com], resolution: NONE, addresses: [10.2.0.0/16], ports: [{number: 9000, name: tcp, protocol: TCP}]}",
+                "{hosts: [y.example.com], location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {labels: {app: s0}}, ports: [{number: 82, name: http, protocol: HTTP, targetPort: 8082}]}",
+                "{hosts: [h1.example.com], resolution: DNS, ports: [{number: 8443, name: https, protocol: HTTPS}]}",
+            ]),
+        ),
         _ => format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{}'}}",
             pick([
                 "connectTimeout: 1s",
-                "connectTimeout: 2s",
+                "outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
                 "defaultVirtualServiceExportTo: [\".\"]",
                 "discoverySelectors: [{matchLabels: {mesh: in}}]"
             ])
@@ -145,34 +191,44 @@ proptest! {
 
     #[test]
     fn step_by_step_is_the_same_as_at_once(steps in steps()) {
-        let mut world = World::default();
-        let mut translator = Translator::new(proxy());
-        let mut there = BTreeMap::new();
-        for changes in steps {
-            for (number, version, gone) in changes {
-                let object = object(number, version);
-                let name = object.object_ref();
-                if gone {
-                    world.remove(std::slice::from_ref(&name));
-                    there.remove(&name);
-                } else {
-                    world.apply(vec![object.clone()]);
-                    there.insert(name, object);
-                }
-            }
-            let fresh = World::from_objects(there.values().cloned().collect());
-            let mut anew = Translator::new(proxy());
-            anew.update(&fresh);
-            let expected = translate(&fresh, &proxy());
-            prop_assert_eq!(&translate(&world, &proxy()), &expected);
-            let before = translator.set().clone();
-            translator.update(&world);
-            prop_assert_eq!(&**translator.set(), &expected.set);
-            prop_assert_eq!(&**translator.diagnostics(), &*expected.diagnostics);
-            prop_assert_eq!(translator.concerned(), anew.concerned());
-            prop_assert_eq!(copied(&before, translator.set()), Vec::<String>::new());
-        }
+        follow(steps, proxy)?;
     }
+
+    #[test]
+    fn a_sidecar_step_by_step_is_the_same_as_at_once(steps in steps()) {
+        follow(steps, sidecar)?;
+    }
+}
+
+fn follow(steps: Vec<Vec<(u8, u8, bool)>>, proxy: fn() -> ProxyInfo) -> Result<(), TestCaseError> {
+    let mut world = World::default();
+    let mut translator = Translator::new(proxy());
+    let mut there = BTreeMap::new();
+    for changes in steps {
+        for (number, version, gone) in changes {
+            let object = object(number, version);
+            let name = object.object_ref();
+            if gone {
+                world.remove(std::slice::from_ref(&name));
+                there.remove(&name);
+            } else {
+                world.apply(vec![object.clone()]);
+                there.insert(name, object);
+            }
+        }
+        let fresh = World::from_objects(there.values().cloned().collect());
+        let mut anew = Translator::new(proxy());
+        anew.update(&fresh);
+        let expected = translate(&fresh, &proxy());
+        prop_assert_eq!(&translate(&world, &proxy()), &expected);
+        let before = translator.set().clone();
+        translator.update(&world);
+        prop_assert_eq!(&**translator.set(), &expected.set);
+        prop_assert_eq!(&**translator.diagnostics(), &*expected.diagnostics);
+        prop_assert_eq!(translator.concerned(), anew.concerned());
+        prop_assert_eq!(copied(&before, translator.set()), Vec::<String>::new());
+    }
+    Ok(())
 }
 
 /// Keys of what is equal in both sets, but not the same allocation.

@@ -1,5 +1,5 @@
 //! Destinations: from a host as a rule names it to a key, with the settings and endpoints behind it. Only what some rule
-//! names is emitted; what does not exist is `Unknown` and a diagnostic.
+//! names is emitted, and of a sidecar what needs no rule; what does not exist is `Unknown` and a diagnostic.
 
 use std::sync::Arc;
 
@@ -8,9 +8,14 @@ use super::destination_rule::Policy;
 use super::findings::nearest;
 use crate::api::{self, DestinationRule, VirtualService};
 use crate::diag;
-use crate::model::{Destination, DestinationRef, Endpoint, Endpoints, Key, Reach, UpstreamTls};
+use crate::model::{
+    Destination, DestinationRef, Endpoint, EndpointAddress, Endpoints, Key, MtlsMode, Reach, Role, UpstreamProtocol,
+    UpstreamTls,
+};
 use crate::object::ObjectRef;
-use crate::world::{Cell, Consolidated, Entry, Resolution, Service, ServicePort, hostname, selects};
+use crate::world::{
+    Cell, Consolidated, Entry, Instance, Protocol, Resolution, Service, ServicePort, hostname, selects,
+};
 
 /// Label of pods that speak the mesh's mutual TLS: the injection sets it.
 const TLS_MODE: &str = "security.istio.io/tlsMode";
@@ -59,20 +64,35 @@ impl<'a> Context<'a> {
             self.unknown_port(&named, service, wanted, number);
             return DestinationRef::Unknown(key);
         };
-        if self.emit(&named, &key, service, port) { DestinationRef::Known(key) } else { DestinationRef::Unknown(key) }
+        if self.emit(Some(&named), &key, service, port) {
+            DestinationRef::Known(key)
+        } else {
+            DestinationRef::Unknown(key)
+        }
+    }
+
+    /// A port of a service that needs no rule.
+    pub(super) fn default_destination(&mut self, service: &'a Arc<Service>, port: &ServicePort) -> DestinationRef {
+        let key = key(port.number, "", &service.host);
+        if self.destinations.contains_key(&key) || self.emit(None, &key, service, port) {
+            DestinationRef::Known(key)
+        } else {
+            DestinationRef::Unknown(key)
+        }
     }
 
     /// What a host means to the proxy, whoever names it: one of the proxy's own namespace, else the first visible one.
-    fn service(&mut self, host: &str) -> Option<&'a Arc<Service>> {
+    pub(super) fn service(&mut self, host: &str) -> Option<&'a Arc<Service>> {
         self.reads.note(Cell::Host(host.into()));
         self.world.index().registry.find(host, &self.proxy.namespace, &self.proxy.namespace)
     }
 
     /// Whether the destination exists and can be reached as its rule demands.
-    fn emit(&mut self, named: &Named<'_>, key: &Key, service: &'a Arc<Service>, port: &ServicePort) -> bool {
+    fn emit(&mut self, named: Option<&Named<'_>>, key: &Key, service: &'a Arc<Service>, port: &ServicePort) -> bool {
         let rule = self.rule_of(service);
-        let subset = rule.as_ref().and_then(|rule| rule.subset(named.subset));
-        if !named.subset.is_empty() && subset.is_none() {
+        let wanted = named.filter(|named| !named.subset.is_empty());
+        let subset = rule.as_ref().zip(wanted).and_then(|(rule, named)| rule.subset(named.subset));
+        if let Some(named) = wanted.filter(|_| subset.is_none()) {
             self.unknown_subset(named, service, rule.as_ref());
             return false;
         }
@@ -92,14 +112,9 @@ impl<'a> Context<'a> {
                 return false;
             }
         };
-        if let Resolution::Original | Resolution::Dynamic = service.resolution {
-            let message = format!(
-                "the ServiceEntry {} of `{}` resolves to what the client asked for, which a gateway does not do yet",
-                service.origin, service.host
-            );
-            let help = "use resolution DNS or STATIC for services that a gateway shall reach".to_owned();
-            let field = format!("{}.host", named.field);
-            self.findings.report(diag::DESTINATION_NOT_BUILT, named.entry, &field, message, Some(help));
+        let reach = self.reach(service);
+        if let (Some(named), None) = (named, reach) {
+            self.unreachable_host(named, service);
         }
         let mesh = self.world.mesh();
         let destination = Destination {
@@ -108,18 +123,49 @@ impl<'a> Context<'a> {
             service_name: Arc::clone(&service.name),
             service_namespace: Arc::clone(&service.namespace),
             port: port.number,
-            subset: (!named.subset.is_empty()).then(|| named.subset.into()),
-            protocol: policy.protocol(mesh, port),
+            subset: wanted.map(|named| named.subset.into()),
+            protocol: self.upstream_protocol(policy.protocol(mesh, port), port),
             balancing: policy.balancing(),
             tls,
             connect_timeout: policy.connect_timeout(mesh),
             idle_timeout: policy.idle_timeout(mesh),
-            reach: Reach::Discovered,
+            reach: reach.unwrap_or_default(),
             origin: service.origin.clone(),
             rule: rule.as_ref().map(|rule| rule.first.reference.clone()),
         };
         self.destinations.insert(Arc::clone(key), Arc::new(destination));
         true
+    }
+
+    /// How connections to a service find their way. None: the proxy does not know any.
+    fn reach(&self, service: &Service) -> Option<Reach> {
+        match (&service.resolution, self.proxy.role) {
+            (Resolution::Dynamic, _) | (Resolution::Original, Role::Edge) => None,
+            (Resolution::Original, Role::Sidecar) => Some(Reach::Original),
+            _ if self.proxy.role == Role::Sidecar && service.is_headless() => Some(Reach::Addressed),
+            _ => Some(Reach::Discovered),
+        }
+    }
+
+    /// A gateway speaks HTTP/1.1 where nobody says what is spoken; a sidecar is in nobody's way.
+    fn upstream_protocol(&self, protocol: UpstreamProtocol, port: &ServicePort) -> UpstreamProtocol {
+        let open = protocol == UpstreamProtocol::Http1 && port.protocol == Protocol::Auto;
+        if open && self.proxy.role == Role::Sidecar { UpstreamProtocol::AsClient } else { protocol }
+    }
+
+    fn unreachable_host(&mut self, named: &Named<'_>, service: &Service) {
+        let (who, help) = match service.resolution {
+            Resolution::Original => {
+                ("a gateway", "use resolution DNS or STATIC for services that a gateway shall reach")
+            }
+            _ => ("a proxy", "use resolution DNS, STATIC or, for sidecars, NONE"),
+        };
+        let message = format!(
+            "the ServiceEntry {} of `{}` resolves to what the client asked for, which {who} does not do yet",
+            service.origin, service.host
+        );
+        let field = format!("{}.host", named.field);
+        self.findings.report(diag::DESTINATION_NOT_BUILT, named.entry, &field, message, Some(help.to_owned()));
     }
 
     /// Where no rule says it.
@@ -140,15 +186,28 @@ impl<'a> Context<'a> {
         }
         let inside = !service.is_external();
         let endpoints = instances.into_iter().map(|instance| Endpoint {
+            mtls: inside && self.speaks_mtls(&instance, service),
             address: instance.address,
             weight: instance.weight,
             locality: instance.locality,
             workload: instance.workload,
-            mtls: inside && instance.labels.get(TLS_MODE).is_some_and(|mode| mode == "istio"),
         });
         let mut endpoints: Vec<Endpoint> = endpoints.collect();
         endpoints.shrink_to_fit();
         Some(Endpoints { key: Arc::clone(&destination.key), endpoints, origin: service.origin.clone() })
+    }
+
+    /// Whether an endpoint takes mutual TLS: its proxy knows it, and no PeerAuthentication switches it off.
+    fn speaks_mtls(&mut self, instance: &Instance<'_>, service: &Service) -> bool {
+        if instance.labels.get(TLS_MODE).is_none_or(|mode| mode != "istio") {
+            return false;
+        }
+        let port = match &instance.address {
+            EndpointAddress::Socket(address) => address.port(),
+            EndpointAddress::Dns { port, .. } => *port,
+        };
+        let namespace = instance.workload.as_ref().map_or(&service.namespace, |workload| &workload.namespace);
+        self.peer_modes(namespace, instance.labels).of(port) != MtlsMode::Disable
     }
 
     /// DestinationRules that are merged behind the one that a destination names.
@@ -184,7 +243,7 @@ impl<'a> Context<'a> {
         let in_cluster = format!("{}.svc.{}", named.host, hostname::CLUSTER_DOMAIN);
         self.reads.note(Cell::Host(in_cluster.as_str().into()));
         let help = if registry.contains(named.host) {
-            Some("it exists, but is not exported to the gateway's namespace".to_owned())
+            Some("it exists, but is not exported to the proxy's namespace".to_owned())
         } else if registry.contains(&in_cluster) {
             Some(format!("names with a dot are taken as they are: write `{in_cluster}`"))
         } else {
@@ -251,7 +310,7 @@ impl<'a> Context<'a> {
     fn rule_elsewhere(&mut self, service: &Service) -> String {
         self.reads.note(Cell::Kind("DestinationRule"));
         let places = format!(
-            "`{}` (the gateway's), `{}` (the service's) and `{}` (the mesh's root)",
+            "`{}` (the proxy's), `{}` (the service's) and `{}` (the mesh's root)",
             self.proxy.namespace,
             service.namespace,
             self.world.mesh().root_namespace

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::api::ServiceEntry;
+use crate::api::kube::Service;
 use crate::model::ProxyInfo;
 use crate::world::{Cell, Reads, World, selects};
 
@@ -19,11 +20,7 @@ impl FrontPorts {
         reads.note(Cell::Namespace("Service", Arc::clone(&namespace)));
         reads.note(Cell::Namespace("ServiceEntry", namespace));
         let mut ports: HashMap<u16, Vec<u16>> = HashMap::new();
-        for service in world.kube_services(&proxy.namespace) {
-            let selector = &service.spec.selector;
-            if selector.is_empty() || !selects(selector, &proxy.labels) {
-                continue;
-            }
+        for service in world.kube_services(&proxy.namespace).filter(|service| selects_proxy(&service.spec, proxy)) {
             for port in &service.spec.ports {
                 if port.protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp")) {
                     let target = world.target_port(service, port, reads).unwrap_or(port.port);
@@ -52,7 +49,13 @@ impl FrontPorts {
     }
 }
 
-fn stands_before(entry: &ServiceEntry, proxy: &ProxyInfo) -> bool {
+/// Whether a Service selects the proxy's pod.
+pub(super) fn selects_proxy(service: &Service, proxy: &ProxyInfo) -> bool {
+    !service.selector.is_empty() && selects(&service.selector, &proxy.labels)
+}
+
+/// Whether a ServiceEntry selects the proxy's pod.
+pub(super) fn stands_before(entry: &ServiceEntry, proxy: &ProxyInfo) -> bool {
     let selector = entry.workload_selector.as_ref();
     selector.is_some_and(|selector| !selector.labels.is_empty() && selects(&selector.labels, &proxy.labels))
 }

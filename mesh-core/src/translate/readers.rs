@@ -15,6 +15,8 @@ pub(super) enum Unit {
     Rules(Arc<str>, Arc<str>),
     /// Of a destination.
     Endpoints(Key),
+    /// What a host, or a pattern of hosts, means to a sidecar.
+    Host(Arc<str>),
 }
 
 #[derive(Debug, Default)]

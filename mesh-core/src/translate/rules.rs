@@ -1,6 +1,7 @@
-//! The rules of one VirtualService at one Gateway and port: which match entries apply there, and where the rules behind a
+//! The rules of one VirtualService at one Gateway, or in the mesh, and port: which match entries apply there, and where the rules behind a
 //! catch-all end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Context;
@@ -30,9 +31,33 @@ impl Rules {
         self.ordinary.is_empty() && self.catch_all.is_none() && !self.broken
     }
 
+    /// In the order in which they are tried, if those of no other VirtualService are.
+    pub fn all(&self) -> Vec<Rule> {
+        self.ordinary.iter().chain(&self.catch_all).cloned().collect()
+    }
+
     /// Whether a rule is the VirtualService's own, not a delegate's.
     pub fn has_own(&self) -> bool {
         self.ordinary.iter().chain(&self.catch_all).any(|rule| rule.source.object == self.entry.reference)
+    }
+}
+
+/// Conditions that do not depend on what is asked, of a rule of any protocol.
+pub(super) struct Place<'m> {
+    pub port: Option<u32>,
+    pub gateways: &'m [String],
+    pub source_labels: &'m BTreeMap<String, String>,
+    pub source_namespace: Option<&'m str>,
+}
+
+impl<'m> Place<'m> {
+    fn of(condition: &'m HttpMatch) -> Place<'m> {
+        Place {
+            port: condition.port,
+            gateways: &condition.gateways,
+            source_labels: &condition.source_labels,
+            source_namespace: condition.source_namespace.as_deref(),
+        }
     }
 }
 
@@ -89,7 +114,7 @@ impl Context<'_> {
                 }
                 continue;
             }
-            if condition.is_some_and(|condition| !self.applies(condition, entry, gateway, port)) {
+            if condition.is_some_and(|condition| !self.applies(&Place::of(condition), entry, gateway, port)) {
                 continue;
             }
             let predicate = match condition.map(|condition| self.predicate(entry, condition, &field)) {
@@ -127,16 +152,15 @@ impl Context<'_> {
 
     /// `match.gateways`, `port`, `sourceLabels`, `sourceNamespace` are settled here. With `gateways` set, the source
     /// conditions are not looked at.
-    fn applies(&self, condition: &HttpMatch, entry: &Entry<VirtualService>, gateway: &str, port: u16) -> bool {
-        if condition.port.is_some_and(|wanted| wanted != 0 && wanted != u32::from(port)) {
+    pub(super) fn applies(&self, place: &Place<'_>, entry: &Entry<VirtualService>, gateway: &str, port: u16) -> bool {
+        if place.port.is_some_and(|wanted| wanted != 0 && wanted != u32::from(port)) {
             return false;
         }
-        if !condition.gateways.is_empty() {
-            return condition.gateways.iter().any(|name| gateway_name(name, entry.namespace()) == gateway);
+        if !place.gateways.is_empty() {
+            return place.gateways.iter().any(|name| gateway_name(name, entry.namespace()) == gateway);
         }
-        let namespace = condition.source_namespace.as_deref().unwrap_or_default();
-        selects(&condition.source_labels, &self.proxy.labels)
-            && (namespace.is_empty() || namespace == self.proxy.namespace)
+        let namespace = place.source_namespace.unwrap_or_default();
+        selects(place.source_labels, &self.proxy.labels) && (namespace.is_empty() || namespace == self.proxy.namespace)
     }
 
     fn unreachable(&mut self, rules: &Rules, entry: &Entry<VirtualService>, field: &str) {

@@ -1,89 +1,36 @@
 //! A translation that is kept up to date: a change of the world is followed by looking again at what it touches, not at
-//! everything.
+//! everything. What that is depends on the proxy's role.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::concerned::{self, Composite, Concerned};
-use super::findings::{Said, arrange};
-use super::gateway::Frame;
-use super::http_match::Patterns;
-use super::policies::Policies;
-use super::readers::{Readers, Unit};
-use super::virtual_hosts::Hosts;
-use super::virtual_service::{self, Meeting};
-use super::{Context, Translation, checks};
+use super::Translation;
+use super::concerned::Concerned;
+use super::edge::Edge;
+use super::sidecar::Sidecar;
 use crate::diag::Diagnostic;
-use crate::model::{Destination, HostPattern, Key, ProxyInfo, ResourceSet, Role, RouteSet};
-use crate::world::{Cell, World};
+use crate::model::{ProxyInfo, ResourceSet, Role};
+use crate::world::World;
 
 /// The translation for one proxy, of one world that goes on.
 #[derive(Debug)]
 pub struct Translator {
     proxy: ProxyInfo,
-    /// Of the world, when it was last looked at.
-    generation: Option<u64>,
-    patterns: Patterns,
-    /// What was wrong with the objects among each other, whoever asks.
-    world: Vec<Said>,
-    frame: Frame,
-    policies: Policies,
-    /// Hosts of the frame's tables.
-    hosts: Vec<Hosts>,
-    /// By namespace and name.
-    services: HashMap<(Arc<str>, Arc<str>), ServicePart>,
-    /// What was found out about DestinationRules.
-    rules: HashMap<(Arc<str>, Arc<str>), Vec<Said>>,
-    destinations: BTreeMap<Key, Named>,
-    readers: Readers,
-    concerned: Concerned,
-    set: Arc<ResourceSet>,
-    diagnostics: Arc<[Diagnostic]>,
+    role: Following,
 }
 
-/// What is remembered of a VirtualService.
 #[derive(Debug)]
-struct ServicePart {
-    meetings: Vec<Meeting>,
-    destinations: Vec<Key>,
-    findings: Vec<Said>,
-}
-
-/// A destination, with the number of VirtualServices that name it.
-#[derive(Debug)]
-struct Named {
-    destination: Arc<Destination>,
-    count: usize,
-}
-
-/// What has to be done.
-#[derive(Debug, Default)]
-struct Work {
-    units: BTreeSet<Unit>,
-    /// Hosts of tables.
-    hosts: BTreeSet<(usize, HostPattern)>,
-    destinations: BTreeSet<Key>,
-    findings: bool,
+enum Following {
+    Edge(Box<Edge>),
+    Sidecar(Box<Sidecar>),
 }
 
 impl Translator {
     pub fn new(proxy: ProxyInfo) -> Translator {
-        Translator {
-            proxy,
-            generation: None,
-            patterns: Patterns::default(),
-            world: Vec::new(),
-            frame: Frame::default(),
-            policies: Policies::default(),
-            hosts: Vec::new(),
-            services: HashMap::new(),
-            rules: HashMap::new(),
-            destinations: BTreeMap::new(),
-            readers: Readers::default(),
-            concerned: Concerned::new(),
-            set: Arc::default(),
-            diagnostics: Arc::default(),
-        }
+        let role = match proxy.role {
+            Role::Edge => Following::Edge(Box::new(Edge::new(proxy.clone()))),
+            Role::Sidecar => Following::Sidecar(Box::new(Sidecar::new(proxy.clone()))),
+        };
+        Translator { proxy, role }
     }
 
     pub fn proxy(&self) -> &ProxyInfo {
@@ -92,277 +39,43 @@ impl Translator {
 
     /// The proxy's resources. What did not change is the same allocation as the last time.
     pub fn set(&self) -> &Arc<ResourceSet> {
-        &self.set
+        match &self.role {
+            Following::Edge(edge) => edge.set(),
+            Following::Sidecar(sidecar) => sidecar.set(),
+        }
     }
 
     /// Objects that the set is made of without naming them.
     pub fn concerned(&self) -> &Concerned {
-        &self.concerned
+        match &self.role {
+            Following::Edge(edge) => edge.concerned(),
+            Following::Sidecar(sidecar) => sidecar.concerned(),
+        }
     }
 
     /// In the order of the files, else of the objects.
     pub fn diagnostics(&self) -> &Arc<[Diagnostic]> {
-        &self.diagnostics
+        match &self.role {
+            Following::Edge(edge) => edge.diagnostics(),
+            Following::Sidecar(sidecar) => sidecar.diagnostics(),
+        }
     }
 
     /// Follows the world. It must be the one of the last time, or a later state of it.
     pub fn update(&mut self, world: &World) {
-        if self.proxy.role == Role::Sidecar {
-            return;
+        match &mut self.role {
+            Following::Edge(edge) => edge.update(world),
+            Following::Sidecar(sidecar) => sidecar.update(world),
         }
-        let proxy = self.proxy.clone();
-        let patterns = std::mem::take(&mut self.patterns);
-        let mut context = Context::new(world, &proxy, patterns);
-        match self.changed(world) {
-            Some(cells) => self.follow(&mut context, &cells),
-            None => self.everything(&mut context),
-        }
-        self.patterns = context.patterns;
-        self.generation = Some(world.generation());
-    }
-
-    /// None: nothing that was remembered counts.
-    fn changed(&self, world: &World) -> Option<BTreeSet<Cell>> {
-        let cells: BTreeSet<Cell> = world.changes_since(self.generation?)?.cloned().collect();
-        (!cells.contains(&Cell::RulePatterns)).then_some(cells)
-    }
-
-    fn everything(&mut self, context: &mut Context<'_>) {
-        let before = Arc::clone(&self.set);
-        let frame = Frame::read(context);
-        let world = context.world.diagnostics().cloned().map(Said::from).collect();
-        let policies = Policies::read(context);
-        *self = Translator { frame, policies, world, ..Translator::new(self.proxy.clone()) };
-        concerned::note_tables(&mut self.concerned, &self.frame.tables);
-        self.hosts.resize_with(self.frame.tables.len(), Hosts::default);
-        let mut work = Work { findings: true, ..Work::default() };
-        for (number, table) in self.frame.tables.iter().enumerate() {
-            work.hosts.extend(Hosts::redirected(table).map(|pattern| (number, pattern)));
-        }
-        for entry in context.world.virtual_services() {
-            let name = &entry.reference;
-            work.units.insert(Unit::VirtualService(Arc::clone(&name.namespace), Arc::clone(&name.name)));
-        }
-        for (namespace, host) in context.world.index().rules.hosts() {
-            work.units.insert(Unit::Rules(namespace, host));
-        }
-        let mut set = ResourceSet { listeners: self.frame.listeners.clone(), ..ResourceSet::default() };
-        set.secrets.clone_from(&self.frame.secrets);
-        self.policies.put(&mut set);
-        for number in 0..self.frame.tables.len() {
-            self.route_set(number, &mut set);
-        }
-        self.do_all(context, work, &mut set);
-        set.reuse(&before);
-        self.adopt(&set);
-        self.set = Arc::new(set);
-    }
-
-    /// What was taken over from an earlier set is remembered as it is there.
-    fn adopt(&mut self, set: &ResourceSet) {
-        for (table, hosts) in self.frame.tables.iter().zip(&mut self.hosts) {
-            if let Some(routes) = set.routes.get(&table.key) {
-                hosts.adopt(&routes.virtual_hosts);
-            }
-        }
-        for (key, named) in &mut self.destinations {
-            if let Some(destination) = set.destinations.get(key) {
-                named.destination = Arc::clone(destination);
-            }
-        }
-    }
-
-    fn follow(&mut self, context: &mut Context<'_>, cells: &BTreeSet<Cell>) {
-        let mut set = None;
-        let mut work = Work::default();
-        if cells.iter().any(|cell| self.frame.reads.has(cell)) {
-            let frame = Frame::read(context);
-            if !frame.is_like(&self.frame) {
-                return self.everything(context);
-            }
-            let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
-            edited.listeners.clone_from(&frame.listeners);
-            edited.secrets.clone_from(&frame.secrets);
-            edited.reuse(&self.set);
-            work.findings |= frame.findings != self.frame.findings;
-            self.frame = frame;
-            concerned::note_tables(&mut self.concerned, &self.frame.tables);
-        }
-        if cells.iter().any(|cell| self.policies.reads.has(cell)) {
-            let policies = Policies::read(context);
-            let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
-            policies.put(edited);
-            edited.reuse(&self.set);
-            work.findings |= policies.findings != self.policies.findings;
-            self.policies = policies;
-        }
-        for cell in cells {
-            work.units.extend(self.readers.of(cell).cloned());
-            match cell {
-                Cell::Object(name) if &*name.kind == "VirtualService" => {
-                    work.units.insert(Unit::VirtualService(Arc::clone(&name.namespace), Arc::clone(&name.name)));
-                }
-                Cell::Rules(namespace, host) => {
-                    work.units.insert(Unit::Rules(Arc::clone(namespace), Arc::clone(host)));
-                }
-                // Names that may have been meant.
-                Cell::Hosts => work.findings |= self.said().any(Said::suggests),
-                _ => {}
-            }
-        }
-        let found: Vec<Said> = context.world.diagnostics().cloned().map(Said::from).collect();
-        work.findings |= found != self.world;
-        self.world = found;
-        if work.units.is_empty() && set.is_none() && !work.findings {
-            return;
-        }
-        let mut set = set.unwrap_or_else(|| ResourceSet::clone(&self.set));
-        self.do_all(context, work, &mut set);
-        self.set = Arc::new(set);
-    }
-
-    fn do_all(&mut self, context: &mut Context<'_>, mut work: Work, set: &mut ResourceSet) {
-        for unit in std::mem::take(&mut work.units) {
-            match &unit {
-                Unit::VirtualService(namespace, name) => self.service(context, &unit, (namespace, name), &mut work),
-                Unit::Rules(namespace, host) => self.rule(context, &unit, (namespace, host), &mut work),
-                Unit::Endpoints(key) => drop(work.destinations.insert(Arc::clone(key))),
-            }
-        }
-        let mut tables = BTreeSet::new();
-        for (number, pattern) in std::mem::take(&mut work.hosts) {
-            let (Some(hosts), Some(table)) = (self.hosts.get_mut(number), self.frame.tables.get(number)) else {
-                continue;
-            };
-            let built = hosts.build(context, table, &pattern);
-            work.findings |= built.findings;
-            let composite = Composite::Host(Arc::clone(&table.key), pattern.clone());
-            concerned::note(&mut self.concerned, composite, hosts.only_delegating(&pattern));
-            if built.host {
-                tables.insert(number);
-            }
-        }
-        for number in tables {
-            self.route_set(number, set);
-        }
-        for key in std::mem::take(&mut work.destinations) {
-            self.destination(context, &key, set);
-        }
-        if work.findings {
-            let all = arrange(self.said(), &context.world.index().registry);
-            if *all != *self.diagnostics {
-                self.diagnostics = all.into();
-            }
-        }
-    }
-
-    fn said(&self) -> impl Iterator<Item = &Said> {
-        let services = self.services.values().flat_map(|service| &service.findings);
-        let hosts = self.hosts.iter().flat_map(Hosts::findings);
-        let own = self.frame.findings.iter().chain(&self.policies.findings);
-        self.world.iter().chain(own).chain(services).chain(hosts).chain(self.rules.values().flatten())
-    }
-
-    fn service(&mut self, context: &mut Context<'_>, unit: &Unit, name: (&Arc<str>, &Arc<str>), work: &mut Work) {
-        let key = (Arc::clone(name.0), Arc::clone(name.1));
-        let before = self.services.remove(&key);
-        for meeting in before.iter().flat_map(|before| &before.meetings) {
-            if let Some(hosts) = self.hosts.get_mut(meeting.table) {
-                hosts.take(&meeting.pattern, &meeting.turn);
-            }
-            work.hosts.insert((meeting.table, meeting.pattern.clone()));
-        }
-        for key in before.iter().flat_map(|before| &before.destinations) {
-            if let Some(named) = self.destinations.get_mut(key) {
-                named.count -= 1;
-            }
-            work.destinations.insert(Arc::clone(key));
-        }
-        let Some(entry) = context.world.virtual_service(name.0, name.1) else {
-            work.findings |= before.is_some_and(|before| !before.findings.is_empty());
-            return self.readers.forget(unit);
-        };
-        let virtual_service::Yield { meetings, destinations, findings, reads } =
-            virtual_service::read(context, &self.frame, entry);
-        self.readers.set(unit, reads);
-        work.findings |= before.map_or_else(|| !findings.is_empty(), |before| before.findings != findings);
-        let part = ServicePart {
-            meetings: meetings.keys().cloned().collect(),
-            destinations: destinations.keys().cloned().collect(),
-            findings,
-        };
-        for (Meeting { table, pattern, turn }, rules) in meetings {
-            if let Some(hosts) = self.hosts.get_mut(table) {
-                hosts.add(&pattern, turn, rules);
-            }
-            work.hosts.insert((table, pattern));
-        }
-        for (key, destination) in destinations {
-            work.destinations.insert(Arc::clone(&key));
-            let named = self
-                .destinations
-                .entry(key)
-                .or_insert_with(|| Named { destination: Arc::clone(&destination), count: 0 });
-            named.count += 1;
-            if named.destination != destination {
-                named.destination = destination;
-            }
-        }
-        self.services.insert(key, part);
-    }
-
-    fn rule(&mut self, context: &mut Context<'_>, unit: &Unit, name: (&Arc<str>, &Arc<str>), work: &mut Work) {
-        let key = (Arc::clone(name.0), Arc::clone(name.1));
-        let before = self.rules.remove(&key).unwrap_or_default();
-        if context.world.index().rules.of(name.0, name.1).next().is_none() {
-            work.findings |= !before.is_empty();
-            return self.readers.forget(unit);
-        }
-        checks::destination_rules(context, name.0, name.1);
-        self.readers.set(unit, std::mem::take(&mut context.reads));
-        let findings = context.findings.take();
-        work.findings |= before != findings;
-        self.rules.insert(key, findings);
-    }
-
-    /// Puts a destination and its endpoints into the set, or takes them out.
-    fn destination(&mut self, context: &mut Context<'_>, key: &Key, set: &mut ResourceSet) {
-        let unit = Unit::Endpoints(Arc::clone(key));
-        let Some(named) = self.destinations.get(key).filter(|named| named.count > 0) else {
-            self.destinations.remove(key);
-            set.destinations.remove(key);
-            set.endpoints.remove(key);
-            concerned::note(&mut self.concerned, Composite::Destination(Arc::clone(key)), Vec::new());
-            return self.readers.forget(&unit);
-        };
-        let known = set.destinations.get(key).is_some_and(|known| Arc::ptr_eq(known, &named.destination));
-        if !known {
-            set.destinations.insert(Arc::clone(key), Arc::clone(&named.destination));
-        }
-        let endpoints = context.endpoints(&named.destination);
-        let merged = context.merged_rules(&named.destination);
-        concerned::note(&mut self.concerned, Composite::Destination(Arc::clone(key)), merged);
-        self.readers.set(&unit, std::mem::take(&mut context.reads));
-        match endpoints {
-            None => drop(set.endpoints.remove(key)),
-            Some(endpoints) if set.endpoints.get(key).is_some_and(|known| **known == endpoints) => {}
-            Some(endpoints) => drop(set.endpoints.insert(Arc::clone(key), Arc::new(endpoints))),
-        }
-    }
-
-    fn route_set(&self, number: usize, set: &mut ResourceSet) {
-        let (Some(table), Some(hosts)) = (self.frame.tables.get(number), self.hosts.get(number)) else { return };
-        let routes = RouteSet {
-            key: Arc::clone(&table.key),
-            virtual_hosts: hosts.built().cloned().collect(),
-            origin: table.origin.clone(),
-        };
-        set.routes.insert(Arc::clone(&table.key), Arc::new(routes));
     }
 }
 
 impl From<Translator> for Translation {
     fn from(translator: Translator) -> Translation {
-        Translation { set: Arc::unwrap_or_clone(translator.set), diagnostics: translator.diagnostics.to_vec() }
+        let diagnostics = translator.diagnostics().to_vec();
+        let set = Arc::clone(translator.set());
+        // The translation's own copy goes first: a set that nobody else has is not copied.
+        drop(translator);
+        Translation { set: Arc::unwrap_or_clone(set), diagnostics }
     }
 }

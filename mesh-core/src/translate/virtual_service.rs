@@ -12,7 +12,7 @@ use crate::api::VirtualService;
 use crate::diag;
 use crate::model::{Destination, HostPattern, Resources};
 use crate::object::ObjectRef;
-use crate::world::{Cell, Entry, ExportTo, Reads, World, gateway_name, hostname, selects};
+use crate::world::{Cell, Entry, ExportTo, MESH, Reads, World, gateway_name, hostname, selects};
 
 /// What a VirtualService yields.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) struct Turn {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Visibility {
+pub(super) enum Visibility {
     /// Private, in the proxy's namespace.
     Private,
     /// Exported to the proxy's namespace by name.
@@ -81,7 +81,7 @@ pub(super) fn read(context: &mut Context<'_>, frame: &Frame, entry: &Arc<Entry<V
 
 /// The Gateways that it names, with their indices; not the mesh.
 pub(super) fn names(entry: &Entry<VirtualService>) -> impl Iterator<Item = (usize, String)> {
-    let names = entry.spec.gateways.iter().enumerate().filter(|(_, name)| *name != "mesh");
+    let names = entry.spec.gateways.iter().enumerate().filter(|(_, name)| *name != MESH);
     names.map(|(index, written)| (index, gateway_name(written, entry.namespace())))
 }
 
@@ -92,7 +92,7 @@ pub(super) fn exported(world: &World, entry: &Entry<VirtualService>) -> ExportTo
 }
 
 /// None: it is not exported to the proxy's namespace.
-fn visibility(context: &Context<'_>, entry: &Entry<VirtualService>) -> Option<Visibility> {
+pub(super) fn visibility(context: &Context<'_>, entry: &Entry<VirtualService>) -> Option<Visibility> {
     let export = exported(context.world, entry);
     match export {
         ExportTo::All => Some(Visibility::Public),
@@ -135,7 +135,7 @@ fn meet(
 }
 
 impl Turn {
-    fn new(slot: usize, visibility: Visibility, entry: &Entry<VirtualService>) -> Turn {
+    pub fn new(slot: usize, visibility: Visibility, entry: &Entry<VirtualService>) -> Turn {
         Turn {
             slot,
             visibility,
@@ -182,7 +182,7 @@ impl Context<'_> {
         entry.spec.gateways.iter().all(|written| {
             let name = gateway_name(written, entry.namespace());
             let gateway = name.split_once('/').and_then(|(namespace, name)| self.world.gateway(namespace, name));
-            written != "mesh" && gateway.is_none_or(|gateway| selects(&gateway.spec.selector, &self.proxy.labels))
+            written != MESH && gateway.is_none_or(|gateway| selects(&gateway.spec.selector, &self.proxy.labels))
         })
     }
 }

@@ -157,9 +157,15 @@ impl Index {
     }
 }
 
+/// What stands for all sidecars where Gateways are named.
+pub const MESH: &str = "mesh";
+
 /// `name` is a Gateway of the VirtualService's namespace, `./name` too; `namespace/name` any. The old form
-/// `name.namespace[.svc.cluster.local]` is understood as well.
+/// `name.namespace[.svc.cluster.local]` is understood as well. `mesh` stays.
 pub fn gateway_name(name: &str, namespace: &str) -> String {
+    if name == MESH {
+        return name.to_owned();
+    }
     if let Some((before, after)) = name.split_once('/') {
         return if before == "." { format!("{namespace}/{after}") } else { name.to_owned() };
     }

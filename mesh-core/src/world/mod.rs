@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 pub use endpoints::Instance;
 pub use entry::{Entry, selects};
-pub use index::{Index, gateway_name};
+pub use index::{Index, MESH, gateway_name};
 pub use journal::{Cell, Reads};
 pub use mesh::Mesh;
 pub use rules::{Consolidated, RuleTables};
-pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort};
+pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort, network};
 
 use crate::api::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret};
 use crate::api::{

@@ -3,7 +3,10 @@
 //! see it is `translate`'s.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::entry::by_age;
 use super::{Entry, Mesh, Objects, hostname};
@@ -170,6 +173,45 @@ impl Service {
         self.ports.iter().find(|port| port.number == number)
     }
 
+    /// Its name is that of its endpoints, not of an address in front of them.
+    pub fn is_headless(&self) -> bool {
+        self.sources.iter().any(|source| match source {
+            Source::Kubernetes(entry) => {
+                let ip = entry.spec.cluster_ips.first().or(entry.spec.cluster_ip.as_ref());
+                ip.is_some_and(|ip| ip == "None") && entry.spec.kind.as_deref() != Some("ExternalName")
+            }
+            Source::Entry(_) => false,
+        })
+    }
+
+    /// Addresses that stand for the service, and blocks of them, each once.
+    pub fn networks(&self) -> Vec<IpNet> {
+        let mut networks: Vec<IpNet> = Vec::new();
+        for source in &self.sources {
+            let texts: Vec<&String> = match source {
+                Source::Kubernetes(entry) if entry.spec.cluster_ips.is_empty() => {
+                    entry.spec.cluster_ip.iter().collect()
+                }
+                Source::Kubernetes(entry) => entry.spec.cluster_ips.iter().collect(),
+                Source::Entry(entry) => entry.spec.addresses.iter().collect(),
+            };
+            for network in texts.into_iter().filter_map(|text| network(text)) {
+                if !networks.contains(&network) {
+                    networks.push(network);
+                }
+            }
+        }
+        networks
+    }
+
+    /// When the object was made that gave it its name; objects of files were always there.
+    pub fn created(&self) -> Option<&str> {
+        match self.sources.first()? {
+            Source::Kubernetes(entry) => entry.meta.creation_timestamp.as_deref(),
+            Source::Entry(entry) => entry.meta.creation_timestamp.as_deref(),
+        }
+    }
+
     /// Outside of the mesh: ServiceEntries alone, and all of them say so (`location`, which they say by default).
     pub fn is_external(&self) -> bool {
         self.sources.iter().all(|source| match source {
@@ -213,6 +255,11 @@ impl Registry {
         all.iter().filter(visible).find(|service| &*service.namespace == namespace).or_else(|| all.iter().find(visible))
     }
 
+    /// The service of a namespace, whoever may see it.
+    pub fn of_namespace(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        self.hosts.get(host)?.iter().find(|service| &*service.namespace == namespace)
+    }
+
     /// Whether anybody has a service of this name.
     pub fn contains(&self, host: &str) -> bool {
         self.hosts.contains_key(host)
@@ -246,6 +293,11 @@ impl Service {
         }
         self.sources.extend(other.sources);
     }
+}
+
+/// An address or a block of them.
+pub fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// In order of precedence: a Kubernetes Service first, then ServiceEntries by age. One that names the host again in the same

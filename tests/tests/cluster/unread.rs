@@ -22,16 +22,14 @@ spec:
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_is_not_enforced_is_an_error_and_what_cannot_be_seen_is_not_missing() {
+async fn a_policy_is_no_trouble_and_what_cannot_be_seen_is_not_missing() {
     let Some(_) = cluster::folder() else { return };
     define().unwrap();
     apply(TELEMETRIES).unwrap();
     apply_namespace("analyzed").unwrap();
     meshctl(&["analyze", "-n", "analyzed"]).ends_with(0);
     apply(STRICT).unwrap();
-    let said = meshctl(&["analyze", "-n", "analyzed"]).ends_with(79);
-    let named = said.out.contains("MESH0010") && said.out.contains("PeerAuthentication/analyzed/strict");
-    assert!(named, "{}", said.out);
+    meshctl(&["analyze", "-n", "analyzed"]).ends_with(0);
 
     kubectl(&["delete", "peerauthentication", "strict", "-n", "analyzed"], "").unwrap();
 

@@ -1,0 +1,313 @@
+//! What one host means to a sidecar: the service that it names, or the VirtualService that makes it up; on which ports it is
+//! spoken to, by which rules, and where connections to its addresses go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::Context;
+use super::findings::Said;
+use super::mesh_rules::{Candidate, MeshRules, hosts};
+use super::shadows;
+use crate::api::VirtualService;
+use crate::diag;
+use crate::model::{
+    Action, Destination, DestinationRef, EndpointAddress, Forward, HostPattern, Key, OutboundTcp, Predicate, Resources,
+    RetryPolicy, Rewrite, RouteSet, Rule, RuleSource, Split, VirtualHost,
+};
+use crate::object::ObjectRef;
+use crate::world::{Cell, Entry, MESH, Protocol, Reads, Service, ServicePort, hostname};
+
+/// Port of hosts that only VirtualServices name.
+const HTTP: u16 = 80;
+
+/// What a host yields.
+#[derive(Debug, Default)]
+pub(super) struct Yield {
+    /// The host in the tables of ports.
+    pub tables: BTreeMap<u16, VirtualHost>,
+    /// Ports on which HTTP is looked for because of it, and whether its clients may wait there for the server to speak.
+    pub ports: BTreeMap<u16, bool>,
+    /// Tables of its own, of ports of which nobody says what they speak.
+    pub own: BTreeMap<Key, RouteSet>,
+    pub tcp: Vec<OutboundTcp>,
+    /// When the service was made: older ones come first where addresses are the same.
+    pub created: Option<Arc<str>>,
+    /// VirtualServices whose rules in a table are all those of delegates.
+    pub delegating: BTreeMap<u16, Vec<ObjectRef>>,
+    pub destinations: Resources<Destination>,
+    pub findings: Vec<Said>,
+    pub reads: Reads,
+}
+
+/// Key of the table of a port.
+pub(super) fn table_key(port: u16) -> Key {
+    port.to_string().into()
+}
+
+pub(super) fn read(context: &mut Context<'_>, mesh: &MeshRules, host: &str) -> Yield {
+    let mut found = Yield::default();
+    let pattern = hostname::pattern(host);
+    match context.service(host) {
+        Some(service) => {
+            let candidates = mesh.of(&pattern);
+            let mut used = BTreeSet::new();
+            for port in &service.ports {
+                Reader { context, found: &mut found, service, pattern: &pattern, candidates: &candidates }
+                    .port(port, &mut used);
+            }
+            found.created = service.created().map(Arc::from);
+            overruled(context, &candidates, &used);
+        }
+        None => made_up(context, mesh, &pattern, &mut found),
+    }
+    found.destinations = std::mem::take(&mut context.destinations);
+    found.findings = context.findings.take();
+    found.reads = std::mem::take(&mut context.reads);
+    found
+}
+
+/// Numbers of the candidates that say something.
+type Used = BTreeSet<usize>;
+
+struct Reader<'r, 'a> {
+    context: &'r mut Context<'a>,
+    found: &'r mut Yield,
+    service: &'a Arc<Service>,
+    pattern: &'r HostPattern,
+    candidates: &'r [Candidate<'r>],
+}
+
+impl Reader<'_, '_> {
+    fn port(&mut self, port: &ServicePort, used: &mut Used) {
+        let detected = port.protocol == Protocol::Auto;
+        let networks = self.networks(port);
+        if port.protocol.is_http() || detected {
+            self.http(port, &networks, used);
+        }
+        if !port.protocol.is_http() && !self.is_nowhere(&networks) {
+            let routes =
+                detected.then(|| if networks.is_empty() { table_key(port.number) } else { self.own_key(port) });
+            let tcp = self.context.tcp(self.service, port, &networks, self.candidates, routes, used);
+            self.found.tcp.extend(tcp);
+        }
+    }
+
+    /// Where its clients go, if they are told by the address: those of the service; without them, those of its endpoints. They
+    /// do not matter to HTTP.
+    fn networks(&mut self, port: &ServicePort) -> Vec<IpNet> {
+        if port.protocol.is_http() {
+            return Vec::new();
+        }
+        if !self.service.is_headless() {
+            return self.service.networks();
+        }
+        let context = &mut *self.context;
+        let families = context.proxy.families;
+        let instances = context.world.instances(self.service, port, families, &mut context.reads);
+        let addresses = instances.iter().filter_map(|instance| match &instance.address {
+            EndpointAddress::Socket(address) => Some(IpNet::from(address.ip())),
+            EndpointAddress::Dns { .. } => None,
+        });
+        addresses.collect()
+    }
+
+    /// It has no address at all, rather than none of its own.
+    fn is_nowhere(&self, networks: &[IpNet]) -> bool {
+        self.service.is_headless() && networks.is_empty()
+    }
+
+    fn own_key(&self, port: &ServicePort) -> Key {
+        format!("{}:{}", self.service.host, port.number).into()
+    }
+
+    fn http(&mut self, port: &ServicePort, networks: &[IpNet], used: &mut Used) {
+        let rules = self.rules(port, used);
+        let host = VirtualHost {
+            host: self.pattern.clone(),
+            aliases: aliases(self.service, &self.context.proxy.namespace),
+            https_redirect: false,
+            rules,
+            origin: self.service.origin.clone(),
+        };
+        let detected = port.protocol == Protocol::Auto;
+        if detected && self.is_nowhere(networks) {
+            // Others may share the port: its name is known there.
+        } else if detected && !networks.is_empty() {
+            // Whoever calls the address means the service, whatever name he uses.
+            let any = VirtualHost { host: HostPattern::Any, aliases: Vec::new(), ..host.clone() };
+            let key = self.own_key(port);
+            let own = RouteSet {
+                key: Arc::clone(&key),
+                virtual_hosts: vec![Arc::new(any)],
+                origin: self.service.origin.clone(),
+            };
+            self.found.own.insert(key, own);
+        } else {
+            self.found.ports.insert(port.number, detected);
+        }
+        self.found.tables.insert(port.number, host);
+    }
+
+    /// Those of the first VirtualService that has any for the port, else one that says where the service is.
+    fn rules(&mut self, port: &ServicePort, used: &mut Used) -> Vec<Rule> {
+        for (number, (pattern, entry)) in self.candidates.iter().enumerate() {
+            if let Some(rules) = self.context.mesh_rules(pattern, entry, port.number, self.found) {
+                used.insert(number);
+                return rules;
+            }
+        }
+        let destination = self.context.default_destination(self.service, port);
+        vec![self.context.forward_all("default", destination, self.context.retries(None), &self.service.origin)]
+    }
+}
+
+impl Context<'_> {
+    /// None: nothing of it applies to the port.
+    fn mesh_rules(
+        &mut self,
+        pattern: &HostPattern,
+        entry: &Arc<Entry<VirtualService>>,
+        port: u16,
+        found: &mut Yield,
+    ) -> Option<Vec<Rule>> {
+        let rules = self.rules(entry, MESH, port);
+        if rules.is_empty() {
+            return None;
+        }
+        if !rules.has_own() {
+            found.delegating.entry(port).or_default().push(entry.reference.clone());
+        }
+        let all = rules.all();
+        shadows::report(self, pattern, &all);
+        Some(all)
+    }
+
+    /// A rule for everything.
+    pub(super) fn forward_all(
+        &self,
+        name: &str,
+        destination: DestinationRef,
+        retry: RetryPolicy,
+        origin: &ObjectRef,
+    ) -> Rule {
+        let splits = vec![Split { destination, weight: 1, headers: Arc::clone(&self.no_headers) }];
+        let forward =
+            Forward { splits, rewrite: Rewrite::default(), timeout: None, retry, fault: None, mirrors: Vec::new() };
+        self.answer_all(name, Action::Forward(forward), origin)
+    }
+
+    pub(super) fn answer_all(&self, name: &str, action: Action, origin: &ObjectRef) -> Rule {
+        Rule {
+            source: RuleSource { object: origin.clone(), http: 0, r#match: None },
+            name: Some(name.into()),
+            predicate: Predicate::default(),
+            action: Arc::new(action),
+            headers: Arc::clone(&self.no_headers),
+        }
+    }
+}
+
+/// A host that no service has is on the ports of those services that its VirtualService is for, too; without any, on that of
+/// HTTP. A pattern is nothing by itself if there are services that it stands for.
+fn made_up(context: &mut Context<'_>, mesh: &MeshRules, pattern: &HostPattern, found: &mut Yield) {
+    let candidates = mesh.at(pattern);
+    let is_pattern = !matches!(pattern, HostPattern::Exact(_));
+    if candidates.is_empty() || (is_pattern && !services(context, pattern).is_empty()) {
+        return;
+    }
+    let mut used = Used::new();
+    for (number, (pattern, entry)) in candidates.iter().enumerate() {
+        for port in ports(context, entry) {
+            if found.tables.contains_key(&port) {
+                continue;
+            }
+            if let Some(rules) = context.mesh_rules(pattern, entry, port, found) {
+                used.insert(number);
+                let host = VirtualHost {
+                    host: (*pattern).clone(),
+                    aliases: Vec::new(),
+                    https_redirect: false,
+                    rules,
+                    origin: entry.reference.clone(),
+                };
+                found.tables.insert(port, host);
+            }
+        }
+    }
+    overruled(context, &candidates, &used);
+}
+
+/// Ports of HTTP of the services that a VirtualService is for.
+fn ports(context: &mut Context<'_>, entry: &Entry<VirtualService>) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    for host in hosts(entry) {
+        let found = match &host {
+            HostPattern::Exact(name) => context.service(name).into_iter().collect(),
+            pattern => services(context, pattern),
+        };
+        let http = |port: &&ServicePort| port.protocol.is_http() || port.protocol == Protocol::Auto;
+        ports.extend(found.iter().flat_map(|service| &service.ports).filter(http).map(|port| port.number));
+    }
+    if ports.is_empty() {
+        ports.insert(HTTP);
+    }
+    ports
+}
+
+/// Those that the pattern stands for and the proxy sees.
+fn services<'a>(context: &mut Context<'a>, pattern: &HostPattern) -> Vec<&'a Arc<Service>> {
+    context.reads.note(Cell::Hosts);
+    let hosts = context.world.index().registry.hosts();
+    let covered: Vec<&str> = hosts.filter(|host| hostname::covers(pattern, &hostname::pattern(host))).collect();
+    covered.into_iter().filter_map(|host| context.service(host)).collect()
+}
+
+/// VirtualServices for the same hosts as one that counts.
+fn overruled(context: &mut Context<'_>, candidates: &[Candidate<'_>], used: &Used) {
+    for (number, (pattern, entry)) in candidates.iter().enumerate() {
+        let winner = used.iter().take_while(|winner| **winner < number).filter_map(|winner| candidates.get(*winner));
+        let Some((_, winner)) = winner.last().filter(|(of, _)| of == pattern && !used.contains(&number)) else {
+            continue;
+        };
+        let reference = &winner.reference;
+        let message = format!(
+            "VirtualService {}/{} has host `{pattern}` in the mesh already; this one has no effect there",
+            reference.namespace, reference.name
+        );
+        let help = "sidecars follow the oldest VirtualService of a host; put the rules of the host into one".to_owned();
+        context.findings.report(diag::HOST_TAKEN, entry, "spec.hosts", message, Some(help));
+    }
+}
+
+/// Other names of a service to a client in `namespace`: shorter ones, that with a dot at its end, and its addresses.
+fn aliases(service: &Service, namespace: &str) -> Vec<HostPattern> {
+    let exact = |name: &str| HostPattern::Exact(name.into());
+    let host = &*service.host;
+    if host.starts_with('*') {
+        return Vec::new();
+    }
+    let mut names = vec![format!("{host}.")];
+    let in_cluster = host.strip_suffix(hostname::CLUSTER_DOMAIN).and_then(|short| short.strip_suffix(".svc."));
+    if let Some((name, of)) = in_cluster.and_then(|short| short.rsplit_once('.')) {
+        names.extend([format!("{name}.{of}.svc"), format!("{name}.{of}")]);
+        names.extend((of == namespace).then(|| name.to_owned()));
+    }
+    let mut all: Vec<HostPattern> = names.iter().map(|name| exact(name)).collect();
+    if service.is_headless() {
+        // Its pods have names below it.
+        all.extend(
+            std::iter::once(host)
+                .chain(names.iter().map(String::as_str))
+                .map(|name| HostPattern::Suffix(format!(".{name}").into())),
+        );
+    }
+    let single = service.networks().into_iter().filter(|network| network.prefix_len() == network.max_prefix_len());
+    all.extend(single.map(|network| match network.addr() {
+        IpAddr::V4(address) => exact(&address.to_string()),
+        IpAddr::V6(address) => exact(&format!("[{address}]")),
+    }));
+    all
+}

@@ -1,0 +1,79 @@
+//! Destinations that something of a translation names: how often, and what of them is in the set.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Context;
+use super::concerned::{self, Composite, Concerned};
+use super::readers::{Readers, Unit};
+use crate::model::{Destination, Key, ResourceSet};
+
+#[derive(Debug, Default)]
+pub(super) struct Destinations(BTreeMap<Key, Named>);
+
+/// A destination, with the number of those who name it.
+#[derive(Debug)]
+struct Named {
+    destination: Arc<Destination>,
+    count: usize,
+}
+
+impl Destinations {
+    /// One more names it. All who do mean the same by a key.
+    pub fn name(&mut self, key: &Key, destination: Arc<Destination>) {
+        let named =
+            self.0.entry(Arc::clone(key)).or_insert_with(|| Named { destination: Arc::clone(&destination), count: 0 });
+        named.count += 1;
+        if named.destination != destination {
+            named.destination = destination;
+        }
+    }
+
+    /// One less names it.
+    pub fn release(&mut self, key: &Key) {
+        if let Some(named) = self.0.get_mut(key) {
+            named.count -= 1;
+        }
+    }
+
+    /// What was taken over from an earlier set is remembered as it is there.
+    pub fn adopt(&mut self, set: &ResourceSet) {
+        for (key, named) in &mut self.0 {
+            if let Some(destination) = set.destinations.get(key) {
+                named.destination = Arc::clone(destination);
+            }
+        }
+    }
+
+    /// Puts a destination and its endpoints into the set, or takes them out.
+    pub fn put(
+        &mut self,
+        context: &mut Context<'_>,
+        key: &Key,
+        readers: &mut Readers,
+        concerned: &mut Concerned,
+        set: &mut ResourceSet,
+    ) {
+        let unit = Unit::Endpoints(Arc::clone(key));
+        let Some(named) = self.0.get(key).filter(|named| named.count > 0) else {
+            self.0.remove(key);
+            set.destinations.remove(key);
+            set.endpoints.remove(key);
+            concerned::note(concerned, Composite::Destination(Arc::clone(key)), Vec::new());
+            return readers.forget(&unit);
+        };
+        let known = set.destinations.get(key).is_some_and(|known| Arc::ptr_eq(known, &named.destination));
+        if !known {
+            set.destinations.insert(Arc::clone(key), Arc::clone(&named.destination));
+        }
+        let endpoints = context.endpoints(&named.destination);
+        let merged = context.merged_rules(&named.destination);
+        concerned::note(concerned, Composite::Destination(Arc::clone(key)), merged);
+        readers.set(&unit, std::mem::take(&mut context.reads));
+        match endpoints {
+            None => drop(set.endpoints.remove(key)),
+            Some(endpoints) if set.endpoints.get(key).is_some_and(|known| **known == endpoints) => {}
+            Some(endpoints) => drop(set.endpoints.insert(Arc::clone(key), Arc::new(endpoints))),
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! What a sidecar gets: all that its workload may call, and what its workload is called for. As at the edge, a change of the world
+//! is followed by looking again at what it touches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Context;
+use super::concerned::{self, Composite, Concerned};
+use super::findings::{Said, arrange};
+use super::http_match::Patterns;
+use super::inbound::{Inbound, no_endpoints, settings_of_mesh};
+use super::known_host::{self, Yield, table_key};
+use super::mesh_rules::MeshRules;
+use super::named::Destinations;
+use super::policies::Policies;
+use super::port_table::{PortTable, passthrough, unknown_hosts};
+use super::readers::{Readers, Unit};
+use super::rule_checks::RuleChecks;
+use crate::api::OutboundMode;
+use crate::diag::Diagnostic;
+use crate::model::{
+    HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ProxyInfo, ResourceSet, RouteSet,
+    UnknownDestination,
+};
+use crate::world::{Cell, World, hostname};
+
+/// Where redirected connections of the workload arrive.
+const PORT: u16 = 15001;
+
+/// The translation for one sidecar, of one world that goes on.
+#[derive(Debug)]
+pub(super) struct Sidecar {
+    proxy: ProxyInfo,
+    /// Of the world, when it was last looked at.
+    generation: Option<u64>,
+    patterns: Patterns,
+    /// What was wrong with the objects among each other, whoever asks.
+    world: Vec<Said>,
+    policies: Policies,
+    inbound: Inbound,
+    mesh: MeshRules,
+    hosts: BTreeMap<Arc<str>, Part>,
+    tables: BTreeMap<u16, PortTable>,
+    rules: RuleChecks,
+    destinations: Destinations,
+    readers: Readers,
+    concerned: Concerned,
+    set: Arc<ResourceSet>,
+    diagnostics: Arc<[Diagnostic]>,
+}
+
+/// What is remembered of a host.
+#[derive(Debug, Default)]
+struct Part {
+    /// Ports in whose tables it is.
+    tables: Vec<u16>,
+    ports: BTreeMap<u16, bool>,
+    own: Vec<Key>,
+    tcp: Vec<OutboundTcp>,
+    created: Option<Arc<str>>,
+    destinations: Vec<Key>,
+    findings: Vec<Said>,
+}
+
+/// What has to be done.
+#[derive(Debug, Default)]
+struct Work {
+    units: BTreeSet<Unit>,
+    /// Tables of ports.
+    tables: BTreeSet<u16>,
+    destinations: BTreeSet<Key>,
+    listener: bool,
+    findings: bool,
+}
+
+impl Sidecar {
+    pub fn new(proxy: ProxyInfo) -> Sidecar {
+        Sidecar {
+            proxy,
+            generation: None,
+            patterns: Patterns::default(),
+            world: Vec::new(),
+            policies: Policies::default(),
+            inbound: Inbound::default(),
+            mesh: MeshRules::default(),
+            hosts: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            rules: RuleChecks::default(),
+            destinations: Destinations::default(),
+            readers: Readers::default(),
+            concerned: Concerned::new(),
+            set: Arc::default(),
+            diagnostics: Arc::default(),
+        }
+    }
+
+    pub fn set(&self) -> &Arc<ResourceSet> {
+        &self.set
+    }
+
+    pub fn concerned(&self) -> &Concerned {
+        &self.concerned
+    }
+
+    pub fn diagnostics(&self) -> &Arc<[Diagnostic]> {
+        &self.diagnostics
+    }
+
+    /// Follows the world. It must be the one of the last time, or a later state of it.
+    pub fn update(&mut self, world: &World) {
+        let proxy = self.proxy.clone();
+        let patterns = std::mem::take(&mut self.patterns);
+        let mut context = Context::new(world, &proxy, patterns);
+        match self.changed(world) {
+            Some(cells) => self.follow(&mut context, &cells),
+            None => self.everything(&mut context),
+        }
+        self.patterns = context.patterns;
+        self.generation = Some(world.generation());
+    }
+
+    /// None: nothing that was remembered counts.
+    fn changed(&self, world: &World) -> Option<BTreeSet<Cell>> {
+        let cells: BTreeSet<Cell> = world.changes_since(self.generation?)?.cloned().collect();
+        (!cells.contains(&Cell::RulePatterns)).then_some(cells)
+    }
+
+    fn everything(&mut self, context: &mut Context<'_>) {
+        let before = Arc::clone(&self.set);
+        let world = context.world.diagnostics().cloned().map(Said::from).collect();
+        let policies = Policies::read(context);
+        let inbound = Inbound::read(context);
+        *self = Sidecar { policies, inbound, world, ..Sidecar::new(self.proxy.clone()) };
+        let mut work = Work { findings: true, listener: true, ..Work::default() };
+        let index = context.world.index();
+        work.units.extend(index.registry.hosts().map(|host| Unit::Host(host.into())));
+        for entry in context.world.virtual_services() {
+            let name = &entry.reference;
+            work.units.insert(Unit::VirtualService(Arc::clone(&name.namespace), Arc::clone(&name.name)));
+        }
+        work.units.extend(index.rules.hosts().map(|(namespace, host)| Unit::Rules(namespace, host)));
+        let mut set = ResourceSet::default();
+        self.policies.put(&mut set);
+        self.inbound.put(&mut set);
+        if unknown(context) == UnknownDestination::Passthrough {
+            let destination = passthrough(context);
+            set.endpoints.insert(Arc::clone(&destination.key), Arc::new(no_endpoints(&destination)));
+            set.destinations.insert(Arc::clone(&destination.key), Arc::new(destination));
+        }
+        self.do_all(context, work, &mut set);
+        set.reuse(&before);
+        self.adopt(&set);
+        self.set = Arc::new(set);
+    }
+
+    /// What was taken over from an earlier set is remembered as it is there.
+    fn adopt(&mut self, set: &ResourceSet) {
+        for (port, table) in &mut self.tables {
+            if let Some(routes) = set.routes.get(&table_key(*port)) {
+                table.adopt(&routes.virtual_hosts);
+            }
+        }
+        self.destinations.adopt(set);
+    }
+
+    fn follow(&mut self, context: &mut Context<'_>, cells: &BTreeSet<Cell>) {
+        let mut set = None;
+        let mut work = Work::default();
+        if cells.iter().any(|cell| self.policies.reads.has(cell)) {
+            let policies = Policies::read(context);
+            let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
+            policies.put(edited);
+            edited.reuse(&self.set);
+            work.findings |= policies.findings != self.policies.findings;
+            self.policies = policies;
+        }
+        if cells.iter().any(|cell| self.inbound.reads.has(cell)) {
+            let inbound = Inbound::read(context);
+            let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
+            self.inbound.take_out(edited);
+            inbound.put(edited);
+            edited.reuse(&self.set);
+            work.findings |= inbound.findings != self.inbound.findings;
+            self.inbound = inbound;
+        }
+        self.find_work(cells, &mut work);
+        let found: Vec<Said> = context.world.diagnostics().cloned().map(Said::from).collect();
+        work.findings |= found != self.world;
+        self.world = found;
+        if work.units.is_empty() && set.is_none() && !work.findings {
+            return;
+        }
+        let mut set = set.unwrap_or_else(|| ResourceSet::clone(&self.set));
+        self.do_all(context, work, &mut set);
+        self.set = Arc::new(set);
+    }
+
+    fn find_work(&self, cells: &BTreeSet<Cell>, work: &mut Work) {
+        for cell in cells {
+            work.units.extend(self.readers.of(cell).cloned());
+            match cell {
+                Cell::Object(name) if &*name.kind == "VirtualService" => {
+                    work.units.insert(Unit::VirtualService(Arc::clone(&name.namespace), Arc::clone(&name.name)));
+                }
+                Cell::Rules(namespace, host) => {
+                    work.units.insert(Unit::Rules(Arc::clone(namespace), Arc::clone(host)));
+                }
+                Cell::Host(host) => drop(work.units.insert(Unit::Host(Arc::clone(host)))),
+                // Names that may have been meant.
+                Cell::Hosts => work.findings |= self.said().any(Said::suggests),
+                _ => {}
+            }
+        }
+    }
+
+    fn do_all(&mut self, context: &mut Context<'_>, mut work: Work, set: &mut ResourceSet) {
+        // Hosts follow VirtualServices.
+        let mut units = std::mem::take(&mut work.units);
+        for unit in units.clone() {
+            if let Unit::VirtualService(namespace, name) = &unit {
+                for pattern in self.mesh.update(context, namespace, name) {
+                    units.extend(self.hosts_of(context, &pattern));
+                }
+            }
+        }
+        for unit in units {
+            match &unit {
+                Unit::Host(host) => self.host(context, &unit, host, &mut work, set),
+                Unit::Rules(namespace, host) => {
+                    work.findings |= self.rules.check(context, &mut self.readers, namespace, host);
+                }
+                Unit::Endpoints(key) => drop(work.destinations.insert(Arc::clone(key))),
+                Unit::VirtualService(..) => {}
+            }
+        }
+        for port in std::mem::take(&mut work.tables) {
+            self.table(context, port, set);
+        }
+        for key in std::mem::take(&mut work.destinations) {
+            self.destinations.put(context, &key, &mut self.readers, &mut self.concerned, set);
+        }
+        if work.listener {
+            self.listener(context, set);
+        }
+        if work.findings {
+            let all = arrange(self.said(), &context.world.index().registry);
+            if *all != *self.diagnostics {
+                self.diagnostics = all.into();
+            }
+        }
+    }
+
+    /// What a VirtualService for this pattern may be for.
+    fn hosts_of(&self, context: &Context<'_>, pattern: &HostPattern) -> Vec<Unit> {
+        let mut units = vec![Unit::Host(pattern.to_string().into())];
+        if !matches!(pattern, HostPattern::Exact(_)) {
+            let known = context.world.index().registry.hosts();
+            let covered = known.filter(|host| hostname::covers(pattern, &hostname::pattern(host)));
+            units.extend(covered.map(|host| Unit::Host(host.into())));
+        }
+        units
+    }
+
+    fn said(&self) -> impl Iterator<Item = &Said> {
+        let hosts = self.hosts.values().flat_map(|host| &host.findings);
+        let own = self.policies.findings.iter().chain(&self.inbound.findings);
+        self.world.iter().chain(own).chain(hosts).chain(self.rules.findings())
+    }
+
+    fn host(
+        &mut self,
+        context: &mut Context<'_>,
+        unit: &Unit,
+        host: &Arc<str>,
+        work: &mut Work,
+        set: &mut ResourceSet,
+    ) {
+        let pattern = hostname::pattern(host);
+        let before = self.hosts.remove(host).unwrap_or_default();
+        let Yield { tables, ports, own, tcp, created, delegating, destinations, findings, reads } =
+            known_host::read(context, &self.mesh, host);
+        let exists = !tables.is_empty() || !tcp.is_empty() || !findings.is_empty();
+        if exists || context.world.index().registry.contains(host) || !self.mesh.at(&pattern).is_empty() {
+            self.readers.set(unit, reads);
+        } else {
+            self.readers.forget(unit);
+        }
+        for port in before.tables.iter().filter(|port| !tables.contains_key(port)) {
+            if self.tables.entry(*port).or_default().take(&pattern) {
+                work.tables.insert(*port);
+            }
+            self.delegating(*port, &pattern, Vec::new());
+        }
+        let mut delegating = delegating;
+        let part = Part {
+            tables: tables.keys().copied().collect(),
+            own: own.keys().cloned().collect(),
+            destinations: destinations.keys().cloned().collect(),
+            ports,
+            tcp,
+            created,
+            findings,
+        };
+        for (port, host) in tables {
+            if self.tables.entry(port).or_default().put(host) {
+                work.tables.insert(port);
+            }
+            self.delegating(port, &pattern, delegating.remove(&port).unwrap_or_default());
+        }
+        self.listen(&before, &part, work);
+        put_own(&before.own, own, set);
+        for key in &before.destinations {
+            self.destinations.release(key);
+            work.destinations.insert(Arc::clone(key));
+        }
+        for (key, destination) in destinations {
+            self.destinations.name(&key, destination);
+            work.destinations.insert(key);
+        }
+        work.findings |= before.findings != part.findings;
+        if exists {
+            self.hosts.insert(Arc::clone(host), part);
+        }
+    }
+
+    fn delegating(&mut self, port: u16, pattern: &HostPattern, objects: Vec<crate::object::ObjectRef>) {
+        concerned::note(&mut self.concerned, Composite::Host(table_key(port), pattern.clone()), objects);
+    }
+
+    /// Notes where HTTP is looked for.
+    fn listen(&mut self, before: &Part, now: &Part, work: &mut Work) {
+        work.listener |= before.tcp != now.tcp || before.created != now.created;
+        if before.ports == now.ports {
+            return;
+        }
+        work.listener = true;
+        for (port, detect) in &before.ports {
+            self.tables.entry(*port).or_default().leave(*detect);
+            work.tables.insert(*port);
+        }
+        for (port, detect) in &now.ports {
+            self.tables.entry(*port).or_default().enter(*detect);
+            work.tables.insert(*port);
+        }
+    }
+
+    /// Puts the routes of a port into the set, or takes them out.
+    fn table(&mut self, context: &Context<'_>, port: u16, set: &mut ResourceSet) {
+        let key = table_key(port);
+        let Some(table) = self.tables.get(&port).filter(|table| table.is_needed()) else {
+            set.routes.remove(&key);
+            if self.tables.get(&port).is_some_and(PortTable::is_empty) {
+                self.tables.remove(&port);
+            }
+            return;
+        };
+        let known = set.routes.get(&key).and_then(|routes| routes.virtual_hosts.last());
+        let last = unknown_hosts(context, unknown(context) == UnknownDestination::Passthrough);
+        let last = known.filter(|known| ***known == last).cloned().unwrap_or_else(|| Arc::new(last));
+        let routes = RouteSet {
+            key: Arc::clone(&key),
+            virtual_hosts: table.hosts().cloned().chain([last]).collect(),
+            origin: settings_of_mesh(),
+        };
+        if set.routes.get(&key).is_none_or(|known| **known != routes) {
+            set.routes.insert(key, Arc::new(routes));
+        }
+    }
+
+    fn listener(&self, context: &Context<'_>, set: &mut ResourceSet) {
+        let http: BTreeMap<u16, OutboundHttp> = self
+            .tables
+            .iter()
+            .filter(|(_, table)| table.is_needed())
+            .map(|(port, table)| (*port, OutboundHttp { routes: table_key(*port), detect: table.detects() }))
+            .collect();
+        let mut parts: Vec<(&Arc<str>, &Part)> = self.hosts.iter().filter(|(_, part)| !part.tcp.is_empty()).collect();
+        parts.sort_by(|(a_host, a), (b_host, b)| (&a.created, a_host).cmp(&(&b.created, b_host)));
+        let mut tcp: Vec<OutboundTcp> = parts.into_iter().flat_map(|(_, part)| &part.tcp).cloned().collect();
+        for entry in &mut tcp {
+            // Where anybody's port is HTTP to others, what is HTTP is theirs.
+            if entry.networks.is_empty() && entry.sni.is_empty() && entry.routes.is_none() {
+                entry.routes = http.get(&entry.port).map(|http| Arc::clone(&http.routes));
+            }
+        }
+        let outbound = Outbound { http, tcp, unknown: unknown(context) };
+        let listener = context.captured(PORT, ListenerProtocol::Outbound(outbound));
+        if set.listeners.get(&listener.key).is_none_or(|known| **known != listener) {
+            set.listeners.insert(Arc::clone(&listener.key), Arc::new(listener));
+        }
+    }
+}
+
+/// Tables that are a host's own.
+fn put_own(before: &[Key], own: BTreeMap<Key, RouteSet>, set: &mut ResourceSet) {
+    for key in before.iter().filter(|key| !own.contains_key(*key)) {
+        set.routes.remove(key);
+    }
+    for (key, routes) in own {
+        if set.routes.get(&key).is_none_or(|known| **known != routes) {
+            set.routes.insert(key, Arc::new(routes));
+        }
+    }
+}
+
+/// `outboundTrafficPolicy`.
+fn unknown(context: &Context<'_>) -> UnknownDestination {
+    let policy = context.world.mesh().config.outbound_traffic_policy;
+    match policy.and_then(|policy| policy.mode).unwrap_or_default() {
+        OutboundMode::RegistryOnly => UnknownDestination::Refuse,
+        OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => UnknownDestination::Passthrough,
+    }
+}
+
+#[cfg(test)]
+#[path = "sidecar_tests.rs"]
+mod tests;
