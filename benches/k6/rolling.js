@@ -40,5 +40,5 @@ export function handleSummary(data) {
     `p99 ${value('http_req_duration', 'p(99)').toFixed(1)} ms`,
     `longest ${value('http_req_duration', 'max').toFixed(0)} ms`,
   ].join(', ');
-  return { stdout: `${line}\n`, [__ENV.SUMMARY]: JSON.stringify({ requests, failed }) };
+  return { stdout: `${line}\n`, [__ENV.SUMMARY]: JSON.stringify({ requests, failed, incomplete: value('incomplete', 'count') }) };
 }

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# tutorial.sh [--keep] [--bookinfo FILE] [--networking FOLDER] [--profile dev|release]
+# tutorial.sh [--mesh] [--keep] [--bookinfo FILE] [--networking FOLDER] [--profile dev|release]
 #
 # The path of the tutorial on a full node: check and install with meshctl, apply bookinfo, read the address, open the page over http and https, change
-# a rule, replace every backend and the gateway under load, restart the node, clean up. Prints each command and its outcome; stops at the first surprise.
+# a rule, replace every backend and the gateway under load, restart the node, clean up. With --mesh every pod has a sidecar, and what is between the
+# services is looked at: mutual TLS, rules, policies, crashes. Prints each command and its outcome; stops at the first surprise.
 # FILE and FOLDER may be Istio's own, unmodified: image names are mapped to ours by a kustomize overlay.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); root=$(cd "$here/../.." && pwd)
-keep='' profile=release bookinfo=$root/deploy/samples/bookinfo/kube/bookinfo.yaml networking=$root/deploy/samples/bookinfo
+mesh='' keep='' profile=release bookinfo=$root/deploy/samples/bookinfo/kube/bookinfo.yaml networking=$root/deploy/samples/bookinfo
 while [ $# -gt 0 ]; do
   case $1 in
+    --mesh) mesh=yes ;;
     --keep) keep=yes ;;
     --bookinfo) bookinfo=$2; shift ;;
     --networking) networking=$2; shift ;;
@@ -31,6 +33,38 @@ within() {
   local seconds=$1 what=$2 end=$((SECONDS + $1)); shift 2
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "$what did not happen within $seconds s"; sleep 0.2; done
   echo "ok: $what"
+}
+# load_begin: pages of the edge, from outside of the cluster, until load_end. load_end [whole]: none may have failed; whole: and none may lack a part
+# because a call between the services failed (without a mesh such calls are in kube-proxy's hands, and judged by nobody).
+load_begin() {
+  "$here/cluster.sh" exec "$dir" --client env BASE="http://$INGRESS_HOST:$INGRESS_PORT" SUMMARY="$work/k6.json" \
+    k6 run --quiet --no-usage-report "$root/benches/k6/rolling.js" >"$work/k6.log" 2>&1 &
+  load=$!
+  within 30 "k6 has the first pages" grep -q 'first page' "$work/k6.log"
+}
+load_end() {
+  ended() { ! kill -0 $load 2>/dev/null; }
+  kill -INT $load
+  within 60 "k6 ends" ended
+  wait $load || true
+  sed -n '/requests/p' "$work/k6.log"
+  [ -s "$work/k6.json" ] || { cat "$work/k6.log" >&2; die "k6 says nothing"; }
+  [ "$(jq .failed "$work/k6.json")" = 0 ] || die "requests failed"
+  [ "$(jq .requests "$work/k6.json")" -ge 100 ] || die "too few requests to tell"
+  [ "${1:-}" != whole ] || [ "$(jq .incomplete "$work/k6.json")" = 0 ] || die "calls between the services failed"
+}
+roll() { # NAMESPACE DEPLOYMENT: replaces its pods, and waits until the old ones are gone
+  local selector
+  kubectl rollout restart -n "$1" "deployment/$2" >/dev/null
+  within 120 "$2 is replaced" kubectl rollout status -n "$1" "deployment/$2" --timeout 1s
+  selector=$(kubectl get deployment -n "$1" "$2" -o json | jq -r '.spec.selector.matchLabels | to_entries | map("\(.key)=\(.value)") | join(",")')
+  within 90 "$2 of before is gone" settled "$1" "$selector"
+}
+settled() { [ "$(kubectl get pods -n "$1" -l "$2" -o json | jq '[.items[] | select(.metadata.deletionTimestamp)] | length')" = 0 ]; }
+roll_everything() {
+  local deployment
+  for deployment in details-v1 ratings-v1 reviews-v1 reviews-v2 reviews-v3 productpage-v1; do roll default "$deployment"; done
+  roll meshgate-system istio-ingressgateway
 }
 finish() {
   if [ -n "$keep" ]; then echo "kept: $here/cluster.sh kubectl $dir ..."; else cluster down "$dir" >/dev/null 2>&1 || true; rm -rf "$dir"; fi
@@ -59,6 +93,11 @@ meshctl install --timeout 90s
 again=$(meshctl install --timeout 90s)
 [ -z "$(grep -v ' unchanged$' <<<"$again")" ] || die "a second installation changes something: $again"
 
+if [ -n "$mesh" ]; then
+  step "kubectl label namespace default istio-injection=enabled"
+  kubectl label namespace default istio-injection=enabled
+fi
+
 step "kubectl apply -f bookinfo.yaml"
 {
   echo "resources: [bookinfo.yaml]"; echo "images:"
@@ -70,7 +109,7 @@ step "kubectl apply -f bookinfo.yaml"
 } >"$work/kustomization.yaml"
 cp "$bookinfo" "$work/bookinfo.yaml"
 kubectl apply -k "$work"
-within 60 "all pods are ready" kubectl wait --for=condition=Ready pods --all --timeout 1s
+within 120 "all pods are ready" kubectl wait --for=condition=Ready pods --all --timeout 1s
 
 step "kubectl apply -f gateway, destination rules"
 if [ -f "$networking/bookinfo-gateway.yaml" ]; then
@@ -91,112 +130,18 @@ page() { outside curl -s --max-time 5 "http://$INGRESS_HOST:$INGRESS_PORT/produc
 titled() { page | grep -q "<title>Simple Bookstore App</title>"; }
 within 30 "the productpage is served over http" titled
 
-step "https with a secret of the gateway's namespace"
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key.pem" -out "$work/cert.pem" -days 2 \
-  -subj /CN=bookinfo.example.com -addext subjectAltName=DNS:bookinfo.example.com 2>/dev/null
-kubectl create -n meshgate-system secret tls bookinfo-credential --key "$work/key.pem" --cert "$work/cert.pem"
-kubectl apply -f - <<'YAML'
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: { name: bookinfo-secure }
-spec:
-  selector: { istio: ingressgateway }
-  servers:
-    - port: { number: 443, name: https, protocol: HTTPS }
-      tls: { mode: SIMPLE, credentialName: bookinfo-credential }
-      hosts: [bookinfo.example.com]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: bookinfo-secure }
-spec:
-  hosts: [bookinfo.example.com]
-  gateways: [bookinfo-secure]
-  http: [{ route: [{ destination: { host: productpage, port: { number: 9080 } } }] }]
-YAML
-secure() { outside curl -s --max-time 5 --cacert "$work/cert.pem" --connect-to "bookinfo.example.com:443:$INGRESS_HOST:$SECURE_INGRESS_PORT" https://bookinfo.example.com/productpage | grep -q "Simple Bookstore App"; }
-within 30 "the productpage is served over https" secure
-
-step "kubectl wait --for=condition=Programmed gateways,virtualservices"
-programmed() { kubectl wait --for=condition=Programmed gateways.networking.istio.io,virtualservices.networking.istio.io --all --timeout 1s; }
-within 30 "every Gateway and VirtualService is programmed" programmed
-kubectl get virtualservices
-
-step "meshctl version, meshctl proxy-status"
-versions=$(meshctl version)
-echo "$versions"
-case $versions in *controller*proxy*) ;; *) die "the controller or the gateway tells no version" ;; esac
-told=$(meshctl proxy-status)
-echo "$told"
-case $told in *STALE* | *REFUSED*) die "a gateway is behind" ;; *SYNCED*) ;; *) die "no gateway is connected" ;; esac
-meshctl analyze -A
-
-step "kubectl apply of a rule that cannot work"
-bad() { kubectl apply -f - <<'YAML'
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: bad }
-spec:
-  hosts: [bad.example.com]
-  gateways: [bookinfo-gateway]
-  http: [{ match: [{ uri: { regex: "(" } }], route: [{ destination: { host: productpage } }] }]
-YAML
-}
-refused=$(bad 2>&1) && die "it was stored: $refused"
-echo "$refused"
-case $refused in *validate.meshgate.io*) ;; *) die "it was not the webhook that refused it" ;; esac
-
-step "kubectl rollout restart of every backend and of the gateway, one after the other, under k6"
-# Pages of the edge, from outside of the cluster. What fails is what the edge answers. Between the services there is no mesh: a call of
-# the page to details or reviews that fails in kube-proxy's hands leaves a part of the page out, is counted beside, and judged by nobody.
-"$here/cluster.sh" exec "$dir" --client env BASE="http://$INGRESS_HOST:$INGRESS_PORT" SUMMARY="$work/k6.json" \
-  k6 run --quiet --no-usage-report "$root/benches/k6/rolling.js" >"$work/k6.log" 2>&1 &
-load=$!
-started() { grep -q 'first page' "$work/k6.log"; }
-ended() { ! kill -0 $load 2>/dev/null; }
-within 30 "k6 has the first pages" started
-roll() { # NAMESPACE DEPLOYMENT: replaces its pods, and waits until the old ones are gone
-  local selector
-  kubectl rollout restart -n "$1" "deployment/$2" >/dev/null
-  within 120 "$2 is replaced" kubectl rollout status -n "$1" "deployment/$2" --timeout 1s
-  selector=$(kubectl get deployment -n "$1" "$2" -o json | jq -r '.spec.selector.matchLabels | to_entries | map("\(.key)=\(.value)") | join(",")')
-  within 90 "$2 of before is gone" settled "$1" "$selector"
-}
-settled() { [ "$(kubectl get pods -n "$1" -l "$2" -o json | jq '[.items[] | select(.metadata.deletionTimestamp)] | length')" = 0 ]; }
-for deployment in details-v1 ratings-v1 reviews-v1 reviews-v2 reviews-v3 productpage-v1; do roll default "$deployment"; done
-roll meshgate-system istio-ingressgateway
-kill -INT $load
-within 60 "k6 ends" ended
-wait $load || true
-sed -n '/requests/p' "$work/k6.log"
-[ -s "$work/k6.json" ] || { cat "$work/k6.log" >&2; die "k6 says nothing"; }
-[ "$(jq .failed "$work/k6.json")" = 0 ] || die "requests failed while pods were replaced"
-[ "$(jq .requests "$work/k6.json")" -ge 200 ] || die "too few requests to tell"
-
-step "the node restarts: nothing ends in order, nobody helps"
-restarts() { kubectl get pods -A -o json | jq '[.items[].status.containerStatuses[]?.restartCount] | add'; }
-before=$(restarts)
-"$here/cluster.sh" reboot "$dir"
-back=$SECONDS
-within 120 "the productpage is served again" titled
-echo "after $((SECONDS - back)) s"
-within 30 "over https too" secure
-within 60 "all pods are ready" kubectl wait --for=condition=Ready pods --all -A --timeout 1s
-[ "$(restarts)" -gt "$before" ] || die "no container was started again"
-synced() { meshctl proxy-status | grep -q SYNCED; }
-within 30 "the gateway has what the controller says" synced
-
-step "an image that does not exist: meshctl says so, and the gateway serves on"
-outcome=$(meshctl install --set tag=none --timeout 15s 2>&1) && die "it was installed: $outcome"
-echo "$outcome"
-case $outcome in *ErrImagePull* | *ImagePullBackOff*) ;; *) die "it does not say why" ;; esac
-titled || die "the productpage is not served any more"
-meshctl install --timeout 90s >/dev/null
+if [ -n "$mesh" ]; then
+  # shellcheck source=tests/cluster/tutorial_mesh.sh
+  . "$here/tutorial_mesh.sh"
+else
+  # shellcheck source=tests/cluster/tutorial_edge.sh
+  . "$here/tutorial_edge.sh"
+fi
 
 step "meshctl uninstall --purge -y: nothing is left"
 kubectl delete -k "$work" >/dev/null
 meshctl uninstall --purge -y
-left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,configmaps,secrets,leases -A -o name | grep -E 'meshgate|istio' || true)
+left=$(kubectl get namespaces,crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,configmaps,secrets,leases -A -o name | grep -E 'meshgate|istio' || true)
 [ -z "$left" ] || die "left behind: $left"
 echo
 echo "tutorial: all as expected"
