@@ -1,6 +1,7 @@
 //! Pods with sidecars: real rules, the real process, and a controller of the test's own in a pod beside them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -25,7 +26,7 @@ const PROXY_USER: u32 = 1337;
 pub struct Mesh {
     pub network: Network,
     pub control: Arc<Control>,
-    controller: SocketAddr,
+    pub controller: SocketAddr,
     _serving: Serving,
     /// Where the controller is.
     _pod: Pod,
@@ -36,6 +37,8 @@ pub struct Workload {
     pub name: String,
     pub pod: Pod,
     pub sidecar: Meshgate,
+    /// Of the sidecar.
+    arguments: Vec<OsString>,
 }
 
 impl Mesh {
@@ -55,37 +58,31 @@ impl Mesh {
     /// A pod of the namespace `default`, with the label `app`, an account of its name, and a sidecar that is ready.
     pub async fn workload(&self, name: &str) -> anyhow::Result<Workload> {
         let pod = self.network.pod()?;
-        self.control.apply(&injected(name, pod.ip())).await?;
-        let mut redirect = Command::new(process::sidecar()?);
-        redirect.args(["redirect", "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*"]);
-        redirect.args(["-d", "15090,15021,15020"]);
-        let output = pod.output(redirect).await?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let command = self.command(name, pod.ip())?;
-        let mut sidecar = pod.run(async move { Meshgate::spawn_as(command, "meshgate-sidecar") }).await?;
-        tokio::task::block_in_place(|| sidecar.ready())?;
-        Ok(Workload { name: name.to_owned(), pod, sidecar })
-    }
-
-    fn command(&self, name: &str, ip: IpAddr) -> anyhow::Result<Command> {
+        self.control.apply(&injected(name, &pod)).await?;
         let token = self.control.token_file().with_file_name(format!("token-{name}"));
         std::fs::write(&token, format!("pod-{name}@default:{name}"))?;
-        let mut command = Command::new(process::sidecar()?);
-        command
-            .args(["run", "--workers", "1", "--access-log", "text", "--drain-seconds", "1"])
-            .args(["--controller", &self.controller.to_string(), "--controller-name", "controller.test"])
-            .arg("--controller-ca")
-            .arg(self.control.root())
-            .arg("--token")
-            .arg(token)
-            .env("POD_NAME", name)
-            .env("POD_NAMESPACE", "default")
-            .env("SERVICE_ACCOUNT", name)
-            .env("INSTANCE_IP", ip.to_string())
-            .env("ISTIO_META_WORKLOAD_NAME", name)
-            .uid(PROXY_USER)
-            .gid(PROXY_USER);
-        Ok(command)
+        let root = self.control.root();
+        let address = self.controller.to_string();
+        let arguments: [&OsStr; 8] = [
+            "--controller".as_ref(),
+            address.as_ref(),
+            "--controller-name".as_ref(),
+            "controller.test".as_ref(),
+            "--controller-ca".as_ref(),
+            root.as_ref(),
+            "--token".as_ref(),
+            token.as_ref(),
+        ];
+        Workload::start(name, pod, arguments.map(OsStr::to_owned).to_vec()).await
+    }
+
+    /// The same of which the controller knows nothing.
+    pub async fn workload_with_files(&self, name: &str, text: &str) -> anyhow::Result<Workload> {
+        let file = self.control.root().with_file_name(format!("{name}.yaml"));
+        std::fs::write(&file, text)?;
+        let labels = format!("app={name}");
+        let arguments: [&OsStr; 4] = ["--labels".as_ref(), labels.as_ref(), "-f".as_ref(), file.as_ref()];
+        Workload::start(name, self.network.pod()?, arguments.map(OsStr::to_owned).to_vec()).await
     }
 
     /// Applies, and waits until something holds.
@@ -99,6 +96,22 @@ impl Mesh {
 }
 
 impl Workload {
+    async fn start(name: &str, pod: Pod, arguments: Vec<OsString>) -> anyhow::Result<Workload> {
+        let mut redirect = Command::new(process::sidecar()?);
+        redirect.args(["redirect", "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*"]);
+        redirect.args(["-d", "15090,15021,15020"]);
+        let output = pod.output(redirect).await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let sidecar = run(name, &pod, &arguments).await?;
+        Ok(Workload { name: name.to_owned(), pod, sidecar, arguments })
+    }
+
+    /// Another sidecar in the place of one that ended.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.sidecar = run(&self.name, &self.pod, &self.arguments).await?;
+        Ok(())
+    }
+
     /// A GET of the application in this pod.
     pub async fn get(&self, to: SocketAddr, host: &str, path: &str) -> anyhow::Result<Response> {
         get(&self.pod, to, host, path).await
@@ -134,6 +147,25 @@ impl Workload {
         })?;
         Ok(line.rsplit_once(' ').context("a value")?.1.parse()?)
     }
+}
+
+/// A sidecar that is ready.
+async fn run(name: &str, pod: &Pod, arguments: &[OsString]) -> anyhow::Result<Meshgate> {
+    let mut command = Command::new(process::sidecar()?);
+    command
+        .arg("run")
+        .args(arguments)
+        .args(["--workers", "1", "--access-log", "text", "--drain-seconds", "1"])
+        .env("POD_NAME", name)
+        .env("POD_NAMESPACE", "default")
+        .env("SERVICE_ACCOUNT", name)
+        .env("INSTANCE_IP", pod.ip().to_string())
+        .env("ISTIO_META_WORKLOAD_NAME", name)
+        .uid(PROXY_USER)
+        .gid(PROXY_USER);
+    let mut sidecar = pod.run(async move { Meshgate::spawn_as(command, "meshgate-sidecar") }).await?;
+    tokio::task::block_in_place(|| sidecar.ready())?;
+    Ok(sidecar)
 }
 
 /// A GET from a pod.
@@ -173,8 +205,7 @@ pub async fn echo(pod: &Pod, port: u16, name: &str) -> anyhow::Result<Backend> {
 }
 
 /// An application that speaks first, then says what it hears.
-pub async fn server_first(pod: &Pod, port: u16) -> anyhow::Result<Backend> {
-    let at = SocketAddr::new(pod.ip(), port);
+pub async fn server_first(pod: &Pod, at: SocketAddr) -> anyhow::Result<Backend> {
     let talk = |mut stream: TcpStream| async move {
         let _ = stream.write_all(b"hello ").await;
         let (mut from, mut to) = stream.split();
@@ -206,7 +237,8 @@ where
 }
 
 /// A pod as injection leaves it.
-fn injected(name: &str, ip: IpAddr) -> String {
+fn injected(name: &str, pod: &Pod) -> String {
+    let (ip, ip6) = (pod.ip, pod.ip6);
     format!(
         "apiVersion: v1
 kind: Pod
@@ -217,7 +249,7 @@ metadata:
   labels: {{app: {name}, security.istio.io/tlsMode: istio}}
   annotations: {{sidecar.istio.io/status: '{{}}'}}
 spec: {{serviceAccountName: {name}, containers: []}}
-status: {{podIP: {ip}, phase: Running, conditions: [{{type: Ready, status: 'True'}}]}}
+status: {{podIP: {ip}, podIPs: [{{ip: {ip}}}, {{ip: '{ip6}'}}], phase: Running, conditions: [{{type: Ready, status: 'True'}}]}}
 "
     )
 }

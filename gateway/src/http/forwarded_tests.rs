@@ -168,3 +168,37 @@ fn numbers() {
         assert_eq!(number(value).to_str().unwrap(), value.to_string());
     }
 }
+
+/// What a sidecar leaves as it is, and what it says where nobody did.
+#[test]
+fn what_a_workload_sends_stays_its_own_words() {
+    let said = [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "mine"),
+        ("x-envoy-max-retries", "7"),
+        ("x-forwarded-client-cert", "By=me"),
+    ];
+    let mut headers = map(&said);
+    let origin = accept_outbound(&mut headers, &client("10.0.0.1", false, 0));
+    assert_eq!(
+        lines(&headers),
+        ["x-envoy-max-retries: 7", "x-forwarded-for: 192.0.2.1", "x-forwarded-proto: https", "x-request-id: mine"]
+    );
+    assert_eq!(origin, Origin { address: "10.0.0.1".parse().unwrap(), https: true });
+    let mut headers = map(&[]);
+    accept_outbound(&mut headers, &client("10.0.0.1", false, 0));
+    assert_eq!(headers.remove("x-request-id").unwrap().len(), 36);
+    assert_eq!(lines(&headers), ["x-forwarded-proto: http"]);
+}
+
+#[test]
+fn what_arrives_tells_where_it_began_and_who_came_last() {
+    let mut headers = map(&[("x-forwarded-for", "192.0.2.1,192.0.2.2"), ("x-forwarded-client-cert", "By=evil")]);
+    let origin = accept_inbound(&mut headers, &client("10.0.0.1", false, 0), "spiffe://a/ns/b/sa/c", None);
+    assert_eq!(origin.address, "192.0.2.2".parse::<IpAddr>().unwrap());
+    assert!(!headers.contains_key("x-forwarded-client-cert"), "nobody showed a certificate");
+    assert_eq!(headers["x-forwarded-for"], "192.0.2.1,192.0.2.2");
+    let origin = accept_inbound(&mut map(&[]), &client("10.0.0.1", true, 0), "", None);
+    assert_eq!(origin, Origin { address: "10.0.0.1".parse().unwrap(), https: true });
+}

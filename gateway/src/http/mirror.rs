@@ -208,9 +208,7 @@ impl Engine {
         let mut deadline = Some(Box::pin(sleep(limit)));
         self.prepare_try(1, timeout, &mut copy);
         for _ in 0..=MOST_STALE {
-            let endpoints = cluster.endpoints.load();
-            let picked = cluster.balancer.pick(&endpoints, &[], &mut |below| fastrand::u32(..below.max(1)));
-            let Some(endpoint) = picked else { return false };
+            let Some(endpoint) = cluster.pick(copy.peer.info.original(), &[]) else { return false };
             match self.attempt(cluster, &endpoint, to, &mut copy, &mut shadow, &mut deadline).await {
                 Tried::Stale => {}
                 Tried::Done(_) => return true,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mesh_core::model::MtlsMode;
 use rustls::server::Acceptor;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -63,7 +64,11 @@ pub async fn accept_mesh(
             let begun = tls(io, bytes, mode, workload);
             tokio::time::timeout(limits.handshake, begun).await.unwrap_or(Err(Refusal::Timeout))
         }
-        (Some(_), MtlsMode::Strict) => Err(Refusal::NotTls),
+        (Some(_), MtlsMode::Strict) => {
+            // As with Istio the client sees a reset, not an end that might be an answer.
+            let _ = SockRef::from(&io).set_linger(Some(Duration::ZERO));
+            Err(Refusal::NotTls)
+        }
         (Some(_), _) => Ok(untouched(io, &bytes)),
     }
 }
