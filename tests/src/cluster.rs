@@ -91,13 +91,25 @@ pub struct Launch<'a> {
     pub gateway_namespaces: &'a [&'a str],
     /// None: what it does without being told.
     pub keep_alive_seconds: Option<u64>,
+    /// The same of the steps in which a root is changed.
+    pub root_overlap_seconds: Option<u64>,
 }
 
 impl<'a> Launch<'a> {
     pub fn new(folder: &'a Path, replica: &'a str, namespace: &'a str) -> Launch<'a> {
         let (discovery, webhook, kubeconfig, keep_alive_seconds) = (None, None, None, None);
-        let gateway_namespaces = &[];
-        Launch { folder, replica, namespace, discovery, webhook, kubeconfig, gateway_namespaces, keep_alive_seconds }
+        let (gateway_namespaces, root_overlap_seconds) = (&[], None);
+        Launch {
+            folder,
+            replica,
+            namespace,
+            discovery,
+            webhook,
+            kubeconfig,
+            gateway_namespaces,
+            keep_alive_seconds,
+            root_overlap_seconds,
+        }
     }
 
     pub fn start(self) -> anyhow::Result<Controller> {
@@ -118,6 +130,9 @@ impl<'a> Launch<'a> {
         }
         if let Some(seconds) = self.keep_alive_seconds {
             command.args(["--keep-alive-seconds", &seconds.to_string()]);
+        }
+        if let Some(seconds) = self.root_overlap_seconds {
+            command.args(["--root-overlap-seconds", &seconds.to_string()]);
         }
         if let Some(file) = self.kubeconfig {
             command.arg("--kubeconfig").arg(file);

@@ -12,6 +12,8 @@ use e2e::fixture::{answer, eventually_async, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
 
+#[path = "cluster/inject.rs"]
+mod inject;
 #[path = "cluster/install.rs"]
 mod install;
 #[path = "cluster/killed.rs"]

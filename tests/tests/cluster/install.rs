@@ -12,7 +12,7 @@ use super::*;
 const OTHER: &str = "installed-other";
 const OURS: &str = "app.kubernetes.io/part-of=meshgate";
 /// Everything that an installation may leave anywhere.
-const KINDS: &str = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,validatingwebhookconfigurations,\
+const KINDS: &str = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,\
     serviceaccounts,services,deployments,poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,roles,rolebindings,\
     configmaps,secrets,leases";
 
