@@ -177,3 +177,42 @@ fn series_of_what_is_gone_go_after_a_while() {
     observe.requests.forget_gone(&ResourceSet::default(), now + KEEP_GONE * 4);
     assert_eq!(workloads(), ["unknown"]);
 }
+
+/// What arrives at a workload: it is the destination, and the source is who the client's proxy says it is.
+#[test]
+fn what_arrives_is_reported_by_its_destination() {
+    use crate::listen::Direction;
+    let observe = observe(1);
+    observe.set_principal("spiffe://cluster.local/ns/default/sa/own");
+    let (cluster, caller) = (cluster(), endpoint("v9"));
+    let workload = caller.endpoint.workload.as_ref();
+    let record = RequestRecord {
+        direction: Some(Direction::Inbound),
+        cluster: Some(&cluster),
+        client_workload: workload,
+        ..forwarded()
+    };
+    let observer = observe.observer(0).unwrap();
+    observer.record(&record);
+    observer.count_tcp(&record, TcpCounts { opened: 1, received: 7, ..TcpCounts::default() });
+    let text = observe.metrics_text();
+    let line = |family: &str| text.lines().find(|line| line.starts_with(&format!("{family}{{"))).unwrap();
+    for family in ["istio_requests_total", "istio_tcp_received_bytes_total"] {
+        for label in [
+            "reporter=\"destination\"",
+            "connection_security_policy=\"none\"",
+            "destination_principal=\"unknown\"",
+            "destination_service_name=\"reviews\"",
+            "destination_workload=\"istio-ingressgateway\"",
+            "source_workload=\"reviews-v9\"",
+            "source_version=\"v9\"",
+        ] {
+            assert!(line(family).contains(label), "{label}: {}", line(family));
+        }
+    }
+    assert!(line("istio_tcp_received_bytes_total").ends_with(" 7"));
+    assert!(!line("istio_tcp_received_bytes_total").contains("response_code="));
+    // Nobody says which clients there are: those that are quiet are forgotten.
+    observe.requests.forget_gone(&Default::default(), Instant::now() + KEEP_GONE * 2);
+    assert!(!observe.metrics_text().contains("reviews-v9"));
+}
