@@ -8,6 +8,8 @@ use e2e::ports;
 use e2e::process::repository;
 use serde_json::{Value, json};
 
+use super::trouble;
+
 const SYSTEM: &str = "meshgate-system";
 const WITH: &str = "with-sidecars";
 const WITHOUT: &str = "without-sidecars";
@@ -79,9 +81,13 @@ async fn pods_that_ask_for_a_sidecar_get_one() {
     }
     kubectl(&["label", "namespace", WITH, "istio-injection=enabled", "--overwrite"], "").unwrap();
     define().unwrap();
+    // With the rights that it has in a pod, and no others.
+    apply(&trouble::rights()).unwrap();
+    let kubeconfig = trouble::own_kubeconfig(folder.path());
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let webhook = SocketAddr::new(ip, ports::free_port(ip).unwrap());
-    let controller = Launch { webhook: Some(webhook), ..Launch::new(folder.path(), "inject", SYSTEM) }.start().unwrap();
+    let launch = Launch { kubeconfig: Some(&kubeconfig), ..Launch::new(folder.path(), "inject", SYSTEM) };
+    let controller = Launch { webhook: Some(webhook), ..launch }.start().unwrap();
     let everything = |page: &Value| page["leader"] == true && page["generation"] != 0;
     controller.until("everything", "/debug/proxies", everything).await.unwrap();
     configure(webhook);
@@ -122,7 +128,10 @@ async fn a_new_root_is_announced_before_the_old_one_goes() {
         apply_namespace(namespace).unwrap();
     }
     define().unwrap();
-    let launch = Launch { root_overlap_seconds: Some(1), ..Launch::new(folder.path(), "root", SYSTEM) };
+    apply(&trouble::rights()).unwrap();
+    let kubeconfig = trouble::own_kubeconfig(folder.path());
+    let launch = Launch { kubeconfig: Some(&kubeconfig), ..Launch::new(folder.path(), "root", SYSTEM) };
+    let launch = Launch { root_overlap_seconds: Some(1), ..launch };
     let controller = launch.start().unwrap();
     let everything = |page: &Value| page["leader"] == true && page["generation"] != 0;
     controller.until("everything", "/debug/proxies", everything).await.unwrap();
