@@ -22,6 +22,9 @@ use crate::process::{self, Meshgate};
 /// Whose connections the rules leave alone.
 const PROXY_USER: u32 = 1337;
 
+/// What injection makes of a readiness probe.
+const PROBERS: &str = r#"{"/app-health/app/readyz": {"httpGet": {"path": "/ready", "port": 8080}}}"#;
+
 /// A network with a controller in it.
 pub struct Mesh {
     pub network: Network,
@@ -161,6 +164,7 @@ async fn run(name: &str, pod: &Pod, arguments: &[OsString]) -> anyhow::Result<Me
         .env("SERVICE_ACCOUNT", name)
         .env("INSTANCE_IP", pod.ip().to_string())
         .env("ISTIO_META_WORKLOAD_NAME", name)
+        .env("ISTIO_KUBE_APP_PROBERS", PROBERS)
         .uid(PROXY_USER)
         .gid(PROXY_USER);
     let mut sidecar = pod.run(async move { Meshgate::spawn_as(command, "meshgate-sidecar") }).await?;

@@ -355,6 +355,29 @@ async fn a_sidecar_that_is_killed_is_replaced_and_nothing_else_is_needed() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_certificate_asks_the_sidecar_for_the_application() -> anyhow::Result<()> {
+    if !netns::available() {
+        return Ok(());
+    }
+    let Two { mesh, client: _client, web } = two().await?;
+    let (node, probe) = (mesh.network.pod()?, "/app-health/app/readyz");
+    let agent = SocketAddr::new(web.pod.ip(), 15020);
+    assert_eq!(get(&node, agent, "web", probe).await?.status, 500, "there is no application");
+    let application = web.echo(8080).await?;
+    mesh.apply_until(STRICT, || async {
+        let clear = get(&node, (web.pod.ip(), 8080).into(), "web", "/").await;
+        ensure!(clear.is_err(), "clear text is still taken");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(get(&node, agent, "web", probe).await?.status, 200);
+    assert_eq!(application.last().context("a probe")?.path, "/ready");
+    let metrics = get(&node, agent, "web", "/stats/prometheus").await?;
+    assert!(metrics.text().contains("istio_build"), "{}", metrics.text());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hooks_of_the_pod_ask_the_sidecar() -> anyhow::Result<()> {
     if !netns::available() {
         return Ok(());
