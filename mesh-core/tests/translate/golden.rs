@@ -1,4 +1,5 @@
-//! Every `tests/golden/*.in.yaml` has a `.snap` of what the edge proxy gets from it, diagnostics included. A new file needs no
+//! Every `tests/golden/*.in.yaml` has a `.snap` of what the edge proxy gets from it, or the sidecar of `default/productpage` if its
+//! name begins with `sidecar-`, diagnostics included. A new file needs no
 //! code: `INSTA_UPDATE=always cargo test -p mesh-core --test translate`, and read the difference.
 
 use std::fmt::Write as _;
@@ -33,7 +34,8 @@ fn golden() {
             for diagnostic in &parsed.diagnostics {
                 writeln!(shown, "{diagnostic}").unwrap();
             }
-            show(&mut shown, &translate(&World::from_objects(parsed.objects), &super::ingress()));
+            let proxy = if name.starts_with("sidecar-") { super::productpage() } else { super::ingress() };
+            show(&mut shown, &translate(&World::from_objects(parsed.objects), &proxy));
             insta::assert_snapshot!(name, shown);
         }
     });
