@@ -239,7 +239,8 @@ fn policies(said: &ExplainedAuthorization) -> String {
         (Some(policy), Some(rule)) => format!("deny it (403): {policy} rules[{rule}]"),
         _ => "deny it (403): none of those that allow things allows this".to_owned(),
     };
-    format!("{verdict}{observers}")
+    let first = said.asks.as_ref().map_or_else(String::new, |provider| format!("ask `{provider}`, then "));
+    format!("{first}{verdict}{observers}")
 }
 
 fn outcome(explanation: &Explanation) -> String {

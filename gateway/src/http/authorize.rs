@@ -13,15 +13,14 @@ pub(super) fn authorize(authorizer: &Authorizer, exchange: &Exchange) -> Result<
     if authorizer.is_empty() || exchange.peer.info.direction() == Some(Direction::Outbound) {
         return Ok(());
     }
-    let ruling = authorizer.decide(&facts(exchange));
-    match ruling {
+    // Whoever else decides was asked before.
+    match authorizer.decide_alone(&facts(exchange)) {
         Ruling::Allowed => Ok(()),
-        Ruling::Denied(_) => Err(Failure::Denied { details: ruling.details() }),
-        Ruling::Ask(..) => Err(Failure::NotAsked),
+        ruling => Err(Failure::Denied { details: ruling.details() }),
     }
 }
 
-fn facts(exchange: &Exchange) -> Facts<'_> {
+pub(super) fn facts(exchange: &Exchange) -> Facts<'_> {
     let info = &exchange.peer.info;
     Facts {
         request: Some(exchange.request()),

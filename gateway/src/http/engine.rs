@@ -134,7 +134,10 @@ impl Engine {
         let authentic = match exchange.peer.info.direction() {
             // Its own requests are no affair of a workload's policies.
             Some(Direction::Outbound) => Ok(()),
-            Some(Direction::Inbound) | None => jwt::authenticate(&live.tokens, exchange).await,
+            Some(Direction::Inbound) | None => match self.ask_authorizer(&live, exchange, client).await {
+                Ok(()) => jwt::authenticate(&live.tokens, exchange).await,
+                Err(failure) => Err(failure),
+            },
         };
         let decision = table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1)));
         match authentic.and_then(|()| authorize::authorize(&live.snapshot.authorizer, exchange)) {

@@ -13,6 +13,7 @@ use mesh_core::snapshot::{FormatContext, Request, Token};
 
 use super::failure::LocalReply;
 use super::forwarded;
+use super::h1::Frame;
 use super::message::BodySize;
 use super::mirror::Taps;
 use super::peer_metadata::Said;
@@ -112,6 +113,10 @@ pub struct Exchange {
     pub grpc: bool,
     /// How long a fault made it wait; the route's timeout begins after that.
     pub delayed: Duration,
+    /// Of its body, what was read before it is forwarded. It is sent first, in each try.
+    pub(super) read_ahead: Vec<Frame>,
+    /// Headers that an external authorizer adds to the answer.
+    pub(super) added: HeaderMap,
     /// Copies that want to have its body.
     pub(super) taps: Taps,
     pub outcome: Outcome,
@@ -160,6 +165,8 @@ impl Exchange {
             websocket: None,
             grpc: false,
             delayed: Duration::ZERO,
+            read_ahead: Vec::new(),
+            added: HeaderMap::new(),
             taps: Taps::new(),
             outcome: Outcome {
                 status: 0,
@@ -202,6 +209,13 @@ impl Exchange {
 
     pub fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }
+    }
+
+    /// What an authorizer wants the client to have.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.added {
+            headers.append(name, value.clone());
+        }
     }
 
     /// Notes an answer of our own.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use mesh_core::model::AbortStatus;
 
 use crate::observe::ResponseFlags;
@@ -40,7 +42,9 @@ pub enum Failure {
     /// A policy denies it.
     Denied { details: String },
     /// An external authorizer is to decide and cannot be asked.
-    NotAsked,
+    NotAsked { status: u16 },
+    /// An external authorizer answers in our place.
+    Refused(Box<Refusal>),
     /// The token is not good.
     BadToken { status: u16, text: &'static str },
     /// A rule wants it to fail.
@@ -49,6 +53,14 @@ pub enum Failure {
     UpgradeRefused,
     /// The destination speaks HTTP/2 only, which carries no upgrade (it would have to offer RFC 8441).
     UpgradeOverHttp2,
+}
+
+/// What an external authorizer answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// What to send and what to log.
@@ -107,7 +119,8 @@ impl Failure {
                 details: Cow::Owned(details.clone()),
                 ..reply(403, "RBAC: access denied", ResponseFlags::NONE, "")
             },
-            Failure::NotAsked => reply(403, "", ResponseFlags::UAEX, "ext_authz_error"),
+            Failure::Refused(refusal) => reply(refusal.status, "", ResponseFlags::UAEX, "ext_authz_denied"),
+            Failure::NotAsked { status } => reply(*status, "", ResponseFlags::UAEX, "ext_authz_error"),
             Failure::BadToken { status, text } => LocalReply {
                 details: Cow::Owned(format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"))),
                 ..reply(*status, text, ResponseFlags::NONE, "")

@@ -469,7 +469,9 @@ fn tell_grpc_timeout(timeout: Option<Duration>, exchange: &mut Exchange) {
 }
 
 fn new_upload<D: Downstream>(exchange: &Exchange, client: &D) -> Direction {
-    let mut upload = if client.is_done() { Direction::ended() } else { Direction::default() };
+    let empty = client.is_done() && exchange.read_ahead.is_empty();
+    let mut upload = if empty { Direction::ended() } else { Direction::default() };
+    upload.ahead.extend(exchange.read_ahead.iter().cloned());
     if exchange.grpc {
         upload.messages = Some(super::grpc::MessageCounter::default());
     }
@@ -514,6 +516,7 @@ fn finish_head(
     if !split.headers.response.is_empty() {
         let _ = split.headers.response.apply(&mut head.headers, exchange);
     }
+    exchange.add_to(&mut head.headers);
     let (name, now) = (exchange.peer.server_name(), std::time::SystemTime::now());
     forwarded::finish_response(&mut head.headers, name, now, Some(service_time));
     if exchange.grpc {

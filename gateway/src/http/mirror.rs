@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::engine::Engine;
+use super::engine::{After, Engine};
 use super::exchange::{Exchange, RequestHead};
 use super::forward::Tried;
 use super::forwarded;
@@ -183,7 +183,8 @@ impl Engine {
             };
             let (sender, pieces) = mpsc::unbounded_channel();
             let state = Arc::<State>::default();
-            let shadow = Shadow { pieces, state: Arc::clone(&state), ended: client.is_done() };
+            let shadow =
+                Shadow { pieces, state: Arc::clone(&state), ended: client.is_done() && exchange.read_ahead.is_empty() };
             exchange.taps.push(Tap { pieces: sender, state });
             let (engine, cluster, to) = (Arc::clone(self), Arc::clone(cluster), Arc::clone(&mirror.to));
             let copy = copy(exchange);
@@ -211,6 +212,7 @@ impl Engine {
             let Some(endpoint) = cluster.pick(copy.peer.info.original(), &[]) else { return false };
             match self.attempt(cluster, &endpoint, to, &mut copy, &mut shadow, &mut deadline).await {
                 Tried::Stale => {}
+                Tried::Done(After::Abort) => return false,
                 Tried::Done(_) => return true,
                 Tried::NotConnected(_) | Tried::Refused | Tried::Failed(_) => return false,
             }

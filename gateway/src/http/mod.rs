@@ -11,6 +11,7 @@ pub mod client_cert;
 mod drain_tests;
 mod engine;
 mod exchange;
+mod ext_authz;
 mod failure;
 mod fault;
 mod forward;

@@ -1,5 +1,6 @@
 //! Moves one body from a source to a sink, with backpressure and without buffering more than one piece.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use super::h1::Frame;
@@ -32,6 +33,8 @@ pub struct Direction {
     pub trailers: Option<http::HeaderMap>,
     /// Keep a copy of the trailers (gRPC status for metrics).
     pub keep_trailers: bool,
+    /// Pieces that were taken from the source before.
+    pub(super) ahead: VecDeque<Frame>,
     /// Copies that want to have the body too.
     pub(super) taps: Taps,
 }
@@ -74,6 +77,12 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             ready!(sink.poll_ready(cx)).map_err(PumpError::Write)?;
+            if let Some(frame) = self.ahead.pop_front() {
+                let end = self.ahead.is_empty() && source.is_done();
+                self.count(&frame);
+                self.hand_over(frame, end, sink)?;
+                continue;
+            }
             match source.poll_frame(cx) {
                 Poll::Pending => {
                     // Nothing more for now: what is buffered must not wait for it.
@@ -88,19 +97,23 @@ impl Direction {
                     self.ended = true;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.observe(&frame);
-                    let end = source.is_done();
-                    self.taps.iter().for_each(|tap| tap.pass(Some(&frame), end));
-                    sink.send(frame, end).map_err(PumpError::Write)?;
-                    self.ended = end;
+                    self.moved = true;
+                    self.count(&frame);
+                    self.hand_over(frame, source.is_done(), sink)?;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(PumpError::Read(error))),
             }
         }
     }
 
-    fn observe(&mut self, frame: &Frame) {
-        self.moved = true;
+    fn hand_over<R, K: Sink>(&mut self, frame: Frame, end: bool, sink: &mut K) -> Result<(), PumpError<R, K::Error>> {
+        self.taps.iter().for_each(|tap| tap.pass(Some(&frame), end));
+        sink.send(frame, end).map_err(PumpError::Write)?;
+        self.ended = end;
+        Ok(())
+    }
+
+    fn count(&mut self, frame: &Frame) {
         match frame {
             Frame::Data(data) => {
                 self.bytes += data.len() as u64;

@@ -41,7 +41,14 @@ impl Engine {
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        self.send_reply(status, reply.body.into_owned().into_bytes(), headers, ops, close, exchange, client).await
+        let body = match failure {
+            Failure::Refused(refusal) => {
+                headers.extend(refusal.headers.clone());
+                refusal.body.to_vec()
+            }
+            _ => reply.body.into_owned().into_bytes(),
+        };
+        self.send_reply(status, body, headers, ops, close, exchange, client).await
     }
 
     /// A direct response (VirtualService `directResponse`).
@@ -97,7 +104,7 @@ impl Engine {
         if exchange.grpc {
             status = as_grpc(status, &mut body, &mut headers, exchange);
         } else if !body.is_empty() {
-            headers.insert(CONTENT_TYPE, TEXT_PLAIN);
+            headers.entry(CONTENT_TYPE).or_insert(TEXT_PLAIN);
         }
         let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         if !bodiless {
@@ -106,6 +113,7 @@ impl Engine {
         if let Some(ops) = ops {
             let _ = ops.response.apply(&mut headers, exchange);
         }
+        exchange.add_to(&mut headers);
         forwarded::finish_local_reply(&mut headers, exchange.peer.server_name(), std::time::SystemTime::now());
         let silent = bodiless || exchange.head.method == Method::HEAD || body.is_empty();
         let size = match (silent, bodiless || exchange.head.method == Method::HEAD) {

@@ -9,7 +9,7 @@ use crate::object::Position;
 
 use super::decode::{Context, FindingKind, Strictness};
 use super::yaml::{Mark, documents};
-use super::{ConnectionPool, Duration, HttpRetry, LabelSelector, OutlierDetection, scope};
+use super::{ConnectionPool, Duration, ExtensionProvider, HttpRetry, LabelSelector, OutlierDetection, scope};
 
 /// The subset that has a meaning here; other fields of it are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -49,6 +49,9 @@ pub struct MeshConfig {
     /// rather too much is looked at than too little.
     #[serde(default, deserialize_with = "scope::block")]
     pub discovery_selectors: Option<Vec<LabelSelector>>,
+    /// Who can be named by policies.
+    #[serde(default, deserialize_with = "scope::list")]
+    pub extension_providers: Vec<ExtensionProvider>,
     #[serde(default)]
     pub default_service_export_to: Vec<String>,
     #[serde(default)]

@@ -252,7 +252,7 @@ fn tokens() {
 #[test]
 fn actions_in_their_order() {
     let path = |path: &str| vec![rule(0, Vec::new(), vec![vec![clause(Attribute::Path, &[path], false)]], Vec::new())];
-    let custom = PolicyAction::Custom { provider: "p".into() };
+    let custom = PolicyAction::Custom { provider: "p".into(), authorizer: None };
     let policies = vec![
         policy("custom", custom, path("/custom*")),
         policy("deny", PolicyAction::Deny, path("*secret")),

@@ -48,7 +48,7 @@ codes! {
     DELEGATE_UNKNOWN = "MESH0126", Error, "the delegate does not exist or is not visible; the rule vanishes";
     NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
     HOST_TAKEN = "MESH0128", Warning, "an older VirtualService has the host in the mesh; sidecars follow that one alone";
-    PROVIDER_NOT_BUILT = "MESH0130", Error, "the extension provider cannot be asked yet; what the policy matches is denied";
+    PROVIDER_UNKNOWN = "MESH0130", Error, "no extension provider that decides has this name; what the policy matches is denied";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";

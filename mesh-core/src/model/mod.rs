@@ -3,6 +3,7 @@
 //! the user's object it comes from (`origin`).
 
 mod action;
+mod authorizer;
 mod captured;
 mod destination;
 mod endpoint;
@@ -25,6 +26,7 @@ pub use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 pub use action::*;
+pub use authorizer::*;
 pub use captured::*;
 pub use destination::*;
 pub use endpoint::*;

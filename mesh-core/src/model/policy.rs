@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, is_default};
+use super::{ExternalAuthorizer, Key, is_default};
 pub use crate::attribute::{Attribute, ValueMatch};
 use crate::object::ObjectRef;
 
@@ -33,6 +33,9 @@ pub enum PolicyAction {
     Custom {
         /// Name of an extension provider.
         provider: Arc<str>,
+        /// None: nobody has this name, and what the policy matches is denied.
+        #[serde(default, skip_serializing_if = "is_default")]
+        authorizer: Option<Arc<ExternalAuthorizer>>,
     },
     Deny,
     Allow,

@@ -123,3 +123,10 @@ pub struct CompiledSplit {
     /// Which of the virtual host's destinations.
     pub(crate) slot: u32,
 }
+
+impl CompiledSplit {
+    /// To a destination that no rule names, and that changes nothing.
+    pub fn plain(key: &Key) -> CompiledSplit {
+        CompiledSplit { key: Arc::clone(key), weight: 1, headers: Arc::default(), slot: u32::MAX }
+    }
+}

@@ -9,7 +9,7 @@ use super::{
     Authorizer, CompiledAction, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable, OutboundMatch,
     Request, Ruling, Snapshot,
 };
-use crate::model::{AbortStatus, DestinationRef, Fault, UnknownDestination};
+use crate::model::{AbortStatus, DestinationRef, Fault, PolicyAction, UnknownDestination};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
@@ -71,6 +71,9 @@ pub struct ExplainedAuthorization {
     /// Index in `spec.rules` of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<u32>,
+    /// An extension provider that decides first; `allowed` is what comes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
     /// As in the access log.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub details: String,
@@ -147,7 +150,14 @@ impl Authorizer {
         if self.is_empty() {
             return None;
         }
-        let ruling = self.decide(facts);
+        let mut ruling = self.decide(facts);
+        let mut asks = None;
+        if let Ruling::Ask(policy, _) = ruling
+            && let PolicyAction::Custom { provider, authorizer: Some(_) } = &policy.model.action
+        {
+            asks = Some(provider.to_string());
+            ruling = self.decide_alone(facts);
+        }
         let by = match ruling {
             Ruling::Ask(policy, rule) => Some((policy, rule)),
             Ruling::Denied(Some(rule)) => {
@@ -160,6 +170,7 @@ impl Authorizer {
             allowed: matches!(ruling, Ruling::Allowed),
             policy: by.map(|(policy, _)| policy.model.origin.clone()),
             rule: by.map(|(_, rule)| rule.index),
+            asks,
             details: ruling.details(),
             without_effect: self.observers(facts).map(|policy| policy.model.origin.clone()).collect(),
         })

@@ -23,8 +23,8 @@ pub struct Expect {
     pub reply: BTreeMap<String, Matcher>,
     /// Share per backend over `repeat` requests: `0.9±0.03`.
     pub split: BTreeMap<String, Share>,
-    /// Backends that are sent copies of the requests: for which share of them, and the last copy as it was got. They must get
-    /// nothing else from this step.
+    /// Backends that get requests beside the one that answers (copies of a mirror, questions to an authorizer): for which share of
+    /// the requests, and the last one as it was got. They must get nothing else from this step.
     pub copies: BTreeMap<String, Copies>,
     /// The connection fails: `refused` (no listener), `tls` (no handshake), `closed` (closed without an answer).
     pub error: Option<String>,

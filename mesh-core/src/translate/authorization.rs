@@ -24,8 +24,8 @@ impl Context<'_> {
             AuthorizationAction::Audit => PolicyAction::Audit,
             AuthorizationAction::Custom => {
                 let provider: Arc<str> = spec.provider.as_ref().map_or("", |provider| &provider.name).into();
-                self.custom(entry, &provider);
-                PolicyAction::Custom { provider }
+                let authorizer = self.external_authorizer(entry, &provider);
+                PolicyAction::Custom { provider, authorizer }
             }
         };
         let mesh = self.world.mesh();
@@ -41,12 +41,6 @@ impl Context<'_> {
             rules,
             origin: entry.reference.clone(),
         }
-    }
-
-    fn custom(&mut self, entry: &Entry<AuthorizationPolicy>, provider: &str) {
-        let message =
-            format!("the extension provider `{provider}` cannot be asked yet; what the policy matches is denied");
-        self.findings.report(diag::PROVIDER_NOT_BUILT, entry, "spec.provider.name", message, None);
     }
 }
 

@@ -15,7 +15,7 @@ use super::rule_checks::RuleChecks;
 use super::virtual_hosts::Hosts;
 use super::virtual_service::{self, Meeting};
 use crate::diag::Diagnostic;
-use crate::model::{HostPattern, Key, ProxyInfo, ResourceSet, RouteSet};
+use crate::model::{HostPattern, Key, ProxyInfo, ResourceSet, Resources, RouteSet};
 use crate::world::{Cell, World};
 
 /// The translation for one gateway, of one world that goes on.
@@ -135,6 +135,7 @@ impl Edge {
         let mut set = ResourceSet { listeners: self.frame.listeners.clone(), ..ResourceSet::default() };
         set.secrets.clone_from(&self.frame.secrets);
         self.policies.put(&mut set);
+        work.destinations.extend(self.destinations.exchange(&Resources::new(), &self.policies.destinations));
         for number in 0..self.frame.tables.len() {
             self.route_set(number, &mut set);
         }
@@ -176,6 +177,7 @@ impl Edge {
             policies.put(edited);
             edited.reuse(&self.set);
             work.findings |= policies.findings != self.policies.findings;
+            work.destinations.extend(self.destinations.exchange(&self.policies.destinations, &policies.destinations));
             self.policies = policies;
         }
         for cell in cells {

@@ -11,6 +11,7 @@ mod concerned;
 mod delegate;
 mod destination_rule;
 mod edge;
+mod external_authorizer;
 mod findings;
 #[cfg(test)]
 mod fixture;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
 use super::readers::{Readers, Unit};
-use crate::model::{Destination, Key, ResourceSet};
+use crate::model::{Destination, Key, ResourceSet, Resources};
 
 #[derive(Debug, Default)]
 pub(super) struct Destinations(BTreeMap<Key, Named>);
@@ -34,6 +34,17 @@ impl Destinations {
         if let Some(named) = self.0.get_mut(key) {
             named.count -= 1;
         }
+    }
+
+    /// Something names these instead of those. Yields all of them: each has to be put again.
+    pub fn exchange(&mut self, old: &Resources<Destination>, new: &Resources<Destination>) -> Vec<Key> {
+        for key in old.keys() {
+            self.release(key);
+        }
+        for (key, destination) in new {
+            self.name(key, Arc::clone(destination));
+        }
+        old.keys().chain(new.keys()).cloned().collect()
     }
 
     /// What was taken over from an earlier set is remembered as it is there.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Context;
 use super::findings::Said;
 use crate::api::{MatchLabels, TargetReference};
-use crate::model::{Authentication, Authorization, ResourceSet, Resources};
+use crate::model::{Authentication, Authorization, Destination, ResourceSet, Resources};
 use crate::world::{Cell, Entry, Reads, selects};
 
 /// Label of the pods of a Gateway of the Gateway API.
@@ -16,6 +16,8 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub(super) struct Policies {
     pub authorization: Resources<Authorization>,
     pub authentication: Resources<Authentication>,
+    /// External authorizers.
+    pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
     pub reads: Reads,
 }
@@ -41,6 +43,7 @@ impl Policies {
                 }
             }
         }
+        policies.destinations = std::mem::take(&mut context.destinations);
         policies.findings = context.findings.take();
         policies.reads = std::mem::take(&mut context.reads);
         policies

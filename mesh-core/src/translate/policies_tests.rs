@@ -1,4 +1,9 @@
-use crate::model::{Attribute, Clause, KeySource, PolicyAction, ProxyInfo, TokenLocation, ValueMatch};
+use std::sync::Arc;
+
+use crate::model::{
+    Attribute, AuthorizerProtocol, Clause, DestinationRef, ExternalAuthorizer, KeySource, NameMatch, PolicyAction,
+    ProxyInfo, TokenLocation, ValueMatch,
+};
 use crate::translate::fixture::{Docs, docs, http_server, proxy};
 use crate::translate::{Translation, Translator, translate};
 use crate::world::World;
@@ -173,4 +178,58 @@ fn claims_in_rules_of_virtual_services() {
     assert_eq!((claims[0].claim.as_slice(), claims[0].invert), (&["a".to_owned(), "b".to_owned()][..], false));
     assert_eq!((claims[1].claim.as_slice(), claims[1].invert), (&["c".to_owned()][..], true));
     assert_eq!(Attribute::Claim(vec!["a".to_owned()]).value("x*").unwrap(), ValueMatch::Prefix("x".to_owned()));
+}
+
+const MESH: &str = "data: {mesh: \"extensionProviders: [\\
+    {name: a, envoyExtAuthzHttp: {service: authz.default.svc.cluster.local, port: 80, timeout: 1s, statusOnError: '503', headersToUpstreamOnAllow: [X-User, x-g-*]}}, \\
+    {name: b, envoyExtAuthzGrpc: {service: other/authz.default.svc.cluster.local, port: 81}}, {name: c, zipkin: {}}]\"}";
+
+fn custom(provider: &str) -> Docs {
+    let spec = format!("{{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{}}]}}");
+    policy("istio-system/p", &spec).add("ConfigMap", "istio-system/istio", MESH).service("default/authz", 80)
+}
+
+fn asked(translation: &Translation) -> Option<Arc<ExternalAuthorizer>> {
+    match &translation.set.authorization["istio-system/p"].action {
+        PolicyAction::Custom { authorizer, .. } => authorizer.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_provider_is_read_and_its_destination_is_told() {
+    let translation = custom("a").translate_anyway();
+    let authorizer = asked(&translation).unwrap();
+    let key = "outbound|80||authz.default.svc.cluster.local";
+    assert_eq!(authorizer.destination, DestinationRef::Known(key.into()));
+    assert_eq!((authorizer.timeout.as_secs(), authorizer.status_on_error, authorizer.fail_open), (1, 503, false));
+    let AuthorizerProtocol::Http(check) = &authorizer.protocol else { panic!("{authorizer:?}") };
+    assert_eq!(check.upstream, [NameMatch::Exact("x-user".to_owned()), NameMatch::Prefix("x-g-".to_owned())]);
+    assert!(translation.set.destinations.contains_key(key) && translation.set.endpoints.contains_key(key));
+    // Nobody names it any more.
+    let mut world = World::from_objects(custom("a").objects_anyway());
+    let mut translator = Translator::new(proxy());
+    translator.update(&world);
+    assert!(translator.set().destinations.contains_key(key));
+    let policy = world.authorization_policies("istio-system").next().unwrap().reference.clone();
+    world.remove(&[policy]);
+    translator.update(&world);
+    assert!(!translator.set().destinations.contains_key(key) && !translator.set().endpoints.contains_key(key));
+}
+
+#[test]
+fn a_provider_that_cannot_be_asked_is_said_and_denies() {
+    let found = |translation: &Translation| -> Vec<(&'static str, String)> {
+        let own = translation.diagnostics.iter().filter(|found| found.field == "spec.provider.name");
+        own.map(|found| (found.code, found.message.clone())).collect()
+    };
+    let unknown = custom("d").translate_anyway();
+    assert_eq!(asked(&unknown), None);
+    assert_eq!(found(&unknown)[0].0, "MESH0130");
+    let of_another_kind = custom("c").translate_anyway();
+    assert_eq!(asked(&of_another_kind), None);
+    assert!(found(&of_another_kind)[0].1.contains("does not decide"), "{:?}", found(&of_another_kind));
+    let no_port = custom("b").translate_anyway();
+    assert!(matches!(asked(&no_port).unwrap().destination, DestinationRef::Unknown(_)));
+    assert_eq!(found(&no_port)[0].0, "MESH0105");
 }

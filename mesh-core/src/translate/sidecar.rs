@@ -19,8 +19,8 @@ use super::rule_checks::RuleChecks;
 use crate::api::OutboundMode;
 use crate::diag::Diagnostic;
 use crate::model::{
-    HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ProxyInfo, ResourceSet, RouteSet,
-    UnknownDestination,
+    HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ProxyInfo, ResourceSet, Resources,
+    RouteSet, UnknownDestination,
 };
 use crate::world::{Cell, World, hostname};
 
@@ -141,6 +141,7 @@ impl Sidecar {
         work.units.extend(index.rules.hosts().map(|(namespace, host)| Unit::Rules(namespace, host)));
         let mut set = ResourceSet::default();
         self.policies.put(&mut set);
+        work.destinations.extend(self.destinations.exchange(&Resources::new(), &self.policies.destinations));
         self.inbound.put(&mut set);
         if unknown(context) == UnknownDestination::Passthrough {
             let destination = passthrough(context);
@@ -172,6 +173,7 @@ impl Sidecar {
             policies.put(edited);
             edited.reuse(&self.set);
             work.findings |= policies.findings != self.policies.findings;
+            work.destinations.extend(self.destinations.exchange(&self.policies.destinations, &policies.destinations));
             self.policies = policies;
         }
         if cells.iter().any(|cell| self.inbound.reads.has(cell)) {

@@ -1,5 +1,4 @@
-//! Every `tests/golden/*.in.yaml` has a `.snap` of what the edge proxy gets from it, or the sidecar of `default/productpage` if its
-//! name begins with `sidecar-`, diagnostics included. A new file needs no
+//! Every `tests/golden/*.in.yaml` has a `.snap` of what the edge proxy gets from it, diagnostics included. A new file needs no
 //! code: `INSTA_UPDATE=always cargo test -p mesh-core --test translate`, and read the difference.
 
 use std::fmt::Write as _;
@@ -34,8 +33,7 @@ fn golden() {
             for diagnostic in &parsed.diagnostics {
                 writeln!(shown, "{diagnostic}").unwrap();
             }
-            let proxy = if name.starts_with("sidecar-") { super::productpage() } else { super::ingress() };
-            show(&mut shown, &translate(&World::from_objects(parsed.objects), &proxy));
+            show(&mut shown, &translate(&World::from_objects(parsed.objects), &super::ingress()));
             insta::assert_snapshot!(name, shown);
         }
     });

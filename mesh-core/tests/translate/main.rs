@@ -7,13 +7,8 @@ mod golden;
 mod scale;
 mod third_party;
 
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::ProxyInfo;
 
 fn ingress() -> ProxyInfo {
     ProxyInfo::edge("edge", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into())
-}
-
-fn productpage() -> ProxyInfo {
-    let labels = [("app".to_owned(), "productpage".to_owned()), ("version".to_owned(), "v1".to_owned())];
-    ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("productpage-v1", "default", labels.into()) }
 }
