@@ -147,7 +147,8 @@ pub struct Step {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
-    /// `:8080`; the port that a Gateway names.
+    /// `:8080`; the port that a Gateway names. Of a sidecar where its workload calls, `10.0.0.1:80` or `:80` of an address that
+    /// nobody has, or `inbound:80` where it is called.
     pub to: String,
     pub host: String,
     pub method: String,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_core::api::{ApiObject, parse};
 use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{AbortStatus, CertificateSource, EndpointAddress, ProxyInfo, ResourceSet};
+use mesh_core::model::{AbortStatus, CertificateSource, EndpointAddress, ProxyInfo, Reach, ResourceSet, Role};
 use mesh_core::snapshot::{
     CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, Facts, FormatContext, HostTable, Request, Ruling,
     Snapshot, https_location,
@@ -21,15 +21,16 @@ use mesh_core::testing::{self, BackendKind, BackendSettings, Case, Expect};
 use mesh_core::translate::translate;
 use mesh_core::world::World;
 
+use super::sidecar::{self, Captured};
 use super::verdict::{self, Finding, Observation};
 use super::{Outcome, config};
 
 /// Objects by `Kind/namespace/name`, and what came of them.
-struct Tables {
+pub(super) struct Tables {
     objects: BTreeMap<String, ApiObject>,
     proxy: ProxyInfo,
     set: ResourceSet,
-    snapshot: Snapshot,
+    pub snapshot: Snapshot,
 }
 
 pub fn run(case: &Case) -> anyhow::Result<Outcome> {
@@ -78,7 +79,8 @@ pub fn run(case: &Case) -> anyhow::Result<Outcome> {
 }
 
 fn proxy(case: &Case) -> ProxyInfo {
-    ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone())
+    let role = if case.proxy.role == "sidecar" { Role::Sidecar } else { Role::Edge };
+    ProxyInfo { role, ..ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone()) }
 }
 
 impl Tables {
@@ -159,11 +161,30 @@ impl Asking<'_> {
     }
 
     fn observe(&self, tables: &Tables, random: &mut fastrand::Rng) -> anyhow::Result<Observation<'_>> {
-        let port = self.request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
-        let (routes, user_port) = match tables.routes(port, self.request.tls.as_ref()) {
-            Ok(found) => found,
-            Err(error) => return Ok(Observation { error: Some(error.to_owned()), ..Observation::default() }),
+        let error = |error: &str| Ok(Observation { error: Some(error.to_owned()), ..Observation::default() });
+        let captured = match tables.proxy.role {
+            Role::Edge => None,
+            Role::Sidecar => Some(sidecar::find(tables, self.request, random)?),
         };
+        let ((routes, user_port), original) = match captured {
+            None => {
+                let port = self.request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
+                match tables.routes(port, self.request.tls.as_ref()) {
+                    Ok(found) => (found, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+                    Err(why) => return error(why),
+                }
+            }
+            Some(Captured::Http { routes, original, .. }) => ((routes, original.port()), original),
+            Some(Captured::Bytes { key, original }) => {
+                let backend = self.backend(tables, key, original, random)?;
+                return Ok(Observation {
+                    backend: Some(backend.unwrap_or("none").to_owned()),
+                    ..Observation::default()
+                });
+            }
+            Some(Captured::Refused) => return error("closed"),
+        };
+        let leaves = matches!(captured, Some(Captured::Http { arrives: false, .. }));
         let mut headers = HeaderMap::new();
         for (name, lines) in &self.request.headers {
             for line in lines.iter() {
@@ -187,11 +208,13 @@ impl Asking<'_> {
             request: Some(request),
             source: Some(Ipv4Addr::LOCALHOST.into()),
             remote: Some(Ipv4Addr::LOCALHOST.into()),
-            local: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+            local: Some(original),
             sni: self.request.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
             peer: None,
         };
         match tables.snapshot.authorizer.decide(&facts) {
+            // Policies are for who calls the workload.
+            _ if leaves => {}
             Ruling::Allowed => {}
             Ruling::Denied(_) => return Ok(own_answer(403, "none", "RBAC: access denied")),
             Ruling::Ask(..) => return Ok(own_answer(403, "none", "")),
@@ -229,15 +252,9 @@ impl Asking<'_> {
                 }
                 let Some(cluster) = cluster else { return Ok(own_answer(503, &rule_name, "")) };
                 let key = &tables.snapshot.clusters.get(cluster as usize).context("a cluster that is not there")?.key;
-                let endpoints =
-                    tables.set.endpoints.get(key).map(|found| found.endpoints.as_slice()).unwrap_or_default();
-                if endpoints.is_empty() {
+                let Some(backend) = self.backend(tables, key, original, random)? else {
                     return Ok(own_answer(503, &rule_name, "no healthy upstream"));
-                }
-                let endpoint = endpoints.get(random.usize(0..endpoints.len())).context("no endpoint")?;
-                let EndpointAddress::Socket(address) = endpoint.address else { bail!("{} has a DNS endpoint", key) };
-                let backend = self.addresses.iter().find(|(_, known)| **known == address).map(|(name, _)| name);
-                let backend = backend.with_context(|| format!("{key} leads to {address}, which is no backend"))?;
+                };
                 let new_path = rule.rewritten_path(forward, path).unwrap_or_else(|| path.to_owned());
                 let asked = headers.clone();
                 let new_authority = split.headers.request.apply(&mut headers, &TableContext(&asked));
@@ -257,6 +274,35 @@ impl Asking<'_> {
                 seen
             }
         })
+    }
+
+    /// Who gets what goes to a destination. None: it has no endpoints.
+    fn backend<'t>(
+        &'t self,
+        tables: &Tables,
+        key: &str,
+        original: SocketAddr,
+        random: &mut fastrand::Rng,
+    ) -> anyhow::Result<Option<&'t str>> {
+        let named = |address: SocketAddr| self.addresses.iter().find(|(_, known)| **known == address);
+        let destination = tables.set.destinations.get(key).with_context(|| format!("{key} does not exist"))?;
+        match destination.reach {
+            Reach::OwnWorkload => return Ok(Some("itself")),
+            Reach::Original => return Ok(Some(named(original).map_or("outside", |(name, _)| name))),
+            Reach::Discovered | Reach::Addressed => {}
+        }
+        let endpoints = tables.set.endpoints.get(key).map(|found| found.endpoints.as_slice()).unwrap_or_default();
+        let asked = endpoints.iter().find(|endpoint| {
+            destination.reach == Reach::Addressed
+                && matches!(endpoint.address, EndpointAddress::Socket(at) if at.ip() == original.ip())
+        });
+        if endpoints.is_empty() {
+            return Ok(None);
+        }
+        let endpoint = asked.or_else(|| endpoints.get(random.usize(0..endpoints.len()))).context("no endpoint")?;
+        let EndpointAddress::Socket(address) = endpoint.address else { bail!("{key} has a DNS endpoint") };
+        let (name, _) = named(address).with_context(|| format!("{key} leads to {address}, which is no backend"))?;
+        Ok(Some(name))
     }
 
     /// `header.NAME` of an answer: what the backend or the proxy says, edited by the rule's operations.

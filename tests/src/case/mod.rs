@@ -9,6 +9,7 @@ mod front;
 mod memory;
 mod process;
 mod report;
+mod sidecar;
 mod verdict;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,82 @@
+//! What the tables of a sidecar do with a connection: to `IP:PORT`, to `:PORT` of an address that nobody has, or to
+//! `inbound:PORT` of the workload itself.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context;
+use mesh_core::model::{DestinationRef, MtlsMode, PASSTHROUGH, UnknownDestination};
+use mesh_core::snapshot::{CompiledProtocol, HostTable};
+use mesh_core::testing;
+
+use super::memory::Tables;
+
+/// An address that no service has.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+#[derive(Clone, Copy)]
+pub(super) enum Captured<'t> {
+    Http {
+        routes: &'t Arc<HostTable>,
+        original: SocketAddr,
+        /// At the workload, rather than leaving it.
+        arrives: bool,
+    },
+    /// Key of the destination.
+    Bytes {
+        key: &'t str,
+        original: SocketAddr,
+    },
+    Refused,
+}
+
+pub(super) fn find<'t>(
+    tables: &'t Tables,
+    request: &testing::Request,
+    random: &mut fastrand::Rng,
+) -> anyhow::Result<Captured<'t>> {
+    let protocols = tables.snapshot.listeners.values().map(|listener| &listener.protocol);
+    if let Some(port) = request.to.strip_prefix("inbound:") {
+        let port: u16 = port.parse().context("`to` is not `inbound:PORT`")?;
+        let inbound = protocols.filter_map(|protocol| match protocol {
+            CompiledProtocol::Inbound(inbound) => Some(inbound),
+            _ => None,
+        });
+        let found = inbound.last().context("nothing arrives")?.port(port);
+        let original = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        return Ok(match found.port.mtls {
+            MtlsMode::Strict => Captured::Refused,
+            _ => Captured::Http { routes: &found.routes, original, arrives: true },
+        });
+    }
+    let original: SocketAddr = match request.to.strip_prefix(':') {
+        Some(port) => SocketAddr::new(NOBODY.into(), port.parse().context("`to` is not `:PORT`")?),
+        None => request.to.parse().context("`to` is not `IP:PORT`")?,
+    };
+    let outbound = protocols.filter_map(|protocol| match protocol {
+        CompiledProtocol::Outbound(outbound) => Some(outbound),
+        _ => None,
+    });
+    let found = outbound.last().context("nothing leaves")?.find(original);
+    if let (Some(routes), None) = (found.http, &request.tls) {
+        return Ok(Captured::Http { routes, original, arrives: false });
+    }
+    let sni = request.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    let Some(tcp) = found.tcp(sni) else {
+        return Ok(match found.unknown() {
+            UnknownDestination::Passthrough => Captured::Bytes { key: PASSTHROUGH, original },
+            UnknownDestination::Refuse => Captured::Refused,
+        });
+    };
+    let mut at = random.u32(0..tcp.destinations.iter().map(|one| one.weight).sum::<u32>().max(1));
+    for one in &tcp.destinations {
+        if at < one.weight {
+            return Ok(match &one.destination {
+                DestinationRef::Known(key) => Captured::Bytes { key, original },
+                DestinationRef::Unknown(_) => Captured::Refused,
+            });
+        }
+        at -= one.weight;
+    }
+    Ok(Captured::Refused)
+}
