@@ -50,6 +50,8 @@ pub struct Authority {
     /// What is believed besides: a root that signs next, or did before.
     others: Vec<CertificateDer<'static>>,
     root_pem: String,
+    /// Its Secret is somebody else's.
+    plugged_in: bool,
 }
 
 impl Authority {
@@ -77,7 +79,7 @@ impl Authority {
         chain.retain(|certificate| !own.contains(certificate));
         let chain: Vec<_> = own.into_iter().chain(chain).collect();
         others.retain(|root| !chain.contains(root));
-        let authority = Authority { certificate_pem, key_pem, chain, others, root_pem };
+        let authority = Authority { certificate_pem, key_pem, chain, others, root_pem, plugged_in: false };
         authority.check().context("the CA cannot be used")?;
         Ok(authority)
     }
@@ -99,15 +101,13 @@ impl Authority {
         Ok(())
     }
 
-    /// The CA of this installation: the one that is plugged in, else that of our own Secret, which the first replica makes.
+    /// The CA of this installation. If there is none yet, the first replica makes it: for the start only, for later on a new one
+    /// would be one that no workload believes.
     pub async fn load(client: &Client, namespace: &str) -> anyhow::Result<Authority> {
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        if let Some(secret) = api.get_opt(PLUGGED_IN).await.context("cannot read the secret of the CA")? {
-            return Authority::read(&secret).with_context(|| format!("secret {PLUGGED_IN}"));
-        }
         loop {
-            if let Some(secret) = api.get_opt(SECRET).await.context("cannot read the CA's secret")? {
-                return Authority::read(&secret).with_context(|| format!("secret {SECRET}"));
+            if let Some(authority) = Authority::find(client, namespace).await? {
+                return Ok(authority);
             }
             let authority = Authority::generate()?;
             match api.create(&PostParams::default(), &authority.secret()).await {
@@ -117,6 +117,17 @@ impl Authority {
                 Err(error) => return Err(error).context("cannot write the CA's secret"),
             }
         }
+    }
+
+    /// The one that is plugged in, else that of our own Secret. None: neither Secret is there.
+    pub(super) async fn find(client: &Client, namespace: &str) -> anyhow::Result<Option<Authority>> {
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        if let Some(secret) = api.get_opt(PLUGGED_IN).await.context("cannot read the secret of the CA")? {
+            let authority = Authority::read(&secret).with_context(|| format!("secret {PLUGGED_IN}"))?;
+            return Ok(Some(Authority { plugged_in: true, ..authority }));
+        }
+        let Some(secret) = api.get_opt(SECRET).await.context("cannot read the CA's secret")? else { return Ok(None) };
+        Authority::read(&secret).with_context(|| format!("secret {SECRET}")).map(Some)
     }
 
     pub(super) fn read(secret: &Secret) -> anyhow::Result<Authority> {
@@ -144,6 +155,10 @@ impl Authority {
     #[must_use]
     pub fn root_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    pub(super) fn is_plugged_in(&self) -> bool {
+        self.plugged_in
     }
 
     pub(super) fn key_pem(&self) -> &str {

@@ -81,15 +81,55 @@ impl Follower {
     async fn run(self, current: watch::Sender<Arc<Authority>>, roots: watch::Sender<String>) {
         loop {
             tokio::time::sleep(AGAIN).await;
-            let looked = match self.advance().await {
-                Ok(()) => Authority::load(&self.client, &self.namespace).await,
-                Err(error) => Err(error),
-            };
-            match looked {
-                Ok(authority) => self.take(authority, &current, &roots),
-                // What is wrong with it is no reason to stop: the last one that was good signs on.
-                Err(error) => tracing::warn!("the CA of before stays: {error:#}"),
+            self.look(&current, &roots).await;
+        }
+    }
+
+    async fn look(&self, current: &watch::Sender<Arc<Authority>>, roots: &watch::Sender<String>) {
+        let found = match self.advance().await {
+            Ok(()) => Authority::find(&self.client, &self.namespace).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(Some(authority)) => self.take(authority, current, roots),
+            Ok(None) => {
+                let before = current.borrow().clone();
+                self.missed(&before).await;
             }
+            // What is wrong with it is no reason to stop: the last one that was good signs on.
+            Err(error) => tracing::warn!("the CA of before stays: {error:#}"),
+        }
+    }
+
+    /// Neither Secret is there. A new root would be one that no workload believes: the CA of before signs on, and the leader writes
+    /// it down again if the controller made it.
+    async fn missed(&self, before: &Authority) {
+        let namespace = &self.namespace;
+        if before.is_plugged_in() {
+            tracing::error!(
+                "secret {namespace}/{PLUGGED_IN} is gone: its CA signs on until this process ends, and the next one makes a \
+                 root of its own, which no workload believes yet; put the secret back"
+            );
+            return;
+        }
+        if !self.leadership.leads() {
+            tracing::warn!("secret {namespace}/{SECRET} is gone: its CA signs on, and the leader writes it again");
+            return;
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        match api.create(&PostParams::default(), &rotation::again(before, now())).await {
+            Ok(_) => tracing::error!(
+                "secret {namespace}/{SECRET} was gone and is written again, with the CA that signs; for another root \
+                 annotate it with {}=now",
+                rotation::ROTATE
+            ),
+            // Somebody else was faster; it is looked at again.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => tracing::error!(
+                %error,
+                "secret {namespace}/{SECRET} is gone and cannot be written again: its CA signs on until this process ends; \
+                 put the secret back"
+            ),
         }
     }
 
@@ -126,8 +166,7 @@ impl Follower {
             return Ok(());
         }
         let Some(secret) = api.get_opt(SECRET).await.context("cannot read the CA's secret")? else { return Ok(()) };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let step = rotation::step(&secret, i64::try_from(now).unwrap_or(i64::MAX), self.overlap);
+        let step = rotation::step(&secret, now(), self.overlap);
         let Some(step) = step.with_context(|| format!("secret {SECRET}"))? else { return Ok(()) };
         // What is written must be usable: it is what signs.
         Authority::read(&step.secret).with_context(|| format!("secret {SECRET}, next step"))?;
@@ -140,3 +179,13 @@ impl Follower {
         Ok(())
     }
 }
+
+/// In seconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "current_tests.rs"]
+mod tests;

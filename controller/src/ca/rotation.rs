@@ -89,6 +89,17 @@ fn forget(secret: &Secret) -> Step {
     Step { secret, told: "the old root is forgotten" }
 }
 
+/// The Secret of a CA that signs, after it was lost. A change that was under way does not go on: what is believed besides is
+/// forgotten when nothing that it signed is left.
+pub fn again(authority: &Authority, now: i64) -> Secret {
+    let mut secret = authority.secret();
+    if !authority.others().is_empty() {
+        put(&mut secret, ROOT, authority.root_pem().to_owned());
+        put(&mut secret, SINCE, now.to_string());
+    }
+    secret
+}
+
 fn text(secret: &Secret, key: &str) -> anyhow::Result<Option<String>> {
     let bytes = secret.data.as_ref().and_then(|data| data.get(key));
     bytes.map(|bytes| String::from_utf8(bytes.0.clone())).transpose().with_context(|| format!("`{key}` is no text"))

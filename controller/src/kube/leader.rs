@@ -34,6 +34,12 @@ pub struct Term {
 }
 
 impl Leadership {
+    /// One that stays as it is.
+    #[cfg(test)]
+    pub fn fixed(leads: bool) -> Leadership {
+        Leadership { leads: watch::channel(leads).1, terms: Arc::default() }
+    }
+
     #[must_use]
     pub fn leads(&self) -> bool {
         *self.leads.borrow()
