@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use mesh_core::lb::{EndpointSet, EndpointState};
-use mesh_core::model::{Destination, Reach, UpstreamProtocol, UpstreamTls};
+use mesh_core::model::{Destination, OWN_V4, OWN_V6, Reach, UpstreamProtocol, UpstreamTls};
 use tokio::time::timeout;
 
 use super::Stream;
@@ -20,7 +20,6 @@ use super::h2;
 use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, MeshKey, Next};
 use crate::http::h1::{self, ClientCodec};
 use crate::live::LiveCluster;
-use crate::sidecar::redirect::{OWN_V4, OWN_V6};
 use crate::tls::client::{Inside, MeshClient, MeshError, sni};
 use crate::tls::peer_verify::Identity;
 use crate::tls::workload::WorkloadCell;

@@ -2,6 +2,7 @@
 //! address that it was going to.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,10 @@ pub const PASSTHROUGH: &str = "PassthroughCluster";
 pub const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Key of the destination of connections to ports of the workload that no service has.
 pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+/// From here a sidecar reaches its workload, so that the rules that redirect leave it alone.
+pub const OWN_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+/// The same for IPv6.
+pub const OWN_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// What leaves the workload. [`Outbound::tcp`] is looked at first, then [`Outbound::http`], then [`Outbound::unknown`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -113,6 +113,7 @@ const WALLS: &[Wall] = &[
         forbidden: &[
             "crate::app",
             "crate::bootstrap",
+            "crate::sidecar",
             "crate::source",
             "crate::store",
             "crate::admin",
@@ -127,6 +128,7 @@ const WALLS: &[Wall] = &[
         forbidden: &[
             "crate::app",
             "crate::bootstrap",
+            "crate::sidecar",
             "crate::source",
             "crate::store",
             "crate::admin",
@@ -141,6 +143,7 @@ const WALLS: &[Wall] = &[
         forbidden: &[
             "crate::app",
             "crate::bootstrap",
+            "crate::sidecar",
             "crate::source",
             "crate::store",
             "crate::admin",
@@ -156,6 +159,7 @@ const WALLS: &[Wall] = &[
         forbidden: &[
             "crate::app",
             "crate::bootstrap",
+            "crate::sidecar",
             "crate::source",
             "crate::store",
             "crate::http",

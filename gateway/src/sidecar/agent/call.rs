@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use mesh_core::model::{OWN_V4, OWN_V6};
 use tokio::net::{TcpSocket, TcpStream};
-
-use crate::sidecar::redirect::{OWN_V4, OWN_V6};
 
 /// A GET.
 pub struct Call<'a> {

@@ -16,7 +16,6 @@ use anyhow::{Context as _, bail, ensure};
 
 pub use options::RedirectArgs;
 use rules::{Family, Rule};
-pub use rules::{OWN_V4, OWN_V6};
 
 use crate::exit;
 

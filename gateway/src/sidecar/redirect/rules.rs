@@ -2,9 +2,10 @@
 //! (`istio-iptables`), with all rules in chains of our own: the kernel's chains get nothing but the jumps to them, so that
 //! the same rules can be written again and taken away without a trace.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use mesh_core::model::{OWN_V4, OWN_V6};
 
 /// What comes to the workload.
 pub const INBOUND: &str = "ISTIO_INBOUND";
@@ -15,10 +16,6 @@ pub const OUTPUT_DNS: &str = "ISTIO_OUTPUT_DNS";
 pub const DROP: &str = "ISTIO_DROP";
 /// What all chains of ours, and Istio's, begin with.
 pub const PREFIX: &str = "ISTIO_";
-
-/// From here the sidecar reaches its workload, so that the rules leave it alone.
-pub const OWN_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
-pub const OWN_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 const DNS: u16 = 53;
 
