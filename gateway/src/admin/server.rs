@@ -1,7 +1,7 @@
 //! The two little HTTP servers: admin, and status for probes and scrapers.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_core::model::OWN_V4;
 use tokio::net::TcpListener;
 
 use super::page::{Answer, Ask, text};
@@ -166,10 +167,16 @@ fn answer<B>(admin: &Admin, audience: Audience, peer: SocketAddr, request: &http
     {
         return *refusal;
     }
-    if entry.post && audience == Audience::Agent && !peer.ip().to_canonical().is_loopback() {
+    if entry.post && audience == Audience::Agent && !is_of_pod(peer.ip()) {
         return text(StatusCode::FORBIDDEN, "only from within the pod\n");
     }
     (entry.page)(admin, &ask)
+}
+
+/// From the loopback, but not from where the sidecar hands on what others send to the pod.
+fn is_of_pod(peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer.is_loopback() && peer != IpAddr::from(OWN_V4)
 }
 
 #[cfg(test)]

@@ -158,6 +158,23 @@ async fn only_a_deliberate_post_changes_anything() {
     assert_eq!(commands.try_recv(), Ok(Command::Quit));
 }
 
+/// What comes from outside has the sidecar's own address when it is handed on.
+#[tokio::test]
+async fn only_containers_of_the_pod_command_the_agent() {
+    let (admin, mut commands) = admin().await;
+    let quit = http::Request::post("/quitquitquit").body(()).unwrap();
+    for peer in ["127.0.0.6", "::ffff:127.0.0.6", "::6", "10.0.0.1"] {
+        let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+        assert_eq!(answer(&admin, Audience::Agent, peer, &quit).status(), StatusCode::FORBIDDEN, "{peer}");
+    }
+    assert!(commands.try_recv().is_err());
+    for peer in ["127.0.0.1", "::ffff:127.0.0.1", "::1"] {
+        let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+        assert_eq!(answer(&admin, Audience::Agent, peer, &quit).status(), StatusCode::OK, "{peer}");
+        assert_eq!(commands.try_recv(), Ok(Command::Quit));
+    }
+}
+
 #[test]
 fn a_name_that_is_not_this_machine_is_not_served_on_the_loopback() {
     let asked = |host: &str| {
