@@ -79,7 +79,7 @@ struct Process {
 /// Where configuration comes from.
 enum Source {
     Files(Files),
-    /// Becomes true when the first of it is served. With the certificate that has to be there, too.
+    /// Becomes true when the first of it is served. With the certificate that has to be there, too, before the process is ready.
     Controller(watch::Receiver<bool>, Option<Arc<WorkloadCell>>),
 }
 

@@ -140,7 +140,8 @@ pub struct Start {
     pub proxy: ProxyInfo,
     /// `router`, `sidecar`: what discovery calls the role.
     pub node: &'static str,
-    /// Nothing is served before there is a workload certificate, where one is to be expected.
+    /// Where a workload certificate is to be expected, the process is not ready before it is there. What is configured is served
+    /// all the same.
     pub certificate_first: bool,
     pub end: End,
     /// Where else pages are.
