@@ -64,11 +64,23 @@ impl Prober {
         match tokio::time::timeout(limit, self.answer(pod, headers)).await {
             Ok(Ok(status)) => status,
             Ok(Err(error)) => {
-                tracing::debug!(%error, probe = ?self, "the application does not answer");
+                let (path, port) = self.target();
+                tracing::debug!(%error, path, port, "the application does not answer");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Err(_) => StatusCode::GATEWAY_TIMEOUT,
         }
+    }
+
+    /// For the log, which is no place for headers: they may say who may ask.
+    fn target(&self) -> (&str, Option<u16>) {
+        let path = self.http_get.as_ref().map_or("", |get| &get.path);
+        let ports = [
+            self.http_get.as_ref().map(|get| get.port),
+            self.tcp_socket.as_ref().map(|socket| socket.port),
+            self.grpc.as_ref().map(|grpc| grpc.port),
+        ];
+        (path, ports.into_iter().flatten().next())
     }
 
     async fn answer(&self, pod: IpAddr, headers: &HeaderMap) -> io::Result<StatusCode> {

@@ -1,3 +1,5 @@
+use std::sync::{Arc, Mutex};
+
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -51,6 +53,47 @@ async fn an_application_that_is_not_there_is_not_well() {
         let status = agent.probe("/p", &HeaderMap::new()).await;
         assert_eq!(status, Some(StatusCode::INTERNAL_SERVER_ERROR), "{kind}");
     }
+}
+
+/// What is logged, on this thread.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        tracing::subscriber::set_default(subscriber.with_writer(move || log.clone()).finish())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_probe_says_to_the_application_is_not_logged() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let header = r#"{"name": "Authorization", "value": "Bearer hidden"}"#;
+    let probers = format!(r#"{{"/p": {{"httpGet": {{"path": "/live", "port": {gone}, "httpHeaders": [{header}]}}}}}}"#);
+    let agent = agent(PROBERS, probers).unwrap();
+    let written = Written::default();
+    let logs = written.begin();
+    agent.probe("/p", &HeaderMap::new()).await;
+    drop(logs);
+    let log = written.text();
+    assert!(log.contains("/live") && log.contains(&gone.to_string()) && !log.contains("hidden"), "{log}");
 }
 
 #[tokio::test]
