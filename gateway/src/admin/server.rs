@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -143,8 +142,8 @@ async fn of_application<B>(admin: &Admin, audience: Audience, request: &http::Re
             Some(metrics::with_application(admin, &application))
         }
         path => {
-            let status = admin.agent.probe(path, request.headers()).await?;
-            Some(text(status, Bytes::new()))
+            let (status, reason) = admin.agent.probe(path, request.headers()).await?;
+            Some(text(status, reason))
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 
 use call::Call;
 use probe::Prober;
@@ -29,7 +30,8 @@ const MOST_METRICS: usize = 64 << 20;
 /// See the module.
 #[derive(Debug)]
 pub struct Agent {
-    probers: HashMap<String, Prober>,
+    /// Of one that cannot be asked, why: the others are asked all the same.
+    probers: HashMap<String, Result<Prober, String>>,
     metrics: Option<Metrics>,
     /// Where the application is.
     pod: IpAddr,
@@ -56,10 +58,14 @@ impl Agent {
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Agent> {
         let wrong = |name: &str, error: &dyn std::fmt::Display| anyhow::anyhow!("{name} of the environment: {error}");
         let read = |name: &'static str| env(name).filter(|text| !text.trim().is_empty());
-        let probers = match read(PROBERS) {
+        let probes: HashMap<String, Value> = match read(PROBERS) {
             None => HashMap::new(),
             Some(text) => serde_json::from_str(&text).map_err(|error| wrong(PROBERS, &error))?,
         };
+        let probers = probes.into_iter().map(|(path, probe)| {
+            let prober = Prober::read(probe).inspect_err(|error| tracing::warn!(path, "{error}; it fails"));
+            (path, prober)
+        });
         let metrics = match read(METRICS) {
             None => None,
             Some(text) => Some(serde_json::from_str(&text).map_err(|error| wrong(METRICS, &error))?),
@@ -68,13 +74,15 @@ impl Agent {
             None => Ipv4Addr::LOCALHOST.into(),
             Some(text) => text.parse().map_err(|error| wrong(ADDRESS, &error))?,
         };
-        Ok(Agent { probers, metrics, pod })
+        Ok(Agent { probers: probers.collect(), metrics, pod })
     }
 
-    /// The application's answer to what this path stands for. None: it stands for nothing.
-    pub async fn probe(&self, path: &str, headers: &HeaderMap) -> Option<StatusCode> {
-        let prober = self.probers.get(path)?;
-        Some(prober.ask(self.pod, headers).await)
+    /// The application's answer to what this path stands for, and why it is none. None: the path stands for nothing.
+    pub async fn probe(&self, path: &str, headers: &HeaderMap) -> Option<(StatusCode, String)> {
+        Some(match self.probers.get(path)? {
+            Ok(prober) => prober.ask(self.pod, headers).await,
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.clone()),
+        })
     }
 
     /// The application's metrics, if it has any and shows them.

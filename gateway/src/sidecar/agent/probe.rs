@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use tokio::net::lookup_host;
 
 use super::call::{Call, connect};
 
@@ -30,10 +33,11 @@ pub struct Prober {
 struct HttpGet {
     #[serde(default)]
     path: String,
+    #[serde(deserialize_with = "port")]
     port: u16,
     #[serde(default)]
     scheme: String,
-    host: Option<IpAddr>,
+    host: Option<String>,
     #[serde(default)]
     http_headers: Vec<Header>,
 }
@@ -46,8 +50,9 @@ struct Header {
 
 #[derive(Debug, Deserialize)]
 struct Port {
+    #[serde(deserialize_with = "port")]
     port: u16,
-    host: Option<IpAddr>,
+    host: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,18 +62,32 @@ struct Grpc {
     service: String,
 }
 
+/// Injection writes numbers; a name is one that no port of the container has.
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let port = Value::deserialize(deserializer)?;
+    let number = port.as_u64().and_then(|number| u16::try_from(number).ok());
+    number.ok_or_else(|| {
+        D::Error::custom(format!("its port {port} is neither a number nor that of a port of the container"))
+    })
+}
+
 impl Prober {
-    /// 200 to 399: all is well.
-    pub async fn ask(&self, pod: IpAddr, headers: &HeaderMap) -> StatusCode {
+    /// What is wrong with it otherwise.
+    pub fn read(probe: Value) -> Result<Prober, String> {
+        serde_json::from_value(probe).map_err(|error| format!("the probe cannot be asked: {error}"))
+    }
+
+    /// 200 to 399: all is well. Otherwise why not, if that was not the application's word.
+    pub async fn ask(&self, pod: IpAddr, headers: &HeaderMap) -> (StatusCode, String) {
         let limit = Duration::from_secs(self.timeout_seconds.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT_SECONDS));
         match tokio::time::timeout(limit, self.answer(pod, headers)).await {
-            Ok(Ok(status)) => status,
+            Ok(Ok(status)) => (status, String::new()),
             Ok(Err(error)) => {
                 let (path, port) = self.target();
                 tracing::debug!(%error, path, port, "the application does not answer");
-                StatusCode::INTERNAL_SERVER_ERROR
+                (StatusCode::INTERNAL_SERVER_ERROR, format!("the application does not answer: {error}"))
             }
-            Err(_) => StatusCode::GATEWAY_TIMEOUT,
+            Err(_) => (StatusCode::GATEWAY_TIMEOUT, format!("the application does not answer within {limit:?}")),
         }
     }
 
@@ -85,7 +104,7 @@ impl Prober {
 
     async fn answer(&self, pod: IpAddr, headers: &HeaderMap) -> io::Result<StatusCode> {
         if let Some(get) = &self.http_get {
-            let to: SocketAddr = (get.host.unwrap_or(pod), get.port).into();
+            let to = address(get.host.as_deref(), get.port, pod).await?;
             if get.scheme.eq_ignore_ascii_case("https") {
                 // Nobody looks at the certificate either: that it accepts connections has to do.
                 return connect(to).await.map(|_| StatusCode::OK);
@@ -95,13 +114,23 @@ impl Prober {
             return Ok(call.get(MOST).await?.0);
         }
         if let Some(socket) = &self.tcp_socket {
-            return connect((socket.host.unwrap_or(pod), socket.port).into()).await.map(|_| StatusCode::OK);
+            let to = address(socket.host.as_deref(), socket.port, pod).await?;
+            return connect(to).await.map(|_| StatusCode::OK);
         }
         match &self.grpc {
             Some(grpc) => grpc.check((pod, grpc.port).into()).await,
             None => Ok(StatusCode::NOT_FOUND),
         }
     }
+}
+
+/// The host may be a name. Of its addresses the application listens on those of the pod's family, if on any.
+async fn address(host: Option<&str>, port: u16, pod: IpAddr) -> io::Result<SocketAddr> {
+    let Some(host) = host.filter(|host| !host.is_empty()) else { return Ok((pod, port).into()) };
+    let wrong = |why: &dyn std::fmt::Display| io::Error::other(format!("host `{host}` of the probe: {why}"));
+    let found: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(|error| wrong(&error))?.collect();
+    let like_pod = found.iter().find(|address| address.is_ipv4() == pod.is_ipv4());
+    like_pod.or(found.first()).copied().ok_or_else(|| wrong(&"it has no address"))
 }
 
 impl HttpGet {
@@ -112,6 +141,11 @@ impl HttpGet {
             if let Some(value) = asked.get(&name) {
                 headers.insert(name, value.clone());
             }
+        }
+        // The application is asked by the name that the kubelet would use.
+        let name = self.host.as_ref().filter(|host| !host.is_empty() && host.parse::<IpAddr>().is_err());
+        if let Some(Ok(host)) = name.map(|name| HeaderValue::try_from(format!("{name}:{}", self.port))) {
+            headers.insert(header::HOST, host);
         }
         for Header { name, value } in &self.http_headers {
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {

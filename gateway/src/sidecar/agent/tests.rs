@@ -29,6 +29,31 @@ fn agent(name: &'static str, value: String) -> anyhow::Result<Agent> {
     Agent::from_env(|asked| (asked == name).then(|| value.clone()))
 }
 
+async fn status(agent: &Agent, path: &str) -> Option<StatusCode> {
+    Some(agent.probe(path, &HeaderMap::new()).await?.0)
+}
+
+/// Both are legal where the kubelet asks: the sidecar starts, and what cannot be asked fails alone.
+#[tokio::test]
+async fn a_host_may_be_a_name_and_a_port_that_is_none_fails_its_probe_alone() {
+    let (port, told) = application("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let probers = format!(
+        r#"{{"/named": {{"httpGet": {{"host": "localhost", "port": {port}}}}},
+            "/socket": {{"tcpSocket": {{"host": "localhost", "port": {port}}}}},
+            "/nowhere": {{"tcpSocket": {{"host": "nowhere.invalid", "port": {port}}}, "timeoutSeconds": 30}},
+            "/gone": {{"httpGet": {{"port": "gone"}}}}}}"#
+    );
+    let agent = agent(PROBERS, probers).unwrap();
+    assert_eq!(status(&agent, "/named").await, Some(StatusCode::OK));
+    let head = told.await.unwrap();
+    assert!(head.contains(&format!("host: localhost:{port}\r\n")), "{head}");
+    assert_eq!(status(&agent, "/socket").await, Some(StatusCode::OK));
+    for (path, wrong) in [("/gone", "port \"gone\""), ("/nowhere", "host `nowhere.invalid`")] {
+        let (status, reason) = agent.probe(path, &HeaderMap::new()).await.unwrap();
+        assert!(status == StatusCode::INTERNAL_SERVER_ERROR && reason.contains(wrong), "{path}: {status} {reason}");
+    }
+}
+
 #[tokio::test]
 async fn probes_ask_the_application_what_they_asked_before() {
     let (port, told) = application("HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n").await;
@@ -37,12 +62,11 @@ async fn probes_ask_the_application_what_they_asked_before() {
             "/app-health/a/readyz": {{"tcpSocket": {{"port": {port}}}}}}}"#
     );
     let agent = agent(PROBERS, probers).unwrap();
-    let none = HeaderMap::new();
-    assert_eq!(agent.probe("/app-health/a/livez", &none).await, Some(StatusCode::IM_A_TEAPOT));
+    assert_eq!(status(&agent, "/app-health/a/livez").await, Some(StatusCode::IM_A_TEAPOT));
     let head = told.await.unwrap();
     assert!(head.starts_with("GET /live?x=1 HTTP/1.1\r\n") && head.contains("host: a.example\r\n"), "{head}");
-    assert_eq!(agent.probe("/app-health/a/readyz", &none).await, Some(StatusCode::OK));
-    assert_eq!(agent.probe("/app-health/b/livez", &none).await, None);
+    assert_eq!(status(&agent, "/app-health/a/readyz").await, Some(StatusCode::OK));
+    assert_eq!(status(&agent, "/app-health/b/livez").await, None);
 }
 
 #[tokio::test]
@@ -50,7 +74,7 @@ async fn an_application_that_is_not_there_is_not_well() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     for kind in ["httpGet", "tcpSocket", "grpc"] {
         let agent = agent(PROBERS, format!(r#"{{"/p": {{"{kind}": {{"port": {gone}}}}}}}"#)).unwrap();
-        let status = agent.probe("/p", &HeaderMap::new()).await;
+        let status = status(&agent, "/p").await;
         assert_eq!(status, Some(StatusCode::INTERNAL_SERVER_ERROR), "{kind}");
     }
 }
