@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::kube::{KINDS, sources};

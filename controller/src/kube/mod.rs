@@ -2,6 +2,7 @@
 
 mod class;
 mod client;
+mod handle;
 mod incomplete;
 mod keeper;
 mod leader;
@@ -14,7 +15,8 @@ mod watch;
 
 pub use class::ClassState;
 pub use client::{NoCluster, Unreachable, connect};
-pub use keeper::{Command, Joined, Keeper, KeeperHandle, NotYet, Observed, Survey, Versions, View};
+pub use handle::{Command, Joined, KeeperHandle, NotYet, Observed, Survey, Versions, View};
+pub use keeper::Keeper;
 pub use leader::{LEASE, Leadership, Lease, STOPPING, Term};
 pub use list::{Listed, Unavailable, list};
 pub use members::{Departure, Leaving};
