@@ -71,6 +71,7 @@ finish() {
   rm -rf "$work"
 }
 trap finish EXIT
+trap 'echo "tutorial: line $LINENO of ${BASH_SOURCE[0]} failed: $BASH_COMMAND" >&2' ERR
 
 step "build"
 "$here/build.sh" "$MESHGATE_CLUSTER_OUT"
@@ -138,6 +139,10 @@ else
   . "$here/tutorial_edge.sh"
 fi
 
+if [ -n "$keep" ]; then
+  echo "tutorial: all as expected, and left as it is"
+  exit 0
+fi
 step "meshctl uninstall --purge -y: nothing is left"
 kubectl delete -k "$work" >/dev/null
 meshctl uninstall --purge -y

@@ -6,6 +6,14 @@ pod_ip() { kubectl get pods -n "${2:-default}" -l "$1" -o jsonpath='{.items[0].s
 on_node() { "$here/cluster.sh" exec "$dir" --node 1 "$@"; }
 metrics() { on_node curl -s --max-time 5 "http://$1:15020/stats/prometheus"; } # POD-ADDRESS
 as() { outside curl -s --max-time 12 --cookie "session-user=$1" "http://$INGRESS_HOST:$INGRESS_PORT/productpage"; }
+# processes PROGRAM: of this cluster alone: the shim that is their parent has the cluster's folder among its arguments.
+processes() {
+  local process parent
+  for process in $(pgrep -x "${1:0:15}" || true); do
+    parent=$(awk '{ print $4 }' "/proc/$process/stat" 2>/dev/null || true)
+    if tr '\0' ' ' <"/proc/${parent:-0}/cmdline" 2>/dev/null | grep -q "$dir/"; then echo "$process"; fi
+  done
+}
 # pages COUNT [USER]: so many pages, one line each: red, black, none, or what the page lacks.
 pages() {
   local i body
@@ -179,17 +187,22 @@ step "a sidecar is killed: it comes back"
 restarts() { kubectl get pods -l app=details -o json | jq '[.items[].status.initContainerStatuses[]?.restartCount] | add'; }
 before=$(restarts)
 ip=$(pod_ip app=details)
-pid=$(for process in $(pgrep -f 'meshgate-sidecar run'); do nsenter -t "$process" -n ip -o addr 2>/dev/null | grep -q " $ip/" && echo "$process"; done | head -1)
+pid=
+for process in $(processes meshgate-sidecar); do
+  if nsenter -t "$process" -n ip -o addr 2>/dev/null | grep -q " $ip/"; then pid=$process; fi
+done
+[ -n "$pid" ] || die "no process of a sidecar has the address $ip"
 kill -KILL "$pid"
 restarted() { [ "$(restarts)" -gt "$before" ]; }
 within 60 "it was started again" restarted
 within 60 "the page is whole" whole
 
 step "what it weighs"
-weigh() { # PROGRAM: resident KiB of each process of this cluster
+weigh() { # PROGRAM: resident KiB of each process
   local process
-  for process in $(pgrep -f "^([^ ]*/)?$1( |\$)"); do awk '/^VmRSS/ { print $2 }' "/proc/$process/status" 2>/dev/null; done
+  for process in $(processes "$1"); do awk '/^VmRSS/ { print $2 }' "/proc/$process/status" 2>/dev/null || true; done
 }
 for program in meshgate-sidecar meshgate-controller meshgate; do
   weigh $program | awk -v p=$program '{ n++; s += $1; if ($1 > m) m = $1 } END { printf "%s: %d processes, %.1f MB, largest %.1f MB\n", p, n, s / 1024, m / 1024 }'
 done
+kubectl delete namespace istio-system >/dev/null

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use e2e::backend::{Backend, text};
-use e2e::client::{Client, Request, Response};
+use e2e::client::{self, Client, H1, Request, Response};
 use e2e::fixture::Edge;
 use http_body_util::BodyExt as _;
 
@@ -147,4 +147,65 @@ async fn an_authorizer_that_speaks_grpc_decides() {
     drop(authorizer);
     assert_eq!(ask(&edge, "/paid", &[("x-pay", "yes")], "").await.status, 403);
     assert_eq!(ask(&edge, "/free", &[], "").await.status, 200);
+}
+
+/// What a client writes must not keep the question from being asked, nor may it wait for whom it asks to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_past_by_what_he_writes() {
+    let questions = Arc::<Mutex<Vec<u8>>>::default();
+    let authorizer = authorizer(Arc::clone(&questions)).await;
+    let app = Backend::echo("app").await.unwrap();
+    let hosts = [("app.example", app.address, "http"), ("authz.example", authorizer.address, "grpc")];
+    let edge = Edge::start(&hosts).await.unwrap();
+    let open = POLICY.replace("timeout: 5s", "timeout: 5s\n        failOpen: true");
+    edge.write("policy.yaml", &open).unwrap();
+    edge.wait_for("app.example", "/paid", |answer| answer.status == 402).await.unwrap();
+    let send = |text: &'static str| {
+        let address = edge.http;
+        async move {
+            let mut client = H1::new(client::connect(address, None).await.unwrap().0);
+            client.write(text.as_bytes()).await.unwrap();
+            client.read_response("POST").await.unwrap()
+        }
+    };
+    // Such a host cannot be said in HTTP/2.
+    let answer = send("POST /paid HTTP/1.1\r\nHost: app%41.example\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(answer.status, 402, "{answer:?}");
+
+    let mut client = H1::new(client::connect(edge.http, None).await.unwrap().0);
+    let head =
+        "POST /paid HTTP/1.1\r\nHost: app.example\r\nx-pay: yes\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.write(head.as_bytes()).await.unwrap();
+    assert_eq!(client.read_head().await.unwrap().status, 100);
+    client.write(b"some").await.unwrap();
+    assert_eq!(client.read_response("POST").await.unwrap().status, 200);
+    assert_eq!(app.last().unwrap().body, "some");
+
+    // Gone: this provider lets everything through then.
+    drop(authorizer);
+    assert_eq!(ask(&edge, "/paid", &[], "").await.status, 200);
+}
+
+/// Policies of two providers match: both are asked, and either refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_provider_is_asked() {
+    let questions = Arc::<Mutex<Vec<u8>>>::default();
+    let authorizer = authorizer(Arc::clone(&questions)).await;
+    let app = Backend::echo("app").await.unwrap();
+    let second = Backend::echo("second").await.unwrap();
+    let hosts = [
+        ("app.example", app.address, "http"),
+        ("authz.example", authorizer.address, "grpc"),
+        ("second.example", second.address, "http"),
+    ];
+    let edge = Edge::start(&hosts).await.unwrap();
+    let provider = "    - name: aa\n      envoyExtAuthzHttp: { service: second-example.internal, port: 80 }\n---";
+    let policy = "\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: aa, namespace: istio-system }\n\
+        spec: { action: CUSTOM, provider: { name: aa }, rules: [{}] }\n";
+    edge.write("policy.yaml", &(POLICY.replacen("---", provider, 1) + policy)).unwrap();
+    edge.wait_for("app.example", "/paid", |answer| answer.status == 402).await.unwrap();
+    assert!(second.requests() > 0);
+    let before = second.requests();
+    assert_eq!(ask(&edge, "/free", &[], "").await.status, 200);
+    assert_eq!(second.requests(), before + 1);
 }

@@ -130,6 +130,9 @@ async fn requests_between_workloads_are_in_mutual_tls_and_the_applications_do_no
     let plain = get(&outsider, at, "web", "/").await?;
     assert_eq!((plain.status, plain.header("server")), (200, Some("istio-envoy")));
     assert!(!saw(&plain)?.headers.iter().any(|(name, _)| name == "x-forwarded-client-cert"));
+    // One that is open already, and is not thought of again.
+    let mut older = outsider.run(async move { Client::connect(at, None, false).await }).await?.0;
+    assert_eq!(older.send(&Request::get("web", "/")).await?.status, 200);
     mesh.apply_until(STRICT, || async {
         let Err(error) = get(&outsider, at, "web", "/").await else { bail!("clear text is still taken") };
         let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
@@ -137,6 +140,7 @@ async fn requests_between_workloads_are_in_mutual_tls_and_the_applications_do_no
         Ok(())
     })
     .await?;
+    assert!(older.send(&Request::get("web", "/")).await.is_err(), "clear text is taken on an older connection");
     assert_eq!(client.get(vip(80), "web", "/").await?.status, 200);
 
     // A workload that calls itself by its service's name, and by its own address.

@@ -14,7 +14,7 @@ use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{IpFamilies, ProxyInfo, ResourceSet};
+use mesh_core::model::{IpFamilies, ProxyInfo, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::Snapshot;
 use mesh_core::translate::translate;
@@ -183,6 +183,21 @@ fn proxy(objects: &[ApiObject], namespace: &str, wanted: &BTreeMap<String, Strin
     ProxyInfo { families: IpFamilies::of(&addresses), ..ProxyInfo::edge("meshctl", namespace, labels.clone()) }
 }
 
+/// Where the cluster has a mesh, rules for `mesh` are looked at as a sidecar of their namespace would.
+fn sidecars(objects: &[ApiObject]) -> Vec<ProxyInfo> {
+    let in_mesh = |object: &ApiObject| {
+        matches!(object.spec, Spec::Pod(_)) && object.meta.annotations.contains_key("sidecar.istio.io/status")
+    };
+    if !objects.iter().any(in_mesh) {
+        return Vec::new();
+    }
+    let rules = objects.iter().filter(|object| matches!(object.spec, Spec::VirtualService(_)));
+    let namespaces: BTreeSet<&str> = rules.map(|object| &*object.meta.namespace).collect();
+    let sidecar =
+        |namespace: &str| ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("meshctl", namespace, BTreeMap::new()) };
+    namespaces.into_iter().map(sidecar).collect()
+}
+
 /// That an object of an unavailable kind is missing means nothing.
 fn draw(
     objects: Vec<ApiObject>,
@@ -195,6 +210,7 @@ fn draw(
         objects.iter().map(|object| (object.object_ref(), object.positions.clone())).collect();
     let mut names: Vec<ObjectRef> = positions.keys().cloned().collect();
     names.sort();
+    let sidecars = sidecars(&objects);
     let mut world = World::from_objects(objects);
     world.always_look_at([&*proxy.namespace]);
     let translation = translate(&world, proxy);
@@ -206,6 +222,9 @@ fn draw(
         _ => true,
     };
     diagnostics.extend(translation.diagnostics.into_iter().filter(known));
+    for sidecar in &sidecars {
+        diagnostics.extend(translate(&world, sidecar).diagnostics.into_iter().filter(known));
+    }
     diagnostics.extend(compiled.diagnostics);
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     diagnostics.extend(certificate::check_secrets(&translation.set, now, &provider));

@@ -88,6 +88,7 @@ pub fn inject(pod: &Pod, workload: &Workload, settings: &Settings) -> Result<Inj
     let known = [
         ("ISTIO_META_INTERCEPTION_MODE", Some(mode.to_owned())),
         ("ISTIO_META_WORKLOAD_NAME", Some(workload.name.clone())),
+        ("ISTIO_METAJSON_LABELS", Some(json!(pod.metadata.labels).to_string())),
         ("ISTIO_META_OWNER", Some(workload.owner())),
         ("ISTIO_META_APP_CONTAINERS", Some(application.names)),
         ("ISTIO_META_POD_PORTS", Some(application.ports)),

@@ -142,6 +142,7 @@ fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(Kind, &dyn Fn()
             Composite::Routes(key) => format!("routes/{key}"),
             Composite::Host(key, host) => format!("host/{key}/{host}"),
             Composite::Destination(key) => format!("destination/{key}"),
+            Composite::Listener(key) => format!("listener/{key}"),
         };
         each(Kind::Config, &name, &objects.iter().collect::<Vec<_>>());
     }

@@ -5,10 +5,11 @@
 //! snapshot) -> record
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
+use mesh_core::model::MtlsMode;
 use mesh_core::snapshot::{CompiledHeaderOps, CompiledProtocol, Decision, HostTable, https_location};
 
 use pingora_core::apps::ServerApp;
@@ -21,6 +22,7 @@ use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
 use super::forward::Way;
 use super::message::Downstream;
+use super::mirror::Copies;
 use super::peer_metadata::Said;
 use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
@@ -39,7 +41,7 @@ pub struct Engine {
     pub(super) observer: Arc<Observer>,
     pub(super) settings: Arc<Settings>,
     /// Copies of requests that are in flight.
-    pub(super) copies: Arc<AtomicUsize>,
+    pub(super) copies: Arc<Copies>,
 }
 
 /// What the connection loop does next.
@@ -257,7 +259,14 @@ fn table<'l>(protocol: &'l CompiledProtocol, exchange: &Exchange) -> Result<&'l 
     match protocol {
         CompiledProtocol::Http(table) => Ok(table),
         CompiledProtocol::Outbound(outbound) => outbound.find(info.local).http.map(Arc::as_ref).ok_or(Failure::NoRoute),
-        CompiledProtocol::Inbound(inbound) => Ok(&inbound.port(info.local.port()).routes),
+        CompiledProtocol::Inbound(inbound) => {
+            let port = inbound.port(info.local.port());
+            // The connection may be older than the demand.
+            if port.port.mtls == MtlsMode::Strict && info.tls.is_none() {
+                return Err(Failure::ClearText);
+            }
+            Ok(&port.routes)
+        }
         CompiledProtocol::Tls(table) => {
             let sni = info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
             let server = table.server(sni).ok_or(Failure::NoRoute)?;

@@ -115,6 +115,8 @@ pub struct Exchange {
     pub delayed: Duration,
     /// Of its body, what was read before it is forwarded. It is sent first, in each try.
     pub(super) read_ahead: Vec<Frame>,
+    /// It may be sent again although it may have been read: nothing is done because of it.
+    pub(super) repeatable: bool,
     /// Headers that an external authorizer adds to the answer.
     pub(super) added: HeaderMap,
     /// Copies that want to have its body.
@@ -166,6 +168,7 @@ impl Exchange {
             grpc: false,
             delayed: Duration::ZERO,
             read_ahead: Vec::new(),
+            repeatable: false,
             added: HeaderMap::new(),
             taps: Taps::new(),
             outcome: Outcome {

@@ -33,6 +33,8 @@ pub enum Failure {
     Timeout,
     /// The client went away; nothing is sent.
     ClientGone,
+    /// Mutual TLS is demanded, and the connection is in clear; nothing is sent.
+    ClearText,
     /// The request's body is malformed.
     BadBody { status: u16, detail: &'static str },
     /// The path cannot be made canonical.
@@ -112,6 +114,7 @@ impl Failure {
             }
             Failure::Timeout => reply(504, "upstream request timeout", ResponseFlags::UT, "response_timeout"),
             Failure::ClientGone => reply(0, "", ResponseFlags::DC, "downstream_remote_disconnect"),
+            Failure::ClearText => reply(0, "", ResponseFlags::NONE, "mutual_tls_demanded"),
             Failure::BadBody { status, detail } => reply(*status, reason(*status), ResponseFlags::DPE, detail),
             Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
             Failure::BadRequest { status, detail } => reply(*status, "", ResponseFlags::NONE, detail),

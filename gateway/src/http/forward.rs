@@ -307,7 +307,9 @@ impl Engine {
             }
             Early::Timeout => Tried::Failed(Failure::Timeout),
             // RFC 9110 section 9.2.2: an idempotent request may be repeated when the connection was closed under it.
-            Early::Upstream(UpstreamError::Closed) if reused && untouched && exchange.head.method.is_idempotent() => {
+            Early::Upstream(UpstreamError::Closed)
+                if reused && untouched && (exchange.repeatable || exchange.head.method.is_idempotent()) =>
+            {
                 Tried::Stale
             }
             Early::Upstream(UpstreamError::Closed) => Tried::Failed(Failure::UpstreamClosed),

@@ -24,8 +24,9 @@ use crate::live::{Live, LiveCluster};
 /// Copies in flight, per worker.
 const MOST_COPIES: usize = 1024;
 
-/// Bytes of a body that wait for a copy to be written.
+/// Bytes of a body that wait for a copy to be written, and of all bodies of a worker.
 const MOST_WAITING: usize = 1024 * 1024;
+const MOST_WAITING_ALL: usize = 64 * 1024 * 1024;
 
 /// For a copy and its answer, where the rule has no shorter timeout.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -43,12 +44,21 @@ pub(super) struct Tap {
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Bytes that were handed over and not written yet.
     waiting: AtomicUsize,
     /// It did not keep up.
     lost: AtomicBool,
+    all: Arc<Copies>,
+}
+
+/// The copies of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    in_flight: AtomicUsize,
+    /// Bytes that wait for them.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -60,23 +70,41 @@ struct Piece {
 impl Tap {
     /// The next piece; `end`: it is the last. None: the body ended without another one.
     pub(super) fn pass(&self, frame: Option<&Frame>, end: bool) {
-        let size = frame.map_or(0, size);
-        if self.state.lost.load(Ordering::Relaxed) {
+        let size = size(frame);
+        let state = &self.state;
+        if state.lost.load(Ordering::Relaxed) {
             return;
         }
-        if self.state.waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size) > MOST_WAITING {
-            self.state.lost.store(true, Ordering::Relaxed);
+        let own = state.waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size);
+        let all = state.all.waiting.fetch_add(size, Ordering::Relaxed).saturating_add(size);
+        if own > MOST_WAITING || all > MOST_WAITING_ALL {
+            state.lost.store(true, Ordering::Relaxed);
             return;
         }
         let _ = self.pieces.send(Piece { frame: frame.cloned(), end });
     }
 }
 
-fn size(frame: &Frame) -> usize {
-    match frame {
-        Frame::Data(data) => data.len(),
-        Frame::Trailers(_) => 0,
+impl State {
+    fn written(&self, size: usize) {
+        self.waiting.fetch_sub(size, Ordering::Relaxed);
+        self.all.waiting.fetch_sub(size, Ordering::Relaxed);
     }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.all.waiting.fetch_sub(*self.waiting.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// What it takes to keep a piece: a body may come in pieces of one byte.
+fn size(frame: Option<&Frame>) -> usize {
+    let data = match frame {
+        Some(Frame::Data(data)) => data.len(),
+        Some(Frame::Trailers(_)) | None => 0,
+    };
+    data.saturating_add(size_of::<Piece>())
 }
 
 /// The client of a copy: it has the request's body, and looks at no answer.
@@ -99,10 +127,8 @@ impl Source for Shadow {
             return Poll::Ready(Some(Err(DownstreamError::Gone)));
         };
         self.ended = piece.end;
-        let frame = piece.frame.inspect(|frame| {
-            self.state.waiting.fetch_sub(size(frame), Ordering::Relaxed);
-        });
-        Poll::Ready(frame.map(Ok))
+        self.state.written(size(piece.frame.as_ref()));
+        Poll::Ready(piece.frame.map(Ok))
     }
 
     fn is_done(&self) -> bool {
@@ -143,18 +169,18 @@ impl Downstream for Shadow {
 }
 
 /// Counts copies in flight.
-struct InFlight(Arc<AtomicUsize>);
+struct InFlight(Arc<Copies>);
 
 impl InFlight {
-    fn enter(count: &Arc<AtomicUsize>) -> Option<InFlight> {
-        let entered = InFlight(Arc::clone(count));
-        (count.fetch_add(1, Ordering::Relaxed) < MOST_COPIES).then_some(entered)
+    fn enter(copies: &Arc<Copies>) -> Option<InFlight> {
+        let entered = InFlight(Arc::clone(copies));
+        (copies.in_flight.fetch_add(1, Ordering::Relaxed) < MOST_COPIES).then_some(entered)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -182,10 +208,17 @@ impl Engine {
                 continue;
             };
             let (sender, pieces) = mpsc::unbounded_channel();
-            let state = Arc::<State>::default();
-            let shadow =
-                Shadow { pieces, state: Arc::clone(&state), ended: client.is_done() && exchange.read_ahead.is_empty() };
-            exchange.taps.push(Tap { pieces: sender, state });
+            let state =
+                State { waiting: AtomicUsize::new(0), lost: AtomicBool::new(false), all: Arc::clone(&self.copies) };
+            let tap = Tap { pieces: sender, state: Arc::new(state) };
+            let ended = client.is_done() && exchange.read_ahead.is_empty();
+            let shadow = Shadow { pieces, state: Arc::clone(&tap.state), ended };
+            // What was read of the body before; the rest comes when it is read.
+            let last = exchange.read_ahead.len().saturating_sub(1);
+            for (index, frame) in exchange.read_ahead.iter().enumerate() {
+                tap.pass(Some(frame), index == last && client.is_done());
+            }
+            exchange.taps.push(tap);
             let (engine, cluster, to) = (Arc::clone(self), Arc::clone(cluster), Arc::clone(&mirror.to));
             let copy = copy(exchange);
             tokio::spawn(async move {

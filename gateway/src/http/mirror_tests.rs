@@ -11,7 +11,11 @@ use super::*;
 
 fn pair() -> (Tap, Shadow) {
     let (sender, pieces) = mpsc::unbounded_channel();
-    let state = Arc::<State>::default();
+    let state = Arc::new(State {
+        waiting: AtomicUsize::new(0),
+        lost: AtomicBool::new(false),
+        all: Arc::new(Copies::default()),
+    });
     (Tap { pieces: sender, state: Arc::clone(&state) }, Shadow { pieces, state, ended: false })
 }
 
@@ -50,10 +54,10 @@ async fn a_cut_request_cuts_its_copy() {
 #[tokio::test]
 async fn a_copy_that_does_not_keep_up_is_given_up() {
     let (tap, mut shadow) = pair();
-    for _ in 0..16 {
+    for _ in 0..15 {
         tap.pass(Some(&data(MOST_WAITING / 16)), false);
     }
-    // Full, and read in time.
+    // Nearly full, and read in time.
     assert!(matches!(next(&mut shadow).await, Some(Ok(_))));
     tap.pass(Some(&data(MOST_WAITING / 16)), false);
     assert!(matches!(next(&mut shadow).await, Some(Ok(_))));
@@ -65,13 +69,13 @@ async fn a_copy_that_does_not_keep_up_is_given_up() {
 
 #[test]
 fn only_so_many_copies_are_in_flight() {
-    let count = Arc::<AtomicUsize>::default();
+    let count = Arc::<Copies>::default();
     let entered: Vec<InFlight> = (0..MOST_COPIES).map_while(|_| InFlight::enter(&count)).collect();
     assert_eq!(entered.len(), MOST_COPIES);
     assert!(InFlight::enter(&count).is_none());
     drop(entered);
     assert!(InFlight::enter(&count).is_some());
-    assert_eq!(count.load(Ordering::Relaxed), 0);
+    assert_eq!(count.in_flight.load(Ordering::Relaxed), 0);
 }
 
 /// The mirror takes the connection and reads nothing.
@@ -108,4 +112,16 @@ async fn a_copy_is_the_request_with_one_proxy_more() {
     for line in ["host: x.example", "x-envoy-internal: true", "x-forwarded-for: 127.0.0.1,127.0.0.1"] {
         assert!(head.contains(&format!("{line}\r\n")), "{line}: {head}");
     }
+}
+
+#[tokio::test]
+async fn pieces_of_one_byte_are_counted_for_what_they_take() {
+    let (tap, mut shadow) = pair();
+    let all = Arc::clone(&tap.state.all);
+    for _ in 0..MOST_WAITING / 32 {
+        tap.pass(Some(&data(1)), false);
+    }
+    assert!(matches!(next(&mut shadow).await, Some(Err(DownstreamError::Gone))));
+    drop((tap, shadow));
+    assert_eq!(all.waiting.load(Ordering::Relaxed), 0);
 }

@@ -121,7 +121,13 @@ fn is_of(workload: &Workload, peer: &Identity) -> bool {
     peer.id.as_ref().is_some_and(|id| id.namespace() == &*workload.namespace)
 }
 
+/// Of the header. Labels and names of Kubernetes are 253 bytes at most, and there are seven of them.
+const LONGEST: usize = 4096;
+
 fn read(value: &[u8]) -> Option<Workload> {
+    if value.len() > LONGEST {
+        return None;
+    }
     let metadata = Struct::decode(STANDARD.decode(value).ok()?.as_slice()).ok()?;
     let labels = match metadata.fields.get("LABELS").and_then(|value| value.kind.as_ref()) {
         Some(Kind::Struct(labels)) => labels.clone(),

@@ -78,9 +78,11 @@ impl Direction {
             }
             ready!(sink.poll_ready(cx)).map_err(PumpError::Write)?;
             if let Some(frame) = self.ahead.pop_front() {
+                // Copies have it already: each try sends it again.
                 let end = self.ahead.is_empty() && source.is_done();
                 self.count(&frame);
-                self.hand_over(frame, end, sink)?;
+                sink.send(frame, end).map_err(PumpError::Write)?;
+                self.ended = end;
                 continue;
             }
             match source.poll_frame(cx) {
@@ -99,18 +101,14 @@ impl Direction {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.moved = true;
                     self.count(&frame);
-                    self.hand_over(frame, source.is_done(), sink)?;
+                    let end = source.is_done();
+                    self.taps.iter().for_each(|tap| tap.pass(Some(&frame), end));
+                    sink.send(frame, end).map_err(PumpError::Write)?;
+                    self.ended = end;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(PumpError::Read(error))),
             }
         }
-    }
-
-    fn hand_over<R, K: Sink>(&mut self, frame: Frame, end: bool, sink: &mut K) -> Result<(), PumpError<R, K::Error>> {
-        self.taps.iter().for_each(|tap| tap.pass(Some(&frame), end));
-        sink.send(frame, end).map_err(PumpError::Write)?;
-        self.ended = end;
-        Ok(())
     }
 
     fn count(&mut self, frame: &Frame) {

@@ -26,7 +26,7 @@ impl Engine {
     ) -> After {
         let reply = failure.reply();
         exchange.note(&reply);
-        if *failure == Failure::ClientGone {
+        if matches!(failure, Failure::ClientGone | Failure::ClearText) {
             return After::Abort;
         }
         if let Failure::Aborted(AbortStatus::Grpc(code)) = failure {

@@ -101,6 +101,9 @@ pub(super) async fn inbound(
         }
         InboundProtocol::Detect => is_bytes(&mut connection, patience).await?,
     };
+    if bytes {
+        connection.set_bytes();
+    }
     let captured = Captured { direction: Direction::Inbound, bytes, server_name: None };
     Ok(Arrived { connection, tls, captured })
 }

@@ -38,6 +38,8 @@ pub struct Connection {
     replay: Replay,
     fd: RawFd,
     alpn: Option<ALPN>,
+    /// Only the connection's end says where what was said on it ends.
+    bytes: bool,
 }
 
 impl Connection {
@@ -50,19 +52,30 @@ impl Connection {
     /// Clear text from a socket of ours, which hands on its options.
     pub(super) fn accepted(io: TcpStream) -> Self {
         let io = BufferedTcp::new(io);
-        Self { fd: io.as_raw_fd(), transport: Transport::Plain(io), replay: Replay::default(), alpn: None }
+        Self {
+            fd: io.as_raw_fd(),
+            transport: Transport::Plain(io),
+            replay: Replay::default(),
+            alpn: None,
+            bytes: false,
+        }
     }
 
     /// A client's TLS connection that we terminate, after its handshake.
     pub fn tls_server(stream: server::TlsStream<BufferedTcp>) -> Self {
         let alpn = negotiated(stream.get_ref().1.alpn_protocol());
         let fd = stream.get_ref().0.as_raw_fd();
-        Self { fd, transport: Transport::Server(Box::new(stream)), replay: Replay::default(), alpn }
+        Self { fd, transport: Transport::Server(Box::new(stream)), replay: Replay::default(), alpn, bytes: false }
     }
 
     /// The bytes will be read again, before everything else.
     pub fn unread(&mut self, bytes: &[u8]) {
         self.replay.push_front(bytes);
+    }
+
+    /// It is not HTTP: TLS that is cut is no end.
+    pub fn set_bytes(&mut self) {
+        self.bytes = true;
     }
 
     /// What is spoken on it, where the handshake did not say so.
@@ -150,7 +163,9 @@ impl AsyncRead for Connection {
         };
         match Pin::new(&mut **stream).poll_read(cx, buffer) {
             // Many clients close without close_notify. Requests say where they end, so nothing can be cut unseen.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof && !self.bytes => {
+                Poll::Ready(Ok(()))
+            }
             other => other,
         }
     }

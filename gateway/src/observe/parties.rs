@@ -37,6 +37,14 @@ impl PartiesKey {
     }
 }
 
+impl PartiesKey {
+    /// Without what a client says of itself. Who it is, its certificate says.
+    #[must_use]
+    pub fn without_client(self) -> PartiesKey {
+        if self.inbound { PartiesKey { workload: 0, ..self } } else { self }
+    }
+}
+
 /// What the numbers of a key mean.
 pub struct Parties {
     destination: Option<Arc<Destination>>,
@@ -51,6 +59,12 @@ impl Parties {
             workload: workload(record).cloned(),
             peer: peer(record).cloned(),
         }
+    }
+
+    /// See [`PartiesKey::without_client`].
+    #[must_use]
+    pub fn without_client(self, key: &PartiesKey) -> Parties {
+        if key.inbound { Parties { workload: None, ..self } } else { self }
     }
 
     pub fn labels(&self, key: &PartiesKey) -> PartyLabels {
@@ -96,6 +110,14 @@ pub struct PartyLabels {
     /// `spiffe://…` of the other one, as its certificate said; none in clear.
     pub principal: Option<Arc<str>>,
     pub flags: ResponseFlags,
+}
+
+impl PartyLabels {
+    /// See [`PartiesKey::without_client`].
+    #[must_use]
+    pub fn without_client(self) -> PartyLabels {
+        if self.inbound { PartyLabels { workload: None, ..self } } else { self }
+    }
 }
 
 /// [`Workload`] in an order.

@@ -159,18 +159,26 @@ impl Mirrored {
 /// More than there are kinds of bad requests; what is beyond counts as `other`.
 const BAD_KINDS: usize = 64;
 
+/// Clients say themselves which workload they are: beyond so many series of a worker, or of all, nobody listens to that any more.
+const MOST_OF_WORKER: usize = 4096;
+const MOST: usize = 16_384;
+
 impl WorkerCounts {
     pub fn count(&mut self, record: &RequestRecord<'_>) {
-        let key = WorkerKey {
+        let mut key = WorkerKey {
             parties: PartiesKey::of(record),
             status: record.status,
             grpc: record.grpc,
             grpc_status: record.grpc_status,
         };
-        let series = self
-            .series
-            .entry(key)
-            .or_insert_with(|| WorkerSeries { parties: Parties::of(record), counts: Counts::default() });
+        let mut parties = None;
+        if self.series.len() >= MOST_OF_WORKER && !self.series.contains_key(&key) {
+            key.parties = key.parties.without_client();
+            parties = Some(Parties::of(record).without_client(&key.parties));
+        }
+        let parties = || parties.unwrap_or_else(|| Parties::of(record));
+        let series =
+            self.series.entry(key).or_insert_with(|| WorkerSeries { parties: parties(), counts: Counts::default() });
         series.counts.count(record);
         if record.flags.contains(ResponseFlags::DPE) {
             self.count_bad(record.details);
@@ -233,12 +241,15 @@ pub struct Totals {
 impl Totals {
     pub fn add(&mut self, worker: WorkerCounts, now: Instant) {
         for (key, series) in worker.series {
-            let labels = SeriesLabels {
+            let mut labels = SeriesLabels {
                 parties: series.parties.labels(&key.parties),
                 status: key.status,
                 grpc: key.grpc,
                 grpc_status: key.grpc_status,
             };
+            if self.series.len() >= MOST && !self.series.contains_key(&labels) {
+                labels.parties = labels.parties.without_client();
+            }
             let total = self.series.entry(labels).or_insert_with(|| Series::new(now));
             total.counts.add(&series.counts);
             total.used = now;

@@ -32,6 +32,8 @@ pub struct Copy<C, U> {
     pub received: Half,
     /// To the client.
     pub sent: Half,
+    /// The upstream takes nothing any more. What it said before is still the client's.
+    deaf: Option<io::Error>,
 }
 
 /// One direction.
@@ -62,17 +64,19 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     pub fn new(client: C, upstream: U) -> Self {
-        Self { client, upstream, received: Half::default(), sent: Half::default() }
+        Self { client, upstream, received: Half::default(), sent: Half::default(), deaf: None }
     }
 
     /// Ready when both directions are done, or one broke.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let up = self.received.poll(Pin::new(&mut self.client), Pin::new(&mut self.upstream), cx);
-        if let Poll::Ready(Err(broken)) = up {
-            return Poll::Ready(Err(match broken {
-                HalfBroken::Read(error) => Broken::Client(error),
-                HalfBroken::Write(error) => Broken::Upstream(error),
-            }));
+        match up {
+            Poll::Ready(Err(HalfBroken::Read(error))) => return Poll::Ready(Err(Broken::Client(error))),
+            Poll::Ready(Err(HalfBroken::Write(error))) => {
+                self.received.done = true;
+                self.deaf = Some(error);
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         let down = self.sent.poll(Pin::new(&mut self.upstream), Pin::new(&mut self.client), cx);
         if let Poll::Ready(Err(broken)) = down {
@@ -81,7 +85,10 @@ where
                 HalfBroken::Write(error) => Broken::Client(error),
             }));
         }
-        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if !(self.received.done && down.is_ready()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.deaf.take().map_or(Ok(()), |error| Err(Broken::Upstream(error))))
     }
 }
 

@@ -52,6 +52,11 @@ impl<'o> Passage<'o> {
         }
     }
 
+    /// Of the tables that let it in.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Counts the connection as open, by what is known of its other end now.
     pub fn open(&mut self) {
         self.opened = true;

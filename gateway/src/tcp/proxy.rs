@@ -55,7 +55,7 @@ impl TcpProxy {
         let (mut passage, connected) = {
             let Some((live, target)) = self.target(&info) else { return };
             let mut passage = Passage::new(&self.observer, info, target, live.snapshot.generation);
-            if let Err(details) = authorize(&live.snapshot.authorizer, &passage.info) {
+            if let Err(details) = permit(&live, &passage.info) {
                 passage.details = details.into();
                 return;
             }
@@ -124,7 +124,18 @@ impl TcpProxy {
         let timer = sleep_until(last_bytes + idle_timeout.min(far));
         tokio::pin!(timer);
         let (mut seen, mut reported) = (0, 0);
+        let mut permitted_by = passage.generation();
+        let mut forbidden = None;
         let end = poll_fn(|cx| {
+            // Who was let in may have to go: before the next byte, whatever else happens.
+            let generation = self.cells.live.load().snapshot.generation;
+            if generation != permitted_by {
+                permitted_by = generation;
+                forbidden = self.forbidden(&passage.info);
+                if forbidden.is_some() {
+                    return Poll::Ready(None);
+                }
+            }
             loop {
                 if let Poll::Ready(end) = copy.poll(cx) {
                     return Poll::Ready(Some(end));
@@ -161,13 +172,27 @@ impl TcpProxy {
                 tracing::debug!(%error, "an upstream broke its connection");
                 passage.flags |= ResponseFlags::UC;
             }
-            None => passage.details = "tcp_idle_timeout".into(),
+            None => passage.details = forbidden.map_or("tcp_idle_timeout".into(), Into::into),
         }
+    }
+
+    /// Why the connection may not go on, by the newest tables that know its listener.
+    fn forbidden(&self, info: &ConnectionInfo) -> Option<String> {
+        let (live, _) = self.target(info)?;
+        permit(&live, info).err()
     }
 }
 
 fn transport_failure(error: &ConnectError) -> std::borrow::Cow<'static, str> {
     error.transport_failure().unwrap_or("connection_timeout".into())
+}
+
+/// An error: why it may not be.
+fn permit(live: &Live, info: &ConnectionInfo) -> Result<(), String> {
+    if target::is_too_open(live, info) {
+        return Err("mutual_tls_demanded".to_owned());
+    }
+    authorize(&live.snapshot.authorizer, info)
 }
 
 /// An error: it is denied, in Envoy's words. Policies are about what arrives at the workload.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::model::{BLACK_HOLE, DestinationRef, Key, PASSTHROUGH, UnknownDestination};
+use mesh_core::model::{BLACK_HOLE, DestinationRef, Key, MtlsMode, PASSTHROUGH, UnknownDestination};
 use mesh_core::snapshot::{CompiledInbound, CompiledOutbound, CompiledProtocol};
 
 use crate::listen::ConnectionInfo;
@@ -15,6 +15,13 @@ pub struct Target {
     pub name: Key,
     /// None: the connection is closed.
     pub cluster: Option<Arc<LiveCluster>>,
+}
+
+/// Whether mutual TLS is demanded of the connection, which is in clear.
+pub fn is_too_open(live: &Live, info: &ConnectionInfo) -> bool {
+    let Some(listener) = live.snapshot.listeners.get(&info.listener) else { return false };
+    let CompiledProtocol::Inbound(table) = &listener.protocol else { return false };
+    info.tls.is_none() && table.port(info.local.port()).port.mtls == MtlsMode::Strict
 }
 
 /// None: the listener is none for redirected connections (any more).

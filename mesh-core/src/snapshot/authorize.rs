@@ -7,6 +7,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Request;
 use super::policy_test::Test;
 use crate::identity::SpiffeId;
@@ -98,6 +100,16 @@ impl Authorizer {
             return Ruling::Ask(policy, rule);
         }
         self.decide_alone(facts)
+    }
+
+    /// Whether any policy leaves anything to external authorizers.
+    pub fn asks(&self) -> bool {
+        !self.custom.is_empty()
+    }
+
+    /// The policies that match and leave it to external authorizers.
+    pub fn to_ask(&self, facts: &Facts<'_>) -> SmallVec<[&CompiledPolicy; 1]> {
+        self.custom.iter().filter(|policy| policy.matching(facts).is_some()).collect()
     }
 
     /// Without asking external authorizers.

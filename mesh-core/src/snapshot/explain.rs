@@ -9,7 +9,9 @@ use super::{
     Authorizer, CompiledAction, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable, OutboundMatch,
     Request, Ruling, Snapshot,
 };
-use crate::model::{AbortStatus, DestinationRef, Fault, PolicyAction, UnknownDestination};
+use crate::model::{
+    AbortStatus, DestinationRef, Fault, INBOUND_PASSTHROUGH, PASSTHROUGH, PolicyAction, UnknownDestination,
+};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
@@ -136,9 +138,11 @@ pub struct ExplainedMirror {
 }
 
 impl Explanation {
-    /// Notes how many endpoints the destinations have, by their keys.
+    /// Notes how many endpoints the destinations have, by their keys. Those that go where the client was going have none.
     pub fn count_endpoints(&mut self, count: impl Fn(&str) -> usize) {
-        for destination in self.destinations.iter_mut().filter(|destination| destination.known) {
+        let original = |key: &str| key == PASSTHROUGH || key == INBOUND_PASSTHROUGH || key.starts_with("inbound|");
+        let counted = |one: &&mut ExplainedDestination| one.known && !original(&one.cluster);
+        for destination in self.destinations.iter_mut().filter(counted) {
             destination.endpoints = Some(count(&destination.cluster));
         }
     }

@@ -60,11 +60,12 @@ impl Question {
         let mut listeners = self.listeners(snapshot);
         listeners.sort_by(|a, b| a.listener.key.cmp(&b.listener.key));
         let mut explanations = Vec::new();
+        let https = self.is_https();
         for listener in listeners {
             let target = path::normalize(target, listener.listener.path_normalization)
                 .map_err(|error| QuestionError(format!("path `{target}`: {error}")))?;
             let (path, query) = path::split_query(&target);
-            let scheme = if is_tls(listener) { "https" } else { "http" };
+            let scheme = if is_tls(listener) || (is_outbound(listener) && https) { "https" } else { "http" };
             let request = Request {
                 method: &self.method,
                 scheme,
@@ -96,17 +97,22 @@ impl Question {
         Ok(explanations.swap_remove(best))
     }
 
+    fn is_https(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
     /// Listeners that are meant: by key, by port, else by scheme.
     fn listeners<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s CompiledListener> {
         let all = || snapshot.listeners.values().map(std::convert::AsRef::as_ref);
         if let Some(key) = &self.listener {
             return all().filter(|listener| *listener.listener.key == **key).collect();
         }
-        let https = self.uri.scheme_str() == Some("https");
-        let fits = |listener: &&CompiledListener| is_tls(listener) == https;
+        let https = self.is_https();
+        let fits = |listener: &&CompiledListener| is_outbound(listener) || is_tls(listener) == https;
         let at_port = |port: u16| {
+            // A workload's own requests are redirected, whatever port they are for.
             let here = move |listener: &&CompiledListener| {
-                listener.listener.port == port || listener.listener.address.port() == port
+                is_outbound(listener) || listener.listener.port == port || listener.listener.address.port() == port
             };
             all().filter(fits).filter(here).collect::<Vec<_>>()
         };
@@ -118,6 +124,10 @@ impl Question {
             }
         }
     }
+}
+
+fn is_outbound(listener: &CompiledListener) -> bool {
+    matches!(listener.protocol, CompiledProtocol::Outbound(_))
 }
 
 fn is_tls(listener: &CompiledListener) -> bool {

@@ -17,6 +17,8 @@ pub enum Composite {
     Host(Key, HostPattern),
     /// DestinationRules that are merged behind the one that it names.
     Destination(Key),
+    /// PeerAuthentications that say what a listener demands of its clients.
+    Listener(Key),
 }
 
 /// Resources without such objects are not in it. Most have none, so it is small; a copy costs nothing.

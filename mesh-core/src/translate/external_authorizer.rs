@@ -7,7 +7,9 @@ use super::Context;
 use super::findings::nearest;
 use crate::api::{AuthorizationPolicy, ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBodyInCheck};
 use crate::diag;
-use crate::model::{AuthorizerProtocol, BodyInCheck, DestinationRef, ExternalAuthorizer, HttpCheck, NameMatch};
+use crate::model::{
+    AuthorizerProtocol, BodyInCheck, DestinationRef, ExternalAuthorizer, HttpCheck, NameMatch, UpstreamProtocol,
+};
 use crate::world::Entry;
 
 /// Where a policy names it.
@@ -73,8 +75,19 @@ impl Context<'_> {
     }
 
     fn asked_by_grpc(&mut self, entry: &Entry<AuthorizationPolicy>, grpc: &ExtAuthzGrpc) -> ExternalAuthorizer {
+        let destination = self.authorizers_place(entry, &grpc.service, grpc.port);
+        if let DestinationRef::Known(key) = &destination
+            && self.destinations.get(key).is_some_and(|one| one.protocol != UpstreamProtocol::Http2)
+        {
+            let message = format!(
+                "the provider speaks gRPC, and port {} of `{}` does not say that it does; it cannot be asked",
+                grpc.port, grpc.service
+            );
+            let help = "name the port `grpc` or `http2`, or give it such an `appProtocol`".to_owned();
+            self.findings.report(diag::DESTINATION_NOT_BUILT, entry, FIELD, message, Some(help));
+        }
         ExternalAuthorizer {
-            destination: self.authorizers_place(entry, &grpc.service, grpc.port),
+            destination,
             protocol: AuthorizerProtocol::Grpc,
             timeout: grpc.timeout.map_or(TIMEOUT, |timeout| timeout.get()),
             fail_open: grpc.fail_open.unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Context;
+use super::concerned::{self, Composite, Concerned};
 use super::destination_rule::IDLE_TIMEOUT;
 use super::findings::Said;
 use super::http_action::read_retries;
@@ -24,6 +25,8 @@ const PORT: u16 = 15006;
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     listener: Option<Arc<Listener>>,
+    /// The PeerAuthentications that the listener follows.
+    demands: Vec<ObjectRef>,
     ports: Vec<Served>,
     pub findings: Vec<Said>,
     pub reads: Reads,
@@ -69,6 +72,7 @@ impl Inbound {
             listener.ports.entry(*number).or_insert_with(|| unserved(*mode));
         }
         Inbound {
+            demands: context.peer_origins(namespace, labels),
             listener: Some(Arc::new(context.captured(PORT, ListenerProtocol::Inbound(listener)))),
             ports,
             findings: context.findings.take(),
@@ -84,6 +88,12 @@ impl Inbound {
             set.routes.insert(Arc::clone(&port.routes.key), Arc::clone(&port.routes));
             set.destinations.insert(Arc::clone(&port.destination.key), Arc::clone(&port.destination));
             set.endpoints.insert(Arc::clone(&port.endpoints.key), Arc::clone(&port.endpoints));
+        }
+    }
+
+    pub fn note(&self, concerned: &mut Concerned) {
+        if let Some(listener) = &self.listener {
+            concerned::note(concerned, Composite::Listener(Arc::clone(&listener.key)), self.demands.clone());
         }
     }
 

@@ -143,6 +143,7 @@ impl Sidecar {
         self.policies.put(&mut set);
         work.destinations.extend(self.destinations.exchange(&Resources::new(), &self.policies.destinations));
         self.inbound.put(&mut set);
+        self.inbound.note(&mut self.concerned);
         if unknown(context) == UnknownDestination::Passthrough {
             let destination = passthrough(context);
             set.endpoints.insert(Arc::clone(&destination.key), Arc::new(no_endpoints(&destination)));
@@ -184,6 +185,7 @@ impl Sidecar {
             edited.reuse(&self.set);
             work.findings |= inbound.findings != self.inbound.findings;
             self.inbound = inbound;
+            self.inbound.note(&mut self.concerned);
         }
         self.find_work(cells, &mut work);
         let found: Vec<Said> = context.world.diagnostics().cloned().map(Said::from).collect();

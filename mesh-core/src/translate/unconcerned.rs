@@ -64,6 +64,15 @@ pub fn unconcerned(world: &World, proxies: &[&ProxyInfo], object: &ObjectRef) ->
             let idle = || format!("no destination of connected proxies (host `{}`) uses it", spec.host);
             Some(hidden(proxies, &export).unwrap_or_else(|| because(Step::Idle, idle())))
         }
+        "PeerAuthentication" => {
+            world.peer_authentications(namespace).find(|entry| *entry.reference.name == *name)?;
+            let (step, text) = if proxies.iter().any(|proxy| proxy.role == Role::Sidecar) {
+                (Step::Idle, "it is for no connected sidecar, or an older one counts there")
+            } else {
+                (Step::Nobody, "it is for sidecars, of which none is connected")
+            };
+            Some(because(step, text.to_owned()))
+        }
         "ServiceEntry" => {
             let spec = &world.service_entry(namespace, name)?.spec;
             let export =

@@ -1,4 +1,4 @@
-//! The engine's client where a question is asked: it has a body to send and keeps the answer.
+//! The engine's client where a question is asked: it keeps the answer. What there is to send is read ahead.
 
 use std::task::{Context, Poll};
 
@@ -11,9 +11,8 @@ use super::super::message::{BodySize, Downstream, DownstreamError, Sink, Source}
 /// Longest body of an answer, in bytes. A longer one is none.
 const LONGEST: usize = 1024 * 1024;
 
+#[derive(Default)]
 pub(super) struct Collector {
-    /// To be sent.
-    body: Option<Bytes>,
     head: Option<(StatusCode, HeaderMap)>,
     received: BytesMut,
     trailers: HeaderMap,
@@ -31,16 +30,6 @@ pub(super) struct Answer {
 }
 
 impl Collector {
-    pub(super) fn new(body: Bytes) -> Collector {
-        Collector {
-            body: Some(body).filter(|body| !body.is_empty()),
-            head: None,
-            received: BytesMut::new(),
-            trailers: HeaderMap::new(),
-            spilt: false,
-        }
-    }
-
     /// None: there is no whole one.
     pub(super) fn answer(self) -> Option<Answer> {
         let (status, headers) = self.head.filter(|_| !self.spilt)?;
@@ -52,11 +41,11 @@ impl Source for Collector {
     type Error = DownstreamError;
 
     fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, DownstreamError>>> {
-        Poll::Ready(self.body.take().map(|body| Ok(Frame::Data(body))))
+        Poll::Ready(None)
     }
 
     fn is_done(&self) -> bool {
-        self.body.is_none()
+        true
     }
 }
 

@@ -18,7 +18,7 @@ use super::messages::{
     Address, AttributeContext, CheckRequest, CheckResponse, HeaderValueOption, HttpRequest, Peer, Request,
     SocketAddress, Timestamp, TlsSession,
 };
-use super::{Changes, Mode, Unanswered, Verdict, is_framing};
+use super::{Changes, Mode, NoVerdict, PARTIAL_BODY, Unanswered, Verdict, is_framing};
 
 const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Flags and length before a message.
@@ -26,6 +26,7 @@ const PREFIX: usize = 5;
 
 pub(super) fn question(
     exchange: &Exchange,
+    authorizer: &str,
     body: Option<BodyInCheck>,
     shown: Bytes,
     whole: bool,
@@ -42,7 +43,8 @@ pub(super) fn question(
         method: Method::POST,
         protocol: Protocol::Http2,
         target: METHOD.to_owned(),
-        authority: exchange.head.authority.clone(),
+        // Not the client's: what it wrote is in the question.
+        authority: authorizer.to_owned(),
         scheme: None,
         headers,
         body: BodySize::Known(framed.len() as u64),
@@ -90,7 +92,7 @@ fn request(exchange: &Exchange, body: Option<BodyInCheck>, shown: Bytes, whole: 
         [(":method", method), (":path", &head.target), (":authority", &head.authority), (":scheme", exchange.scheme())];
     headers.extend(pseudo.map(|(name, value)| (name.to_owned(), value.to_owned())));
     if body.is_some() {
-        headers.insert("x-envoy-auth-partial-body".to_owned(), (!whole).to_string());
+        headers.insert(PARTIAL_BODY.as_str().to_owned(), (!whole).to_string());
     }
     let size = match head.body {
         BodySize::Empty => 0,
@@ -113,7 +115,7 @@ fn request(exchange: &Exchange, body: Option<BodyInCheck>, shown: Bytes, whole: 
     }
 }
 
-pub(super) fn verdict(answer: &Answer) -> Result<Verdict, Unanswered> {
+pub(super) fn verdict(answer: &Answer) -> Result<Verdict, NoVerdict> {
     let status = answer.trailers.get("grpc-status").or_else(|| answer.headers.get("grpc-status"));
     if answer.status != StatusCode::OK || status.is_none_or(|status| status.as_bytes() != b"0") {
         return Err(Unanswered);

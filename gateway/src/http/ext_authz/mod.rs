@@ -10,13 +10,16 @@ mod messages;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue};
+use ::http::header::EXPECT;
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 use mesh_core::lb::EndpointState;
 use mesh_core::model::{AuthorizerProtocol, BodyInCheck, DestinationRef, ExternalAuthorizer, PolicyAction};
-use mesh_core::snapshot::{CompiledSplit, Ruling};
-use tokio::time::sleep;
+use mesh_core::snapshot::CompiledSplit;
+use smallvec::SmallVec;
+use tokio::time::{sleep, timeout};
 
 use self::collector::Collector;
 use super::authorize::facts;
@@ -28,8 +31,14 @@ use super::h1::Frame;
 use super::message::{BodySize, Downstream, DownstreamError};
 use crate::live::Live;
 
+/// Says of a body that is shown whether it is cut.
+static PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
+
 /// A connection that was dead is no answer; but not endlessly.
 const MOST_STALE: usize = 4;
+
+/// Its name, and how it is asked, if it can be.
+type Provider<'p> = (&'p Arc<str>, Option<&'p Arc<ExternalAuthorizer>>);
 
 /// What an authorizer says.
 #[derive(Debug)]
@@ -57,7 +66,14 @@ enum Mode {
 
 /// Nobody decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unanswered;
+enum NoVerdict {
+    /// It could not be reached, failed, or said what cannot be understood.
+    Unanswered,
+    /// The question cannot be put into words: no reason to let anything through, for it is the client who chose the words.
+    Unaskable,
+}
+
+use NoVerdict::Unanswered;
 
 impl Engine {
     /// Has the request decided by an external authorizer, if a policy says so. An error: it is not let through.
@@ -67,10 +83,33 @@ impl Engine {
         exchange: &mut Exchange,
         client: &mut D,
     ) -> Result<(), Failure> {
-        let Ruling::Ask(policy, _) = live.snapshot.authorizer.decide(&facts(exchange)) else { return Ok(()) };
-        let PolicyAction::Custom { authorizer: Some(authorizer), .. } = &policy.model.action else {
-            return Err(Failure::NotAsked { status: 403 });
-        };
+        let authorizer = &live.snapshot.authorizer;
+        if !authorizer.asks() {
+            return Ok(());
+        }
+        // Each provider once, in the order of the policies.
+        let mut providers = SmallVec::<[Provider<'_>; 1]>::new();
+        for policy in authorizer.to_ask(&facts(exchange)) {
+            if let PolicyAction::Custom { provider, authorizer } = &policy.model.action
+                && !providers.iter().any(|(known, _)| *known == provider)
+            {
+                providers.push((provider, authorizer.as_ref()));
+            }
+        }
+        for (_, authorizer) in providers {
+            let authorizer = authorizer.ok_or(Failure::NotAsked { status: 403 })?;
+            self.ask_one(live, authorizer, exchange, client).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_one<D: Downstream>(
+        &self,
+        live: &Live,
+        authorizer: &ExternalAuthorizer,
+        exchange: &mut Exchange,
+        client: &mut D,
+    ) -> Result<(), Failure> {
         let (body, whole) = match authorizer.body {
             Some(limit) => read_ahead(limit, exchange, client).await?,
             None => (Bytes::new(), client.is_done()),
@@ -81,8 +120,10 @@ impl Engine {
                 Ok(())
             }
             Ok(Verdict::Refused(refusal)) => Err(Failure::Refused(Box::new(refusal))),
-            Err(Unanswered) if authorizer.fail_open => Ok(()),
-            Err(Unanswered) => Err(Failure::NotAsked { status: authorizer.status_on_error }),
+            Err(NoVerdict::Unanswered) if authorizer.fail_open => Ok(()),
+            Err(NoVerdict::Unanswered | NoVerdict::Unaskable) => {
+                Err(Failure::NotAsked { status: authorizer.status_on_error })
+            }
         }
     }
 
@@ -93,21 +134,25 @@ impl Engine {
         exchange: &Exchange,
         body: Bytes,
         whole: bool,
-    ) -> Result<Verdict, Unanswered> {
+    ) -> Result<Verdict, NoVerdict> {
         let DestinationRef::Known(key) = &authorizer.destination else { return Err(Unanswered) };
         let cluster = live.snapshot.cluster_index(key).and_then(|index| live.cluster(index)).ok_or(Unanswered)?;
         let (head, body) = match &authorizer.protocol {
-            AuthorizerProtocol::Grpc => grpc::question(exchange, authorizer.body, body, whole),
-            AuthorizerProtocol::Http(check) => http::question(check, exchange, body),
+            AuthorizerProtocol::Grpc => {
+                grpc::question(exchange, &cluster.destination.host, authorizer.body, body, whole)
+            }
+            AuthorizerProtocol::Http(check) => http::question(check, exchange, authorizer.body, body, whole),
         };
         let to = CompiledSplit::plain(key);
         let mut deadline = Some(Box::pin(sleep(authorizer.timeout)));
         let mut asking = Exchange::new(Arc::clone(&exchange.peer), head);
         asking.grpc = authorizer.protocol == AuthorizerProtocol::Grpc;
+        asking.repeatable = true;
+        asking.read_ahead.extend((!body.is_empty()).then_some(Frame::Data(body)));
         let mut tried = Vec::new();
         for _ in 0..=MOST_STALE {
             let endpoint: Arc<EndpointState> = cluster.pick(None, &tried).ok_or(Unanswered)?;
-            let mut collector = Collector::new(body.clone());
+            let mut collector = Collector::default();
             match self.attempt(cluster, &endpoint, &to, &mut asking, &mut collector, &mut deadline).await {
                 Tried::Done(After::Abort) => return Err(Unanswered),
                 Tried::Done(_) => {
@@ -120,12 +165,16 @@ impl Engine {
                 Tried::Stale => {}
                 // Nothing was asked yet.
                 Tried::NotConnected(_) | Tried::Refused => tried.push(endpoint.address),
+                Tried::Failed(Failure::BadPath) => return Err(NoVerdict::Unaskable),
                 Tried::Failed(_) => return Err(Unanswered),
             }
         }
         Err(Unanswered)
     }
 }
+
+/// So long the part of a body that is shown may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes so much of the body that it can be shown; it is there again for whoever forwards the request. Also whether that is all of it.
 async fn read_ahead<D: Downstream>(
@@ -134,27 +183,54 @@ async fn read_ahead<D: Downstream>(
     client: &mut D,
 ) -> Result<(Bytes, bool), Failure> {
     let most = usize::try_from(limit.limit).unwrap_or(usize::MAX);
-    let mut body = BytesMut::new();
-    while !client.is_done() && body.len() < most {
-        let frame = match poll_fn(|cx| client.poll_frame(cx)).await {
-            None => break,
-            Some(Ok(frame)) => frame,
-            Some(Err(DownstreamError::Gone)) => return Err(Failure::ClientGone),
-            Some(Err(DownstreamError::Malformed { status, detail })) => {
-                return Err(Failure::BadBody { status, detail });
-            }
-        };
-        if let Frame::Data(data) = &frame {
-            body.extend_from_slice(data);
-        }
-        exchange.read_ahead.push(frame);
+    if !client.is_done() && expects_continue(exchange) {
+        // It is we who want the body now.
+        exchange.head.headers.remove(EXPECT);
+        client.send_informational(StatusCode::CONTINUE, HeaderMap::new());
+        poll_fn(|cx| client.poll_flush(cx)).await.map_err(|_| Failure::ClientGone)?;
     }
+    // What another provider was shown.
+    let mut body = BytesMut::new();
+    let mut trailers = None;
+    for frame in exchange.read_ahead.drain(..) {
+        keep(frame, &mut body, &mut trailers);
+    }
+    let reading = async {
+        while !client.is_done() && body.len() <= most {
+            match poll_fn(|cx| client.poll_frame(cx)).await {
+                None => break,
+                Some(Ok(frame)) => keep(frame, &mut body, &mut trailers),
+                Some(Err(DownstreamError::Gone)) => return Err(Failure::ClientGone),
+                Some(Err(DownstreamError::Malformed { status, detail })) => {
+                    return Err(Failure::BadBody { status, detail });
+                }
+            }
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, reading)
+        .await
+        .unwrap_or(Err(Failure::BadBody { status: 408, detail: "request_body_timeout" }))?;
     let whole = client.is_done() && body.len() <= most;
     if !whole && !limit.partial {
         return Err(Failure::BadBody { status: 413, detail: "request_payload_too_large" });
     }
-    body.truncate(most);
-    Ok((body.freeze(), whole))
+    let body = body.freeze();
+    exchange.read_ahead.extend((!body.is_empty()).then(|| Frame::Data(body.clone())));
+    exchange.read_ahead.extend(trailers.map(Frame::Trailers));
+    Ok((body.slice(..body.len().min(most)), whole))
+}
+
+/// In one piece, so that many small ones cost no more than their bytes.
+fn keep(frame: Frame, body: &mut BytesMut, trailers: &mut Option<HeaderMap>) {
+    match frame {
+        Frame::Data(data) => body.extend_from_slice(&data),
+        Frame::Trailers(last) => *trailers = Some(last),
+    }
+}
+
+fn expects_continue(exchange: &Exchange) -> bool {
+    exchange.head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl Changes {
