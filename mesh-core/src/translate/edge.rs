@@ -7,7 +7,6 @@ use super::Context;
 use super::concerned::{self, Composite, Concerned};
 use super::findings::{Said, arrange};
 use super::gateway::Frame;
-use super::http_match::Patterns;
 use super::named::Destinations;
 use super::policies::Policies;
 use super::readers::{Readers, Unit};
@@ -15,16 +14,12 @@ use super::rule_checks::RuleChecks;
 use super::virtual_hosts::Hosts;
 use super::virtual_service::{self, Meeting};
 use crate::diag::Diagnostic;
-use crate::model::{HostPattern, Key, ProxyInfo, ResourceSet, Resources, RouteSet};
-use crate::world::{Cell, World};
+use crate::model::{HostPattern, Key, ResourceSet, Resources, RouteSet};
+use crate::world::Cell;
 
 /// The translation for one gateway, of one world that goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Edge {
-    proxy: ProxyInfo,
-    /// Of the world, when it was last looked at.
-    generation: Option<u64>,
-    patterns: Patterns,
     /// What was wrong with the objects among each other, whoever asks.
     world: Vec<Said>,
     frame: Frame,
@@ -36,9 +31,9 @@ pub(super) struct Edge {
     rules: RuleChecks,
     destinations: Destinations,
     readers: Readers,
-    concerned: Concerned,
-    set: Arc<ResourceSet>,
-    diagnostics: Arc<[Diagnostic]>,
+    pub concerned: Concerned,
+    pub set: Arc<ResourceSet>,
+    pub diagnostics: Arc<[Diagnostic]>,
 }
 
 /// What is remembered of a VirtualService.
@@ -60,57 +55,12 @@ struct Work {
 }
 
 impl Edge {
-    pub fn new(proxy: ProxyInfo) -> Edge {
-        Edge {
-            proxy,
-            generation: None,
-            patterns: Patterns::default(),
-            world: Vec::new(),
-            frame: Frame::default(),
-            policies: Policies::default(),
-            hosts: Vec::new(),
-            services: HashMap::new(),
-            rules: RuleChecks::default(),
-            destinations: Destinations::default(),
-            readers: Readers::default(),
-            concerned: Concerned::new(),
-            set: Arc::default(),
-            diagnostics: Arc::default(),
+    /// Looks at everything, or again at what has to do with these cells.
+    pub fn update(&mut self, context: &mut Context<'_>, cells: Option<&BTreeSet<Cell>>) {
+        match cells {
+            Some(cells) => self.follow(context, cells),
+            None => self.everything(context),
         }
-    }
-
-    /// The proxy's resources. What did not change is the same allocation as the last time.
-    pub fn set(&self) -> &Arc<ResourceSet> {
-        &self.set
-    }
-
-    /// Objects that the set is made of without naming them.
-    pub fn concerned(&self) -> &Concerned {
-        &self.concerned
-    }
-
-    /// In the order of the files, else of the objects.
-    pub fn diagnostics(&self) -> &Arc<[Diagnostic]> {
-        &self.diagnostics
-    }
-
-    /// Follows the world. It must be the one of the last time, or a later state of it.
-    pub fn update(&mut self, world: &World) {
-        let proxy = self.proxy.clone();
-        let patterns = std::mem::take(&mut self.patterns);
-        let mut context = Context::new(world, &proxy, patterns);
-        match self.changed(world) {
-            Some(cells) => self.follow(&mut context, &cells),
-            None => self.everything(&mut context),
-        }
-        self.patterns = context.patterns;
-        self.generation = Some(world.generation());
-    }
-
-    /// None: nothing that was remembered counts.
-    fn changed(&self, world: &World) -> Option<BTreeSet<Cell>> {
-        let cells: BTreeSet<Cell> = world.changes_since(self.generation?)?.cloned().collect();
-        (!cells.contains(&Cell::RulePatterns)).then_some(cells)
     }
 
     fn everything(&mut self, context: &mut Context<'_>) {
@@ -118,7 +68,7 @@ impl Edge {
         let frame = Frame::read(context);
         let world = context.world.diagnostics().cloned().map(Said::from).collect();
         let policies = Policies::read(context);
-        *self = Edge { frame, policies, world, ..Edge::new(self.proxy.clone()) };
+        *self = Edge { frame, policies, world, ..Edge::default() };
         concerned::note_tables(&mut self.concerned, &self.frame.tables);
         self.hosts.resize_with(self.frame.tables.len(), Hosts::default);
         let mut work = Work { findings: true, ..Work::default() };

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
 use super::findings::{Said, arrange};
-use super::http_match::Patterns;
 use super::inbound::{Inbound, no_endpoints, settings_of_mesh};
 use super::known_host::{self, Yield, table_key};
 use super::mesh_rules::MeshRules;
@@ -19,21 +18,17 @@ use super::rule_checks::RuleChecks;
 use crate::api::OutboundMode;
 use crate::diag::Diagnostic;
 use crate::model::{
-    HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ProxyInfo, ResourceSet, Resources,
-    RouteSet, UnknownDestination,
+    HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ResourceSet, Resources, RouteSet,
+    UnknownDestination,
 };
-use crate::world::{Cell, World, hostname};
+use crate::world::{Cell, hostname};
 
 /// Where redirected connections of the workload arrive.
 const PORT: u16 = 15001;
 
 /// The translation for one sidecar, of one world that goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sidecar {
-    proxy: ProxyInfo,
-    /// Of the world, when it was last looked at.
-    generation: Option<u64>,
-    patterns: Patterns,
     /// What was wrong with the objects among each other, whoever asks.
     world: Vec<Said>,
     policies: Policies,
@@ -44,9 +39,9 @@ pub(super) struct Sidecar {
     rules: RuleChecks,
     destinations: Destinations,
     readers: Readers,
-    concerned: Concerned,
-    set: Arc<ResourceSet>,
-    diagnostics: Arc<[Diagnostic]>,
+    pub concerned: Concerned,
+    pub set: Arc<ResourceSet>,
+    pub diagnostics: Arc<[Diagnostic]>,
 }
 
 /// What is remembered of a host.
@@ -74,55 +69,12 @@ struct Work {
 }
 
 impl Sidecar {
-    pub fn new(proxy: ProxyInfo) -> Sidecar {
-        Sidecar {
-            proxy,
-            generation: None,
-            patterns: Patterns::default(),
-            world: Vec::new(),
-            policies: Policies::default(),
-            inbound: Inbound::default(),
-            mesh: MeshRules::default(),
-            hosts: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            rules: RuleChecks::default(),
-            destinations: Destinations::default(),
-            readers: Readers::default(),
-            concerned: Concerned::new(),
-            set: Arc::default(),
-            diagnostics: Arc::default(),
+    /// Looks at everything, or again at what has to do with these cells.
+    pub fn update(&mut self, context: &mut Context<'_>, cells: Option<&BTreeSet<Cell>>) {
+        match cells {
+            Some(cells) => self.follow(context, cells),
+            None => self.everything(context),
         }
-    }
-
-    pub fn set(&self) -> &Arc<ResourceSet> {
-        &self.set
-    }
-
-    pub fn concerned(&self) -> &Concerned {
-        &self.concerned
-    }
-
-    pub fn diagnostics(&self) -> &Arc<[Diagnostic]> {
-        &self.diagnostics
-    }
-
-    /// Follows the world. It must be the one of the last time, or a later state of it.
-    pub fn update(&mut self, world: &World) {
-        let proxy = self.proxy.clone();
-        let patterns = std::mem::take(&mut self.patterns);
-        let mut context = Context::new(world, &proxy, patterns);
-        match self.changed(world) {
-            Some(cells) => self.follow(&mut context, &cells),
-            None => self.everything(&mut context),
-        }
-        self.patterns = context.patterns;
-        self.generation = Some(world.generation());
-    }
-
-    /// None: nothing that was remembered counts.
-    fn changed(&self, world: &World) -> Option<BTreeSet<Cell>> {
-        let cells: BTreeSet<Cell> = world.changes_since(self.generation?)?.cloned().collect();
-        (!cells.contains(&Cell::RulePatterns)).then_some(cells)
     }
 
     fn everything(&mut self, context: &mut Context<'_>) {
@@ -130,7 +82,7 @@ impl Sidecar {
         let world = context.world.diagnostics().cloned().map(Said::from).collect();
         let policies = Policies::read(context);
         let inbound = Inbound::read(context);
-        *self = Sidecar { policies, inbound, world, ..Sidecar::new(self.proxy.clone()) };
+        *self = Sidecar { policies, inbound, world, ..Sidecar::default() };
         let mut work = Work { findings: true, listener: true, ..Work::default() };
         let index = context.world.index();
         work.units.extend(index.registry.hosts().map(|host| Unit::Host(host.into())));

@@ -1,20 +1,25 @@
 //! A translation that is kept up to date: a change of the world is followed by looking again at what it touches, not at
 //! everything. What that is depends on the proxy's role.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Translation;
 use super::concerned::Concerned;
 use super::edge::Edge;
+use super::http_match::Patterns;
 use super::sidecar::Sidecar;
+use super::{Context, Translation};
 use crate::diag::Diagnostic;
 use crate::model::{ProxyInfo, ResourceSet, Role};
-use crate::world::World;
+use crate::world::{Cell, World};
 
 /// The translation for one proxy, of one world that goes on.
 #[derive(Debug)]
 pub struct Translator {
     proxy: ProxyInfo,
+    /// Of the world, when it was last looked at.
+    generation: Option<u64>,
+    patterns: Patterns,
     role: Following,
 }
 
@@ -27,10 +32,10 @@ enum Following {
 impl Translator {
     pub fn new(proxy: ProxyInfo) -> Translator {
         let role = match proxy.role {
-            Role::Edge => Following::Edge(Box::new(Edge::new(proxy.clone()))),
-            Role::Sidecar => Following::Sidecar(Box::new(Sidecar::new(proxy.clone()))),
+            Role::Edge => Following::Edge(Box::default()),
+            Role::Sidecar => Following::Sidecar(Box::default()),
         };
-        Translator { proxy, role }
+        Translator { proxy, generation: None, patterns: Patterns::default(), role }
     }
 
     pub fn proxy(&self) -> &ProxyInfo {
@@ -40,33 +45,43 @@ impl Translator {
     /// The proxy's resources. What did not change is the same allocation as the last time.
     pub fn set(&self) -> &Arc<ResourceSet> {
         match &self.role {
-            Following::Edge(edge) => edge.set(),
-            Following::Sidecar(sidecar) => sidecar.set(),
+            Following::Edge(edge) => &edge.set,
+            Following::Sidecar(sidecar) => &sidecar.set,
         }
     }
 
     /// Objects that the set is made of without naming them.
     pub fn concerned(&self) -> &Concerned {
         match &self.role {
-            Following::Edge(edge) => edge.concerned(),
-            Following::Sidecar(sidecar) => sidecar.concerned(),
+            Following::Edge(edge) => &edge.concerned,
+            Following::Sidecar(sidecar) => &sidecar.concerned,
         }
     }
 
     /// In the order of the files, else of the objects.
     pub fn diagnostics(&self) -> &Arc<[Diagnostic]> {
         match &self.role {
-            Following::Edge(edge) => edge.diagnostics(),
-            Following::Sidecar(sidecar) => sidecar.diagnostics(),
+            Following::Edge(edge) => &edge.diagnostics,
+            Following::Sidecar(sidecar) => &sidecar.diagnostics,
         }
     }
 
     /// Follows the world. It must be the one of the last time, or a later state of it.
     pub fn update(&mut self, world: &World) {
+        let cells = self.changed(world);
+        let mut context = Context::new(world, &self.proxy, std::mem::take(&mut self.patterns));
         match &mut self.role {
-            Following::Edge(edge) => edge.update(world),
-            Following::Sidecar(sidecar) => sidecar.update(world),
+            Following::Edge(edge) => edge.update(&mut context, cells.as_ref()),
+            Following::Sidecar(sidecar) => sidecar.update(&mut context, cells.as_ref()),
         }
+        self.patterns = context.patterns;
+        self.generation = Some(world.generation());
+    }
+
+    /// None: nothing that was remembered counts.
+    fn changed(&self, world: &World) -> Option<BTreeSet<Cell>> {
+        let cells: BTreeSet<Cell> = world.changes_since(self.generation?)?.cloned().collect();
+        (!cells.contains(&Cell::RulePatterns)).then_some(cells)
     }
 }
 
