@@ -1,4 +1,4 @@
-//! A server behind the gateway, on a loopback address of its own: HTTP/1.1 and HTTP/2 with prior knowledge. An echo says
+//! A server behind the gateway, on a loopback address of its own: HTTP/1.1 and HTTP/2 with prior knowledge, and in TLS. An echo says
 //! in JSON what it saw; other servers are made from a function.
 
 use std::collections::BTreeMap;
@@ -22,10 +22,15 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
-use crate::ports;
+use crate::client::BoxIo;
+use crate::{certs, ports};
 
 pub type Body = BoxBody<Bytes, Infallible>;
+
+/// First byte of TLS.
+pub const HANDSHAKE: u8 = 22;
 
 /// Listens until it is dropped.
 pub struct Backend {
@@ -73,6 +78,7 @@ impl Backend {
         Self::accept(address, requests, move |stream| {
             let (handler, counter) = (handler.clone(), counter.clone());
             async move {
+                let Some(stream) = opened(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| {
                     counter.fetch_add(1, Ordering::Relaxed);
                     let answer = handler(request);
@@ -245,6 +251,17 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The connection; in TLS where the client begins so, as one does who does not let those between look into it.
+async fn opened(stream: TcpStream) -> Option<BoxIo> {
+    let mut first = [0];
+    stream.peek(&mut first).await.ok()?;
+    if first != [HANDSHAKE] {
+        return Some(Box::new(stream));
+    }
+    let config = certs::server("backend.example").ok()?;
+    Some(Box::new(TlsAcceptor::from(config).accept(stream).await.ok()?))
 }
 
 async fn answer(saw: Saw, name: &str, settings: &BackendSettings, index: u32) -> Response<Body> {

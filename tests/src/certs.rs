@@ -1,9 +1,13 @@
 //! Certificates for tests: one self-signed certificate per set of names, made once per process.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 #[derive(Clone, Debug)]
 pub struct Certificate {
@@ -25,4 +29,16 @@ pub fn certificate(names: &str) -> anyhow::Result<Certificate> {
     let certificate = Certificate { certificate_pem: params.self_signed(&key)?.pem(), key_pem: key.serialize_pem() };
     made.insert(names.to_owned(), certificate.clone());
     Ok(certificate)
+}
+
+/// A server with such a certificate that speaks HTTP.
+pub fn server(names: &str) -> anyhow::Result<Arc<ServerConfig>> {
+    let Certificate { certificate_pem, key_pem } = certificate(names)?;
+    let chain = vec![CertificateDer::from_pem_slice(certificate_pem.as_bytes())?];
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?)?;
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+    Ok(Arc::new(config))
 }

@@ -5,20 +5,24 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use controller::ca::{Authority, Certificates, Counters, ServerCertificate};
 use controller::kube::{Feed, Keeper, KeeperHandle, Source, sources};
-use controller::push::{self, Authenticate, Authenticated, Discovery, Identity, KEEP_ALIVE, Proxies, Unauthenticated};
+use controller::push::{
+    self, Authenticate, Authenticated, Discovery, Identity, KEEP_ALIVE, Proxies, ProxyStatus, Unauthenticated,
+};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::api::is_cluster_scoped;
+use mesh_core::object::ObjectRef;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::client::DEADLINE;
 use crate::process::Meshgate;
 
 /// Namespace of the gateways.
@@ -34,10 +38,12 @@ pub struct Control {
     sources: Vec<Source>,
     pub keeper: KeeperHandle,
     pub proxies: Proxies,
-    authority: Arc<Authority>,
+    authority: Mutex<Arc<Authority>>,
     /// Of certificates for workloads.
     pub counters: Counters,
     versions: AtomicU64,
+    /// What was told last: its version, none if it is gone.
+    last: Mutex<Option<(ObjectRef, Option<String>)>>,
     folder: tempfile::TempDir,
     /// How long proxies may be silent.
     pub keep_alive: Duration,
@@ -73,8 +79,13 @@ impl Authenticate for PodNames {
 impl Control {
     /// With one gateway pod, `gw`, and nothing else.
     pub async fn start() -> anyhow::Result<Control> {
+        Control::start_in(NAMESPACE).await
+    }
+
+    /// The same; it is at home in this namespace.
+    pub async fn start_in(system: &str) -> anyhow::Result<Control> {
         let (feed, fed) = mpsc::channel(64);
-        let sources = sources(NAMESPACE, &[ELSEWHERE.to_owned()]);
+        let sources = sources(system, &[ELSEWHERE.to_owned()]);
         let (keeper, handle) = Keeper::new(sources.clone(), fed);
         tokio::spawn(keeper.run());
         let folder = tempfile::tempdir()?;
@@ -84,13 +95,14 @@ impl Control {
             sources,
             keeper: handle,
             proxies: Proxies::default(),
-            authority,
+            authority: Mutex::new(authority),
             counters: Counters::new()?,
             versions: AtomicU64::new(1),
+            last: Mutex::default(),
             folder,
             keep_alive: KEEP_ALIVE,
         };
-        std::fs::write(control.root(), control.authority.root_pem())?;
+        std::fs::write(control.root(), control.authority().root_pem())?;
         control.token("pod-gw")?;
         for source in 0..control.sources.len() {
             control.send(source, Event::Init).await?;
@@ -110,18 +122,19 @@ impl Control {
         self.folder.path().join("token")
     }
 
-    pub fn authority(&self) -> &Arc<Authority> {
-        &self.authority
+    pub fn authority(&self) -> Arc<Authority> {
+        self.authority.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Another CA signs, from the next [`Control::serve`] on.
-    pub fn signs_from_now(&mut self, authority: Authority) {
-        self.authority = Arc::new(authority);
+    pub fn signs_from_now(&self, authority: Authority) {
+        *self.authority.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(authority);
     }
 
     /// As `kubectl apply` and then a watch would tell.
     pub async fn apply(&self, text: &str) -> anyhow::Result<()> {
         for (source, object) in self.objects(text)? {
+            self.note(source, &object, true);
             self.send(source, Event::Apply(object)).await?;
         }
         Ok(())
@@ -129,9 +142,40 @@ impl Control {
 
     pub async fn delete(&self, text: &str) -> anyhow::Result<()> {
         for (source, object) in self.objects(text)? {
+            self.note(source, &object, false);
             self.send(source, Event::Delete(object)).await?;
         }
         Ok(())
+    }
+
+    fn note(&self, source: usize, object: &DynamicObject, is_there: bool) {
+        let kind = self.sources.get(source).map_or("", |source| source.kind.kind);
+        let meta = &object.metadata;
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let name = ObjectRef::new(kind, &text(&meta.namespace), &text(&meta.name));
+        let version = meta.resource_version.clone().filter(|_| is_there);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, version));
+    }
+
+    /// Waits until the proxies of these pods, `POD.NAMESPACE`, have acknowledged all that was told.
+    pub async fn served(&self, proxies: &[String]) -> anyhow::Result<()> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let known = self.keeper.versions().await.context("the keeper ended")?;
+            let taken = last.as_ref().is_none_or(|(name, version)| known.objects.get(name) == version.as_ref());
+            let all = self.proxies.all();
+            let late: Vec<&String> = proxies.iter().filter(|name| !has(&all, name, known.generation)).collect();
+            if taken && known.waiting.is_empty() && late.is_empty() {
+                return Ok(());
+            }
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "taken: {taken}, waiting: {:?}, late: {late:?} of {all:#?}",
+                known.waiting
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// A watch of this kind that broke and lists everything again.
@@ -179,12 +223,13 @@ impl Control {
     pub async fn serve_for(&self, address: Option<SocketAddr>, token: Option<Duration>) -> anyhow::Result<Serving> {
         let listener = TcpListener::bind(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
         let address = listener.local_addr()?;
-        let certificate = ServerCertificate::start(self.authority.clone(), vec!["controller.test".to_owned()])?;
+        let authority = self.authority();
+        let certificate = ServerCertificate::start(authority.clone(), vec!["controller.test".to_owned()])?;
         let discovery = Discovery {
             keeper: self.keeper.clone(),
             proxies: self.proxies.clone(),
             authenticate: Arc::new(PodNames(token)),
-            certificates: Certificates::new(self.authority.clone(), self.keeper.clone(), self.counters.clone()),
+            certificates: Certificates::new(authority, self.keeper.clone(), self.counters.clone()),
             keep_alive: self.keep_alive,
         };
         let (stop, stopped) = watch::channel(false);
@@ -221,6 +266,13 @@ impl Control {
             std::ffi::OsString::from("1"),
         ])
     }
+}
+
+/// Whether the proxy has everything that it asked for, up to this generation.
+fn has(proxies: &[ProxyStatus], name: &str, generation: u64) -> bool {
+    let Some(proxy) = proxies.iter().find(|proxy| proxy.name == name) else { return false };
+    let mut asked = proxy.kinds.values().filter(|kind| kind.subscribed).peekable();
+    asked.peek().is_some() && asked.all(|kind| kind.acknowledged >= generation)
 }
 
 /// The pod `gw`, with these labels.

@@ -19,10 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::backend::{Backend, text};
-
-/// First byte of TLS.
-const HANDSHAKE: u8 = 22;
+use crate::backend::{Backend, HANDSHAKE, text};
 
 /// Listens until it is dropped.
 pub struct MeshBackend {
@@ -117,13 +114,18 @@ fn uri(certificate: &CertificateDer<'_>) -> Option<String> {
     })
 }
 
-/// How a workload answers: with a certificate for this id from this CA, to clients of these roots (PEM).
-pub fn server(authority: &controller::ca::Authority, id: &str, roots_pem: &str) -> anyhow::Result<ServerConfig> {
+/// A certificate for this id from this CA, as chain and key in PEM.
+pub fn leaf(authority: &controller::ca::Authority, id: &str) -> anyhow::Result<(Vec<String>, String)> {
     let id: SpiffeId = id.parse().context("id")?;
     let key = rcgen::KeyPair::generate()?;
     let csr = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
-    let chain: Result<Vec<_>, _> =
-        authority.sign(&csr, &id, None)?.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes())).collect();
+    Ok((authority.sign(&csr, &id, None)?, key.serialize_pem()))
+}
+
+/// How a workload answers: with a certificate for this id from this CA, to clients of these roots (PEM).
+pub fn server(authority: &controller::ca::Authority, id: &str, roots_pem: &str) -> anyhow::Result<ServerConfig> {
+    let (chain, key) = leaf(authority, id)?;
+    let chain: Result<Vec<_>, _> = chain.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes())).collect();
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
         roots.add(root?)?;
@@ -133,7 +135,7 @@ pub fn server(authority: &controller::ca::Authority, id: &str, roots_pem: &str) 
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(clients)
-        .with_single_cert(chain?, PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?)?;
+        .with_single_cert(chain?, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?;
     config.alpn_protocols = [&b"istio-h2"[..], b"istio-http/1.1"].map(<[u8]>::to_vec).to_vec();
     Ok(config)
 }

@@ -1,5 +1,6 @@
 //! Pods with sidecars: real rules, the real process, and a controller of the test's own in a pod beside them.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,18 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use controller::ca::Authority;
 use mesh_core::testing::BackendSettings;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, Saw};
 use crate::client::{self, DEADLINE, Response};
-use crate::controller::{Control, Serving, UID};
+use crate::controller::{Control, NAMESPACE, Serving, UID};
 use crate::netns::{Network, Pod};
 use crate::process::{self, Meshgate};
 
 /// Whose connections the rules leave alone.
-const PROXY_USER: u32 = 1337;
+pub const PROXY_USER: u32 = 1337;
 
 /// What injection makes of a readiness probe.
 const PROBERS: &str = r#"{"/app-health/app/readyz": {"httpGet": {"path": "/ready", "port": 8080}}}"#;
@@ -30,9 +33,20 @@ pub struct Mesh {
     pub network: Network,
     pub control: Arc<Control>,
     pub controller: SocketAddr,
-    _serving: Serving,
+    /// Of sidecars from now on: `text`, `json`, `off`.
+    pub access_log: &'static str,
+    serving: Option<Serving>,
     /// Where the controller is.
-    _pod: Pod,
+    pod: Pod,
+}
+
+/// Whose pod it is.
+#[derive(Clone, Debug)]
+pub struct Who {
+    pub name: String,
+    pub namespace: String,
+    pub account: String,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A pod with a sidecar.
@@ -40,33 +54,62 @@ pub struct Workload {
     pub name: String,
     pub pod: Pod,
     pub sidecar: Meshgate,
+    who: Who,
     /// Of the sidecar.
     arguments: Vec<OsString>,
 }
 
 impl Mesh {
     pub async fn start() -> anyhow::Result<Mesh> {
+        Mesh::start_in(NAMESPACE).await
+    }
+
+    /// The same; the controller is at home in this namespace.
+    pub async fn start_in(system: &str) -> anyhow::Result<Mesh> {
         let network = Network::new()?;
-        let control = Arc::new(Control::start().await?);
+        let control = Arc::new(Control::start_in(system).await?);
         // The sidecars have another user.
         let folder = control.root().parent().context("the root has a folder")?.to_owned();
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
         let pod = network.pod()?;
         let at = SocketAddr::new(pod.ip(), 15012);
-        let serves = control.clone();
-        let serving = pod.run(async move { serves.serve(Some(at)).await }).await?;
-        Ok(Mesh { network, control, controller: at, _serving: serving, _pod: pod })
+        let mut mesh = Mesh { network, control, controller: at, access_log: "text", serving: None, pod };
+        mesh.serve().await?;
+        Ok(mesh)
+    }
+
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        let (control, at) = (self.control.clone(), self.controller);
+        self.serving = Some(self.pod.run(async move { control.serve(Some(at)).await }).await?);
+        Ok(())
+    }
+
+    /// Another CA signs, by another life of the controller.
+    pub async fn sign_with(&mut self, authority: Authority) -> anyhow::Result<()> {
+        if let Some(serving) = self.serving.take() {
+            serving.stop().await;
+        }
+        self.control.signs_from_now(authority);
+        self.serve().await
     }
 
     /// A pod of the namespace `default`, with the label `app`, an account of its name, and a sidecar that is ready.
     pub async fn workload(&self, name: &str) -> anyhow::Result<Workload> {
+        self.workload_of(&Who::named(name)).await
+    }
+
+    /// The same for anybody.
+    pub async fn workload_of(&self, who: &Who) -> anyhow::Result<Workload> {
         let pod = self.network.pod()?;
-        self.control.apply(&injected(name, &pod)).await?;
-        let token = self.control.token_file().with_file_name(format!("token-{name}"));
-        std::fs::write(&token, format!("pod-{name}@default:{name}"))?;
+        self.control.apply(&who.injected(&pod)).await?;
+        let Who { name, namespace, account, .. } = who;
+        let token = self.control.token_file().with_file_name(format!("token-{name}.{namespace}"));
+        std::fs::write(&token, format!("pod-{name}@{namespace}:{account}"))?;
         let root = self.control.root();
         let address = self.controller.to_string();
-        let arguments: [&OsStr; 8] = [
+        let arguments: [&OsStr; 10] = [
+            "--access-log".as_ref(),
+            self.access_log.as_ref(),
             "--controller".as_ref(),
             address.as_ref(),
             "--controller-name".as_ref(),
@@ -76,7 +119,7 @@ impl Mesh {
             "--token".as_ref(),
             token.as_ref(),
         ];
-        Workload::start(name, pod, arguments.map(OsStr::to_owned).to_vec()).await
+        Workload::start(who, pod, arguments.map(OsStr::to_owned).to_vec()).await
     }
 
     /// The same of which the controller knows nothing.
@@ -84,8 +127,15 @@ impl Mesh {
         let file = self.control.root().with_file_name(format!("{name}.yaml"));
         std::fs::write(&file, text)?;
         let labels = format!("app={name}");
-        let arguments: [&OsStr; 4] = ["--labels".as_ref(), labels.as_ref(), "-f".as_ref(), file.as_ref()];
-        Workload::start(name, self.network.pod()?, arguments.map(OsStr::to_owned).to_vec()).await
+        let arguments: [&OsStr; 6] = [
+            "--access-log".as_ref(),
+            self.access_log.as_ref(),
+            "--labels".as_ref(),
+            labels.as_ref(),
+            "-f".as_ref(),
+            file.as_ref(),
+        ];
+        Workload::start(&Who::named(name), self.network.pod()?, arguments.map(OsStr::to_owned).to_vec()).await
     }
 
     /// Applies, and waits until something holds.
@@ -99,20 +149,22 @@ impl Mesh {
 }
 
 impl Workload {
-    async fn start(name: &str, pod: Pod, arguments: Vec<OsString>) -> anyhow::Result<Workload> {
-        let mut redirect = Command::new(process::sidecar()?);
-        redirect.args(["redirect", "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*"]);
-        redirect.args(["-d", "15090,15021,15020"]);
-        let output = pod.output(redirect).await?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let sidecar = run(name, &pod, &arguments).await?;
-        Ok(Workload { name: name.to_owned(), pod, sidecar, arguments })
+    async fn start(who: &Who, pod: Pod, arguments: Vec<OsString>) -> anyhow::Result<Workload> {
+        redirect(&pod).await?;
+        let sidecar = run(who, &pod, &arguments).await?;
+        Ok(Workload { name: who.name.clone(), who: who.clone(), pod, sidecar, arguments })
     }
 
     /// Another sidecar in the place of one that ended.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.sidecar = run(&self.name, &self.pod, &self.arguments).await?;
+        self.sidecar = run(&self.who, &self.pod, &self.arguments).await?;
         Ok(())
+    }
+
+    /// Its proxy, as the controller calls it.
+    #[must_use]
+    pub fn proxy(&self) -> String {
+        format!("{}.{}", self.who.name, self.who.namespace)
     }
 
     /// A GET of the application in this pod.
@@ -131,9 +183,9 @@ impl Workload {
     }
 
     /// The text of a page that is nobody's but the pod's.
-    pub async fn page(&self, port: u16, path: &'static str) -> anyhow::Result<String> {
-        let at = SocketAddr::from(([127, 0, 0, 1], port));
-        self.pod.run(async move { Ok(client::get(at, "localhost", path).await?.text()) }).await
+    pub async fn page(&self, port: u16, path: &str) -> anyhow::Result<String> {
+        let (at, path) = (SocketAddr::from(([127, 0, 0, 1], port)), path.to_owned());
+        self.pod.run(async move { Ok(client::get(at, "localhost", &path).await?.text()) }).await
     }
 
     /// The value of a series of the proxy's metrics that has all of these labels.
@@ -152,18 +204,28 @@ impl Workload {
     }
 }
 
+/// The rules that lead a pod's connections to its sidecar, whose user is [`PROXY_USER`].
+pub async fn redirect(pod: &Pod) -> anyhow::Result<()> {
+    let mut redirect = Command::new(process::sidecar()?);
+    redirect.args(["redirect", "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*"]);
+    redirect.args(["-d", "15090,15021,15020"]);
+    let output = pod.output(redirect).await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// A sidecar that is ready.
-async fn run(name: &str, pod: &Pod, arguments: &[OsString]) -> anyhow::Result<Meshgate> {
+async fn run(who: &Who, pod: &Pod, arguments: &[OsString]) -> anyhow::Result<Meshgate> {
     let mut command = Command::new(process::sidecar()?);
     command
         .arg("run")
         .args(arguments)
-        .args(["--workers", "1", "--access-log", "text", "--drain-seconds", "1"])
-        .env("POD_NAME", name)
-        .env("POD_NAMESPACE", "default")
-        .env("SERVICE_ACCOUNT", name)
+        .args(["--workers", "1", "--drain-seconds", "1"])
+        .env("POD_NAME", &who.name)
+        .env("POD_NAMESPACE", &who.namespace)
+        .env("SERVICE_ACCOUNT", &who.account)
         .env("INSTANCE_IP", pod.ip().to_string())
-        .env("ISTIO_META_WORKLOAD_NAME", name)
+        .env("ISTIO_META_WORKLOAD_NAME", &who.name)
         .env("ISTIO_KUBE_APP_PROBERS", PROBERS)
         .uid(PROXY_USER)
         .gid(PROXY_USER);
@@ -240,20 +302,36 @@ where
     }
 }
 
-/// A pod as injection leaves it.
-fn injected(name: &str, pod: &Pod) -> String {
-    let (ip, ip6) = (pod.ip, pod.ip6);
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata:
-  name: {name}
-  namespace: default
-  uid: {UID}
-  labels: {{app: {name}, security.istio.io/tlsMode: istio}}
-  annotations: {{sidecar.istio.io/status: '{{}}'}}
-spec: {{serviceAccountName: {name}, containers: []}}
-status: {{podIP: {ip}, podIPs: [{{ip: {ip}}}, {{ip: '{ip6}'}}], phase: Running, conditions: [{{type: Ready, status: 'True'}}]}}
-"
-    )
+impl Who {
+    /// Of the namespace `default`, with the label `app` and an account of its name.
+    #[must_use]
+    pub fn named(name: &str) -> Who {
+        let labels = BTreeMap::from([("app".to_owned(), name.to_owned())]);
+        Who { name: name.to_owned(), namespace: "default".to_owned(), account: name.to_owned(), labels }
+    }
+
+    /// A pod as injection leaves it.
+    fn injected(&self, pod: &Pod) -> String {
+        let mut labels = self.labels.clone();
+        labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "uid": UID,
+                "labels": labels,
+                "annotations": { "sidecar.istio.io/status": "{}" },
+            },
+            "spec": { "serviceAccountName": self.account, "containers": [] },
+            "status": {
+                "podIP": pod.ip.to_string(),
+                "podIPs": [{ "ip": pod.ip.to_string() }, { "ip": pod.ip6.to_string() }],
+                "phase": "Running",
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        })
+        .to_string()
+    }
 }

@@ -16,7 +16,7 @@ pub struct Case {
     pub from: Option<String>,
     #[serde(default)]
     pub proxy: Proxy,
-    /// Runners that can show it; empty: all.
+    /// Runners that can show it; empty: all that know its proxy ([`Runner::knows`]).
     #[serde(default)]
     pub runners: Vec<Runner>,
     /// Ordinary API objects. `${NAME.address}`, `${NAME.port}`: a backend's; `${cert.HOST}`, `${key.HOST}`: PEM, base64, of a
@@ -38,6 +38,19 @@ pub enum Runner {
     Memory,
     Process,
     Cluster,
+    Mesh,
+}
+
+impl Runner {
+    /// Whether it has proxies of this role.
+    #[must_use]
+    pub fn knows(self, proxy: &Proxy) -> bool {
+        match self {
+            Runner::Memory => true,
+            Runner::Process | Runner::Cluster => proxy.role == "edge",
+            Runner::Mesh => proxy.role == "sidecar",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -87,7 +100,10 @@ pub struct BackendSettings {
     /// configuration does it.
     pub service: Option<String>,
     pub namespace: String,
-    /// `http`, `http2`, `grpc`: protocol of the service's port.
+    /// A pod of the mesh, with a sidecar, an account of its service's name, and a Service of Kubernetes; else a server that
+    /// knows nothing of the mesh.
+    pub sidecar: bool,
+    /// `http`, `http2`, `grpc`, `tcp`: protocol of the service's port.
     pub protocol: String,
     /// Labels of the endpoint; default: `version: vN` of the name.
     pub labels: BTreeMap<String, String>,
@@ -107,6 +123,7 @@ impl Default for BackendSettings {
             kind: BackendKind::Echo,
             service: None,
             namespace: "default".to_owned(),
+            sidecar: false,
             protocol: "http".to_owned(),
             labels: BTreeMap::new(),
             status: 200,
@@ -148,8 +165,11 @@ pub struct Step {
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// `:8080`; the port that a Gateway names. Of a sidecar where its workload calls, `10.0.0.1:80` or `:80` of an address that
-    /// nobody has, or `inbound:80` where it is called.
+    /// nobody has, or `inbound:80` where it is called. `${NAME.address}`, `${NAME.port}`: a backend's.
     pub to: String,
+    /// Who asks, in the mesh: a backend with a sidecar, or `outside`, who has none. Default: the workload, and of what arrives
+    /// there `outside`.
+    pub from: Option<String>,
     pub host: String,
     pub method: String,
     /// With query.
@@ -170,6 +190,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             to: ":8080".to_owned(),
+            from: None,
             host: "a.example".to_owned(),
             method: "GET".to_owned(),
             path: "/".to_owned(),

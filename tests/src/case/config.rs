@@ -8,10 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mesh_core::api::is_cluster_scoped;
 use mesh_core::object::ObjectRef;
-use mesh_core::testing::{BackendKind, BackendSettings, Case, Proxy};
+use mesh_core::testing::{BackendKind, BackendSettings, Case, Proxy, Request};
 use serde_json::{Value, json};
 
 use crate::certs;
+
+/// Where backends listen that a sidecar reaches.
+pub const SIDECAR_PORT: u16 = 18080;
 
 /// Where the backends are.
 pub type Addresses = BTreeMap<String, SocketAddr>;
@@ -46,58 +49,104 @@ fn placeholder(name: &str, addresses: &Addresses) -> anyhow::Result<String> {
     }
 }
 
-/// ServiceEntries (JSON documents are YAML) for the backends: one per service, port 80, an endpoint per backend.
+/// The same in what says where a request goes.
+pub fn filled(request: &Request, addresses: &Addresses) -> anyhow::Result<Request> {
+    Ok(Request { to: fill(&request.to, addresses)?, host: fill(&request.host, addresses)?, ..request.clone() })
+}
+
+/// The services (JSON documents are YAML) of the backends: port 80, an endpoint per backend.
 pub fn services(case: &Case, addresses: &Addresses) -> Vec<Value> {
-    let mut services: BTreeMap<(String, String), (String, Vec<Value>)> = BTreeMap::new();
+    let mut services: BTreeMap<(String, String), Service> = BTreeMap::new();
     for (name, backend) in &case.backends {
         let settings = backend.settings();
-        let Some((service, labels)) = service(name, &settings) else { continue };
-        let key = (settings.namespace.clone(), service);
-        let (_, endpoints) = services.entry(key).or_insert_with(|| (settings.protocol.clone(), Vec::new()));
+        let (service, labels) = (service(name, &settings), labels_of(name, &settings));
+        if service == "none" {
+            continue;
+        }
+        let found = services.entry((settings.namespace.clone(), service)).or_insert_with(|| Service {
+            protocol: settings.protocol.clone(),
+            sidecars: settings.sidecar,
+            endpoints: Vec::new(),
+        });
         if settings.kind == BackendKind::Empty {
             continue;
         }
         if let Some(address) = addresses.get(name) {
-            endpoints.push(json!({
+            found.endpoints.push(json!({
                 "address": address.ip().to_string(),
                 "ports": { settings.protocol.clone(): address.port() },
                 "labels": labels,
             }));
         }
     }
-    let entry = |((namespace, service), (protocol, endpoints)): ((String, String), (String, Vec<Value>))| {
+    let document = |(number, ((namespace, name), service)): (usize, (&(String, String), &Service))| {
+        if service.sidecars { service.of_pods(number, namespace, name) } else { service.entry(namespace, name) }
+    };
+    services.iter().enumerate().map(document).collect()
+}
+
+/// Of the backends that share its name.
+struct Service {
+    protocol: String,
+    /// Pods of the mesh, which its selector finds.
+    sidecars: bool,
+    endpoints: Vec<Value>,
+}
+
+impl Service {
+    fn entry(&self, namespace: &str, name: &str) -> Value {
+        let Service { protocol, endpoints, .. } = self;
         json!({
             "apiVersion": "networking.istio.io/v1",
             "kind": "ServiceEntry",
-            "metadata": { "name": format!("case-{service}"), "namespace": namespace },
+            "metadata": { "name": format!("case-{name}"), "namespace": namespace },
             "spec": {
-                "hosts": [format!("{service}.{namespace}.svc.cluster.local")],
+                "hosts": [format!("{name}.{namespace}.svc.cluster.local")],
                 "location": "MESH_INTERNAL",
                 "resolution": "STATIC",
                 "ports": [{ "number": 80, "name": protocol, "protocol": protocol.to_uppercase() }],
                 "endpoints": endpoints,
             },
         })
-    };
-    services.into_iter().map(entry).collect()
+    }
+
+    fn of_pods(&self, number: usize, namespace: &str, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": {
+                "clusterIP": format!("10.96.1.{}", number + 1),
+                "selector": { "app": name },
+                "ports": [{ "name": self.protocol, "port": 80, "targetPort": SIDECAR_PORT }],
+            },
+        })
+    }
 }
 
-/// Name of the service, and the labels of the endpoint.
-fn service(name: &str, settings: &BackendSettings) -> Option<(String, BTreeMap<String, String>)> {
-    let (base, version) = match name.rsplit_once("-v") {
+/// `reviews-v1`: `reviews`, `v1`.
+fn parts(name: &str) -> (&str, Option<String>) {
+    match name.rsplit_once("-v") {
         Some((base, number)) if number.chars().all(|c| c.is_ascii_digit()) => (base, Some(format!("v{number}"))),
         _ => (name, None),
-    };
-    let service = settings.service.clone().unwrap_or_else(|| base.to_owned());
-    if service == "none" {
-        return None;
     }
+}
+
+/// Name of the service; `none`.
+fn service(name: &str, settings: &BackendSettings) -> String {
+    settings.service.clone().unwrap_or_else(|| parts(name).0.to_owned())
+}
+
+/// Labels of the endpoint.
+pub fn labels_of(name: &str, settings: &BackendSettings) -> BTreeMap<String, String> {
     let mut labels = settings.labels.clone();
     if labels.is_empty() {
-        labels.insert("app".to_owned(), service.clone());
+        let (base, version) = parts(name);
+        let app = settings.service.as_deref().filter(|service| *service != "none").unwrap_or(base);
+        labels.insert("app".to_owned(), app.to_owned());
         labels.extend(version.map(|version| ("version".to_owned(), version)));
     }
-    Some((service, labels))
+    labels
 }
 
 /// `KEY=VALUE,...`

@@ -2,7 +2,7 @@
 //! not what the engine adds, times or speaks.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -39,7 +39,7 @@ pub fn run(case: &Case) -> anyhow::Result<Outcome> {
         .backends
         .keys()
         .zip(1..)
-        .map(|(name, index)| (name.clone(), SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 10, index)), 18080)))
+        .map(|(name, index)| (name.clone(), SocketAddr::from(([127, 0, 10, index], config::SIDECAR_PORT))))
         .collect();
     let mut tables = Tables {
         objects: BTreeMap::new(),
@@ -71,6 +71,7 @@ pub fn run(case: &Case) -> anyhow::Result<Outcome> {
         }
         if let Some(request) = &step.request {
             let expect = step.expect.clone().unwrap_or_default();
+            let request = &config::filled(request, &addresses)?;
             let asking = Asking { case, request, expect: &expect, addresses: &addresses };
             asking.run(&format!("steps[{index}]"), &tables, &mut random, &mut outcome)?;
         }
@@ -143,6 +144,10 @@ impl Asking<'_> {
     fn run(&self, at: &str, tables: &Tables, random: &mut fastrand::Rng, outcome: &mut Outcome) -> anyhow::Result<()> {
         if self.request.raw.is_some() {
             outcome.unseen("raw");
+            return Ok(());
+        }
+        if self.request.from.is_some() {
+            outcome.unseen("from");
             return Ok(());
         }
         if !self.expect.copies.is_empty() {

@@ -1,12 +1,15 @@
 //! Runs case files. `memory` asks the tables, `process` a real gateway, `cluster` one that is told by a controller of a real
-//! API server; all look at the same files, and each says which of their expectations it could not see.
+//! API server, `mesh` real sidecars of pods; all look at the same files, and each says which of their expectations it could not see.
 
 mod backends;
 #[cfg(feature = "controller")]
 mod cluster;
 mod config;
+mod exchange;
 mod front;
 mod memory;
+#[cfg(feature = "controller")]
+mod mesh;
 mod process;
 mod report;
 mod sidecar;
@@ -22,6 +25,8 @@ use mesh_core::testing::Case;
 pub use cluster::ClusterRunner;
 pub use config::{bind, documents, name_of};
 pub use memory::run as run_in_memory;
+#[cfg(feature = "controller")]
+pub use mesh::run as run_in_mesh;
 pub use process::run as run_as_process;
 pub use report::{Report, Selection};
 

@@ -28,7 +28,8 @@ impl Selection {
                 continue;
             }
             let case = load(&path)?;
-            if case.runners.is_empty() || case.runners.contains(&runner) {
+            let fits = if case.runners.is_empty() { runner.knows(&case.proxy) } else { case.runners.contains(&runner) };
+            if fits {
                 selection.cases.push((name, case));
             } else {
                 selection.others.push(name);

@@ -12,7 +12,7 @@ use mesh_core::testing;
 use super::memory::Tables;
 
 /// An address that no service has.
-const NOBODY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub(super) const NOBODY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 #[derive(Clone, Copy)]
 pub(super) enum Captured<'t> {
@@ -28,6 +28,14 @@ pub(super) enum Captured<'t> {
         original: SocketAddr,
     },
     Refused,
+}
+
+/// Where a workload connects.
+pub(super) fn address(to: &str) -> anyhow::Result<SocketAddr> {
+    match to.strip_prefix(':') {
+        Some(port) => Ok(SocketAddr::new(NOBODY.into(), port.parse().context("`to` is not `:PORT`")?)),
+        None => to.parse().context("`to` is not `IP:PORT`"),
+    }
 }
 
 pub(super) fn find<'t>(
@@ -49,10 +57,7 @@ pub(super) fn find<'t>(
             _ => Captured::Http { routes: &found.routes, original, arrives: true },
         });
     }
-    let original: SocketAddr = match request.to.strip_prefix(':') {
-        Some(port) => SocketAddr::new(NOBODY.into(), port.parse().context("`to` is not `:PORT`")?),
-        None => request.to.parse().context("`to` is not `IP:PORT`")?,
-    };
+    let original = address(&request.to)?;
     let outbound = protocols.filter_map(|protocol| match protocol {
         CompiledProtocol::Outbound(outbound) => Some(outbound),
         _ => None,

@@ -56,8 +56,9 @@ struct Mesh {
 async fn mesh(account: &str, port_name: &str) -> Mesh {
     let control = Control::start().await.unwrap();
     let edge = edge();
-    let backend =
-        MeshBackend::start("a", server(control.authority(), A, control.authority().root_pem()).unwrap()).await.unwrap();
+    let backend = MeshBackend::start("a", server(&control.authority(), A, control.authority().root_pem()).unwrap())
+        .await
+        .unwrap();
     control.apply(&gateway(edge.port())).await.unwrap();
     control.apply(&workload(backend.address, account, port_name)).await.unwrap();
     let serving = control.serve(None).await.unwrap();
@@ -180,7 +181,7 @@ async fn certificates_and_roots_change_under_load_and_nothing_fails() {
     let new = next.root_pem().to_owned();
     let both = format!("{old}{new}");
     mesh.roots(&both, 2).await;
-    mesh.backend.change(server(mesh.control.authority(), A, &both).unwrap());
+    mesh.backend.change(server(&mesh.control.authority(), A, &both).unwrap());
     mesh.renew().await;
     if let Some(serving) = mesh.serving.take() {
         serving.stop().await;
@@ -188,10 +189,10 @@ async fn certificates_and_roots_change_under_load_and_nothing_fails() {
     mesh.control.signs_from_now(next);
     mesh.serving = Some(mesh.control.serve(Some(mesh.address)).await.unwrap());
     mesh.renew().await;
-    mesh.backend.change(server(mesh.control.authority(), A, &both).unwrap());
+    mesh.backend.change(server(&mesh.control.authority(), A, &both).unwrap());
     mesh.renew().await;
     mesh.roots(&new, 1).await;
-    mesh.backend.change(server(mesh.control.authority(), A, &new).unwrap());
+    mesh.backend.change(server(&mesh.control.authority(), A, &new).unwrap());
     mesh.renew().await;
     let (counted, goal) = (answered.clone(), answered.load(Ordering::Relaxed) + 20);
     eventually("requests go on", || counted.load(Ordering::Relaxed) >= goal).await.unwrap();

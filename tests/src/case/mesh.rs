@@ -1,0 +1,288 @@
+//! The mesh runner: the workload of a case, its backends, and somebody outside are pods of network namespaces, with real rules and
+//! real sidecars, which a controller in the test's process tells of the objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use mesh_core::testing::{BackendKind, BackendSettings, Case, Expect, Request};
+use serde_json::Value;
+
+use super::Outcome;
+use super::config::{self, Addresses, SIDECAR_PORT};
+use super::exchange::{self, Connection};
+use super::sidecar::{NOBODY, address};
+use super::verdict::{self, Observation};
+use crate::backend::{Backend, Saw};
+use crate::netns::Pod;
+use crate::sidecar::{Mesh, Who, Workload};
+
+/// Where the cases have MeshConfig, and what is for the whole mesh.
+const SYSTEM: &str = "istio-system";
+/// So long after a change its effect may be waited for.
+const LIVE_DEADLINE: Duration = Duration::from_secs(10);
+/// A sidecar's pages.
+const ADMIN: u16 = 15000;
+/// Who has no sidecar.
+const OUTSIDE: &str = "outside";
+
+pub async fn run(case: &Case) -> anyhow::Result<Outcome> {
+    let mut running = Running::start(case).await?;
+    let mut outcome = Outcome::default();
+    if case.diagnostics.is_some() {
+        outcome.unseen("diagnostics");
+    }
+    for (index, step) in case.steps.iter().enumerate() {
+        if let Some(text) = &step.apply {
+            running.apply(text).await?;
+        }
+        for name in &step.delete {
+            let document = running.documents.remove(name).with_context(|| format!("there is no {name}"))?;
+            running.mesh.control.delete(&document.to_string()).await?;
+        }
+        let changed = index == 0 || step.apply.is_some() || !step.delete.is_empty();
+        if changed {
+            running.served().await?;
+        }
+        if let Some(request) = &step.request {
+            let expect = step.expect.clone().unwrap_or_default();
+            let request = config::filled(request, &running.addresses)?;
+            outcome.add(running.ask(&format!("steps[{index}]"), &request, &expect).await?);
+        }
+    }
+    if !outcome.failures.is_empty() {
+        outcome.failures.extend(running.logs());
+    }
+    Ok(outcome)
+}
+
+/// See the module.
+struct Running {
+    mesh: Mesh,
+    /// Whose proxy the case is about.
+    own: Workload,
+    outside: Pod,
+    /// Of the backends.
+    places: BTreeMap<String, Place>,
+    /// By their names; `itself` and `outside` have several.
+    servers: Vec<(String, Backend)>,
+    addresses: Addresses,
+    /// By `Kind/namespace/name`.
+    documents: BTreeMap<String, Value>,
+}
+
+enum Place {
+    Bare(Pod),
+    Meshed(Workload),
+}
+
+impl Place {
+    fn pod(&self) -> &Pod {
+        match self {
+            Place::Bare(pod) => pod,
+            Place::Meshed(workload) => &workload.pod,
+        }
+    }
+}
+
+impl Running {
+    async fn start(case: &Case) -> anyhow::Result<Running> {
+        let mesh = Mesh::start_in(SYSTEM).await?;
+        let app = case.proxy.labels.get("app").context("the workload has no label `app`")?;
+        let (namespace, labels) = (case.proxy.namespace.clone(), case.proxy.labels.clone());
+        let who = Who { name: app.clone(), namespace, account: app.clone(), labels };
+        let own = mesh.workload_of(&who).await?;
+        let outside = mesh.network.pod()?;
+        outside.configure(&format!("addr add {NOBODY}/32 dev eth0"))?;
+        let (places, servers) = (BTreeMap::new(), Vec::new());
+        let (addresses, documents) = (Addresses::new(), BTreeMap::new());
+        let mut running = Running { mesh, own, outside, places, servers, addresses, documents };
+        for (name, backend) in &case.backends {
+            running.add(name, &backend.settings()).await?;
+        }
+        running.serve(case).await?;
+        for service in config::services(case, &running.addresses) {
+            running.apply(&service.to_string()).await?;
+        }
+        running.apply(&case.config).await?;
+        Ok(running)
+    }
+
+    /// A backend, in a pod of its own.
+    async fn add(&mut self, name: &str, settings: &BackendSettings) -> anyhow::Result<()> {
+        let labels = config::labels_of(name, settings);
+        let place = if settings.sidecar {
+            let account = labels.get("app").cloned().unwrap_or_else(|| name.to_owned());
+            let who = Who { name: name.to_owned(), namespace: settings.namespace.clone(), account, labels };
+            Place::Meshed(self.mesh.workload_of(&who).await?)
+        } else {
+            Place::Bare(self.mesh.network.pod()?)
+        };
+        reaches_nobody(place.pod())?;
+        let at = SocketAddr::new(place.pod().ip(), SIDECAR_PORT);
+        if matches!(settings.kind, BackendKind::Echo | BackendKind::Close) {
+            self.servers.push((name.to_owned(), server(place.pod(), at, name, settings).await?));
+        }
+        if settings.kind != BackendKind::Empty {
+            self.addresses.insert(name.to_owned(), at);
+        }
+        self.places.insert(name.to_owned(), place);
+        Ok(())
+    }
+
+    /// What is reached in the workload, and in clear at an address that nobody has.
+    async fn serve(&mut self, case: &Case) -> anyhow::Result<()> {
+        reaches_nobody(&self.own.pod)?;
+        let (mut inside, mut outside) = (BTreeSet::from([SIDECAR_PORT]), BTreeSet::new());
+        for request in case.steps.iter().filter_map(|step| step.request.as_ref()) {
+            if let Some(port) = request.to.strip_prefix("inbound:") {
+                inside.insert(port.parse().context("`to` is not `inbound:PORT`")?);
+            } else if let Some(port) = request.to.strip_prefix(':') {
+                outside.insert(port.parse().context("`to` is not `:PORT`")?);
+            }
+        }
+        for (name, pod, ports) in [("itself", &self.own.pod, inside), (OUTSIDE, &self.outside, outside)] {
+            for port in ports {
+                let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+                self.servers.push((name.to_owned(), server(pod, at, name, &BackendSettings::default()).await?));
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, text: &str) -> anyhow::Result<()> {
+        let text = config::fill(text, &self.addresses)?;
+        for document in config::documents(&text).context("not YAML")? {
+            self.mesh.control.apply(&document.to_string()).await?;
+            self.documents.insert(config::name_of(&document).context("an object without a name")?, document);
+        }
+        Ok(())
+    }
+
+    fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        let meshed = self.places.values().filter_map(|place| match place {
+            Place::Meshed(workload) => Some(workload),
+            Place::Bare(_) => None,
+        });
+        std::iter::once(&self.own).chain(meshed)
+    }
+
+    /// Until all sidecars have acknowledged what was applied.
+    async fn served(&self) -> anyhow::Result<()> {
+        let names: Vec<String> = self.workloads().map(Workload::proxy).collect();
+        self.mesh.control.served(&names).await
+    }
+
+    /// Endpoints are acknowledged a moment before they are in force, and what is dialled anew is what shows a change: an effect is
+    /// waited for.
+    async fn ask(&self, at: &str, request: &Request, expect: &Expect) -> anyhow::Result<Outcome> {
+        let end = Instant::now() + LIVE_DEADLINE;
+        loop {
+            let mut outcome = Outcome::default();
+            self.try_ask(at, request, expect, &mut outcome).await?;
+            if outcome.failures.is_empty() || Instant::now() > end {
+                return Ok(outcome);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn try_ask(&self, at: &str, request: &Request, expect: &Expect, outcome: &mut Outcome) -> anyhow::Result<()> {
+        let (asker, to) = self.way(request)?;
+        if !expect.copies.is_empty() {
+            outcome.unseen("copies");
+        }
+        let mut counts = BTreeMap::new();
+        for _ in 0..request.repeat.max(1) {
+            let mut seen = self.send(asker.pod(), to, request).await?;
+            if let (Asker::Meshed(workload), Some(_), None) = (&asker, &expect.rule, &seen.error) {
+                seen.rule = Some(rule(workload, to, request).await?);
+            }
+            if expect.split.is_empty() {
+                verdict::check(at, expect, &seen, outcome);
+            }
+            *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
+        }
+        verdict::check_split(at, expect, &counts, outcome);
+        Ok(())
+    }
+
+    /// Each over a connection of its own: of bytes, that is what is distributed.
+    async fn send(&self, pod: &Pod, to: SocketAddr, request: &Request) -> anyhow::Result<Observation<'static>> {
+        let (mut connection, asked) = (Connection::new(to, request), request.clone());
+        let started = Instant::now();
+        let answer = pod.run(async move { Ok(connection.send(&asked, None).await) }).await?;
+        let took = started.elapsed();
+        let seen = match answer {
+            Ok((response, details)) => {
+                let saw = response.header("x-backend").and_then(|name| self.last(name, to.port()));
+                exchange::observe(response, details, saw)
+            }
+            Err(error) => Observation { error: Some(error), ..Observation::default() },
+        };
+        Ok(Observation { took: Some(took), ..seen })
+    }
+
+    /// What this one saw last; of several, the one at this port.
+    fn last(&self, name: &str, port: u16) -> Option<Saw> {
+        let mut its = self.servers.iter().filter(|(known, _)| known == name).map(|(_, server)| server);
+        let first = its.clone().next()?;
+        its.find(|server| server.address.port() == port).unwrap_or(first).last()
+    }
+
+    /// Who asks, and where he connects.
+    fn way(&self, request: &Request) -> anyhow::Result<(Asker<'_>, SocketAddr)> {
+        let inbound = request.to.strip_prefix("inbound:");
+        let to = match inbound {
+            Some(port) => SocketAddr::new(self.own.pod.ip(), port.parse().context("`to` is not `inbound:PORT`")?),
+            None => address(&request.to)?,
+        };
+        let asker = match (request.from.as_deref(), inbound) {
+            (None, None) => Asker::Meshed(&self.own),
+            (Some(OUTSIDE), _) | (None, Some(_)) => Asker::Outside(&self.outside),
+            (Some(name), _) => match self.places.get(name) {
+                Some(Place::Meshed(workload)) => Asker::Meshed(workload),
+                _ => bail!("`from: {name}` is no backend with a sidecar"),
+            },
+        };
+        ensure!(to.ip() != IpAddr::from(Ipv4Addr::UNSPECIFIED), "`to: {}` is nowhere", request.to);
+        Ok((asker, to))
+    }
+
+    fn logs(&self) -> Vec<String> {
+        self.workloads().map(|one| format!("--- log of the sidecar of {}:\n{}", one.name, one.sidecar.log())).collect()
+    }
+}
+
+enum Asker<'r> {
+    Meshed(&'r Workload),
+    Outside(&'r Pod),
+}
+
+impl Asker<'_> {
+    fn pod(&self) -> &Pod {
+        match self {
+            Asker::Meshed(workload) => &workload.pod,
+            Asker::Outside(pod) => pod,
+        }
+    }
+}
+
+/// What nobody has is on the same wire, so that it is `outside` who is reached there.
+fn reaches_nobody(pod: &Pod) -> anyhow::Result<()> {
+    pod.configure(&format!("route add {NOBODY}/32 dev eth0"))
+}
+
+async fn server(pod: &Pod, at: SocketAddr, name: &str, settings: &BackendSettings) -> anyhow::Result<Backend> {
+    let (name, settings) = (name.to_owned(), settings.clone());
+    pod.run(async move { Backend::with_settings_at(at, &name, &settings).await }).await
+}
+
+/// The rule that the sidecar of whoever asks names.
+async fn rule(workload: &Workload, to: SocketAddr, request: &Request) -> anyhow::Result<String> {
+    let port = to.port();
+    let host = if request.host.contains(':') { request.host.clone() } else { format!("{}:{port}", request.host) };
+    let page = workload.page(ADMIN, &format!("/explain?{}", exchange::question(to, &host, request))).await?;
+    exchange::winner(&page)
+}
