@@ -1,6 +1,9 @@
 //! The mesh in network namespaces: applications that know nothing of it, behind real rules and real sidecars, with a controller
 //! in the test's process.
 
+#[path = "mesh/rotation.rs"]
+mod rotation;
+
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail, ensure};
@@ -400,53 +403,6 @@ async fn hooks_of_the_pod_ask_the_sidecar() -> anyhow::Result<()> {
         })
         .await?;
     }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_change_under_load_and_nobody_notices() -> anyhow::Result<()> {
-    if !netns::available() {
-        return Ok(());
-    }
-    let Two { mesh, client, web } = two().await?;
-    let _application = web.echo(8080).await?;
-    mesh.control.apply(STRICT).await?;
-    until(|| async { client.get(vip(80), "web", "/").await.and_then(|answer| saw(&answer).map(|_| ())) }).await?;
-    let (stop, mut stopped) = tokio::sync::oneshot::channel();
-    let load = client.pod.run(async move {
-        let (mut asked, mut failed) = (0, Vec::new());
-        while stopped.try_recv().is_err() {
-            asked += 1;
-            match e2e::client::get(vip(80), "web", "/").await {
-                Ok(answer) if answer.status == 200 => {}
-                other => failed.push(format!("{other:?}")),
-            }
-        }
-        Ok((asked, failed))
-    });
-    let change = async {
-        for wanted in 2..12 {
-            for workload in [&client, &web] {
-                workload.sidecar.reload()?;
-                until(|| async {
-                    let text = workload.page(15090, "/metrics").await?;
-                    let renewals =
-                        text.lines().find_map(|line| line.strip_prefix("meshgate_certificate_renewals_total "));
-                    let renewals: u32 = renewals.context("renewals")?.parse()?;
-                    ensure!(renewals >= wanted, "{renewals} certificates at {}", workload.name);
-                    Ok(())
-                })
-                .await?;
-            }
-        }
-        let _ = stop.send(());
-        anyhow::Ok(())
-    };
-    let (loaded, changed) = tokio::join!(load, change);
-    changed?;
-    let (asked, failed) = loaded?;
-    assert!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
-    e2e::say(&format!("mesh: 20 certificates, {asked} requests, none failed"));
     Ok(())
 }
 
