@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::core::ObjectMeta;
 use kube::core::schema::StructuralSchemaRewriter;
 use mesh_core::api::{
-    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry,
+    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry, Sidecar,
     VirtualService, WorkloadEntry,
 };
 use schemars::JsonSchema;
@@ -87,6 +87,14 @@ pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
             short: &["we"],
             columns: &[("Address", ".spec.address", "Address of the workload")],
             spec: schema::<WorkloadEntry>(),
+        },
+        Kind {
+            group: &NETWORKING,
+            kind: "Sidecar",
+            plural: "sidecars",
+            short: &[],
+            columns: &[],
+            spec: schema::<Sidecar>(),
         },
         Kind {
             group: &SECURITY,
@@ -306,6 +314,7 @@ mod tests {
         destinationrules: HOST ACCEPTED PROGRAMMED AGE
         serviceentries: HOSTS LOCATION RESOLUTION ACCEPTED PROGRAMMED AGE
         workloadentries: ADDRESS AGE
+        sidecars: ACCEPTED PROGRAMMED AGE
         authorizationpolicies: ACTION ACCEPTED PROGRAMMED AGE
         requestauthentications: ACCEPTED PROGRAMMED AGE
         peerauthentications: MODE ACCEPTED PROGRAMMED AGE

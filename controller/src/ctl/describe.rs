@@ -77,6 +77,9 @@ struct Subject<'a> {
 struct Description {
     pod: String,
     sidecar: Sidecar,
+    /// The Sidecar that counts for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
     services: Vec<ServiceOf>,
     mutual_tls: MutualTls,
     request_authentications: Vec<String>,
@@ -129,6 +132,7 @@ fn describe(subject: &Subject<'_>, world: &World) -> Description {
     Description {
         pod: format!("{}.{}", subject.name, subject.namespace),
         sidecar: sidecar(subject),
+        scope: world.sidecars_for(subject.namespace, labels).first().map(|entry| entry.reference.to_string()),
         services,
         mutual_tls: mutual_tls(world, &spaces, labels),
         request_authentications: authentications.map(|entry| entry.reference.to_string()).collect(),
@@ -256,6 +260,9 @@ fn text(description: &Description) -> String {
     let present = if description.sidecar.present { "yes" } else { "no" };
     let why = description.sidecar.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
     line("Sidecar", &format!("{present}{why}"));
+    if let Some(scope) = &description.scope {
+        line("Scope", scope);
+    }
     if description.services.is_empty() {
         line("Services", "none selects it: nobody's rules lead here");
     }

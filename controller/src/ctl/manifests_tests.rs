@@ -86,6 +86,7 @@ fn profiles() {
     CustomResourceDefinition/destinationrules.networking.istio.io
     CustomResourceDefinition/serviceentries.networking.istio.io
     CustomResourceDefinition/workloadentries.networking.istio.io
+    CustomResourceDefinition/sidecars.networking.istio.io
     CustomResourceDefinition/authorizationpolicies.security.istio.io
     CustomResourceDefinition/requestauthentications.security.istio.io
     CustomResourceDefinition/peerauthentications.security.istio.io

@@ -183,19 +183,38 @@ fn proxy(objects: &[ApiObject], namespace: &str, wanted: &BTreeMap<String, Strin
     ProxyInfo { families: IpFamilies::of(&addresses), ..ProxyInfo::edge("meshctl", namespace, labels.clone()) }
 }
 
-/// Where the cluster has a mesh, rules for `mesh` are looked at as a sidecar of their namespace would.
+/// Where there is a mesh, rules for `mesh` are looked at as a sidecar of their namespace would, and as those would that have a
+/// Sidecar of their own.
 fn sidecars(objects: &[ApiObject]) -> Vec<ProxyInfo> {
-    let in_mesh = |object: &ApiObject| {
-        matches!(object.spec, Spec::Pod(_)) && object.meta.annotations.contains_key("sidecar.istio.io/status")
+    let in_mesh = |object: &ApiObject| match &object.spec {
+        Spec::Pod(_) => object.meta.annotations.contains_key("sidecar.istio.io/status"),
+        Spec::Sidecar(_) => true,
+        _ => false,
     };
     if !objects.iter().any(in_mesh) {
         return Vec::new();
     }
-    let rules = objects.iter().filter(|object| matches!(object.spec, Spec::VirtualService(_)));
+    let rules = objects.iter().filter(|object| matches!(object.spec, Spec::VirtualService(_) | Spec::Sidecar(_)));
     let namespaces: BTreeSet<&str> = rules.map(|object| &*object.meta.namespace).collect();
     let sidecar =
-        |namespace: &str| ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("meshctl", namespace, BTreeMap::new()) };
-    namespaces.into_iter().map(sidecar).collect()
+        |namespace: &str, labels| ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("meshctl", namespace, labels) };
+    let of_namespaces = namespaces.into_iter().map(|namespace| sidecar(namespace, BTreeMap::new()));
+    // One pod stands for all that the same Sidecars select.
+    let mut chosen: BTreeMap<Vec<ObjectRef>, &ApiObject> = BTreeMap::new();
+    for pod in objects.iter().filter(|object| matches!(object.spec, Spec::Pod(_))) {
+        let selecting = objects.iter().filter(|object| match &object.spec {
+            Spec::Sidecar(spec) if spec.is_for_some() && object.meta.namespace == pod.meta.namespace => {
+                spec.workload_selector.as_ref().is_some_and(|wanted| selects(&wanted.labels, &pod.meta.labels))
+            }
+            _ => false,
+        });
+        let names: Vec<ObjectRef> = selecting.map(ApiObject::object_ref).collect();
+        if !names.is_empty() {
+            chosen.entry(names).or_insert(pod);
+        }
+    }
+    let of_pods = chosen.into_values().map(|pod| sidecar(&pod.meta.namespace, pod.meta.labels.clone()));
+    of_namespaces.chain(of_pods).collect()
 }
 
 /// That an object of an unavailable kind is missing means nothing.

@@ -107,6 +107,7 @@ pub const KINDS: &[Watched] = &[
     istio("DestinationRule", "destinationrules"),
     istio("ServiceEntry", "serviceentries"),
     istio("WorkloadEntry", "workloadentries"),
+    istio("Sidecar", "sidecars"),
     security("AuthorizationPolicy", "authorizationpolicies"),
     security("RequestAuthentication", "requestauthentications"),
     security("PeerAuthentication", "peerauthentications"),

@@ -27,6 +27,7 @@ pub const KINDS: &[&str] = &[
     "VirtualService",
     "DestinationRule",
     "ServiceEntry",
+    "Sidecar",
     "AuthorizationPolicy",
     "RequestAuthentication",
     "PeerAuthentication",

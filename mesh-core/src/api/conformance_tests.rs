@@ -18,6 +18,7 @@ const FILES: &[&str] = &[
     "go-authorizationpolicy",
     "go-requestauthentication",
     "go-peerauthentication",
+    "go-sidecar",
     "crds-authorizationpolicy",
     "crds-requestauthentication",
     "crds-peerauthentication",

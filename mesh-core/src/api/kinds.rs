@@ -10,6 +10,7 @@ pub(super) enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    Sidecar,
     AuthorizationPolicy,
     RequestAuthentication,
     PeerAuthentication,
@@ -42,6 +43,7 @@ const KINDS: &[Row] = &[
     Row { group: "networking.istio.io", versions: NETWORKING, name: "DestinationRule", kind: Kind::DestinationRule },
     Row { group: "networking.istio.io", versions: NETWORKING, name: "ServiceEntry", kind: Kind::ServiceEntry },
     Row { group: "networking.istio.io", versions: NETWORKING, name: "WorkloadEntry", kind: Kind::WorkloadEntry },
+    Row { group: "networking.istio.io", versions: NETWORKING, name: "Sidecar", kind: Kind::Sidecar },
     Row { group: SECURITY_GROUP, versions: SECURITY, name: "AuthorizationPolicy", kind: Kind::AuthorizationPolicy },
     Row { group: SECURITY_GROUP, versions: SECURITY, name: "RequestAuthentication", kind: Kind::RequestAuthentication },
     Row { group: SECURITY_GROUP, versions: SECURITY, name: "PeerAuthentication", kind: Kind::PeerAuthentication },
@@ -68,7 +70,6 @@ const fn unread(group: &'static str, version: &'static str, name: &'static str, 
 }
 
 pub const UNREAD: &[UnreadKind] = &[
-    unread("networking.istio.io", "v1", "Sidecar", "sidecars"),
     unread("networking.istio.io", "v1", "WorkloadGroup", "workloadgroups"),
     unread("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
     unread("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs"),

@@ -46,6 +46,7 @@ const GW: &str = "Gateway";
 const VS: &str = "VirtualService";
 const DR: &str = "DestinationRule";
 const SE: &str = "ServiceEntry";
+const SC: &str = "Sidecar";
 
 /// Conditions of `retryOn` that hold before a request was sent; all that is retried so far.
 const CONNECT: &[&str] = &["connect-failure", "refused-stream"];
@@ -100,6 +101,15 @@ const ROWS: &[Row] = &[
     row(SE, "spec.resolution", Is(&["DYNAMIC_DNS"]), "services that are found by the host of a request")
         .instead("requests to its hosts are answered 503"),
     row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
+    row(SC, "spec.ingress", Present, "listeners of ingress")
+        .instead("the workload is called on the ports of its services"),
+    row(SC, "spec.egress[].bind", Present, "listeners on other addresses")
+        .instead("its hosts are seen on their own addresses"),
+    row(SC, "spec.egress[].captureMode", Is(&["NONE"]), "listeners to which nothing is redirected")
+        .instead("its hosts are seen on their own addresses"),
+    row(SC, "spec.outboundTrafficPolicy.egressProxy", Present, "egress proxies")
+        .instead("what is not known is reached where the client was going"),
+    row(SC, "spec.inboundConnectionPool", Present, "limits of connections to the workload"),
 ];
 
 /// Where a DestinationRule can have a traffic policy.

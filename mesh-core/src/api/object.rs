@@ -5,7 +5,7 @@ use crate::object::{ObjectRef, Position};
 use super::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret, Service};
 use super::{
     AuthorizationPolicy, DestinationRule, Gateway, Meta, PeerAuthentication, Positions, RequestAuthentication,
-    ServiceEntry, VirtualService, WorkloadEntry,
+    ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,7 @@ pub enum Spec {
     DestinationRule(DestinationRule),
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
+    Sidecar(Sidecar),
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
     PeerAuthentication(PeerAuthentication),
@@ -44,6 +45,7 @@ impl Spec {
             Spec::DestinationRule(_) => "DestinationRule",
             Spec::ServiceEntry(_) => "ServiceEntry",
             Spec::WorkloadEntry(_) => "WorkloadEntry",
+            Spec::Sidecar(_) => "Sidecar",
             Spec::AuthorizationPolicy(_) => "AuthorizationPolicy",
             Spec::RequestAuthentication(_) => "RequestAuthentication",
             Spec::PeerAuthentication(_) => "PeerAuthentication",

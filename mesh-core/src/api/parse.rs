@@ -254,6 +254,7 @@ fn read(context: &Context, kind: Kind, node: &Node) -> Option<Spec> {
         Kind::DestinationRule => spec(context, node).map(Spec::DestinationRule),
         Kind::ServiceEntry => spec(context, node).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => spec(context, node).map(Spec::WorkloadEntry),
+        Kind::Sidecar => spec(context, node).map(Spec::Sidecar),
         Kind::AuthorizationPolicy => spec(context, node).map(Spec::AuthorizationPolicy),
         Kind::RequestAuthentication => spec(context, node).map(Spec::RequestAuthentication),
         Kind::PeerAuthentication => spec(context, node).map(Spec::PeerAuthentication),

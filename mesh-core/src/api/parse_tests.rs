@@ -225,7 +225,7 @@ fn heads_are_checked() {
         ("apiVersion: networking.istio.io/v2\nkind: Gateway\n", "MESH0003 apiVersion 1:13"),
         ("apiVersion: networking.istio.io/v1\nkind: VirtualSerivce\n", "MESH0002 kind 2:7"),
         ("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n", "MESH0002 kind 2:7"),
-        ("apiVersion: networking.istio.io/v1\nkind: Sidecar\n", "MESH0002 kind 2:7"),
+        ("apiVersion: networking.istio.io/v1\nkind: EnvoyFilter\n", "MESH0002 kind 2:7"),
         ("apiVersion: security.istio.io/v1alpha1\nkind: AuthorizationPolicy\n", "MESH0003 apiVersion 1:13"),
         ("apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {v: 1}}\n", "MESH0003 metadata.labels.v 3:33"),
         ("apiVersion: v1\nkind: Service\nmetadata: []\n", "MESH0003 metadata 3:1"),

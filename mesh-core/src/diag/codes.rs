@@ -49,6 +49,8 @@ codes! {
     NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
     HOST_TAKEN = "MESH0128", Warning, "an older VirtualService has the host in the mesh; sidecars follow that one alone";
     PROVIDER_UNKNOWN = "MESH0130", Error, "no extension provider that decides has this name; what the policy matches is denied";
+    SIDECAR_OVERLAP = "MESH0140", Error, "an older Sidecar selects the same workload and counts there (Istio: IST0110)";
+    SIDECAR_DUPLICATE = "MESH0141", Error, "an older Sidecar is for all workloads of the namespace, and counts (Istio: IST0111)";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";

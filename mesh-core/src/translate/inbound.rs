@@ -170,11 +170,16 @@ impl Target {
 }
 
 impl Context<'_> {
+    /// Key of a listener of redirected connections.
+    pub(super) fn listener_key(&self, port: u16) -> Key {
+        SocketAddr::new(wildcard(self.proxy), port).to_string().into()
+    }
+
     /// A listener of redirected connections.
     pub(super) fn captured(&self, port: u16, protocol: ListenerProtocol) -> Listener {
         let address = SocketAddr::new(wildcard(self.proxy), port);
         Listener {
-            key: address.to_string().into(),
+            key: self.listener_key(port),
             address,
             port,
             protocol,

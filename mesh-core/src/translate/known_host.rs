@@ -40,6 +40,8 @@ pub(super) struct Yield {
     pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
     pub reads: Reads,
+    /// It is a service that the proxy sees.
+    pub is_seen: bool,
 }
 
 /// Key of the table of a port.
@@ -50,11 +52,15 @@ pub(super) fn table_key(port: u16) -> Key {
 pub(super) fn read(context: &mut Context<'_>, mesh: &MeshRules, host: &str) -> Yield {
     let mut found = Yield::default();
     let pattern = hostname::pattern(host);
-    match context.service(host) {
+    match context.seen(host) {
         Some(service) => {
+            found.is_seen = true;
             let candidates = mesh.of(&pattern);
             let mut used = BTreeSet::new();
             for port in &service.ports {
+                if !context.scope.serves(service, port.number) {
+                    continue;
+                }
                 Reader { context, found: &mut found, service, pattern: &pattern, candidates: &candidates }
                     .port(port, &mut used);
             }
@@ -82,25 +88,22 @@ struct Reader<'r, 'a> {
 
 impl Reader<'_, '_> {
     fn port(&mut self, port: &ServicePort, used: &mut Used) {
-        let detected = port.protocol == Protocol::Auto;
-        let networks = self.networks(port);
-        if port.protocol.is_http() || detected {
-            self.http(port, &networks, used);
+        let protocol = self.context.scope.spoken(port);
+        let detected = protocol == Protocol::Auto;
+        let networks = if protocol.is_http() { Vec::new() } else { self.networks(port) };
+        if protocol.is_http() || detected {
+            self.http(port, detected, &networks, used);
         }
-        if !port.protocol.is_http() && !self.is_nowhere(&networks) {
+        if !protocol.is_http() && !self.is_nowhere(&networks) {
             let routes =
                 detected.then(|| if networks.is_empty() { table_key(port.number) } else { self.own_key(port) });
-            let tcp = self.context.tcp(self.service, port, &networks, self.candidates, routes, used);
+            let tcp = self.context.tcp(self.service, (port, protocol), &networks, self.candidates, routes, used);
             self.found.tcp.extend(tcp);
         }
     }
 
-    /// Where its clients go, if they are told by the address: those of the service; without them, those of its endpoints. They
-    /// do not matter to HTTP.
+    /// Where its clients go, if they are told by the address: those of the service; without them, those of its endpoints.
     fn networks(&mut self, port: &ServicePort) -> Vec<IpNet> {
-        if port.protocol.is_http() {
-            return Vec::new();
-        }
         if !self.service.is_headless() {
             return self.service.networks();
         }
@@ -123,7 +126,7 @@ impl Reader<'_, '_> {
         format!("{}:{}", self.service.host, port.number).into()
     }
 
-    fn http(&mut self, port: &ServicePort, networks: &[IpNet], used: &mut Used) {
+    fn http(&mut self, port: &ServicePort, detected: bool, networks: &[IpNet], used: &mut Used) {
         let rules = self.rules(port, used);
         let host = VirtualHost {
             host: self.pattern.clone(),
@@ -132,7 +135,6 @@ impl Reader<'_, '_> {
             rules,
             origin: self.service.origin.clone(),
         };
-        let detected = port.protocol == Protocol::Auto;
         if detected && self.is_nowhere(networks) {
             // Others may share the port: its name is known there.
         } else if detected && !networks.is_empty() {
@@ -173,6 +175,9 @@ impl Context<'_> {
         port: u16,
         found: &mut Yield,
     ) -> Option<Vec<Rule>> {
+        if !self.scope.follows(entry, port) {
+            return None;
+        }
         let rules = self.rules(entry, MESH, port);
         if rules.is_empty() {
             return None;
@@ -245,7 +250,7 @@ fn ports(context: &mut Context<'_>, entry: &Entry<VirtualService>) -> BTreeSet<u
     let mut ports = BTreeSet::new();
     for host in hosts(entry) {
         let found = match &host {
-            HostPattern::Exact(name) => context.service(name).into_iter().collect(),
+            HostPattern::Exact(name) => context.seen(name).into_iter().collect(),
             pattern => services(context, pattern),
         };
         let http = |port: &&ServicePort| port.protocol.is_http() || port.protocol == Protocol::Auto;
@@ -262,7 +267,7 @@ fn services<'a>(context: &mut Context<'a>, pattern: &HostPattern) -> Vec<&'a Arc
     context.reads.note(Cell::Hosts);
     let hosts = context.world.index().registry.hosts();
     let covered: Vec<&str> = hosts.filter(|host| hostname::covers(pattern, &hostname::pattern(host))).collect();
-    covered.into_iter().filter_map(|host| context.service(host)).collect()
+    covered.into_iter().filter_map(|host| context.seen(host)).collect()
 }
 
 /// VirtualServices for the same hosts as one that counts.

@@ -44,6 +44,7 @@ impl MeshRules {
             }
         }
         let entry = context.world.virtual_service(namespace, name).filter(|entry| is_for_mesh(entry));
+        let entry = entry.filter(|entry| context.scope.follows_anywhere(entry));
         let Some((entry, seen)) = entry.and_then(|entry| Some((entry, visibility(context, entry)?))) else {
             return touched;
         };

@@ -38,6 +38,7 @@ mod server;
 mod server_tls;
 mod shadows;
 mod sidecar;
+mod sidecar_scope;
 mod translator;
 mod unconcerned;
 mod virtual_hosts;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 pub use concerned::{Composite, Concerned};
 use findings::Findings;
 use http_match::Patterns;
+use sidecar_scope::Scope;
 pub use translator::Translator;
 pub use unconcerned::{Unconcerned, unconcerned};
 
@@ -73,6 +75,8 @@ pub fn translate(world: &World, proxy: &ProxyInfo) -> Translation {
 struct Context<'a> {
     world: &'a World,
     proxy: &'a ProxyInfo,
+    /// What it sees; of a gateway everything that is exported to its namespace.
+    scope: Arc<Scope>,
     patterns: Patterns,
     no_headers: Arc<HeaderOps>,
     /// What was looked at.
@@ -89,6 +93,7 @@ impl<'a> Context<'a> {
         Context {
             world,
             proxy,
+            scope: Arc::default(),
             patterns,
             no_headers: Arc::default(),
             reads: Reads::default(),

@@ -81,10 +81,18 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What a host means to the proxy, whoever names it: one of the proxy's own namespace, else the first visible one.
+    /// What a host means to the proxy, whoever names it: what the workload itself would reach by it; what only rules name need
+    /// not be in its Sidecar.
     pub(super) fn service(&mut self, host: &str) -> Option<&'a Arc<Service>> {
+        let own = self.proxy.namespace.as_str();
+        self.seen(host).or_else(|| self.world.index().registry.find(host, own, own))
+    }
+
+    /// What a host means to the workload: one of the proxy's own namespace, else the first visible one.
+    pub(super) fn seen(&mut self, host: &str) -> Option<&'a Arc<Service>> {
         self.reads.note(Cell::Host(host.into()));
-        self.world.index().registry.find(host, &self.proxy.namespace, &self.proxy.namespace)
+        let (own, scope) = (self.proxy.namespace.as_str(), &self.scope);
+        self.world.index().registry.find_among(host, own, own, |service| scope.sees(service))
     }
 
     /// Whether the destination exists and can be reached as its rule demands.

@@ -18,16 +18,19 @@ impl<'a> Context<'a> {
     pub(super) fn tcp(
         &mut self,
         service: &'a Arc<Service>,
-        port: &ServicePort,
+        (port, protocol): (&ServicePort, Protocol),
         networks: &[IpNet],
         candidates: &[Candidate<'_>],
         routes: Option<Key>,
         used: &mut BTreeSet<usize>,
     ) -> Vec<OutboundTcp> {
-        let is_tls = matches!(port.protocol, Protocol::Https | Protocol::Tls);
+        let is_tls = matches!(protocol, Protocol::Https | Protocol::Tls);
         let mut all = Vec::new();
         let mut closed = false;
         for (number, (_, entry)) in candidates.iter().enumerate() {
+            if !self.scope.follows(entry, port.number) {
+                continue;
+            }
             let before = all.len();
             if is_tls {
                 self.tls_rules(entry, port.number, networks, &mut all);

@@ -15,7 +15,7 @@ use super::policies::Policies;
 use super::port_table::{PortTable, passthrough, unknown_hosts};
 use super::readers::{Readers, Unit};
 use super::rule_checks::RuleChecks;
-use crate::api::OutboundMode;
+use super::sidecar_scope::Scope;
 use crate::diag::Diagnostic;
 use crate::model::{
     HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ResourceSet, Resources, RouteSet,
@@ -31,6 +31,7 @@ const PORT: u16 = 15001;
 pub(super) struct Sidecar {
     /// What was wrong with the objects among each other, whoever asks.
     world: Vec<Said>,
+    scope: Arc<Scope>,
     policies: Policies,
     inbound: Inbound,
     mesh: MeshRules,
@@ -80,9 +81,11 @@ impl Sidecar {
     fn everything(&mut self, context: &mut Context<'_>) {
         let before = Arc::clone(&self.set);
         let world = context.world.diagnostics().cloned().map(Said::from).collect();
+        let scope = Arc::new(Scope::read(context));
+        context.scope = Arc::clone(&scope);
         let policies = Policies::read(context);
         let inbound = Inbound::read(context);
-        *self = Sidecar { policies, inbound, world, ..Sidecar::default() };
+        *self = Sidecar { scope, policies, inbound, world, ..Sidecar::default() };
         let mut work = Work { findings: true, listener: true, ..Work::default() };
         let index = context.world.index();
         work.units.extend(index.registry.hosts().map(|host| Unit::Host(host.into())));
@@ -96,7 +99,8 @@ impl Sidecar {
         work.destinations.extend(self.destinations.exchange(&Resources::new(), &self.policies.destinations));
         self.inbound.put(&mut set);
         self.inbound.note(&mut self.concerned);
-        if unknown(context) == UnknownDestination::Passthrough {
+        self.scope.note(&mut self.concerned, context.listener_key(PORT));
+        if context.scope.unknown(context.world) == UnknownDestination::Passthrough {
             let destination = passthrough(context);
             set.endpoints.insert(Arc::clone(&destination.key), Arc::new(no_endpoints(&destination)));
             set.destinations.insert(Arc::clone(&destination.key), Arc::new(destination));
@@ -120,6 +124,15 @@ impl Sidecar {
     fn follow(&mut self, context: &mut Context<'_>, cells: &BTreeSet<Cell>) {
         let mut set = None;
         let mut work = Work::default();
+        if cells.iter().any(|cell| self.scope.reads.has(cell)) {
+            let scope = Scope::read(context);
+            if !scope.is_like(&self.scope) {
+                return self.everything(context);
+            }
+            work.findings |= scope.findings != self.scope.findings;
+            self.scope = Arc::new(scope);
+        }
+        context.scope = Arc::clone(&self.scope);
         if cells.iter().any(|cell| self.policies.reads.has(cell)) {
             let policies = Policies::read(context);
             let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
@@ -219,7 +232,7 @@ impl Sidecar {
 
     fn said(&self) -> impl Iterator<Item = &Said> {
         let hosts = self.hosts.values().flat_map(|host| &host.findings);
-        let own = self.policies.findings.iter().chain(&self.inbound.findings);
+        let own = self.scope.findings.iter().chain(&self.policies.findings).chain(&self.inbound.findings);
         self.world.iter().chain(own).chain(hosts).chain(self.rules.findings())
     }
 
@@ -233,10 +246,10 @@ impl Sidecar {
     ) {
         let pattern = hostname::pattern(host);
         let before = self.hosts.remove(host).unwrap_or_default();
-        let Yield { tables, ports, own, tcp, created, delegating, destinations, findings, reads } =
+        let Yield { tables, ports, own, tcp, created, delegating, destinations, findings, reads, is_seen } =
             known_host::read(context, &self.mesh, host);
         let exists = !tables.is_empty() || !tcp.is_empty() || !findings.is_empty();
-        if exists || context.world.index().registry.contains(host) || !self.mesh.at(&pattern).is_empty() {
+        if exists || is_seen || !self.mesh.at(&pattern).is_empty() {
             self.readers.set(unit, reads);
         } else {
             self.readers.forget(unit);
@@ -311,7 +324,8 @@ impl Sidecar {
             return;
         };
         let known = set.routes.get(&key).and_then(|routes| routes.virtual_hosts.last());
-        let last = unknown_hosts(context, unknown(context) == UnknownDestination::Passthrough);
+        let unknown = context.scope.unknown(context.world);
+        let last = unknown_hosts(context, unknown == UnknownDestination::Passthrough);
         let last = known.filter(|known| ***known == last).cloned().unwrap_or_else(|| Arc::new(last));
         let routes = RouteSet {
             key: Arc::clone(&key),
@@ -339,7 +353,7 @@ impl Sidecar {
                 entry.routes = http.get(&entry.port).map(|http| Arc::clone(&http.routes));
             }
         }
-        let outbound = Outbound { http, tcp, unknown: unknown(context) };
+        let outbound = Outbound { http, tcp, unknown: context.scope.unknown(context.world) };
         let listener = context.captured(PORT, ListenerProtocol::Outbound(outbound));
         if set.listeners.get(&listener.key).is_none_or(|known| **known != listener) {
             set.listeners.insert(Arc::clone(&listener.key), Arc::new(listener));
@@ -356,15 +370,6 @@ fn put_own(before: &[Key], own: BTreeMap<Key, RouteSet>, set: &mut ResourceSet) 
         if set.routes.get(&key).is_none_or(|known| **known != routes) {
             set.routes.insert(key, Arc::new(routes));
         }
-    }
-}
-
-/// `outboundTrafficPolicy`.
-fn unknown(context: &Context<'_>) -> UnknownDestination {
-    let policy = context.world.mesh().config.outbound_traffic_policy;
-    match policy.and_then(|policy| policy.mode).unwrap_or_default() {
-        OutboundMode::RegistryOnly => UnknownDestination::Refuse,
-        OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => UnknownDestination::Passthrough,
     }
 }
 

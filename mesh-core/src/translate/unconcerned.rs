@@ -73,6 +73,15 @@ pub fn unconcerned(world: &World, proxies: &[&ProxyInfo], object: &ObjectRef) ->
             };
             Some(because(step, text.to_owned()))
         }
+        "Sidecar" => {
+            world.sidecar(namespace, name)?;
+            let (step, text) = if proxies.iter().any(|proxy| proxy.role == Role::Sidecar) {
+                (Step::Idle, "it is for no connected sidecar, or another one counts there")
+            } else {
+                (Step::Nobody, "it is for sidecars, of which none is connected")
+            };
+            Some(because(step, text.to_owned()))
+        }
         "ServiceEntry" => {
             let spec = &world.service_entry(namespace, name)?.spec;
             let export =

@@ -118,6 +118,7 @@ macro_rules! each_shelf {
         $do!(destination_rules);
         $do!(service_entries);
         $do!(workload_entries);
+        $do!(sidecars);
         $do!(authorization_policies);
         $do!(request_authentications);
         $do!(peer_authentications);

@@ -36,12 +36,13 @@ pub(super) struct Touched {
     mesh: bool,
 }
 
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
     "Gateway",
     "VirtualService",
     "DestinationRule",
     "ServiceEntry",
     "WorkloadEntry",
+    "Sidecar",
     "AuthorizationPolicy",
     "RequestAuthentication",
     "PeerAuthentication",

@@ -13,6 +13,7 @@ mod journal;
 mod mesh;
 mod rules;
 mod services;
+mod sidecars;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -24,11 +25,12 @@ pub use journal::{Cell, Reads};
 pub use mesh::Mesh;
 pub use rules::{Consolidated, RuleTables};
 pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort, network};
+pub use sidecars::Candidates;
 
 use crate::api::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret};
 use crate::api::{
     ApiObject, AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry,
-    Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
+    Sidecar, Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
@@ -61,6 +63,7 @@ pub(crate) struct Objects {
     pub destination_rules: Shelf<DestinationRule>,
     pub service_entries: Shelf<ServiceEntry>,
     pub workload_entries: Shelf<WorkloadEntry>,
+    pub sidecars: Shelf<Sidecar>,
     pub authorization_policies: Shelf<AuthorizationPolicy>,
     pub request_authentications: Shelf<RequestAuthentication>,
     pub peer_authentications: Shelf<PeerAuthentication>,
@@ -298,6 +301,7 @@ impl Objects {
             Spec::DestinationRule(spec) => shelve(&mut self.destination_rules, reference, parts, spec),
             Spec::ServiceEntry(spec) => shelve(&mut self.service_entries, reference, parts, spec),
             Spec::WorkloadEntry(spec) => shelve(&mut self.workload_entries, reference, parts, spec),
+            Spec::Sidecar(spec) => shelve(&mut self.sidecars, reference, parts, spec),
             Spec::AuthorizationPolicy(spec) => shelve(&mut self.authorization_policies, reference, parts, spec),
             Spec::RequestAuthentication(spec) => shelve(&mut self.request_authentications, reference, parts, spec),
             Spec::PeerAuthentication(spec) => shelve(&mut self.peer_authentications, reference, parts, spec),
@@ -323,6 +327,7 @@ impl Objects {
             Spec::DestinationRule(spec) => same(&self.destination_rules, meta, spec),
             Spec::ServiceEntry(spec) => same(&self.service_entries, meta, spec),
             Spec::WorkloadEntry(spec) => same(&self.workload_entries, meta, spec),
+            Spec::Sidecar(spec) => same(&self.sidecars, meta, spec),
             Spec::AuthorizationPolicy(spec) => same(&self.authorization_policies, meta, spec),
             Spec::RequestAuthentication(spec) => same(&self.request_authentications, meta, spec),
             Spec::PeerAuthentication(spec) => same(&self.peer_authentications, meta, spec),
@@ -344,6 +349,7 @@ impl Objects {
             "DestinationRule" => drop(self.destination_rules.remove(&key)),
             "ServiceEntry" => drop(self.service_entries.remove(&key)),
             "WorkloadEntry" => drop(self.workload_entries.remove(&key)),
+            "Sidecar" => drop(self.sidecars.remove(&key)),
             "AuthorizationPolicy" => drop(self.authorization_policies.remove(&key)),
             "RequestAuthentication" => drop(self.request_authentications.remove(&key)),
             "PeerAuthentication" => drop(self.peer_authentications.remove(&key)),
@@ -366,6 +372,7 @@ impl Objects {
             "DestinationRule" => self.destination_rules.get(&key)?.position(""),
             "ServiceEntry" => self.service_entries.get(&key)?.position(""),
             "WorkloadEntry" => self.workload_entries.get(&key)?.position(""),
+            "Sidecar" => self.sidecars.get(&key)?.position(""),
             "AuthorizationPolicy" => self.authorization_policies.get(&key)?.position(""),
             "RequestAuthentication" => self.request_authentications.get(&key)?.position(""),
             "PeerAuthentication" => self.peer_authentications.get(&key)?.position(""),

@@ -250,8 +250,19 @@ impl Registry {
     /// The service that `host` means to somebody in `namespace` if `viewer` is the namespace that must see it: the
     /// namespace's own, else the first visible one.
     pub fn find(&self, host: &str, namespace: &str, viewer: &str) -> Option<&Arc<Service>> {
+        self.find_among(host, namespace, viewer, |_| true)
+    }
+
+    /// The same among the services that somebody may want.
+    pub fn find_among(
+        &self,
+        host: &str,
+        namespace: &str,
+        viewer: &str,
+        wanted: impl Fn(&Service) -> bool,
+    ) -> Option<&Arc<Service>> {
         let all = self.hosts.get(host)?;
-        let visible = |service: &&Arc<Service>| service.export_to.allows(viewer);
+        let visible = |service: &&Arc<Service>| service.export_to.allows(viewer) && wanted(service);
         all.iter().filter(visible).find(|service| &*service.namespace == namespace).or_else(|| all.iter().find(visible))
     }
 

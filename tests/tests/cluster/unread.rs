@@ -35,7 +35,7 @@ async fn a_policy_is_no_trouble_and_what_cannot_be_seen_is_not_missing() {
 
     // Who may see what has an effect, and not the rest, is told of that, and that is all.
     kubectl(&["create", "serviceaccount", "reader", "-n", "analyzed"], "").unwrap();
-    let read = "gateways.networking.istio.io,virtualservices,destinationrules,serviceentries,workloadentries,services,pods,secrets,\
+    let read = "gateways.networking.istio.io,virtualservices,destinationrules,serviceentries,workloadentries,sidecars,services,pods,secrets,\
                 configmaps,endpointslices,nodes,namespaces,authorizationpolicies,requestauthentications,\
                 peerauthentications";
     kubectl(&["create", "clusterrole", "analyzed", "--verb", "list", "--resource", read], "").unwrap();

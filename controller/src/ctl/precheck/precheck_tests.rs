@@ -84,6 +84,8 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not patch serviceentries.networking.istio.io/status
     you may not list, watch services
     you may not create, get, list, patch services in meshgate-system
+    you may not list, watch sidecars.networking.istio.io
+    you may not patch sidecars.networking.istio.io/status
     you may not create tokenreviews.authentication.k8s.io
     you may not create, get, list, patch, watch validatingwebhookconfigurations.admissionregistration.k8s.io
     you may not get, patch validatingwebhookconfigurations.admissionregistration.k8s.io named meshgate-validator

@@ -51,14 +51,9 @@ fn check_host(field: &str, host: &str, checks: &mut Checks<'_>) {
         }
         None => host,
     };
-    if names::is_address(name) {
-        return;
+    if !names::is_address(name) {
+        checks.check(field, names::whole_host(name));
     }
-    if name != "*" && !name.is_empty() && !name.contains('.') {
-        let help = "write the whole DNS name, for example `a.example.com`";
-        return checks.error(field, format!("`{name}` is a short name"), help);
-    }
-    checks.check(field, names::wildcard_host(name).and_then(|()| names::no_partial_wildcard(name)));
 }
 
 fn check_port(at: &str, port: &Port, bind: &str, checks: &mut Checks<'_>) {

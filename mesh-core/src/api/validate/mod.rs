@@ -11,6 +11,7 @@ mod load_balancer;
 mod names;
 mod policy_target;
 mod service_entry;
+mod sidecar;
 mod tls_options;
 mod traffic_policy;
 mod virtual_service;
@@ -39,6 +40,7 @@ pub(super) fn object(object: &mut ApiObject, diagnostics: &mut Vec<Diagnostic>) 
         Spec::DestinationRule(rule) => destination_rule::check(rule, &mut checks),
         Spec::ServiceEntry(entry) => service_entry::check(entry, &object.meta, &mut checks),
         Spec::WorkloadEntry(entry) => workload_entry::check_object(entry, &mut checks),
+        Spec::Sidecar(sidecar) => sidecar::check(sidecar, &mut checks),
         Spec::AuthorizationPolicy(policy) => authorization::check(policy, &object.meta, &mut checks),
         Spec::RequestAuthentication(policy) => authentication::request(policy, &mut checks),
         Spec::PeerAuthentication(policy) => authentication::peer(policy, &mut checks),

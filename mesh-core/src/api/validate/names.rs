@@ -87,6 +87,14 @@ pub(super) fn wildcard_host(name: &str) -> Check {
     rest.map_or(Ok(()), |rest| domain_labels(name, rest))
 }
 
+/// A whole name, not one that grows in a namespace.
+pub(super) fn whole_host(name: &str) -> Check {
+    if name != "*" && !name.is_empty() && !name.contains('.') {
+        return refuse(format!("`{name}` is a short name"), "write the whole DNS name, for example `a.example.com`");
+    }
+    wildcard_host(name).and_then(|()| no_partial_wildcard(name))
+}
+
 /// `*bar.com`: only whole labels can be wildcards.
 pub(super) fn no_partial_wildcard(name: &str) -> Check {
     if name.contains('*') && name.len() != 1 && !name.starts_with("*.") {

@@ -50,7 +50,7 @@ pub(super) fn check(at: &str, policy: &mut TrafficPolicy, checks: &mut Checks<'_
 }
 
 /// Takes a block out if its checks find an error.
-fn keep<T>(block: &mut Option<T>, checks: &mut Checks<'_>, check: impl FnOnce(&T, &mut Checks<'_>)) {
+pub(super) fn keep<T>(block: &mut Option<T>, checks: &mut Checks<'_>, check: impl FnOnce(&T, &mut Checks<'_>)) {
     if let Some(value) = block.as_ref()
         && checks.part(|checks| check(value, checks)).is_err()
     {
@@ -113,7 +113,7 @@ fn outlier_detection(at: &str, outlier: &OutlierDetection, checks: &mut Checks<'
     }
 }
 
-fn connection_pool(at: &str, pool: &ConnectionPool, checks: &mut Checks<'_>) {
+pub(super) fn connection_pool(at: &str, pool: &ConnectionPool, checks: &mut Checks<'_>) {
     if pool.tcp.is_none() && pool.http.is_none() {
         checks.missing(at, "the connection pool is empty", "set `tcp` or `http`");
     }

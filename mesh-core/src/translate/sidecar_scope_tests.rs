@@ -1,0 +1,179 @@
+use crate::diag;
+use crate::model::{ListenerProtocol, ProxyInfo, Role, UnknownDestination};
+use crate::translate::Composite;
+use crate::translate::fixture::{Docs, docs, sidecar, to};
+use crate::translate::{Translator, translate};
+use crate::world::World;
+
+fn egress(docs: Docs, hosts: &str) -> Docs {
+    docs.add("Sidecar", "default/default", &format!("spec: {{egress: [{{hosts: [{hosts}]}}]}}"))
+}
+
+fn services() -> Docs {
+    docs().service("default/a", 80).service("other/b", 80).service("third/c", 80)
+}
+
+/// Hosts of the table of port 80 that are services.
+fn seen(docs: &Docs) -> Vec<String> {
+    let t = docs.to_sidecar();
+    let known = t.set.routes.get("80").into_iter().flat_map(|routes| &routes.virtual_hosts);
+    let short = |host: String| host.split('.').next().unwrap().to_owned();
+    known.map(|host| short(host.host.to_string())).filter(|host| host != "*").collect()
+}
+
+#[test]
+fn hosts_are_seen_by_namespace_and_name() {
+    for (hosts, expected) in [
+        ("'*/*'", vec!["a", "b", "c"]),
+        ("'./*'", vec!["a"]),
+        ("'default/*', 'third/*'", vec!["a", "c"]),
+        ("'~/*'", vec![]),
+        ("'*/b.other.svc.cluster.local'", vec!["b"]),
+        ("'other/a.default.svc.cluster.local'", vec![]),
+        ("'*/*.other.svc.cluster.local', './a.default.svc.cluster.local'", vec!["a", "b"]),
+        ("'*/*', '~other/*'", vec!["a", "c"]),
+        ("'*/*', '~/c.third.svc.cluster.local', '~./*'", vec!["b"]),
+        ("'other/*', 'third/*', '~*/*.third.svc.cluster.local'", vec!["b"]),
+    ] {
+        assert_eq!(seen(&egress(services(), hosts)), expected, "{hosts}");
+    }
+    assert_eq!(seen(&services()), ["a", "b", "c"]);
+    let no_egress = services().add("Sidecar", "default/default", "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY}}");
+    assert_eq!(seen(&no_egress), ["a", "b", "c"]);
+}
+
+/// What is exported to nobody else is not seen, whatever the Sidecar says.
+#[test]
+fn export_to_counts_as_well() {
+    let hidden = "spec: {hosts: [hidden.example], exportTo: [.], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}";
+    let docs = services().add("ServiceEntry", "other/hidden", hidden);
+    assert_eq!(seen(&egress(docs, "'*/*'")), ["a", "b", "c"]);
+}
+
+/// Of services with one name the one counts that is seen, for rules too that name it.
+#[test]
+fn a_name_means_the_service_that_is_seen() {
+    let entry = |address: &str| {
+        format!(
+            "spec: {{hosts: [x.example], resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}], endpoints: [{{address: {address}}}]}}"
+        )
+    };
+    let docs = docs().add_on(1, "ServiceEntry", "first/x", &entry("10.0.0.1")).add_on(
+        2,
+        "ServiceEntry",
+        "second/x",
+        &entry("10.0.0.2"),
+    );
+    let key = "outbound|80||x.example";
+    assert_eq!(egress(docs, "'second/*'").to_sidecar().addresses(key), ["10.0.0.2:80"]);
+}
+
+#[test]
+fn what_a_rule_names_need_not_be_seen() {
+    let rules = format!("spec: {{hosts: [a], http: [{}]}}", to("b.other.svc.cluster.local"));
+    let t = egress(services(), "'./*'").add("VirtualService", "default/v", &rules).to_sidecar();
+    assert!(t.set.destinations.contains_key("outbound|80||b.other.svc.cluster.local"));
+    assert_eq!(t.hosts("80"), ["a.default.svc.cluster.local", "*"]);
+    assert_eq!(t.codes(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_listener_says_what_is_spoken_on_its_port() {
+    let any = "spec: {clusterIP: 10.0.0.9, ports: [{name: x, port: 80}, {name: y, port: 81}]}";
+    let sidecar = |protocol: &str| {
+        format!(
+            "spec: {{egress: [{{port: {{number: 80, protocol: {protocol}, name: e}}, hosts: ['*/*']}}, {{hosts: ['*/*']}}]}}"
+        )
+    };
+    let outbound = |protocol: &str| {
+        let t = docs()
+            .add("Service", "default/any", any)
+            .add("Sidecar", "default/default", &sidecar(protocol))
+            .to_sidecar();
+        let ListenerProtocol::Outbound(outbound) = &t.set.listeners["0.0.0.0:15001"].protocol else { unreachable!() };
+        let tcp = outbound.tcp.iter().map(|tcp| (tcp.port, tcp.routes.is_some()));
+        (outbound.http.keys().copied().collect::<Vec<u16>>(), tcp.collect::<Vec<_>>())
+    };
+    assert_eq!(outbound("HTTP"), (vec![80], vec![(81, true)]));
+    assert_eq!(outbound("TCP"), (vec![], vec![(80, false), (81, true)]));
+}
+
+#[test]
+fn the_listener_names_the_sidecar_that_it_follows() {
+    let world = egress(services(), "'./*'").world();
+    let mut translator = Translator::new(sidecar());
+    translator.update(&world);
+    let concerned = |translator: &Translator| {
+        let objects = translator.concerned().get(&Composite::Listener("0.0.0.0:15001".into())).cloned();
+        objects.iter().flat_map(|objects| objects.iter()).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(concerned(&translator), ["Sidecar/default/default"]);
+}
+
+/// A Sidecar that is not for a proxy costs it nothing.
+#[test]
+fn a_change_is_for_those_whom_it_concerns() {
+    let docs = egress(services(), "'./*'");
+    let mut world = docs.world();
+    let proxies = [sidecar(), ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("other", "other", [].into()) }];
+    let mut translators = proxies.map(Translator::new);
+    translators.iter_mut().for_each(|translator| translator.update(&world));
+    let before = translators.each_ref().map(|translator| translator.set().clone());
+    let change = docs_of("Sidecar", "default/default", "spec: {egress: [{hosts: ['other/*']}]}");
+    world.apply(change.objects());
+    translators.iter_mut().for_each(|translator| translator.update(&world));
+    let [own, other] = translators.each_ref().map(Translator::set);
+    assert!(!std::sync::Arc::ptr_eq(own, &before[0]) && std::sync::Arc::ptr_eq(other, &before[1]));
+    assert_eq!(**own, translate(&world, &sidecar()).set);
+    // What stays is the same allocation.
+    let key = "0.0.0.0:15006";
+    assert!(std::sync::Arc::ptr_eq(&own.listeners[key], &before[0].listeners[key]));
+    // One in the root namespace is for both, but for who has one of his own.
+    let before = translators.each_ref().map(|translator| translator.set().clone());
+    world.apply(docs_of("Sidecar", "istio-system/default", "spec: {egress: [{hosts: ['~/*']}]}").objects());
+    translators.iter_mut().for_each(|translator| translator.update(&world));
+    let [own, other] = translators.each_ref().map(Translator::set);
+    assert!(std::sync::Arc::ptr_eq(own, &before[0]) && !std::sync::Arc::ptr_eq(other, &before[1]));
+}
+
+fn docs_of(kind: &str, name: &str, body: &str) -> Docs {
+    docs().add(kind, name, body)
+}
+
+#[test]
+fn the_outbound_policy_of_the_sidecar_counts_before_that_of_the_mesh() {
+    let unknown = |policy: &str| {
+        let t = services()
+            .add("Sidecar", "default/default", &format!("spec: {{outboundTrafficPolicy: {policy}}}"))
+            .to_sidecar();
+        let ListenerProtocol::Outbound(outbound) = &t.set.listeners["0.0.0.0:15001"].protocol else { unreachable!() };
+        outbound.unknown
+    };
+    assert_eq!(unknown("{mode: ALLOW_ANY}"), UnknownDestination::Passthrough);
+    assert_eq!(unknown("{mode: REGISTRY_ONLY}"), UnknownDestination::Refuse);
+    assert_eq!(unknown("{}"), UnknownDestination::Refuse);
+}
+
+#[test]
+fn who_loses_is_told_who_wins() {
+    let some = "spec: {workloadSelector: {labels: {app: client}}, egress: [{hosts: ['./*']}]}";
+    let all = "spec: {egress: [{hosts: ['./*']}]}";
+    let docs = services()
+        .add_on(2, "Sidecar", "default/b", some)
+        .add_on(1, "Sidecar", "default/c", some)
+        .add_on(3, "Sidecar", "default/d", all)
+        .add_on(4, "Sidecar", "default/e", all);
+    let t = docs.to_sidecar();
+    assert!(
+        t.said(diag::SIDECAR_OVERLAP)[0]
+            .starts_with("error[MESH0140] Sidecar/default/b spec.workloadSelector: Sidecar/default/c is older")
+    );
+    assert!(
+        t.said(diag::SIDECAR_DUPLICATE)[0].starts_with("error[MESH0141] Sidecar/default/e: Sidecar/default/d is older")
+    );
+    assert_eq!(t.diagnostics.len(), 2);
+    // Who is selected by neither does not hear of the one.
+    let other = ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("x", "default", [].into()) };
+    let said = translate(&World::from_objects(docs.objects()), &other).diagnostics;
+    assert_eq!(said.iter().map(|said| said.code).collect::<Vec<_>>(), ["MESH0141"]);
+}
