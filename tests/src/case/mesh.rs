@@ -74,7 +74,7 @@ struct Running {
 
 enum Place {
     Bare(Pod),
-    Meshed(Workload),
+    Meshed(Box<Workload>),
 }
 
 impl Place {
@@ -115,7 +115,7 @@ impl Running {
         let place = if settings.sidecar {
             let account = labels.get("app").cloned().unwrap_or_else(|| name.to_owned());
             let who = Who { name: name.to_owned(), namespace: settings.namespace.clone(), account, labels };
-            Place::Meshed(self.mesh.workload_of(&who).await?)
+            Place::Meshed(Box::new(self.mesh.workload_of(&who).await?))
         } else {
             Place::Bare(self.mesh.network.pod()?)
         };
@@ -162,7 +162,7 @@ impl Running {
 
     fn workloads(&self) -> impl Iterator<Item = &Workload> {
         let meshed = self.places.values().filter_map(|place| match place {
-            Place::Meshed(workload) => Some(workload),
+            Place::Meshed(workload) => Some(workload.as_ref()),
             Place::Bare(_) => None,
         });
         std::iter::once(&self.own).chain(meshed)
