@@ -2,6 +2,8 @@
 
 mod cpu;
 pub mod crowd;
+pub mod envoy;
+pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;

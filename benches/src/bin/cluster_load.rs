@@ -21,6 +21,7 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
 };
 use kube::runtime::watcher::{self, Event};
+use meshgate_benches::usage;
 use serde_json::{Value, json};
 
 const SYSTEM: &str = "meshgate-system";
@@ -301,10 +302,7 @@ impl System {
     fn weigh(&self) -> anyhow::Result<Vec<(&'static str, f64)>> {
         let mut weights = Vec::new();
         for (name, pid) in self.processes() {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-            let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
-            let megabytes = kib * 1024.0 / 1e6;
+            let megabytes = usage::memory(pid)?.resident;
             println!("  {name}: RSS {megabytes:.1} MB");
             weights.push((name, megabytes));
         }
@@ -438,23 +436,14 @@ struct Sample(Instant, Vec<f64>);
 
 impl Sample {
     fn take(processes: &[(&str, u32)]) -> anyhow::Result<Sample> {
-        Ok(Sample(Instant::now(), processes.iter().map(|(_, pid)| seconds(*pid)).collect::<Result<_, _>>()?))
+        Ok(Sample(Instant::now(), processes.iter().map(|(_, pid)| usage::seconds(*pid)).collect::<Result<_, _>>()?))
     }
 
     fn until_now(&self, processes: &[(&str, u32)]) -> anyhow::Result<()> {
         let passed = self.0.elapsed().as_secs_f64();
         for ((name, pid), before) in processes.iter().zip(&self.1) {
-            println!("  {name}: {:.1} % of a processor meanwhile", (seconds(*pid)? - before) / passed * 100.0);
+            println!("  {name}: {:.1} % of a processor meanwhile", (usage::seconds(*pid)? - before) / passed * 100.0);
         }
         Ok(())
     }
-}
-
-/// proc_pid_stat(5): utime and stime, in hundredths of a second.
-fn seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
-    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
-    let mut times = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
-    let (user, system) = (times.next().context("utime")??, times.next().context("stime")??);
-    Ok((user + system) / 100.0)
 }
