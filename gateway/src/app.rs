@@ -103,6 +103,8 @@ impl Process {
             workload: Arc::new(if controller.is_some() { WorkloadCell::awaited() } else { WorkloadCell::default() }),
             ..Cells::default()
         });
+        // Files have everything, asked for or not.
+        let asked = cells.demand.take_names();
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
         let told = controller.as_ref().and_then(|controller| OwnMetadata::new(&controller.node.id, &source));
@@ -161,7 +163,7 @@ impl Process {
             (None, Some(options)) => {
                 // Until something is served, the pages say what is in the way.
                 announced.waiting();
-                Source::Controller(Controller::start(options, updates.clone(), connection), certificate)
+                Source::Controller(Controller::start(options, updates.clone(), connection, asked), certificate)
             }
             (None, None) => return Err(anyhow!("neither files nor a controller")),
         };

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod app;
 pub mod bootstrap;
 pub mod check;
+pub mod demand;
 pub mod exit;
 pub mod http;
 pub mod listen;

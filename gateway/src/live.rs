@@ -11,6 +11,7 @@ use mesh_core::lb::{Balancer, EndpointSet, EndpointState};
 use mesh_core::model::{Destination, Endpoint, EndpointAddress, Reach, TokenRule};
 use mesh_core::snapshot::Snapshot;
 
+use crate::demand::Demand;
 use crate::tls::certs::CertificateTable;
 use crate::tls::workload::WorkloadCell;
 use crate::upstream::KeyCell;
@@ -110,4 +111,6 @@ pub struct Cells {
     pub workload: Arc<WorkloadCell>,
     /// Proxies in front whose headers are trusted (`numTrustedProxies`); for connections that come from now on.
     pub trusted_proxies: AtomicU32,
+    /// What the tables lack.
+    pub demand: Demand,
 }

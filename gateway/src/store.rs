@@ -261,6 +261,7 @@ impl Store {
         let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters, tokens });
         self.open_listeners(&live);
         let old = self.cells.live.swap(live.clone());
+        self.cells.demand.published();
         self.listeners.close_removed(&live);
         self.retired.push(old);
         self.drop_retired();

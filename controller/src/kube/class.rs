@@ -1,13 +1,13 @@
 //! Proxies that get the same answer: it is translated and encoded once for all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mesh_core::api::kube::Pod;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{IpFamilies, ProxyInfo, ProxySettings, ResourceSet, Role};
+use mesh_core::model::{IpFamilies, Key, ProxyInfo, ProxySettings, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::{Concerned, Translator};
 use mesh_core::wire::{Publication, Published};
@@ -94,20 +94,32 @@ pub(super) struct Class {
     said: [Arc<[Diagnostic]>; 2],
     /// What VirtualServices name and what does not exist, in what was published.
     missing: Missing,
+    /// What its proxies ask for, each as long as its stream lasts.
+    asked: Vec<(Weak<()>, BTreeSet<Key>)>,
 }
 
 impl Class {
     /// `wanting`: secrets of its namespace are not watched; the value of `gateway.namespaces` with which they are.
     pub fn new(number: u64, proxy: ProxyInfo, wanting: Option<String>) -> Class {
+        Class::with(number, Translator::on_demand(proxy), wanting)
+    }
+
+    /// Of no proxy: for what is wrong with objects that no sidecar asks for.
+    pub fn of_nobody(number: u64, namespace: &str) -> Class {
+        Class::with(number, Translator::of_nobody(namespace), None)
+    }
+
+    fn with(number: u64, translator: Translator, wanting: Option<String>) -> Class {
         Class {
             number,
             publication: if wanting.is_some() { Publication::without_secrets() } else { Publication::default() },
             wanting,
-            translator: Translator::new(proxy),
+            translator,
             states: watch::Sender::new(Arc::default()),
             deserted: None,
             said: Default::default(),
             missing: Missing::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -135,6 +147,24 @@ impl Class {
             return true;
         }
         self.deserted.get_or_insert_with(Instant::now).elapsed() < linger
+    }
+
+    /// The proxy of this stream asks for these names now. Whether anything is different; [`Class::translate`] follows.
+    pub fn ask(&mut self, stream: &Arc<()>, names: BTreeSet<Key>) -> bool {
+        let token = Arc::downgrade(stream);
+        self.asked.retain(|(other, _)| !other.ptr_eq(&token));
+        self.asked.push((token, names));
+        self.sum_up()
+    }
+
+    /// What is asked for by those who are still there. Whether anything is different.
+    pub fn sum_up(&mut self) -> bool {
+        self.asked.retain(|(stream, _)| stream.strong_count() > 0);
+        if self.asked.is_empty() {
+            // Who comes back in a moment finds what it had.
+            return false;
+        }
+        self.translator.ask(self.asked.iter().flat_map(|(_, names)| names).cloned().collect())
     }
 
     /// To be followed by [`Class::publish`], unless the world is changed once more.

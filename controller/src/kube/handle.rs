@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mesh_core::api::ProxyConfig;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::ProxyInfo;
+use mesh_core::model::{Key, ProxyInfo};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::Unconcerned;
 use mesh_core::world::World;
@@ -32,6 +32,12 @@ pub struct Joined {
 pub enum Command {
     /// The class of a proxy, and its states from now on.
     Join(Identity, oneshot::Sender<Result<Joined, NotYet>>),
+    /// What the proxy of a stream of this class asks for.
+    Ask {
+        class: u64,
+        stream: Arc<()>,
+        names: BTreeSet<Key>,
+    },
     /// Everything as it is now.
     Look(oneshot::Sender<View>),
     /// The same without the objects.
@@ -125,6 +131,12 @@ impl KeeperHandle {
                 answer => return answer,
             }
         }
+    }
+
+    /// What the proxy of a stream asks for from now on, as long as the stream is there; later states of its class answer it.
+    pub async fn ask(&self, class: u64, stream: &Arc<()>, names: BTreeSet<Key>) -> Result<(), NotYet> {
+        let command = Command::Ask { class, stream: Arc::clone(stream), names };
+        self.commands.send(command).await.map_err(|_| NotYet::Stopping)
     }
 
     pub async fn look(&self) -> Option<View> {

@@ -47,6 +47,10 @@ pub struct Keeper {
     stale: HashSet<ObjectRef>,
     next_class: u64,
     classes: HashMap<ClassKey, Class>,
+    /// While there are sidecars: they know what they ask for, and what is wrong with the rest is told all the same.
+    nobody: Option<Class>,
+    /// Classes that are asked for something else since they were published.
+    asked: BTreeSet<u64>,
     members: Members,
 }
 
@@ -118,6 +122,8 @@ impl Keeper {
             stale: HashSet::new(),
             next_class: 0,
             classes: HashMap::new(),
+            nobody: None,
+            asked: BTreeSet::new(),
             members: Members::default(),
         };
         (keeper, KeeperHandle::new(send, watched))
@@ -130,7 +136,13 @@ impl Keeper {
         loop {
             let due = self.incomplete.due();
             tokio::select! {
-                Some(command) = self.commands.recv() => self.obey(command),
+                Some(command) = self.commands.recv() => {
+                    self.obey(command);
+                    while let Ok(command) = self.commands.try_recv() {
+                        self.obey(command);
+                    }
+                    self.answer();
+                }
                 feed = self.feed.recv() => {
                     let Some(feed) = feed else { return };
                     let mut changes = Changes::default();
@@ -301,27 +313,56 @@ impl Keeper {
 
     /// Everybody's answer, from the world as it is now, but for VirtualServices that had better wait.
     fn publish(&mut self, generation: u64, trials: Trials, now: Instant) {
-        let translate_all = |world: &World, classes: &mut HashMap<ClassKey, Class>| {
-            classes.values_mut().for_each(|class| class.translate(world));
-        };
-        translate_all(&self.world, &mut self.classes);
+        self.all_classes().for_each(|(class, world)| class.translate(world));
         if !trials.is_empty() {
-            let failed = self.classes.values().flat_map(Class::newly_missing).collect();
+            let failed = self.classes.values().chain(&self.nobody).flat_map(Class::newly_missing).collect();
             if self.incomplete.take_back(&failed, trials, &mut self.world, now) {
-                translate_all(&self.world, &mut self.classes);
+                self.all_classes().for_each(|(class, world)| class.translate(world));
             }
         }
         let settings = self.world.mesh().proxy_settings();
         let observed = self.incomplete.in_force(&self.observed);
-        for class in self.classes.values_mut() {
+        for class in self.classes.values_mut().chain(&mut self.nobody) {
             class.publish(&settings, generation, &observed, &self.found);
         }
+        self.asked.clear();
+    }
+
+    fn all_classes(&mut self) -> impl Iterator<Item = (&mut Class, &World)> {
+        let world = &self.world;
+        self.classes.values_mut().chain(&mut self.nobody).map(move |class| (class, world))
+    }
+
+    /// Those who asked for something get it at once; the others have nothing to do with it.
+    fn answer(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        if asked.is_empty() || self.watches.iter().any(Watch::is_missed) {
+            return;
+        }
+        let generation = *self.generation.borrow() + 1;
+        let settings = self.world.mesh().proxy_settings();
+        let observed = self.incomplete.in_force(&self.observed);
+        let classes = self.classes.values_mut().filter(|class| asked.contains(&class.number()));
+        tokio::task::block_in_place(|| {
+            for class in classes {
+                class.translate(&self.world);
+                class.publish(&settings, generation, &observed, &self.found);
+            }
+        });
+        self.generation.send_replace(generation);
     }
 
     fn obey(&mut self, command: Command) {
         match command {
             Command::Join(identity, reply) => {
                 let _ = reply.send(self.join(&identity));
+            }
+            Command::Ask { class: number, stream, names } => {
+                if let Some(class) = self.classes.values_mut().find(|class| class.number() == number)
+                    && class.ask(&stream, names)
+                {
+                    self.asked.insert(number);
+                }
             }
             Command::Survey(reply) => {
                 let _ = reply.send(Survey {
@@ -330,7 +371,7 @@ impl Keeper {
                     observed: self.observed.clone(),
                     stale: self.stale.clone(),
                     hidden: self.world.hidden_namespaces(),
-                    classes: self.classes.values().map(Class::state).collect(),
+                    classes: self.classes.values().chain(&self.nobody).map(Class::state).collect(),
                 });
             }
             Command::Unconcerned(classes, objects, reply) => {
@@ -353,6 +394,7 @@ impl Keeper {
             }
             Command::Look(reply) => {
                 let unavailable = self.watches.iter();
+                let classes = self.classes.values().chain(&self.nobody);
                 let _ = reply.send(View {
                     world: self.world.clone(),
                     diagnostics: self.found.to_vec(),
@@ -360,7 +402,7 @@ impl Keeper {
                     unavailable: unavailable
                         .filter_map(|watch| Some((watch.source.to_string(), watch.unavailable.clone()?)))
                         .collect(),
-                    classes: self.classes.values().map(|class| (class.proxy().clone(), class.state())).collect(),
+                    classes: classes.map(|class| (class.proxy().clone(), class.state())).collect(),
                 });
             }
         }
@@ -389,24 +431,32 @@ impl Keeper {
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
         let leaving = self.members.add(pod);
-        let class = match self.classes.entry(key) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                self.next_class += 1;
-                let labels = entry.key().labels.clone();
-                let all = ProxyInfo { labels, locality: String::new(), ..proxy.clone() };
-                let mut class = Class::new(self.next_class, all, wanting);
-                let generation = *self.generation.borrow();
-                let settings = self.world.mesh().proxy_settings();
-                let observed = self.incomplete.in_force(&self.observed);
-                tokio::task::block_in_place(|| {
-                    class.translate(&self.world);
-                    class.publish(&settings, generation, &observed, &self.found);
-                });
-                entry.insert(class)
-            }
-        };
-        Ok(Joined { proxy, states: class.subscribe(), leaving })
+        if key.role == Role::Sidecar && self.nobody.is_none() {
+            self.next_class += 1;
+            let nobody = Class::of_nobody(self.next_class, &self.world.mesh().root_namespace);
+            self.nobody = Some(self.first(nobody));
+        }
+        if let Some(class) = self.classes.get_mut(&key) {
+            return Ok(Joined { proxy, states: class.subscribe(), leaving });
+        }
+        self.next_class += 1;
+        let all = ProxyInfo { labels: key.labels.clone(), locality: String::new(), ..proxy.clone() };
+        let mut class = self.first(Class::new(self.next_class, all, wanting));
+        let states = class.subscribe();
+        self.classes.insert(key, class);
+        Ok(Joined { proxy, states, leaving })
+    }
+
+    /// With its first publication.
+    fn first(&self, mut class: Class) -> Class {
+        let generation = *self.generation.borrow();
+        let settings = self.world.mesh().proxy_settings();
+        let observed = self.incomplete.in_force(&self.observed);
+        tokio::task::block_in_place(|| {
+            class.translate(&self.world);
+            class.publish(&settings, generation, &observed, &self.found);
+        });
+        class
     }
 
     /// None: the secrets of the namespace are watched. Otherwise the value of `gateway.namespaces` with which they are: it
@@ -428,6 +478,15 @@ impl Keeper {
 
     fn sweep(&mut self) {
         self.classes.retain(|_, class| class.is_wanted(LINGER));
+        if !self.classes.keys().any(|key| key.role == Role::Sidecar) {
+            self.nobody = None;
+        }
+        for class in self.classes.values_mut() {
+            if class.sum_up() {
+                self.asked.insert(class.number());
+            }
+        }
+        self.answer();
         self.members.sweep();
     }
 }

@@ -173,6 +173,8 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
             let left = expires.map_or(LIFETIME, |at| at.duration_since(SystemTime::now()).unwrap_or_default());
             let session = Session {
                 name: proxy.id,
+                keeper: service.discovery.keeper.clone(),
+                here: Arc::default(),
                 states,
                 leaving,
                 expires: Instant::now() + left,
@@ -247,6 +249,9 @@ async fn hand_on(
 /// One stream.
 struct Session {
     name: String,
+    keeper: KeeperHandle,
+    /// As long as this is held, what the proxy asked for counts.
+    here: Arc<()>,
     states: watch::Receiver<Arc<ClassState>>,
     leaving: Leaving,
     /// When its token does.
@@ -287,7 +292,10 @@ impl Session {
     async fn turn(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), Ending> {
         tokio::select! {
             request = requests.message() => match request {
-                Ok(Some(request)) => self.take(request)?,
+                Ok(Some(request)) => {
+                    self.take(request)?;
+                    self.ask().await?;
+                }
                 Ok(None) => return Err(Ending::Closed),
                 Err(status) => {
                     tracing::debug!(proxy = self.name, %status, "stream");
@@ -322,6 +330,14 @@ impl Session {
         }
         self.connected.note(&self.stream, class);
         Ok(())
+    }
+
+    /// Hands on what the proxy asks for.
+    async fn ask(&mut self) -> Result<(), Ending> {
+        let Some(names) = self.stream.take_asked().cloned() else { return Ok(()) };
+        tracing::debug!(proxy = self.name, names = names.len(), "asks");
+        let class = self.states.borrow().class;
+        self.keeper.ask(class, &self.here, names).await.map_err(|_| Ending::Broken)
     }
 
     fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Ending> {

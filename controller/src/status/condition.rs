@@ -144,6 +144,10 @@ fn programmed(merged: &Merged) -> Condition {
         return condition(false, "Refused", &clip(&told, merged.refused.len()));
     }
     match merged.proxies {
+        0 if merged.unconcerned.as_ref().is_some_and(Unconcerned::is_on_demand) => {
+            let why = merged.unconcerned.as_ref().map(ToString::to_string).unwrap_or_default();
+            condition(true, "OnDemand", &clip(&format!("{count}; {why}"), 1))
+        }
         0 => {
             let why = merged.unconcerned.as_ref().map_or_else(String::new, |why| format!("; {why}"));
             condition(false, "NoProxies", &clip(&format!("{count}{why}"), 1))

@@ -76,6 +76,8 @@ fn reasons() {
     let alone = said(&Progress { unconcerned: Some(reason(1)), ..progress(1, 0, 0) }).programmed;
     let why = "0/0 proxies; step 1";
     assert_eq!((&*alone.reason, &*alone.message), ("NoProxies", why));
+    let asked = said(&Progress { unconcerned: Some(reason(4)), ..progress(1, 0, 0) }).programmed;
+    assert_eq!((asked.status, &*asked.reason, &*asked.message), (true, "OnDemand", "0/0 proxies; step 4"));
     let stale = said(&Progress { stale: true, ..progress(1, 2, 0) });
     assert_eq!((stale.accepted.status, stale.programmed.status), (false, false));
     assert_eq!((&*stale.accepted.reason, &*stale.programmed.reason), ("Invalid", "Invalid"));

@@ -24,7 +24,7 @@ use super::forward::Way;
 use super::message::Downstream;
 use super::mirror::Copies;
 use super::peer_metadata::Said;
-use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt};
+use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
@@ -120,15 +120,25 @@ impl Engine {
 
     /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.
     pub(super) async fn run<D: Downstream>(self: &Arc<Self>, exchange: &mut Exchange, client: &mut D) -> After {
-        let mut live = self.cells.live.load_full();
-        let info = &exchange.peer.info;
-        if !live.snapshot.listeners.contains_key(&info.listener)
-            && let Some(last) = info.retired.load()
-        {
-            live = last;
-        }
+        let now = self.now(&exchange.peer.info);
+        let later: Arc<Live>;
+        let mut live: &Arc<Live> = &now;
         exchange.outcome.generation = live.snapshot.generation;
-        let table = match accept(exchange, &live) {
+        let mut accepted = accept(exchange, live);
+        if let Ok(table) = accepted
+            && let Some(name) = on_demand::lacks(live, table, exchange)
+        {
+            accepted = match on_demand::ask(&self.cells, &name, exchange).await {
+                Ok(answered) => {
+                    later = answered;
+                    live = &later;
+                    exchange.outcome.generation = live.snapshot.generation;
+                    routes(live, exchange)
+                }
+                Err(failure) => Err(failure),
+            };
+        }
+        let table = match accepted {
             Ok(table) => table,
             Err(failure) => return self.fail(&failure, None, exchange, client).await,
         };
@@ -136,19 +146,28 @@ impl Engine {
         let authentic = match exchange.peer.info.direction() {
             // Its own requests are no affair of a workload's policies.
             Some(Direction::Outbound) => Ok(()),
-            Some(Direction::Inbound) | None => match self.ask_authorizer(&live, exchange, client).await {
+            Some(Direction::Inbound) | None => match self.ask_authorizer(live, exchange, client).await {
                 Ok(()) => jwt::authenticate(&live.tokens, exchange).await,
                 Err(failure) => Err(failure),
             },
         };
         let decision = table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1)));
         match authentic.and_then(|()| authorize::authorize(&live.snapshot.authorizer, exchange)) {
-            Ok(()) => self.act(&live, decision, exchange, client).await,
+            Ok(()) => self.act(live, decision, exchange, client).await,
             Err(failure) => {
                 let ops = note_route(&decision, exchange);
                 self.fail(&failure, ops, exchange, client).await
             }
         }
+    }
+
+    /// The tables of this moment. A listener that is no longer in them serves its last clients as it was.
+    fn now(&self, info: &ConnectionInfo) -> Arc<Live> {
+        let live = self.cells.live.load_full();
+        if live.snapshot.listeners.contains_key(&info.listener) {
+            return live;
+        }
+        info.retired.load().unwrap_or(live)
     }
 
     async fn act<D: Downstream>(
@@ -253,7 +272,13 @@ fn accept_forwarded(exchange: &mut Exchange) {
     (exchange.https, exchange.remote) = (client.https, client.address);
 }
 
-/// The routes for a request.
+/// The routes for a request that was accepted.
+fn routes<'l>(live: &'l Live, exchange: &Exchange) -> Result<&'l HostTable, Failure> {
+    let listener = live.snapshot.listeners.get(&exchange.peer.info.listener).ok_or(Failure::NoRoute)?;
+    table(&listener.protocol, exchange)
+}
+
+/// The routes that a listener has for a request.
 fn table<'l>(protocol: &'l CompiledProtocol, exchange: &Exchange) -> Result<&'l HostTable, Failure> {
     let info = &exchange.peer.info;
     match protocol {

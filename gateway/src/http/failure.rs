@@ -17,6 +17,8 @@ pub enum Failure {
     Misdirected,
     /// The rule names a host, port or subset that does not exist.
     ClusterNotFound,
+    /// The host may be a service of the mesh, and nobody says which.
+    NotAnswered,
     /// The destination has no endpoint.
     NoHealthyUpstream,
     /// No connection could be made; after `tries` tries.
@@ -84,6 +86,7 @@ impl Failure {
             Failure::NoRoute => reply(404, "", ResponseFlags::NR, "route_not_found"),
             Failure::Misdirected => reply(421, "", ResponseFlags::NR, "misdirected_request"),
             Failure::ClusterNotFound => reply(503, "", ResponseFlags::NC, "cluster_not_found"),
+            Failure::NotAnswered => reply(503, "", ResponseFlags::NC, "controller_did_not_answer"),
             Failure::NoHealthyUpstream => reply(503, "no healthy upstream", ResponseFlags::UH, "no_healthy_upstream"),
             Failure::ConnectFailed { detail, tries } => LocalReply {
                 transport_failure: detail.clone(),

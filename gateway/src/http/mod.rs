@@ -27,6 +27,7 @@ pub mod hop_by_hop;
 mod jwt;
 mod message;
 mod mirror;
+mod on_demand;
 mod peer_metadata;
 mod pump;
 mod respond;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mesh_core::model::Key;
+use mesh_core::model::{Key, asked_address};
 use mesh_core::snapshot::{CompiledListener, CompiledProtocol};
 use pingora_core::protocols::Ssl;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::captured::{self, Arrived, Port};
 use super::counters::Counters;
 use super::handshake::{self, Refusal};
+use super::inspect::Look;
 use super::original_dst::canonical;
 use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, TlsInfo, sniff};
 use crate::live::Cells;
@@ -298,8 +299,12 @@ async fn redirected(
     let port = match &compiled.protocol {
         CompiledProtocol::Inbound(inbound) => Port::of(inbound, original),
         CompiledProtocol::Outbound(outbound) => {
-            let look = captured::outbound_look(outbound, original, options);
+            let lacks = outbound.lacks_address(original.ip());
+            let mut look = captured::outbound_look(outbound, original, options);
             drop(compiled);
+            if lacks {
+                look = look_when_answered(original, shared, listening).await;
+            }
             return captured::outbound(io, look).await;
         }
         CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => return None,
@@ -307,6 +312,19 @@ async fn redirected(
     drop(compiled);
     let arrived = captured::inbound(io, port, &shared.cells.workload, options, drain).await;
     arrived.map_err(|refusal| refused(listening, peer, refusal)).ok()
+}
+
+/// Asks whose address it is. If nobody says, it is found out what the client speaks: requests can be told so.
+async fn look_when_answered(original: SocketAddr, shared: &Shared, listening: &Listening) -> Option<Look> {
+    let is_answered = || match &current(shared, listening).protocol {
+        CompiledProtocol::Outbound(outbound) => !outbound.lacks_address(original.ip()),
+        _ => true,
+    };
+    shared.cells.demand.ask(&asked_address(original.ip()), is_answered).await;
+    match &current(shared, listening).protocol {
+        CompiledProtocol::Outbound(outbound) => captured::outbound_look(outbound, original, &shared.options),
+        _ => None,
+    }
 }
 
 /// Where the client was going. Who came to this address by himself would be sent here again and again.

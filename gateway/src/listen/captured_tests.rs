@@ -104,7 +104,7 @@ fn outbound() -> ListenerProtocol {
     ListenerProtocol::Outbound(Outbound {
         http: BTreeMap::from([(80, http(false)), (81, http(true))]),
         tcp: vec![tcp(Some("10.0.0.1/32"), 3306, &[]), tcp(None, 443, &["a.example"])],
-        unknown: UnknownDestination::Passthrough,
+        ..Outbound::default()
     })
 }
 

@@ -366,6 +366,8 @@ pub struct ControllerMetrics {
     pub refused: IntCounter,
     /// Attempts and streams that failed, by reason.
     pub errors: IntCounterVec,
+    /// Names that a request needed and that were not here.
+    pub asked: IntCounter,
 }
 
 impl OwnMetrics {
@@ -403,6 +405,10 @@ impl OwnMetrics {
             errors,
             connected: gauge("meshgate_controller_connected", "Whether a controller is connected.")?,
             streams: counter("meshgate_controller_streams_total", "Discovery streams opened.")?,
+            asked: counter(
+                "meshgate_controller_asked_total",
+                "Names that a request needed and the controller was asked for.",
+            )?,
             refused: counter("meshgate_controller_refused_total", "Resources that were not understood.")?,
         };
         let failures =

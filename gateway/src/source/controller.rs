@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use mesh_core::model::Key;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use mesh_core::wire::{Applied, Change, Client, ClientState, Kind, MAX_MESSAGE, METHOD};
 use serde::Serialize;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -97,18 +98,21 @@ pub struct Controller {
     updates: UnboundedSender<Update>,
     connection: ConnectionCell,
     live: watch::Sender<bool>,
+    asked: UnboundedReceiver<Key>,
 }
 
 impl Controller {
-    /// Starts it. The receiver becomes true once something that the controller said is being served.
+    /// Starts it. The receiver becomes true once something that the controller said is being served. `asked`: names that requests
+    /// need.
     pub fn start(
         options: ControllerOptions,
         updates: UnboundedSender<Update>,
         connection: ConnectionCell,
+        asked: UnboundedReceiver<Key>,
     ) -> watch::Receiver<bool> {
         let (live, receiver) = watch::channel(false);
         connection.edit(|connection| connection.address = options.address.clone());
-        tokio::spawn(Controller { options, updates, connection, live }.run());
+        tokio::spawn(Controller { options, updates, connection, live, asked }.run());
         receiver
     }
 
@@ -117,6 +121,11 @@ impl Controller {
         let mut pause = PAUSE.0;
         loop {
             let begun = Instant::now();
+            while let Ok(name) = self.asked.try_recv() {
+                // The stream begins with it.
+                let _ = state.ask(name);
+                self.connection.metrics.asked.inc();
+            }
             let mut client = Client::new(state);
             let end = self.stream(&mut client).await;
             state = client.into_state();
@@ -206,6 +215,11 @@ impl Controller {
                     Err(status) if status.code() == Code::Aborted => return Ok(status.message().to_owned()),
                     Err(status) => return Err(status.into()),
                 },
+                Some(name) = self.asked.recv() => {
+                    self.connection.metrics.asked.inc();
+                    let request = session.client.state().ask(name);
+                    session.send(request)?;
+                }
                 () = until(patience) => self.publish(session)?,
             }
         }

@@ -49,7 +49,7 @@ fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>
         node: Node::default(),
     };
     let connection = ConnectionCell::new(observe.own.controller.clone());
-    (Controller { options, updates, connection, live }, received, is_live)
+    (Controller { options, updates, connection, live, asked: mpsc::unbounded_channel().1 }, received, is_live)
 }
 
 /// What a controller answers to the first requests of a stream.

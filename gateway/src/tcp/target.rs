@@ -35,6 +35,10 @@ pub fn find(live: &Live, info: &ConnectionInfo) -> Option<Target> {
 }
 
 fn outbound(live: &Live, table: &CompiledOutbound, info: &ConnectionInfo) -> Target {
+    if table.lacks_address(info.local.ip()) {
+        // It was asked for, and nobody answered. If it is a service's, its bytes must not go there past what is said about it.
+        return Target { name: BLACK_HOLE.into(), cluster: None };
+    }
     let found = table.find(info.local);
     let server_name = info.captured.as_ref().and_then(|captured| captured.server_name.as_deref());
     if let Some(tcp) = found.tcp(server_name) {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationRef, HostPattern, Key, is_default};
+use super::{DestinationRef, HostPattern, Key, OnDemand, is_default};
 use crate::object::ObjectRef;
 
 /// Key of the destination of connections to nobody whom the mesh knows: it goes where the client was going.
@@ -33,6 +33,9 @@ pub struct Outbound {
     pub tcp: Vec<OutboundTcp>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub unknown: UnknownDestination,
+    /// Some hosts only are here: those that were asked for. None: all are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_demand: Option<OnDemand>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

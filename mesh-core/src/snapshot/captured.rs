@@ -8,8 +8,11 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use super::HostTable;
-use super::host_table::HostIndex;
-use crate::model::{InboundPort, Key, Listener, ListenerProtocol, Outbound, OutboundTcp, UnknownDestination};
+use super::host_table::{HostIndex, host_of};
+use crate::model::{
+    InboundPort, Key, Listener, ListenerProtocol, OnDemand, Outbound, OutboundTcp, UnknownDestination, asked_address,
+    asked_name,
+};
 
 /// What leaves the workload, by where it is going.
 #[derive(Clone, Debug)]
@@ -101,6 +104,36 @@ impl CompiledOutbound {
             (found.http, found.detect) = (self.table(http.table), http.detect);
         }
         found
+    }
+
+    /// Whether services may have this address and nobody asked which: what is said about it here counts for nothing.
+    pub fn lacks_address(&self, address: IpAddr) -> bool {
+        self.on_demand()
+            .is_some_and(|terms| terms.is_near(address) && !terms.answered.contains(&asked_address(address)))
+    }
+
+    /// The name to ask for before a request for this authority is routed by `table`, if that might not be all there is.
+    pub fn lacks_host(&self, table: &HostTable, authority: &str) -> Option<Key> {
+        let terms = self.on_demand()?;
+        let host = host_of(authority);
+        if table.names(host) {
+            return None;
+        }
+        let name = asked_name(host)?;
+        let is_far = || name.parse().is_ok_and(|address| !terms.is_near(address));
+        (!terms.answered.contains(&name) && !is_far()).then_some(name)
+    }
+
+    /// Whether services may have this address, of which some are not here.
+    pub fn is_near(&self, address: IpAddr) -> bool {
+        self.on_demand().is_some_and(|terms| terms.is_near(address))
+    }
+
+    fn on_demand(&self) -> Option<&OnDemand> {
+        match &self.index.listener.protocol {
+            ListenerProtocol::Outbound(outbound) => outbound.on_demand.as_ref(),
+            _ => None,
+        }
     }
 
     fn table(&self, number: u32) -> Option<&Arc<HostTable>> {

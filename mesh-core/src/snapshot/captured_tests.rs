@@ -85,6 +85,7 @@ fn the_narrowest_network_counts_first_and_tcp_before_http() {
         http: BTreeMap::from([(80, http("80", false)), (81, http("81", true))]),
         tcp: tcps,
         unknown: UnknownDestination::Refuse,
+        ..Outbound::default()
     });
     let snapshot = compiled(&set(protocol, &["80", "81"]), None);
     let table = outbound(&snapshot);
@@ -131,6 +132,7 @@ fn what_nobody_declares_has_routes_of_its_own() {
         http: BTreeMap::from([(7000, http("7000", false))]),
         tcp: vec![tcp(&["10.0.0.2/32"], 7000, &[], "other"), unnamed],
         unknown: UnknownDestination::Passthrough,
+        ..Outbound::default()
     });
     let snapshot = compiled(&set(protocol, &["7000", "s:7000"]), None);
     let table = outbound(&snapshot);

@@ -83,6 +83,11 @@ impl HostTable {
         self.entry(authority).is_some()
     }
 
+    /// Whether a host without port is called just so here, rather than covered by a pattern.
+    pub(super) fn names(&self, host: &str) -> bool {
+        self.index.has_exact(host)
+    }
+
     /// What is to happen to a request. `random` yields a number below its argument; it chooses among weights.
     pub fn route<'a>(&'a self, request: &Request<'_>, random: &mut dyn FnMut(u32) -> u32) -> Decision<'a> {
         // CONNECT never has a route at a gateway.
@@ -126,19 +131,14 @@ impl HostIndex {
         self.named(host).or(self.any)
     }
 
-    fn named(&self, host: &str) -> Option<u32> {
-        if host.is_empty() || host.len() > LONGEST_HOST {
-            return None;
-        }
+    fn has_exact(&self, host: &str) -> bool {
         let mut buffer = [0_u8; LONGEST_HOST];
-        let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            let lower = buffer.get_mut(..host.len())?;
-            lower.copy_from_slice(host.as_bytes());
-            lower.make_ascii_lowercase();
-            std::str::from_utf8(lower).ok()?
-        } else {
-            host
-        };
+        lower(host, &mut buffer).is_some_and(|host| self.exact.contains_key(host))
+    }
+
+    fn named(&self, host: &str) -> Option<u32> {
+        let mut buffer = [0_u8; LONGEST_HOST];
+        let host = lower(host, &mut buffer)?;
         if let Some(position) = self.exact.get(host) {
             return Some(*position);
         }
@@ -158,8 +158,22 @@ impl HostIndex {
     }
 }
 
+/// A name that a table may have, as it stands there.
+fn lower<'h>(host: &'h str, buffer: &'h mut [u8; LONGEST_HOST]) -> Option<&'h str> {
+    if host.is_empty() || host.len() > LONGEST_HOST {
+        return None;
+    }
+    if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some(host);
+    }
+    let lower = buffer.get_mut(..host.len())?;
+    lower.copy_from_slice(host.as_bytes());
+    lower.make_ascii_lowercase();
+    std::str::from_utf8(lower).ok()
+}
+
 /// The authority without its port. An IPv6 literal keeps its brackets.
-fn host_of(authority: &str) -> &str {
+pub(super) fn host_of(authority: &str) -> &str {
     let bytes = authority.as_bytes();
     let from = if bytes.first() == Some(&b'[') { memchr::memchr(b']', bytes).unwrap_or(0) } else { 0 };
     let colon = bytes.get(from..).and_then(|rest| memchr::memchr(b':', rest));

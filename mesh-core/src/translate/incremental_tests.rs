@@ -1,13 +1,17 @@
 //! A world that was changed step by step means the same as one of the same objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::{Translator, translate};
 use crate::api::{ApiObject, parse};
-use crate::model::{Key, ProxyInfo, ResourceSet, Resources, Role, RouteSet, VirtualHost};
+use crate::model::{
+    HostPattern, Key, ListenerProtocol, Outbound, OutboundTcp, ProxyInfo, ResourceSet, Resources, Role, RouteSet,
+    VirtualHost, WeightedDestination,
+};
 use crate::world::World;
 
 fn proxy() -> ProxyInfo {
@@ -256,4 +260,114 @@ fn copied(before: &ResourceSet, now: &ResourceSet) -> Vec<String> {
         }
     }
     all
+}
+
+/// What may be asked for in the world of these tests.
+const NAMES: [&str; 12] = [
+    "s0",
+    "s1.default.svc.cluster.local",
+    "s2.default",
+    "tcp0",
+    "tcp1.default.svc",
+    "x.example.com",
+    "y.example.com",
+    "h1.example.com",
+    "made.up",
+    "pod.tcp0",
+    "10.1.0.1",
+    "10.2.0.7",
+];
+
+fn asked(numbers: &[usize]) -> BTreeSet<Key> {
+    numbers.iter().filter_map(|number| NAMES.get(*number)).map(|name| Key::from(*name)).collect()
+}
+
+fn outbound(set: &ResourceSet) -> &Outbound {
+    let found = set.listeners.values().find_map(|listener| match &listener.protocol {
+        ListenerProtocol::Outbound(outbound) => Some(outbound),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+/// The virtual host that a name means: called just so, by itself or as an alias, else the longest pattern.
+fn virtual_host<'s>(set: &'s ResourceSet, routes: &str, name: &str) -> Option<&'s VirtualHost> {
+    let hosts = &set.routes.get(routes)?.virtual_hosts;
+    let is = |pattern: &HostPattern| *pattern == HostPattern::Exact(name.into());
+    let length = |pattern: &HostPattern| match pattern {
+        HostPattern::Suffix(suffix) if name.len() > suffix.len() && name.ends_with(&**suffix) => Some(suffix.len()),
+        HostPattern::Any => Some(0),
+        _ => None,
+    };
+    let exact = hosts.iter().find(|host| is(&host.host));
+    let exact = exact.or_else(|| hosts.iter().find(|host| host.aliases.iter().any(is)));
+    let patterns =
+        hosts.iter().flat_map(|host| std::iter::once(&host.host).chain(&host.aliases).map(move |at| (host, at)));
+    let widest = patterns.filter_map(|(host, at)| Some((length(at)?, host))).rev().max_by_key(|(length, _)| *length);
+    exact.or(widest.map(|(_, host)| host)).map(Arc::as_ref)
+}
+
+/// Where bytes go that do not say a name.
+fn bytes(set: &ResourceSet, address: IpAddr, port: u16) -> Option<&Vec<WeightedDestination>> {
+    let entries = outbound(set).tcp.iter().filter(|entry| entry.port == port && entry.sni.is_empty());
+    let size = |entry: &OutboundTcp| {
+        let sizes =
+            entry.networks.iter().filter(|network| network.contains(&address)).map(|network| network.prefix_len());
+        if entry.networks.is_empty() { Some(0) } else { sizes.max() }
+    };
+    let fitting = entries.filter_map(|entry| Some((size(entry)?, entry)));
+    fitting.rev().max_by_key(|(size, _)| *size).map(|(_, entry)| &entry.destinations)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// What was asked for means the same to who is told of it alone as to who is told of everything, step by step and at once.
+    #[test]
+    fn what_is_asked_for_is_as_where_all_is_known(
+        steps in steps(),
+        asks in proptest::collection::vec(proptest::collection::vec(0..NAMES.len(), 0..5), 40),
+    ) {
+        let mut world = World::default();
+        let mut on_demand = Translator::on_demand(sidecar());
+        for (changes, numbers) in steps.into_iter().zip(asks) {
+            for (number, version, gone) in changes {
+                let object = object(number, version);
+                match gone {
+                    true => world.remove(&[object.object_ref()]),
+                    false => world.apply(vec![object]),
+                }
+            }
+            let names = asked(&numbers);
+            on_demand.ask(names.clone());
+            on_demand.update(&world);
+            let mut anew = Translator::on_demand(sidecar());
+            anew.ask(names.clone());
+            anew.update(&world);
+            prop_assert_eq!(&**on_demand.set(), &**anew.set());
+            prop_assert_eq!(on_demand.concerned(), anew.concerned());
+
+            let (some, all) = (&**on_demand.set(), &translate(&world, &sidecar()).set);
+            prop_assert_eq!(&outbound(some).on_demand.as_ref().unwrap().answered, &names);
+            let ports: BTreeSet<u16> = outbound(all).http.keys().copied().collect();
+            prop_assert!(ports.iter().all(|port| outbound(some).http.contains_key(port)));
+            for name in &names {
+                let Ok(address) = name.parse::<IpAddr>() else {
+                    for port in &ports {
+                        let routes = port.to_string();
+                        prop_assert_eq!(virtual_host(some, &routes, name), virtual_host(all, &routes, name), "{}", name);
+                    }
+                    continue;
+                };
+                for port in [80, 81, 443, 9000] {
+                    prop_assert_eq!(bytes(some, address, port), bytes(all, address, port), "{}:{}", address, port);
+                }
+            }
+            // All that it names is here.
+            for (key, destination) in &some.destinations {
+                prop_assert_eq!(all.destinations.get(key), Some(destination));
+                prop_assert_eq!(some.endpoints.get(key), all.endpoints.get(key));
+            }
+        }
+    }
 }

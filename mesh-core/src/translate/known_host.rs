@@ -21,7 +21,7 @@ use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, MESH, Protocol, Reads, Service, ServicePort, hostname};
 
 /// Port of hosts that only VirtualServices name.
-const HTTP: u16 = 80;
+pub(super) const HTTP: u16 = 80;
 
 /// What a host yields.
 #[derive(Debug, Default)]

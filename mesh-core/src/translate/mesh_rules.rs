@@ -86,7 +86,7 @@ fn length(pattern: &HostPattern) -> usize {
 }
 
 /// `gateways` names the mesh, or nothing.
-fn is_for_mesh(entry: &Entry<VirtualService>) -> bool {
+pub(super) fn is_for_mesh(entry: &Entry<VirtualService>) -> bool {
     let gateways = &entry.spec.gateways;
     gateways.is_empty() || gateways.iter().any(|name| name == MESH)
 }

@@ -25,6 +25,7 @@ mod incremental_tests;
 mod known_host;
 mod mesh_rules;
 mod named;
+mod on_demand;
 mod outbound;
 mod outbound_tcp;
 mod peer_authentication;

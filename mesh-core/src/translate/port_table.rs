@@ -18,6 +18,8 @@ pub(super) struct PortTable {
     listening: usize,
     /// Those of them whose clients may wait for the server to speak.
     detecting: usize,
+    /// HTTP is looked for here although no host that is here wants it: others may, which nobody asked for yet.
+    assumed: bool,
 }
 
 impl PortTable {
@@ -45,16 +47,20 @@ impl PortTable {
         self.detecting -= usize::from(detect);
     }
 
+    pub fn assume(&mut self, assumed: bool) {
+        self.assumed = assumed;
+    }
+
     pub fn is_needed(&self) -> bool {
-        self.listening > 0
+        self.listening > 0 || self.assumed
     }
 
     pub fn detects(&self) -> bool {
-        self.detecting > 0
+        self.detecting > 0 || self.listening == 0
     }
 
     pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty() && self.listening == 0
+        self.hosts.is_empty() && !self.is_needed()
     }
 
     /// Sorted.

@@ -1,5 +1,5 @@
-//! What a sidecar gets: all that its workload may call, and what its workload is called for. As at the edge, a change of the world
-//! is followed by looking again at what it touches.
+//! What a sidecar gets: what its workload may call, all of it or what was asked for, and what its workload is called for. As at the
+//! edge, a change of the world is followed by looking again at what it touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use super::inbound::{Inbound, no_endpoints, settings_of_mesh};
 use super::known_host::{self, Yield, table_key};
 use super::mesh_rules::MeshRules;
 use super::named::Destinations;
+use super::on_demand::Wanted;
 use super::policies::Policies;
 use super::port_table::{PortTable, passthrough, unknown_hosts};
 use super::readers::{Readers, Unit};
@@ -40,9 +41,25 @@ pub(super) struct Sidecar {
     rules: RuleChecks,
     destinations: Destinations,
     readers: Readers,
+    told: Told,
     pub concerned: Concerned,
     pub set: Arc<ResourceSet>,
     pub diagnostics: Arc<[Diagnostic]>,
+}
+
+/// Which hosts are looked at.
+#[derive(Debug, Default)]
+enum Told {
+    #[default]
+    Everything,
+    OnDemand {
+        asked: BTreeSet<Key>,
+        wanted: Wanted,
+        /// Ports on which HTTP is looked for, whoever speaks it there.
+        ports: BTreeSet<u16>,
+    },
+    /// Those that VirtualServices say something about, for what is wrong with it.
+    Findings,
 }
 
 /// What is remembered of a host.
@@ -70,6 +87,23 @@ struct Work {
 }
 
 impl Sidecar {
+    pub fn on_demand() -> Sidecar {
+        let told = Told::OnDemand { asked: BTreeSet::new(), wanted: Wanted::default(), ports: BTreeSet::new() };
+        Sidecar { told, ..Sidecar::default() }
+    }
+
+    pub fn of_nobody() -> Sidecar {
+        Sidecar { told: Told::Findings, ..Sidecar::default() }
+    }
+
+    /// Whether others were asked for. [`Sidecar::update`] follows.
+    pub fn ask(&mut self, names: BTreeSet<Key>) -> bool {
+        match &mut self.told {
+            Told::OnDemand { asked, .. } => std::mem::replace(asked, names.clone()) != names,
+            Told::Everything | Told::Findings => false,
+        }
+    }
+
     /// Looks at everything, or again at what has to do with these cells.
     pub fn update(&mut self, context: &mut Context<'_>, cells: Option<&BTreeSet<Cell>>) {
         match cells {
@@ -85,10 +119,14 @@ impl Sidecar {
         context.scope = Arc::clone(&scope);
         let policies = Policies::read(context);
         let inbound = Inbound::read(context);
-        *self = Sidecar { scope, policies, inbound, world, ..Sidecar::default() };
+        let told = std::mem::take(&mut self.told);
+        *self = Sidecar { scope, policies, inbound, world, told, ..Sidecar::default() };
         let mut work = Work { findings: true, listener: true, ..Work::default() };
+        self.assume(context, &mut work);
+        self.answer(context, &mut work);
         let index = context.world.index();
-        work.units.extend(index.registry.hosts().map(|host| Unit::Host(host.into())));
+        let hosts = index.registry.hosts().filter(|host| self.wants(context, host));
+        work.units.extend(hosts.map(|host| Unit::Host(host.into())));
         for entry in context.world.virtual_services() {
             let name = &entry.reference;
             work.units.insert(Unit::VirtualService(Arc::clone(&name.namespace), Arc::clone(&name.name)));
@@ -153,15 +191,52 @@ impl Sidecar {
             self.inbound.note(&mut self.concerned);
         }
         self.find_work(cells, &mut work);
+        if cells.contains(&Cell::Extent) {
+            self.assume(context, &mut work);
+        }
+        self.answer(context, &mut work);
         let found: Vec<Said> = context.world.diagnostics().cloned().map(Said::from).collect();
         work.findings |= found != self.world;
         self.world = found;
-        if work.units.is_empty() && set.is_none() && !work.findings {
+        if work.units.is_empty() && set.is_none() && !work.findings && !work.listener {
             return;
         }
         let mut set = set.unwrap_or_else(|| ResourceSet::clone(&self.set));
         self.do_all(context, work, &mut set);
         self.set = Arc::new(set);
+    }
+
+    /// Looks for HTTP wherever anybody may speak it: who calls a host that is not here yet is asked for its name.
+    fn assume(&mut self, context: &Context<'_>, work: &mut Work) {
+        let Told::OnDemand { ports, .. } = &mut self.told else { return };
+        // What was assumed before everything was looked at again is not in the tables.
+        let had: BTreeSet<u16> = ports.iter().copied().filter(|port| self.tables.contains_key(port)).collect();
+        *ports = context.world.index().registry.extent().http_ports(&context.proxy.namespace);
+        // Hosts that only VirtualServices have.
+        ports.insert(known_host::HTTP);
+        for port in had.symmetric_difference(ports) {
+            self.tables.entry(*port).or_default().assume(ports.contains(port));
+            work.tables.insert(*port);
+        }
+        work.listener = true;
+    }
+
+    /// Takes in what is asked for.
+    fn answer(&mut self, context: &Context<'_>, work: &mut Work) {
+        let Told::OnDemand { asked, wanted, .. } = &mut self.told else { return };
+        if !wanted.is_for(asked) {
+            work.units.extend(wanted.exchange(context, asked).into_iter().map(Unit::Host));
+            work.listener = true;
+        }
+    }
+
+    /// Whether a host is looked at.
+    fn wants(&self, context: &Context<'_>, host: &str) -> bool {
+        match &self.told {
+            Told::Everything => true,
+            Told::OnDemand { wanted, .. } => wanted.has(context, host),
+            Told::Findings => !self.mesh.of(&hostname::pattern(host)).is_empty(),
+        }
     }
 
     fn find_work(&self, cells: &BTreeSet<Cell>, work: &mut Work) {
@@ -195,6 +270,7 @@ impl Sidecar {
         for unit in units {
             match &unit {
                 Unit::Host(host) => self.host(context, &unit, host, &mut work, set),
+                Unit::Rules(_, host) if matches!(self.told, Told::OnDemand { .. }) && !self.wants(context, host) => {}
                 Unit::Rules(namespace, host) => {
                     work.findings |= self.rules.check(context, &mut self.readers, namespace, host);
                 }
@@ -246,10 +322,15 @@ impl Sidecar {
     ) {
         let pattern = hostname::pattern(host);
         let before = self.hosts.remove(host).unwrap_or_default();
-        let Yield { tables, ports, own, tcp, created, delegating, destinations, findings, reads, is_seen } =
-            known_host::read(context, &self.mesh, host);
+        let wanted = self.wants(context, host);
+        let mut found = if wanted { known_host::read(context, &self.mesh, host) } else { Yield::default() };
+        if matches!(self.told, Told::Findings) {
+            let Yield { findings, reads, is_seen, .. } = found;
+            found = Yield { findings, reads, is_seen, ..Yield::default() };
+        }
+        let Yield { tables, ports, own, tcp, created, delegating, destinations, findings, reads, is_seen } = found;
         let exists = !tables.is_empty() || !tcp.is_empty() || !findings.is_empty();
-        if exists || is_seen || !self.mesh.at(&pattern).is_empty() {
+        if wanted && (exists || is_seen || !self.mesh.at(&pattern).is_empty()) {
             self.readers.set(unit, reads);
         } else {
             self.readers.forget(unit);
@@ -353,7 +434,11 @@ impl Sidecar {
                 entry.routes = http.get(&entry.port).map(|http| Arc::clone(&http.routes));
             }
         }
-        let outbound = Outbound { http, tcp, unknown: context.scope.unknown(context.world) };
+        let on_demand = match &self.told {
+            Told::OnDemand { wanted, .. } => Some(wanted.terms(context)),
+            Told::Everything | Told::Findings => None,
+        };
+        let outbound = Outbound { http, tcp, unknown: context.scope.unknown(context.world), on_demand };
         let listener = context.captured(PORT, ListenerProtocol::Outbound(outbound));
         if set.listeners.get(&listener.key).is_none_or(|known| **known != listener) {
             set.listeners.insert(Arc::clone(&listener.key), Arc::new(listener));

@@ -1,7 +1,7 @@
 //! A translation that is kept up to date: a change of the world is followed by looking again at what it touches, not at
 //! everything. What that is depends on the proxy's role.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::concerned::Concerned;
@@ -10,7 +10,7 @@ use super::http_match::Patterns;
 use super::sidecar::Sidecar;
 use super::{Context, Translation};
 use crate::diag::Diagnostic;
-use crate::model::{ProxyInfo, ResourceSet, Role};
+use crate::model::{Key, ProxyInfo, ResourceSet, Role};
 use crate::world::{Cell, World};
 
 /// The translation for one proxy, of one world that goes on.
@@ -36,6 +36,30 @@ impl Translator {
             Role::Sidecar => Following::Sidecar(Box::default()),
         };
         Translator { proxy, generation: None, patterns: Patterns::default(), role }
+    }
+
+    /// For a proxy that asks for what it needs; at an edge that is everything.
+    pub fn on_demand(proxy: ProxyInfo) -> Translator {
+        let mut translator = Translator::new(proxy);
+        if let Following::Sidecar(sidecar) = &mut translator.role {
+            **sidecar = Sidecar::on_demand();
+        }
+        translator
+    }
+
+    /// Of no proxy: it finds out what is wrong with what sidecars may ask for, and yields nothing.
+    pub fn of_nobody(namespace: &str) -> Translator {
+        let proxy = ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("", namespace, BTreeMap::new()) };
+        let role = Following::Sidecar(Box::new(Sidecar::of_nobody()));
+        Translator { proxy, generation: None, patterns: Patterns::default(), role }
+    }
+
+    /// These are asked for from the next update on ([`crate::model::asked_name`]). Whether others were.
+    pub fn ask(&mut self, names: BTreeSet<Key>) -> bool {
+        match &mut self.role {
+            Following::Edge(_) => false,
+            Following::Sidecar(sidecar) => sidecar.ask(names),
+        }
     }
 
     pub fn proxy(&self) -> &ProxyInfo {

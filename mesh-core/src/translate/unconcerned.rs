@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::mesh_rules::is_for_mesh;
 use super::server::ServerHost;
 use super::virtual_service::{exported, names};
 use crate::api::{Gateway, VirtualService};
@@ -42,6 +43,16 @@ enum Step {
     Closed = 2,
     /// All is there, and nothing of it counts.
     Idle = 3,
+    /// It counts for whoever asks, and nobody did yet.
+    OnDemand = 4,
+}
+
+impl Unconcerned {
+    /// Whether it will be in force as soon as a proxy needs it.
+    #[must_use]
+    pub fn is_on_demand(&self) -> bool {
+        self.step == Step::OnDemand as u8
+    }
 }
 
 fn because(step: Step, text: String) -> Unconcerned {
@@ -62,7 +73,11 @@ pub fn unconcerned(world: &World, proxies: &[&ProxyInfo], object: &ObjectRef) ->
             let default = &mesh.default_destination_rule_export_to;
             let export = ExportTo::read(spec.export_to.iter().map(String::as_str), default, namespace);
             let idle = || format!("no destination of connected proxies (host `{}`) uses it", spec.host);
-            Some(hidden(proxies, &export).unwrap_or_else(|| because(Step::Idle, idle())))
+            Some(
+                hidden(proxies, &export)
+                    .or_else(|| on_demand(proxies, &export))
+                    .unwrap_or_else(|| because(Step::Idle, idle())),
+            )
         }
         "PeerAuthentication" => {
             world.peer_authentications(namespace).find(|entry| *entry.reference.name == *name)?;
@@ -97,7 +112,11 @@ pub fn unconcerned(world: &World, proxies: &[&ProxyInfo], object: &ObjectRef) ->
             }
             let hosts: Vec<String> = spec.hosts.iter().map(|host| format!("`{host}`")).collect();
             let idle = || format!("no destination of connected proxies ({}) comes from it", listed(&hosts));
-            Some(hidden(proxies, &export).unwrap_or_else(|| because(Step::Idle, idle())))
+            Some(
+                hidden(proxies, &export)
+                    .or_else(|| on_demand(proxies, &export))
+                    .unwrap_or_else(|| because(Step::Idle, idle())),
+            )
         }
         _ => None,
     }
@@ -107,6 +126,13 @@ fn hidden(proxies: &[&ProxyInfo], export: &ExportTo) -> Option<Unconcerned> {
     let hidden = !proxies.is_empty() && !proxies.iter().any(|proxy| export.allows(&proxy.namespace));
     hidden
         .then(|| because(Step::Hidden, "`spec.exportTo` leaves out the namespaces of all connected proxies".to_owned()))
+}
+
+/// If sidecars see it: they are told of it when they call its hosts.
+fn on_demand(proxies: &[&ProxyInfo], export: &ExportTo) -> Option<Unconcerned> {
+    let mut sidecars = proxies.iter().filter(|proxy| proxy.role == Role::Sidecar);
+    let text = "no workload has called its hosts yet; the sidecar of one that does is told of it first";
+    sidecars.any(|proxy| export.allows(&proxy.namespace)).then(|| because(Step::OnDemand, text.to_owned()))
 }
 
 fn gateway(proxies: &[&ProxyInfo], entry: &Entry<Gateway>) -> Unconcerned {
@@ -123,12 +149,20 @@ fn virtual_service(world: &World, proxies: &[&ProxyInfo], entry: &Entry<VirtualS
         let text = "it has no hosts, and no VirtualService that connected proxies have brings a rule of it into force by `delegate`";
         return because(Step::Nobody, text.to_owned());
     }
+    if is_for_mesh(entry)
+        && let Some(on_demand) = on_demand(proxies, &exported(world, entry))
+    {
+        return on_demand;
+    }
     let gateways: Vec<Unconcerned> = names(entry).map(|(_, name)| at_gateway(world, proxies, entry, &name)).collect();
     let Some(step) = gateways.iter().map(|at| at.step).max() else {
         let written = !entry.spec.gateways.is_empty();
         let names = if written { "names `mesh` only" } else { "is empty, which means `mesh` only" };
         return match proxies.iter().any(|proxy| proxy.role == Role::Sidecar) {
-            true => because(Step::Idle, format!("`spec.gateways` {names}, and no connected sidecar is concerned")),
+            true => because(
+                Step::Hidden,
+                format!("`spec.gateways` {names}, and `spec.exportTo` leaves out all connected sidecars"),
+            ),
             false => because(Step::Nobody, format!("`spec.gateways` {names}, and no sidecar is connected")),
         };
     };

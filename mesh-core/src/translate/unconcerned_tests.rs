@@ -1,4 +1,4 @@
-use super::super::fixture::{docs, http_server, proxy};
+use super::super::fixture::{docs, http_server, proxy, sidecar};
 use super::*;
 
 fn why(world: &World, proxies: &[&ProxyInfo], kind: &str, name: &str) -> String {
@@ -48,8 +48,37 @@ fn virtual_services_say_which_gateway_is_in_the_way_and_why() {
     assert_eq!(of(&[&edge], "host"), closed);
     let private = "`spec.exportTo` leaves out the namespaces of the proxies of gateway istio-system/gw";
     assert_eq!(of(&[&edge], "private"), private);
-    let sidecar = ProxyInfo { role: Role::Sidecar, ..edge };
-    assert!(of(&[&sidecar], "mesh").ends_with("and no connected sidecar is concerned"));
+}
+
+#[test]
+fn what_sidecars_are_told_when_they_ask_waits_for_nobody() {
+    let world = docs()
+        .add("VirtualService", "default/mesh", &service("mesh", ""))
+        .add("VirtualService", "default/both", &service("missing, mesh", ""))
+        .add("VirtualService", "default/edge", &service("missing", ""))
+        .add("VirtualService", "default/private", &service("mesh", ", exportTo: [.]"))
+        .add("DestinationRule", "default/rule", "spec: {host: a.example}")
+        .add(
+            "ServiceEntry",
+            "default/entry",
+            "spec: {hosts: [a.example], ports: [{number: 80, name: http, protocol: HTTP}]}",
+        )
+        .world();
+    let sidecar = sidecar();
+    let of = |kind: &str, name: &str| unconcerned(&world, &[&sidecar], &ObjectRef::new(kind, "default", name)).unwrap();
+    for (kind, name) in [
+        ("VirtualService", "mesh"),
+        ("VirtualService", "both"),
+        ("VirtualService", "private"),
+        ("DestinationRule", "rule"),
+        ("ServiceEntry", "entry"),
+    ] {
+        assert!(of(kind, name).is_on_demand(), "{kind} {name}: {}", of(kind, name));
+    }
+    assert!(!of("VirtualService", "edge").is_on_demand());
+    let elsewhere = ProxyInfo { namespace: "elsewhere".to_owned(), ..sidecar.clone() };
+    let hidden = why(&world, &[&elsewhere], "VirtualService", "default/private");
+    assert!(hidden.ends_with("and `spec.exportTo` leaves out all connected sidecars"), "{hidden}");
 }
 
 /// It is opened, and has nothing to say there: who looked for a missing host would look in vain.

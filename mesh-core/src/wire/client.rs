@@ -1,7 +1,7 @@
 //! The proxy's end: what it has, what it asks for, and what it makes of a response. What it has outlives a stream, so that
 //! after a break it is sent only what changed meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -11,15 +11,14 @@ use super::codec::{
     Config, DecodeError, authentication_name, authorization_name, decode, destination_name, listener_name, routes_name,
 };
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
-use super::{IN_PARTS, Kind, MAX_REQUEST, REFUSED, clip};
+use super::request::{REQUEST_PART, Wanted, ask, requests_for, shorten, string_len};
+use super::{ASKED, IN_PARTS, Kind, MAX_ASKED, REFUSED, clip};
 use crate::model::{
     Authentication, Authorization, CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener,
     ListenerProtocol, Names, ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
 };
 use crate::object::ObjectRef;
 
-/// A request with names is not made larger than this, in bytes.
-const REQUEST_PART: usize = MAX_REQUEST / 2;
 /// Most refused resources that the message of a refusal names; its details name all.
 const NAMED: usize = 20;
 
@@ -37,6 +36,8 @@ pub struct ClientState {
     configured: bool,
     /// A transaction of the kind `Config` is here in part: what there is must not be served.
     torn: bool,
+    /// What is asked for, the newest last.
+    asked: VecDeque<Key>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -138,6 +139,18 @@ impl ClientState {
         }
         self.routes.retain(|_, routes| routes.origin.is_some() || !routes.hosts.is_empty());
         self.set.clone()
+    }
+
+    /// Asks for what a name means ([`crate::model::asked_name`]); between two streams, the next one will. None: it is asked for already.
+    /// Of too many the oldest is given up: who still needs it asks again.
+    pub fn ask(&mut self, name: Key) -> Option<DeltaDiscoveryRequest> {
+        if self.asked.contains(&name) {
+            return None;
+        }
+        let given_up = if self.asked.len() < MAX_ASKED { None } else { self.asked.pop_front() };
+        let request = ask(&name, given_up.as_ref());
+        self.asked.push_back(name);
+        Some(request)
     }
 
     fn versions(&mut self, kind: Kind) -> Option<&mut HashMap<String, String>> {
@@ -271,10 +284,11 @@ impl Client {
     /// The first requests of a stream.
     pub fn start(&mut self, mut node: Node) -> Vec<DeltaDiscoveryRequest> {
         node.client_features.push(IN_PARTS.to_owned());
+        let asked: Vec<String> = self.state.asked.iter().map(|name| format!("{ASKED}{name}")).collect();
         let mut first = DeltaDiscoveryRequest {
             node: Some(node),
             type_url: Kind::Config.type_url().to_owned(),
-            resource_names_subscribe: vec!["*".to_owned()],
+            resource_names_subscribe: std::iter::once("*".to_owned()).chain(asked).collect(),
             initial_resource_versions: self.state.versions(Kind::Config).cloned().unwrap_or_default(),
             ..DeltaDiscoveryRequest::default()
         };
@@ -478,55 +492,6 @@ impl Client {
         }
         requests_for(kind, wanted, had)
     }
-}
-
-/// As many requests as it takes. Each says what the proxy has of the names in it.
-fn requests_for(kind: Kind, wanted: &Wanted, had: Option<&HashMap<String, String>>) -> Vec<DeltaDiscoveryRequest> {
-    let mut requests: Vec<DeltaDiscoveryRequest> = Vec::new();
-    let mut size = REQUEST_PART;
-    let news = wanted.news.iter().map(|name| (name, true));
-    for (name, is_new) in news.chain(wanted.gone.iter().map(|name| (name, false))) {
-        let version = had.filter(|_| is_new).and_then(|had| had.get(&**name));
-        let own =
-            string_len(name) + version.map_or(0, |version| string_len("") + string_len(name) + string_len(version));
-        size += own;
-        if size > REQUEST_PART {
-            let type_url = kind.type_url().to_owned();
-            requests.push(DeltaDiscoveryRequest { type_url, ..DeltaDiscoveryRequest::default() });
-            size = own;
-        }
-        let Some(request) = requests.last_mut() else { continue };
-        let name = (**name).to_owned();
-        if let Some(version) = version {
-            request.initial_resource_versions.insert(name.clone(), version.clone());
-        }
-        match is_new {
-            true => request.resource_names_subscribe.push(name),
-            false => request.resource_names_unsubscribe.push(name),
-        }
-    }
-    requests
-}
-
-/// Encoded, at most: with the field's number and the length in front.
-fn string_len(text: &str) -> usize {
-    text.len() + 6
-}
-
-/// Leaves the versions out where they would make the request too large; everything is sent again then. Whether it did.
-fn shorten(request: &mut DeltaDiscoveryRequest) -> bool {
-    let too_large = request.encoded_len() > MAX_REQUEST;
-    if too_large {
-        request.initial_resource_versions.clear();
-    }
-    too_large
-}
-
-/// Names to subscribe to, and to unsubscribe from.
-#[derive(Default)]
-struct Wanted {
-    news: Vec<Key>,
-    gone: Vec<Key>,
 }
 
 /// Those of a kind that is subscribed to by name.

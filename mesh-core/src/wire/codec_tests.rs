@@ -143,7 +143,7 @@ fn what_a_captured_listener_does_not_say_is_nothing() {
         origin: ObjectRef::new("Service", "n", "s"),
     };
     let http = std::collections::BTreeMap::from([(80, OutboundHttp { routes: "80".into(), detect: false })]);
-    let outbound = |http, tcp| Outbound { http, tcp, unknown: UnknownDestination::Passthrough };
+    let outbound = |http, tcp| Outbound { http, tcp, unknown: UnknownDestination::Passthrough, on_demand: None };
     let port = InboundPort {
         protocol: InboundProtocol::Tcp,
         mtls: MtlsMode::Permissive,

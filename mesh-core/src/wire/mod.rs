@@ -11,6 +11,7 @@ mod client;
 mod codec;
 pub mod proto;
 mod publication;
+mod request;
 mod server;
 
 pub use certificate::{CREATE_CERTIFICATE, CertificateRequest, CertificateResponse};
@@ -38,6 +39,13 @@ pub const PART: usize = 256 * 1024;
 /// with names of a usual length that is enough for 100,000 resources; who has more leaves the versions out. What is subscribed to by name
 /// is spread over as many requests as it takes.
 pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
+
+/// Before a name that a proxy asks for ([`crate::model::asked_name`]): it subscribes to this in the kind `Config`, as if it were a resource. The
+/// answer is a configuration that has the name among those answered.
+const ASKED: &str = "asked/";
+
+/// Most names that one proxy asks for at a time.
+pub const MAX_ASKED: usize = 4096;
 
 /// `code` of a refusal in `error_detail`: gRPC's INVALID_ARGUMENT.
 pub const REFUSED: i32 = 3;
@@ -97,8 +105,12 @@ pub enum Violation {
     UnknownNonce { given: String },
     #[error("{0} names subscribed to; the limit is {1}")]
     TooManyNames(usize, usize),
+    #[error("asks for `{0}`, which is no name")]
+    NoName(String),
 }
 
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 #[path = "wire_tests.rs"]
 mod tests;

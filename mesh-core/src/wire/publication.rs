@@ -1,6 +1,7 @@
 //! What proxies of one class are to have, encoded once for all of them.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -32,10 +33,17 @@ pub struct Published {
     pub generation: u64,
     /// Secrets cannot be read: what the table lacks may exist, and a proxy keeps what it has of it.
     pub secrets_unread: bool,
+    /// The names that it answers, if it holds only what was asked for ([`ResourceSet::on_demand`]).
+    answered: Option<Arc<BTreeSet<Key>>>,
     tables: [Table; 3],
 }
 
 impl Published {
+    /// Whether all that these names mean is here.
+    pub fn answers(&self, names: &BTreeSet<Key>) -> bool {
+        self.answered.as_ref().is_none_or(|answered| names.is_subset(answered))
+    }
+
     pub fn table(&self, kind: Kind) -> &Table {
         let [config, endpoints, secrets] = &self.tables;
         match kind {
@@ -95,6 +103,10 @@ impl Publication {
         let mut edits = Edits::default();
         edits.plain(&old.secrets, &set.secrets, |key| key.to_owned(), Clone::clone)?;
         edits.apply(secrets);
+        let answered = set.on_demand().map(|terms| &terms.answered);
+        if answered != self.published.answered.as_deref() {
+            self.published.answered = answered.cloned().map(Arc::new);
+        }
         self.set = set;
         self.published.generation = generation;
         Ok(Arc::new(self.published.clone()))

@@ -8,8 +8,8 @@ use prost::Message as _;
 
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
 use super::publication::{Encoded, Published, Table};
-use super::{IN_PARTS, Kind, PART, Violation, clip};
-use crate::model::DiffItem;
+use super::{ASKED, IN_PARTS, Kind, MAX_ASKED, PART, Violation, clip};
+use crate::model::{DiffItem, Key, asked_name};
 
 /// Most names that one proxy may subscribe to in a kind.
 const MAX_NAMES: usize = 1_000_000;
@@ -60,6 +60,9 @@ pub struct ServerStream {
     /// Endpoints of the publication whose configuration the proxy was sent last. What that names may be gone by now, and the
     /// proxy still has to serve it before it goes on.
     behind: Table,
+    /// What it asks for, and whether that is different since somebody looked.
+    asked: BTreeSet<Key>,
+    asks_anew: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +92,20 @@ impl Default for ServerStream {
 impl ServerStream {
     /// One whose responses are ended after so many bytes.
     pub fn with_part(part: usize) -> ServerStream {
-        ServerStream { part, node: None, kinds: Default::default(), nonce: 0, behind: Table::new() }
+        ServerStream {
+            part,
+            node: None,
+            kinds: Default::default(),
+            nonce: 0,
+            behind: Table::new(),
+            asked: BTreeSet::new(),
+            asks_anew: false,
+        }
+    }
+
+    /// What the proxy asks for, if that is different from what it was the last time. Configuration waits until it is answered.
+    pub fn take_asked(&mut self) -> Option<&BTreeSet<Key>> {
+        std::mem::take(&mut self.asks_anew).then_some(&self.asked)
     }
 
     /// Who the proxy says it is, once it said so.
@@ -121,6 +137,9 @@ impl ServerStream {
         if let Some(node) = request.node {
             self.node.get_or_insert(node);
         }
+        if kind == Kind::Config {
+            self.ask(&request.resource_names_subscribe, &request.resource_names_unsubscribe)?;
+        }
         let state = self.state(kind);
         state.sync.subscribed = true;
         state.brought.extend(request.initial_resource_versions);
@@ -141,10 +160,29 @@ impl ServerStream {
         })
     }
 
-    /// What is to be sent now that `published` is to be had. Endpoints and secrets come before the configuration that names
+    fn ask(&mut self, subscribe: &[String], unsubscribe: &[String]) -> Result<(), Violation> {
+        for name in subscribe.iter().filter_map(|name| name.strip_prefix(ASKED)) {
+            let asked = asked_name(name).filter(|asked| **asked == *name);
+            let asked = asked.ok_or_else(|| Violation::NoName(clip(name).to_owned()))?;
+            self.asks_anew |= self.asked.insert(asked);
+        }
+        for name in unsubscribe.iter().filter_map(|name| name.strip_prefix(ASKED)) {
+            self.asks_anew |= self.asked.remove(name);
+        }
+        match self.asked.len() {
+            count if count > MAX_ASKED => Err(Violation::TooManyNames(count, MAX_ASKED)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is to be sent now that `published` is to be had; nothing of one that does not answer what was asked. Endpoints and secrets come before the configuration that names
     /// them; they go when the proxy has acknowledged the configuration that does without them.
     pub fn poll(&mut self, published: &Published) -> Vec<DeltaDiscoveryResponse> {
         let mut responses = Vec::new();
+        if !published.answers(&self.asked) {
+            // What it asked for is in a later one. A proxy that comes back would lose what it has by this one.
+            return responses;
+        }
         let settled = self.state(Kind::Config).is_settled(published);
         for kind in [Kind::Endpoints, Kind::Secret, Kind::Config] {
             responses.extend(self.respond(kind, published, settled));

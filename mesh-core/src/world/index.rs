@@ -134,9 +134,9 @@ impl Index {
             self.gateways = by_age(objects.gateways.values().cloned().collect());
         }
         for (host, names) in std::mem::take(&mut touched.hosts) {
-            if self.registry.update(&host, names, objects, &self.mesh) {
-                touched.cells.insert(Cell::Hosts);
-            }
+            let beyond = self.registry.update(&host, names, objects, &self.mesh);
+            touched.cells.extend(beyond.hosts.then_some(Cell::Hosts));
+            touched.cells.extend(beyond.extent.then_some(Cell::Extent));
             touched.cells.insert(Cell::Host(host));
         }
         for ((namespace, host), names) in std::mem::take(&mut touched.rules) {

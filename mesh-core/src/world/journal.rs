@@ -21,6 +21,8 @@ pub enum Cell {
     Host(Arc<str>),
     /// Which hosts there are.
     Hosts,
+    /// On which ports and in which networks there are services.
+    Extent,
     /// The DestinationRules of a namespace for a host as it is written.
     Rules(Arc<str>, Arc<str>),
     /// DestinationRules for patterns of hosts.

@@ -7,6 +7,7 @@ mod around;
 mod discovery;
 mod endpoints;
 mod entry;
+mod extent;
 pub mod hostname;
 mod index;
 mod journal;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use endpoints::Instance;
 pub use entry::{Entry, selects};
+pub use extent::Extent;
 pub use index::{Index, MESH, gateway_name};
 pub use journal::{Cell, Reads};
 pub use mesh::Mesh;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::entry::by_age;
-use super::{Entry, Mesh, Objects, hostname};
+use super::{Entry, Extent, Mesh, Objects, hostname};
 use crate::api::kube::{IntOrString, Service as KubeService};
 use crate::api::{Location, Protocol as ApiProtocol, Resolution as ApiResolution, ServiceEntry};
 use crate::model::HostPattern;
@@ -225,26 +225,42 @@ impl Service {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     hosts: HashMap<Arc<str>, Vec<Arc<Service>>>,
+    extent: Extent,
+}
+
+/// What an update of a host changed beyond the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beyond {
+    /// The host came or went.
+    pub hosts: bool,
+    /// See [`Registry::extent`].
+    pub extent: bool,
 }
 
 impl Registry {
-    /// Builds the services of a host anew: of the objects it was made of, and of those named. Whether the host came or went.
+    /// Builds the services of a host anew: of the objects it was made of, and of those named.
     pub(super) fn update(
         &mut self,
         host: &Arc<str>,
         mut names: BTreeSet<ObjectRef>,
         objects: &Objects,
         mesh: &Mesh,
-    ) -> bool {
+    ) -> Beyond {
         let old = self.hosts.remove(host);
         names
             .extend(old.iter().flatten().flat_map(|service| &service.sources).map(|source| source.reference().clone()));
         let new = services_of(host, names, objects, &mesh.config.default_service_export_to);
-        let changed = old.is_some() == new.is_empty();
+        let hosts = old.is_some() == new.is_empty();
+        let extent = self.extent.exchange(old.as_deref().unwrap_or_default(), &new);
         if !new.is_empty() {
             self.hosts.insert(Arc::clone(host), new);
         }
-        changed
+        Beyond { hosts, extent }
+    }
+
+    /// Where services are, whoever may see them.
+    pub fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     /// The service that `host` means to somebody in `namespace` if `viewer` is the namespace that must see it: the

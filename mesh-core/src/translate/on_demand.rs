@@ -1,0 +1,163 @@
+//! Which hosts a sidecar is told of. It decides what a name or an address that was asked for may mean, and which hosts nobody can ask
+//! for; it does not look at what the hosts are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Context;
+use crate::model::{Key, OnDemand};
+use crate::world::{Protocol, Registry, Service, hostname};
+
+/// Hosts that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// What was asked for, with the hosts that it may mean.
+    names: BTreeMap<Key, Box<[Arc<str>]>>,
+    addresses: BTreeSet<IpAddr>,
+    /// How many of `names` may mean a host.
+    hosts: HashMap<Arc<str>, usize>,
+}
+
+impl Wanted {
+    /// These are asked for now. The hosts about which something may be different.
+    pub fn exchange(&mut self, context: &Context<'_>, asked: &BTreeSet<Key>) -> BTreeSet<Arc<str>> {
+        let mut touched = BTreeSet::new();
+        let gone: Vec<Key> = self.names.keys().filter(|name| !asked.contains(*name)).cloned().collect();
+        for name in gone {
+            for host in self.names.remove(&name).iter().flatten() {
+                if let Some(count) = self.hosts.get_mut(host) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.hosts.remove(host);
+                        touched.insert(Arc::clone(host));
+                    }
+                }
+            }
+            if let Ok(address) = name.parse() {
+                self.addresses.remove(&address);
+                touched.extend(at(&context.world.index().registry, address));
+            }
+        }
+        let news: Vec<Key> = asked.iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
+        for name in news {
+            if let Ok(address) = name.parse() {
+                self.addresses.insert(address);
+                touched.extend(at(&context.world.index().registry, address));
+            }
+            let hosts: Box<[Arc<str>]> = meanings(&name, &context.proxy.namespace).into_iter().map(Arc::from).collect();
+            for host in &hosts {
+                let count = self.hosts.entry(Arc::clone(host)).or_default();
+                *count += 1;
+                if *count == 1 {
+                    touched.insert(Arc::clone(host));
+                }
+            }
+            self.names.insert(name, hosts);
+        }
+        touched
+    }
+
+    /// Whether just these are asked for.
+    pub fn is_for(&self, asked: &BTreeSet<Key>) -> bool {
+        self.names.keys().eq(asked)
+    }
+
+    /// Whether the proxy is to know the host.
+    pub fn has(&self, context: &Context<'_>, host: &str) -> bool {
+        self.hosts.contains_key(host) || self.has_service_of(context, host)
+    }
+
+    fn has_service_of(&self, context: &Context<'_>, host: &str) -> bool {
+        let (own, scope) = (&context.proxy.namespace, &context.scope);
+        let registry = &context.world.index().registry;
+        let Some(service) = registry.find_among(host, own, own, |service| scope.sees(service)) else { return false };
+        cannot_be_asked_for(service)
+            || !self.addresses.is_empty() && singles(service).any(|address| self.addresses.contains(&address))
+    }
+
+    /// What the proxy has to know before it asks.
+    pub fn terms(&self, context: &Context<'_>) -> OnDemand {
+        let networks = context.world.index().registry.extent().networks(&context.proxy.namespace);
+        OnDemand { networks: networks.into_iter().collect(), answered: self.names.keys().cloned().collect() }
+    }
+}
+
+/// Services that have this address.
+fn at(registry: &Registry, address: IpAddr) -> impl Iterator<Item = Arc<str>> {
+    let has = move |service: &&Arc<Service>| singles(service).any(|own| own == address);
+    registry.iter().filter(has).map(|service| Arc::clone(&service.host))
+}
+
+fn singles(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let networks = service.networks().into_iter();
+    networks.filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
+}
+
+/// Bytes go to a service by its address. Where it has none of its own, or a block of them, the sidecar could not say whom it means.
+fn cannot_be_asked_for(service: &Service) -> bool {
+    let is_bytes = |protocol: Protocol| !protocol.is_http();
+    service.ports.iter().any(|port| is_bytes(port.protocol)) && {
+        let networks = service.networks();
+        networks.is_empty() || networks.iter().any(|network| network.prefix_len() < network.max_prefix_len())
+    }
+}
+
+/// Hosts that a client in `namespace` may mean by a name: full names of services, shorter ones, what pods of headless services are
+/// called, and patterns. And those that have this name too, so that it is known whose it is.
+fn meanings(name: &str, namespace: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([name.to_owned()]);
+    if name.parse::<IpAddr>().is_ok() {
+        return all;
+    }
+    let below = name.split_once('.').map(|(_, below)| below);
+    for name in std::iter::once(name).chain(below) {
+        if let Some((service, of)) = in_cluster(name, namespace) {
+            let short = (of == namespace).then(|| service.to_owned());
+            all.extend([hostname::service(service, of), format!("{service}.{of}.svc"), format!("{service}.{of}")]);
+            all.extend(short);
+        }
+    }
+    let exact: Vec<String> = all.iter().cloned().collect();
+    for name in &exact {
+        all.extend(name.match_indices('.').filter_map(|(dot, _)| Some(format!("*{}", name.get(dot..)?))));
+    }
+    all
+}
+
+/// Name and namespace of the service that may be called so.
+fn in_cluster<'n>(name: &'n str, namespace: &'n str) -> Option<(&'n str, &'n str)> {
+    let short = name.strip_suffix(hostname::CLUSTER_DOMAIN).and_then(|short| short.strip_suffix('.')).unwrap_or(name);
+    let short = short.strip_suffix(".svc").unwrap_or(short);
+    match short.split_once('.') {
+        None => Some((short, namespace)),
+        Some((service, of)) if !of.contains('.') => Some((service, of)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_name_may_mean() {
+        let has = |name: &str, host: &str| meanings(name, "shop").contains(host);
+        for name in ["reviews", "reviews.shop", "reviews.shop.svc", "reviews.shop.svc.cluster.local"] {
+            assert!(has(name, "reviews.shop.svc.cluster.local"), "{name}");
+            // Somebody may have a host of just this name.
+            assert!(has(name, "reviews"), "{name}");
+        }
+        assert!(has("reviews.other", "reviews.other.svc.cluster.local"));
+        assert!(!has("reviews.other", "reviews"));
+        // A pod of a headless service.
+        assert!(has("db-0.db", "db.shop.svc.cluster.local"));
+        assert!(has("db-0.db.shop.svc.cluster.local", "db.shop.svc.cluster.local"));
+        // Patterns.
+        assert!(has("a.b.example", "*.b.example"));
+        assert!(has("a.b.example", "*.example"));
+        assert!(has("reviews", "*.shop.svc.cluster.local"));
+        assert!(!has("a.b.example", "*.a.b.example"));
+        assert_eq!(meanings("10.0.0.1", "shop"), BTreeSet::from(["10.0.0.1".to_owned()]));
+    }
+}
