@@ -78,17 +78,23 @@ impl Mesh {
         Ok(mesh)
     }
 
-    async fn serve(&mut self) -> anyhow::Result<()> {
+    /// The controller is there, and knows what happened meanwhile.
+    pub async fn serve(&mut self) -> anyhow::Result<()> {
         let (control, at) = (self.control.clone(), self.controller);
         self.serving = Some(self.pod.run(async move { control.serve(Some(at)).await }).await?);
         Ok(())
     }
 
-    /// Another CA signs, by another life of the controller.
-    pub async fn sign_with(&mut self, authority: Authority) -> anyhow::Result<()> {
+    /// From now on nobody answers proxies.
+    pub async fn leave(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.stop().await;
         }
+    }
+
+    /// Another CA signs, by another life of the controller.
+    pub async fn sign_with(&mut self, authority: Authority) -> anyhow::Result<()> {
+        self.leave().await;
         self.control.signs_from_now(authority);
         self.serve().await
     }

@@ -1,6 +1,8 @@
 //! The mesh in network namespaces: applications that know nothing of it, behind real rules and real sidecars, with a controller
 //! in the test's process.
 
+#[path = "mesh/on_demand.rs"]
+mod on_demand;
 #[path = "mesh/rotation.rs"]
 mod rotation;
 
