@@ -25,6 +25,15 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
     }
 }
 
+/// The tables of a sidecar know what its workload has called: what the question is about is asked for first.
+pub async fn complete(admin: &Admin, ask: &Ask) {
+    let Some(question) = ask.get("url").and_then(|url| question(url, ask).ok()) else { return };
+    let lacks = || question.lacks(&admin.cells.live.load().snapshot);
+    if let Some(name) = lacks() {
+        admin.cells.demand.ask(&name, || lacks().is_none()).await;
+    }
+}
+
 fn question(url: &str, ask: &Ask) -> Result<Question, QuestionError> {
     let mut question = Question::new(url)?;
     for line in ask.all("header") {

@@ -107,7 +107,12 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, audience: Audience)
                         true => text(StatusCode::FORBIDDEN, "ask by address or as localhost\n"),
                         false => match of_application(&admin, audience, &request).await {
                             Some(answer) => answer,
-                            None => answer(&admin, audience, peer, &request),
+                            None => {
+                                if audience == Audience::Admin && request.uri().path() == "/explain" {
+                                    explain::complete(&admin, &asked(&request)).await;
+                                }
+                                answer(&admin, audience, peer, &request)
+                            }
                         },
                     };
                     Ok::<_, Infallible>(answer)
@@ -148,6 +153,10 @@ async fn of_application<B>(admin: &Admin, audience: Audience, request: &http::Re
     }
 }
 
+fn asked<B>(request: &http::Request<B>) -> Ask {
+    Ask::new(request.method().clone(), request.headers().clone(), request.uri().query())
+}
+
 fn answer<B>(admin: &Admin, audience: Audience, peer: SocketAddr, request: &http::Request<B>) -> Answer {
     let pages = match audience {
         Audience::Admin => ADMIN_PAGES,
@@ -160,7 +169,7 @@ fn answer<B>(admin: &Admin, audience: Audience, peer: SocketAddr, request: &http
     let Some(entry) = pages.iter().find(|entry| entry.path == request.uri().path()) else {
         return text(StatusCode::NOT_FOUND, format!("no such page; there are:\n{}", index::list(pages)));
     };
-    let ask = Ask::new(request.method().clone(), request.headers().clone(), request.uri().query());
+    let ask = asked(request);
     if entry.post
         && let Err(refusal) = ask.may_change()
     {

@@ -114,11 +114,14 @@ impl CompiledOutbound {
 
     /// The name to ask for before a request for this authority is routed by `table`, if that might not be all there is.
     pub fn lacks_host(&self, table: &HostTable, authority: &str) -> Option<Key> {
-        let terms = self.on_demand()?;
+        self.on_demand()?;
         let host = host_of(authority);
-        if table.names(host) {
-            return None;
-        }
+        if table.names(host) { None } else { self.lacks_name(host) }
+    }
+
+    /// The name to ask for to know all that a host or an address without port means.
+    pub fn lacks_name(&self, host: &str) -> Option<Key> {
+        let terms = self.on_demand()?;
         let name = asked_name(host)?;
         let is_far = || name.parse().is_ok_and(|address| !terms.is_near(address));
         (!terms.answered.contains(&name) && !is_far()).then_some(name)

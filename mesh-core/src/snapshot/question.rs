@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::host_table::host_of;
 use super::{CompiledListener, CompiledProtocol, Explanation, Facts, Request, Snapshot, path};
+use crate::model::Key;
 
 /// The question is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +97,16 @@ impl Question {
             return Ok(Explanation { outcome: "no listener".into(), ..nowhere });
         }
         Ok(explanations.swap_remove(best))
+    }
+
+    /// The name that has to be asked for before these tables can tell.
+    pub fn lacks(&self, snapshot: &Snapshot) -> Option<Key> {
+        let host = self.headers.get("host").and_then(|value| value.to_str().ok());
+        let host = host_of(host.or(self.uri.host())?);
+        self.listeners(snapshot).into_iter().find_map(|listener| match &listener.protocol {
+            CompiledProtocol::Outbound(outbound) => outbound.lacks_name(host),
+            _ => None,
+        })
     }
 
     fn is_https(&self) -> bool {

@@ -83,6 +83,9 @@ async fn a_sidecar_knows_what_its_workload_calls_and_asks_for_the_rest() -> anyh
     })
     .await?;
     assert_eq!(asked(&client).await?, 5.0);
+    // A question about another one is asked, too, and answered like any.
+    let explained = client.page(15000, "/explain?url=http://other19/a").await?;
+    assert!(explained.contains("outbound|80||other19.default.svc.cluster.local"), "{explained}");
     // The application at the other end calls nobody.
     assert_eq!(asked(&web).await?, 0.0);
     Ok(())
