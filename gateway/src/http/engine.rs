@@ -125,8 +125,8 @@ impl Engine {
         let mut live: &Arc<Live> = &now;
         exchange.outcome.generation = live.snapshot.generation;
         let mut accepted = accept(exchange, live);
-        if let Ok(table) = accepted
-            && let Some(name) = on_demand::lacks(live, table, exchange)
+        if accepted.is_ok()
+            && let Some(name) = on_demand::lacks(live, exchange)
         {
             accepted = match on_demand::ask(&self.cells, &name, exchange).await {
                 Ok(answered) => {

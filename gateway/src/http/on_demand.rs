@@ -3,26 +3,21 @@
 use std::sync::Arc;
 
 use mesh_core::model::Key;
-use mesh_core::snapshot::{CompiledOutbound, CompiledProtocol, HostTable};
+use mesh_core::snapshot::{CompiledOutbound, CompiledProtocol};
 
 use super::exchange::Exchange;
 use super::failure::Failure;
 use crate::live::{Cells, Live};
 
 /// What has to be asked for before the request is routed.
-pub(super) fn lacks(live: &Live, table: &HostTable, exchange: &Exchange) -> Option<Key> {
-    outbound(live, exchange)?.lacks_host(table, &exchange.head.authority)
+pub(super) fn lacks(live: &Live, exchange: &Exchange) -> Option<Key> {
+    outbound(live, exchange)?.lacks_host(exchange.peer.info.local, &exchange.head.authority)
 }
 
 /// Waits for the answer. Without one a request that goes to an address of services fails, for all that is known is that nobody must
 /// guess; one that goes elsewhere is one to a host that nobody knows.
 pub(super) async fn ask(cells: &Cells, name: &Key, exchange: &Exchange) -> Result<Arc<Live>, Failure> {
-    let is_answered = || {
-        let live = cells.live.load();
-        let table = outbound(&live, exchange).and_then(|outbound| outbound.find(exchange.peer.info.local).http);
-        table.is_none_or(|table| lacks(&live, table, exchange).is_none())
-    };
-    let answered = cells.demand.ask(name, is_answered).await;
+    let answered = cells.demand.ask(name, || lacks(&cells.live.load(), exchange).is_none()).await;
     let live = cells.live.load_full();
     let is_near = || outbound(&live, exchange).is_some_and(|outbound| outbound.is_near(exchange.peer.info.local.ip()));
     if !answered && is_near() {

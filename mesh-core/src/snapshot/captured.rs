@@ -64,6 +64,8 @@ pub struct OutboundMatch<'a> {
     pub http: Option<&'a Arc<HostTable>>,
     /// Whether the client may wait for its server to speak first although there are routes for HTTP.
     pub detect: bool,
+    /// Whether it is the routes of all hosts of the port, rather than of the one that has the address.
+    by_name: bool,
     /// Whether the server name that TLS asks for has a say.
     pub named: bool,
     outbound: &'a CompiledOutbound,
@@ -91,17 +93,19 @@ impl CompiledOutbound {
     /// What is done with a connection to this address.
     pub fn find(&self, original: SocketAddr) -> OutboundMatch<'_> {
         let original = SocketAddr::new(original.ip().to_canonical(), original.port());
-        let mut found = OutboundMatch { http: None, detect: false, named: false, outbound: self, original };
+        let mut found =
+            OutboundMatch { http: None, detect: false, by_name: false, named: false, outbound: self, original };
         for choices in self.index.choices(original) {
             found.named |= choices.named.is_some();
             if let Some(plain) = choices.plain {
                 found.http = self.index.routes.get(&plain).and_then(|table| self.table(*table));
+                found.by_name = self.index.tcp(plain).is_some_and(|tcp| tcp.networks.is_empty());
                 found.detect = found.http.is_some();
                 return found;
             }
         }
         if let Some(http) = self.index.http.get(&original.port()) {
-            (found.http, found.detect) = (self.table(http.table), http.detect);
+            (found.http, found.detect, found.by_name) = (self.table(http.table), http.detect, true);
         }
         found
     }
@@ -112,11 +116,13 @@ impl CompiledOutbound {
             .is_some_and(|terms| terms.is_near(address) && !terms.answered.contains(&asked_address(address)))
     }
 
-    /// The name to ask for before a request for this authority is routed by `table`, if that might not be all there is.
-    pub fn lacks_host(&self, table: &HostTable, authority: &str) -> Option<Key> {
+    /// The name to ask for before a request for this authority, to this address, is routed: nothing here is called just so. Where the
+    /// address says whom all requests are for, nothing lacks.
+    pub fn lacks_host(&self, original: SocketAddr, authority: &str) -> Option<Key> {
         self.on_demand()?;
+        let found = self.find(original);
         let host = host_of(authority);
-        if table.names(host) { None } else { self.lacks_name(host) }
+        if !found.by_name || found.http?.names(host) { None } else { self.lacks_name(host) }
     }
 
     /// The name to ask for to know all that a host or an address without port means.

@@ -6,7 +6,7 @@ use super::*;
 use crate::compile::compile;
 use crate::model::{
     DestinationRef, HostPattern, Inbound, InboundProtocol, MtlsMode, OutboundHttp, PathNormalization, ResourceSet,
-    Resources, RouteSet, WeightedDestination,
+    Resources, RouteSet, VirtualHost, WeightedDestination,
 };
 use crate::object::ObjectRef;
 use crate::snapshot::{CompiledListener, CompiledProtocol, Snapshot};
@@ -237,4 +237,58 @@ proptest! {
         let (found, _) = goes(outbound(&snapshot), &original, sni);
         prop_assert_eq!(found, best.map(|(_, _, _, number)| number.to_string()));
     }
+}
+
+#[test]
+fn who_knows_some_hosts_only_tells_what_it_lacks() {
+    let mut own = tcp(&["10.96.0.7/32"], 7000, &[], "own");
+    own.routes = Some("s:7000".into());
+    let on_demand = OnDemand {
+        networks: vec!["10.96.0.0/16".parse().unwrap()],
+        answered: ["10.96.0.1", "known.example", "fd00::1"].map(Key::from).into(),
+    };
+    let protocol = |on_demand| {
+        ListenerProtocol::Outbound(Outbound {
+            http: BTreeMap::from([(80, http("80", false))]),
+            tcp: vec![own.clone()],
+            on_demand,
+            ..Outbound::default()
+        })
+    };
+    let known = VirtualHost {
+        host: HostPattern::Exact("a.example".into()),
+        aliases: vec![HostPattern::Suffix(".a.example".into())],
+        https_redirect: false,
+        rules: Vec::new(),
+        origin: origin(),
+    };
+    let routes = RouteSet { key: "80".into(), virtual_hosts: vec![Arc::new(known)], origin: origin() };
+    let mut some = set(protocol(Some(on_demand)), &["s:7000"]);
+    some.routes.insert("80".into(), Arc::new(routes));
+    let snapshot = compiled(&some, None);
+    let table = outbound(&snapshot);
+    let address = |text: &str| table.lacks_address(text.parse().unwrap());
+    assert!(address("10.96.0.2") && address("::ffff:10.96.0.2"));
+    assert!(!address("10.96.0.1") && !address("10.97.0.1"));
+
+    let host =
+        |to: &str, authority: &str| table.lacks_host(to.parse().unwrap(), authority).map(|name| name.to_string());
+    let far = "192.0.2.1:80";
+    assert_eq!(host(far, "Other.Example.:80"), Some("other.example".to_owned()));
+    assert_eq!(host(far, "KNOWN.example"), None);
+    // A host of the table; what its pattern covers may be another one's.
+    assert_eq!(host(far, "A.example:80"), None);
+    assert_eq!(host(far, "b.a.example"), Some("b.a.example".to_owned()));
+    assert_eq!(host(far, "a b"), None, "no name");
+    // Addresses in place of a name, near and far, known and not.
+    assert_eq!(host(far, "10.96.0.2:80"), Some("10.96.0.2".to_owned()));
+    assert_eq!(host(far, "192.0.2.1"), None);
+    assert_eq!(host(far, "10.96.0.1"), None);
+    // All requests to that address are its service's.
+    assert_eq!(host("10.96.0.7:7000", "other.example"), None);
+
+    let all = compiled(&set(protocol(None), &["80", "s:7000"]), None);
+    let table = outbound(&all);
+    assert!(!table.lacks_address("10.96.0.2".parse().unwrap()));
+    assert_eq!(table.lacks_host(far.parse().unwrap(), "other.example"), None);
 }
