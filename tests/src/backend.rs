@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::client::BoxIo;
+use crate::client::{BoxIo, DEADLINE};
 use crate::{certs, ports};
 
 pub type Body = BoxBody<Bytes, Infallible>;
@@ -114,7 +114,7 @@ impl Backend {
         H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+        let listener = bind(address).await.with_context(|| format!("listening on {address}"))?;
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicU32::new(0));
         let counter = connections.clone();
@@ -134,6 +134,12 @@ impl Backend {
             }
         });
         Ok(Backend { address, requests, connections, last: Arc::default(), task })
+    }
+
+    /// Ends it: its address is free afterwards.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 
     pub async fn echo(name: &str) -> anyhow::Result<Backend> {
@@ -250,6 +256,19 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A process that is being started holds copies of all sockets for a moment: one that was closed is not free before.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let end = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tokio::time::Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            bound => return bound,
+        }
     }
 }
 

@@ -194,6 +194,16 @@ impl Workload {
         self.pod.run(async move { Ok(client::get(at, "localhost", &path).await?.text()) }).await
     }
 
+    /// Waits until such a series has counted so much: a request is counted a moment after it was answered.
+    pub async fn counts(&self, family: &str, labels: &[&str], least: f64) -> anyhow::Result<()> {
+        until(|| async {
+            let value = self.metric(family, labels).await?;
+            ensure!(value >= least, "{family} with {labels:?} is {value} at {}", self.name);
+            Ok(())
+        })
+        .await
+    }
+
     /// The value of a series of the proxy's metrics that has all of these labels.
     pub async fn metric(&self, family: &str, labels: &[&str]) -> anyhow::Result<f64> {
         let text = self.page(15090, "/stats/prometheus").await?;

@@ -121,13 +121,13 @@ async fn requests_between_workloads_are_in_mutual_tls_and_the_applications_do_no
     };
     for (workload, labels) in [(&client, parties("source", "unknown")), (&web, parties("destination", "mutual_tls"))] {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        assert!(workload.metric("istio_requests_total", &labels).await? >= 2.0);
+        workload.counts("istio_requests_total", &labels, 2.0).await?;
     }
 
     // The client's proxy has told whose request it is, and the application has not heard it.
     assert!(header("x-envoy-peer-metadata").is_none() && header("x-envoy-peer-metadata-id").is_none());
     let told = ["reporter=\"destination\"", "source_workload=\"client\"", "source_workload_namespace=\"default\""];
-    assert!(web.metric("istio_requests_total", &told).await? >= 2.0);
+    web.counts("istio_requests_total", &told, 2.0).await?;
 
     // Somebody without a sidecar: as the mode says.
     let outsider = mesh.network.pod()?;
@@ -232,7 +232,7 @@ async fn bytes_go_in_mutual_tls_too_and_servers_may_speak_first() -> anyhow::Res
     }
     let Two { mesh, client, web } = two().await?;
     let _database = server_first(&web.pod, (web.pod.ip(), 3306).into()).await?;
-    let _anything = server_first(&web.pod, (web.pod.ip(), 9000).into()).await?;
+    let anything = server_first(&web.pod, (web.pod.ip(), 9000).into()).await?;
     mesh.control.apply(STRICT).await?;
     for port in [3306, 9000] {
         until(|| async {
@@ -262,7 +262,7 @@ async fn bytes_go_in_mutual_tls_too_and_servers_may_speak_first() -> anyhow::Res
         assert!(workload.metric("istio_tcp_sent_bytes_total", &labels).await? >= 34.0);
     }
     // A port of which nobody says what it speaks may speak HTTP.
-    drop(_anything);
+    anything.stop().await;
     let _http = web.echo(9000).await?;
     until(|| async {
         let answer = client.get(vip(9000), "web", "/").await?;

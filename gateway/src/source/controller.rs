@@ -121,10 +121,9 @@ impl Controller {
         let mut pause = PAUSE.0;
         loop {
             let begun = Instant::now();
-            while let Ok(name) = self.asked.try_recv() {
+            if let Ok(name) = self.asked.try_recv() {
                 // The stream begins with it.
-                let _ = state.ask(name);
-                self.connection.metrics.asked.inc();
+                drop(self.ask(&mut state, name));
             }
             let mut client = Client::new(state);
             let end = self.stream(&mut client).await;
@@ -140,6 +139,14 @@ impl Controller {
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(PAUSE.1);
         }
+    }
+
+    /// Asks for this name, and for all others that somebody waits for.
+    fn ask(&mut self, state: &mut ClientState, name: Key) -> Vec<DeltaDiscoveryRequest> {
+        let names = std::iter::once(name).chain(std::iter::from_fn(|| self.asked.try_recv().ok()));
+        let requests: Vec<DeltaDiscoveryRequest> = names.filter_map(|name| state.ask(name)).collect();
+        self.connection.metrics.asked.inc_by(requests.len() as u64);
+        requests
     }
 
     /// Says why, and when it is tried again.
@@ -215,10 +222,10 @@ impl Controller {
                     Err(status) if status.code() == Code::Aborted => return Ok(status.message().to_owned()),
                     Err(status) => return Err(status.into()),
                 },
-                Some(name) = self.asked.recv() => {
-                    self.connection.metrics.asked.inc();
-                    let request = session.client.state().ask(name);
-                    session.send(request)?;
+                // One question at a time: what comes meanwhile is asked together.
+                Some(name) = self.asked.recv(), if !session.client.state().is_asking() => {
+                    let requests = self.ask(session.client.state(), name);
+                    session.send(requests)?;
                 }
                 () = until(patience) => self.publish(session)?,
             }

@@ -78,9 +78,11 @@ fn who_asks_is_told_when_it_is_answered_and_not_before() {
     assert_eq!(server.take_asked().cloned(), Some(BTreeSet::from(["a".into()])));
     assert_eq!(server.take_asked(), None);
     // Another change, before anybody looked.
+    assert!(client.state().is_asking());
     assert!(!deliver(&mut server, &mut client, &class.answering(&[])));
     assert!(deliver(&mut server, &mut client, &class.answering(&["a", "b"])));
     assert_eq!(known(&mut client), Some(BTreeSet::from(["a".into(), "b".into()])));
+    assert!(!client.state().is_asking());
 }
 
 #[test]

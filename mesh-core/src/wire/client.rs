@@ -153,6 +153,12 @@ impl ClientState {
         Some(request)
     }
 
+    /// Whether what was asked for last is not answered yet. Answers come in the order of the questions.
+    pub fn is_asking(&self) -> bool {
+        let answered = self.set.on_demand().map(|terms| &terms.answered);
+        self.asked.back().is_some_and(|last| answered.is_none_or(|answered| !answered.contains(last)))
+    }
+
     fn versions(&mut self, kind: Kind) -> Option<&mut HashMap<String, String>> {
         self.versions.get_mut(kind.index())
     }
