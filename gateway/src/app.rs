@@ -23,6 +23,8 @@ use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
 use crate::sidecar::agent::Agent;
+use crate::sidecar::dns::{self, DnsMetrics, DnsOptions, DnsProxy};
+use crate::sidecar::resolv_conf::ResolvConf;
 use crate::source::{ConnectionCell, Controller, ControllerCa, Files, Loaded, Update, load};
 use crate::store::{Store, StoreOptions};
 use crate::tcp::TcpProxy;
@@ -95,6 +97,7 @@ impl Process {
             .map(|(address, audience)| Ok((bind(*address, "pages")?, *audience)))
             .collect::<anyhow::Result<_>>()?;
 
+        let names = start.dns.as_ref().map(Names::prepare).transpose()?;
         let source =
             SourceLabels::of_proxy(&start.proxy, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let observe = Observe::new(args.worker_count(), &source)?;
@@ -113,6 +116,9 @@ impl Process {
         let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default())?);
         observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
 
+        if let Some(names) = names {
+            names.serve(&cells, &observe)?;
+        }
         let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
         let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
         observe.register(WorkloadCollector::new(cells.workload.clone())?)?;
@@ -250,6 +256,29 @@ async fn tell_principal(workload: Arc<WorkloadCell>, observe: Arc<Observe>) {
     workload.issued().await;
     if let Some(certificate) = workload.load().last_certificate() {
         observe.set_principal(&certificate.id.to_string());
+    }
+}
+
+/// Of who is asked for names.
+struct Names {
+    options: DnsOptions,
+    sockets: dns::Sockets,
+    pod: ResolvConf,
+}
+
+impl Names {
+    fn prepare(options: &DnsOptions) -> anyhow::Result<Names> {
+        let at = options.listen;
+        let sockets = dns::Sockets::bind(at).with_context(|| format!("cannot listen on {at} (names)"))?;
+        let pod = dns::pod_resolvers(options).context("cannot tell who resolves names")?;
+        Ok(Names { options: options.clone(), sockets, pod })
+    }
+
+    fn serve(self, cells: &Arc<Cells>, observe: &Observe) -> anyhow::Result<()> {
+        let metrics = DnsMetrics::new()?;
+        metrics.register(observe)?;
+        DnsProxy::new(&self.options, self.pod, cells.clone(), metrics).serve(self.sockets);
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::admin::Audience;
 use crate::exit;
 use crate::logging::Logging;
 use crate::observe::{LogSettings, LogTarget, hostname};
+use crate::sidecar::dns::DnsOptions;
 use crate::source::{ControllerOptions, FilesOptions};
 
 /// Of objects that do not say theirs, as kubectl has it.
@@ -146,6 +147,8 @@ pub struct Start {
     pub end: End,
     /// Where else pages are.
     pub pages: Vec<(SocketAddr, Audience)>,
+    /// Queries for names are answered.
+    pub dns: Option<DnsOptions>,
 }
 
 /// How a process ends that is told to stop.
@@ -220,6 +223,7 @@ impl RunArgs {
                 drain: Duration::from_secs(self.drain_seconds),
             },
             pages: Vec::new(),
+            dns: None,
         }
     }
 }

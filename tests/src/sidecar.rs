@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use controller::ca::Authority;
 use mesh_core::testing::BackendSettings;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -24,6 +24,9 @@ use crate::process::{self, Meshgate};
 
 /// Whose connections the rules leave alone.
 pub const PROXY_USER: u32 = 1337;
+
+/// What injection tells redirection and the sidecar of pods whose names the sidecar answers.
+const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
 
 /// What injection makes of a readiness probe.
 const PROBERS: &str = r#"{"/app-health/app/readyz": {"httpGet": {"path": "/ready", "port": 8080}}}"#;
@@ -47,6 +50,8 @@ pub struct Who {
     pub namespace: String,
     pub account: String,
     pub labels: BTreeMap<String, String>,
+    /// Queries to this one are led to the sidecar, and passed on by it.
+    pub resolver: Option<IpAddr>,
 }
 
 /// A pod with a sidecar.
@@ -156,7 +161,7 @@ impl Mesh {
 
 impl Workload {
     async fn start(who: &Who, pod: Pod, arguments: Vec<OsString>) -> anyhow::Result<Workload> {
-        redirect(&pod).await?;
+        redirect(&pod, who.resolver).await?;
         let sidecar = run(who, &pod, &arguments).await?;
         Ok(Workload { name: who.name.clone(), who: who.clone(), pod, sidecar, arguments })
     }
@@ -221,10 +226,14 @@ impl Workload {
 }
 
 /// The rules that lead a pod's connections to its sidecar, whose user is [`PROXY_USER`].
-pub async fn redirect(pod: &Pod) -> anyhow::Result<()> {
+pub async fn redirect(pod: &Pod, resolver: Option<IpAddr>) -> anyhow::Result<()> {
     let mut redirect = Command::new(process::sidecar()?);
     redirect.args(["redirect", "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*"]);
     redirect.args(["-d", "15090,15021,15020"]);
+    if let Some(resolver) = resolver {
+        // Instead of those of /etc/resolv.conf, which is the machine's.
+        redirect.env(DNS_CAPTURE, "true").args(["--dns-servers", &resolver.to_string()]);
+    }
     let output = pod.output(redirect).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -245,6 +254,9 @@ async fn run(who: &Who, pod: &Pod, arguments: &[OsString]) -> anyhow::Result<Mes
         .env("ISTIO_KUBE_APP_PROBERS", PROBERS)
         .uid(PROXY_USER)
         .gid(PROXY_USER);
+    if let Some(resolver) = who.resolver {
+        command.env(DNS_CAPTURE, "true").args(["--dns-upstream", &SocketAddr::new(resolver, 53).to_string()]);
+    }
     let mut sidecar = pod.run(async move { Meshgate::spawn_as(command, "meshgate-sidecar") }).await?;
     tokio::task::block_in_place(|| sidecar.ready())?;
     Ok(sidecar)
@@ -323,13 +335,15 @@ impl Who {
     #[must_use]
     pub fn named(name: &str) -> Who {
         let labels = BTreeMap::from([("app".to_owned(), name.to_owned())]);
-        Who { name: name.to_owned(), namespace: "default".to_owned(), account: name.to_owned(), labels }
+        Who { name: name.to_owned(), namespace: "default".to_owned(), account: name.to_owned(), labels, resolver: None }
     }
 
     /// A pod as injection leaves it.
     fn injected(&self, pod: &Pod) -> String {
         let mut labels = self.labels.clone();
         labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
+        let env = self.resolver.map(|_| json!({ "name": DNS_CAPTURE, "value": "true" }));
+        let env: Vec<Value> = env.into_iter().collect();
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -340,7 +354,7 @@ impl Who {
                 "labels": labels,
                 "annotations": { "sidecar.istio.io/status": "{}" },
             },
-            "spec": { "serviceAccountName": self.account, "containers": [] },
+            "spec": { "serviceAccountName": self.account, "containers": [{ "name": "istio-proxy", "env": env }] },
             "status": {
                 "podIP": pod.ip.to_string(),
                 "podIPs": [{ "ip": pod.ip.to_string() }, { "ip": pod.ip6.to_string() }],

@@ -292,7 +292,7 @@ async fn envoys(folder: &Path, mesh: &Mesh, program: &Path, h2: bool) -> anyhow:
         identity(&own, mesh, id)?;
         let sidecar = envoy::Sidecar { folder: &own, web: served, id: WEB, h2 };
         std::fs::write(own.join("envoy.yaml"), sidecar.bootstrap().to_string())?;
-        redirect(pod).await?;
+        redirect(pod, None).await?;
         let mut command = Command::new(program);
         command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(own.join("envoy.yaml"));
         command.uid(PROXY_USER).gid(PROXY_USER);

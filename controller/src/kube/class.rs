@@ -42,6 +42,7 @@ pub(super) struct ClassKey {
     pub namespace: String,
     pub labels: BTreeMap<String, String>,
     pub families: IpFamilies,
+    pub dns_capture: bool,
 }
 
 impl ClassKey {
@@ -54,6 +55,7 @@ impl ClassKey {
             namespace: pod.reference.namespace.to_string(),
             labels: labels.map(|(label, value)| (label.clone(), value.clone())).collect(),
             families: IpFamilies::of(&addresses),
+            dns_capture: pod.spec.dns_capture,
         }
     }
 
@@ -256,5 +258,26 @@ mod tests {
         let injected = class("sidecar.istio.io/status: '{}'");
         assert_eq!(injected.role, Role::Sidecar);
         assert!(class("").is_left(&injected));
+    }
+
+    #[test]
+    fn who_answers_for_names_is_of_a_class_of_his_own() {
+        let class = |containers: &str| {
+            let pod =
+                format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns}}\nspec: {{{containers}}}\n");
+            let world = World::from_objects(api::parse("", &pod, "ns").objects);
+            ClassKey::of(world.pod("ns", "p").unwrap())
+        };
+        let env = |value: &str| format!("env: [{{name: ISTIO_META_DNS_CAPTURE, value: '{value}'}}]");
+        let without = class("containers: [{name: istio-proxy}]");
+        for (containers, captures) in [
+            (format!("containers: [{{name: istio-proxy, {}}}]", env("true")), true),
+            (format!("containers: [{{name: app}}], initContainers: [{{name: istio-proxy, {}}}]", env("true")), true),
+            (format!("containers: [{{name: istio-proxy, {}}}]", env("false")), false),
+            (format!("containers: [{{name: app, {}}}]", env("true")), false),
+        ] {
+            assert_eq!(class(&containers).dns_capture, captures, "{containers}");
+            assert_eq!(without.is_left(&class(&containers)), captures, "{containers}");
+        }
     }
 }

@@ -428,6 +428,7 @@ impl Keeper {
             service_account: identity.service_account.clone(),
             locality: self.world.locality_of_pod(pod).to_string(),
             families: key.families,
+            dns_capture: key.dns_capture,
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
         let leaving = self.members.add(pod);

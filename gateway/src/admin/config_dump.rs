@@ -23,6 +23,7 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         ("secrets", serde_json::to_value(secrets)),
         ("authorization", serde_json::to_value(&set.authorization)),
         ("authentication", serde_json::to_value(&set.authentication)),
+        ("dns", serde_json::to_value(&set.dns)),
     ];
     let mut dump = Map::new();
     dump.insert("generation".to_owned(), status.generation.into());

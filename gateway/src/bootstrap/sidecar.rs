@@ -10,6 +10,7 @@ use mesh_core::model::{ProxyInfo, Role};
 use super::{End, Labels, ServeArgs, Start, parse_labels, parse_listen};
 use crate::admin::Audience;
 use crate::sidecar::call::{DrainArgs, WaitArgs};
+use crate::sidecar::dns::DnsOptions;
 use crate::sidecar::redirect::RedirectArgs;
 
 /// With `EXIT_ON_ZERO_ACTIVE_CONNECTIONS`: how long endpoints of others may name this workload after it was told to stop.
@@ -45,6 +46,15 @@ pub struct SidecarRunArgs {
     /// Where metrics of proxy and application together listen, and what the kubelet asks of the application.
     #[arg(long, value_name = "HOST:PORT", default_value = "[::]:15020", value_parser = parse_listen)]
     pub agent: SocketAddr,
+    /// Answer queries for names: for hosts of ServiceEntries with their addresses, for all others with what the pod's resolvers say.
+    #[arg(long, env = "ISTIO_META_DNS_CAPTURE", value_name = "BOOL", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub dns_capture: bool,
+    /// With --dns-capture: where queries arrive.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15053", env = "DNS_PROXY_ADDR", value_parser = parse_listen)]
+    pub dns: SocketAddr,
+    /// With --dns-capture: resolvers for all other names [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = parse_listen)]
+    pub dns_upstream: Vec<SocketAddr>,
     /// After the signal to stop: how long connections are still taken, and requests may still take. With
     /// EXIT_ON_ZERO_ACTIVE_CONNECTIONS=true it is until there are none, but 5 seconds at least.
     #[arg(long, value_name = "N", default_value_t = 5, env = "TERMINATION_DRAIN_DURATION_SECONDS")]
@@ -70,6 +80,7 @@ impl SidecarRunArgs {
             text: None,
             proxy: ProxyInfo {
                 role: Role::Sidecar,
+                dns_capture: self.dns_capture,
                 service_account: env("SERVICE_ACCOUNT").unwrap_or_else(|| "default".to_owned()),
                 ..ProxyInfo::edge(&env("POD_NAME").unwrap_or_else(|| "sidecar".to_owned()), &self.namespace, labels)
             },
@@ -81,6 +92,7 @@ impl SidecarRunArgs {
                 drain: Duration::ZERO,
             },
             pages: vec![(self.metrics, Audience::Status), (self.agent, Audience::Agent)],
+            dns: self.dns_capture.then(|| DnsOptions { listen: self.dns, upstream: self.dns_upstream.clone() }),
         }
     }
 
@@ -119,6 +131,11 @@ mod tests {
         let ports: Vec<u16> = start.pages.iter().map(|(address, _)| address.port()).collect();
         assert_eq!(ports, [15090, 15020]);
         assert_eq!((start.end.accept, start.end.drain), (Duration::from_secs(5), Duration::ZERO));
+        assert_eq!((start.dns, start.proxy.dns_capture), (None, false));
+        let start = run(&["-f", "a.yaml", "--dns-capture", "--dns-upstream", "10.96.0.10:53,10.96.0.11:5353"]).unwrap();
+        let upstream = vec!["10.96.0.10:53".parse().unwrap(), "10.96.0.11:5353".parse().unwrap()];
+        assert_eq!(start.dns, Some(DnsOptions { listen: "127.0.0.1:15053".parse().unwrap(), upstream }));
+        assert!(start.proxy.dns_capture);
     }
 
     #[test]

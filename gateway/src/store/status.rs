@@ -54,7 +54,8 @@ fn origins(set: &ResourceSet) -> Vec<ObjectRef> {
         .chain(set.destinations.values().filter_map(|destination| destination.rule.as_ref()))
         .chain(set.secrets.values().map(|secret| &secret.origin))
         .chain(set.authorization.values().map(|policy| &policy.origin))
-        .chain(set.authentication.values().map(|policy| &policy.origin));
+        .chain(set.authentication.values().map(|policy| &policy.origin))
+        .chain(set.dns.values().map(|name| &name.origin));
     all.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
@@ -68,6 +69,7 @@ pub struct Changed {
     pub secrets: Delta,
     pub authorization: Delta,
     pub authentication: Delta,
+    pub dns: Delta,
 }
 
 /// How many came, went, and changed.
@@ -89,13 +91,15 @@ impl Changed {
             secrets: Delta::between(&old.secrets, &new.secrets),
             authorization: Delta::between(&old.authorization, &new.authorization),
             authentication: Delta::between(&old.authentication, &new.authentication),
+            dns: Delta::between(&old.dns, &new.dns),
         }
     }
 
     /// Or nothing at all.
     pub fn only_endpoints(&self) -> bool {
         let policies = [self.authorization, self.authentication];
-        ![self.listeners, self.routes, self.destinations, self.secrets].iter().chain(&policies).any(Delta::any)
+        let others = [self.listeners, self.routes, self.destinations, self.secrets, self.dns];
+        !others.iter().chain(&policies).any(Delta::any)
     }
 }
 
@@ -129,6 +133,7 @@ impl fmt::Display for Changed {
             ("secrets", self.secrets),
             ("authorization", self.authorization),
             ("authentication", self.authentication),
+            ("dns", self.dns),
         ];
         let mut separator = "";
         for (name, delta) in parts.iter().filter(|(_, delta)| delta.any()) {

@@ -19,7 +19,7 @@ use crate::diag::{self, Diagnostic};
 use crate::model::{InboundPort, Key, Listener, ListenerProtocol, ResourceSet};
 use crate::snapshot::{
     CompiledInbound, CompiledInboundPort, CompiledListener, CompiledOutbound, CompiledProtocol, CompiledTlsServer,
-    HostTable, Snapshot, TlsTable, route_keys,
+    DnsTable, HostTable, Snapshot, TlsTable, route_keys,
 };
 use hosts::Hosts;
 
@@ -49,6 +49,7 @@ pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) 
         snapshot.listeners.insert(key.clone(), reuse::listener(compiled, old));
     }
     snapshot.tables = tables;
+    snapshot.dns = DnsTable::new(&set.dns);
     Compiled { snapshot, diagnostics }
 }
 

@@ -6,6 +6,7 @@ mod action;
 mod authorizer;
 mod captured;
 mod destination;
+mod dns_name;
 mod endpoint;
 mod ip_families;
 mod listener;
@@ -30,6 +31,7 @@ pub use action::*;
 pub use authorizer::*;
 pub use captured::*;
 pub use destination::*;
+pub use dns_name::*;
 pub use endpoint::*;
 pub use ip_families::*;
 pub use listener::*;
@@ -72,6 +74,9 @@ pub struct ResourceSet {
     /// By `namespace/name`.
     #[serde(default)]
     pub authentication: Resources<Authentication>,
+    /// By name, in lower case; `*.example.com` stands for every name below.
+    #[serde(default)]
+    pub dns: Resources<DnsName>,
 }
 
 impl ResourceSet {
@@ -85,6 +90,7 @@ impl ResourceSet {
         share(&mut self.secrets, &previous.secrets);
         share(&mut self.authorization, &previous.authorization);
         share(&mut self.authentication, &previous.authentication);
+        share(&mut self.dns, &previous.dns);
     }
 }
 

@@ -26,6 +26,9 @@ pub struct ProxyInfo {
     pub locality: String,
     /// Of its addresses, which themselves decide nothing: they are different in every pod of a class.
     pub families: IpFamilies,
+    /// The proxy answers the workload's queries for names: only then do automatic addresses count.
+    #[serde(default)]
+    pub dns_capture: bool,
 }
 
 impl ProxyInfo {
@@ -39,6 +42,7 @@ impl ProxyInfo {
             service_account: "default".to_owned(),
             locality: String::new(),
             families: IpFamilies::Unknown,
+            dns_capture: false,
         }
     }
 }

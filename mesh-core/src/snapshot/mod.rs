@@ -6,6 +6,7 @@ mod candidates;
 mod captured;
 mod condition;
 mod decision;
+mod dns_table;
 mod explain;
 mod header_ops;
 mod host_table;
@@ -35,6 +36,7 @@ pub(crate) use decision::PathKind;
 pub use decision::{
     CompiledAction, CompiledForward, CompiledMirror, CompiledRewrite, CompiledRule, CompiledSplit, Decision,
 };
+pub use dns_table::{DnsMatch, DnsTable};
 pub use explain::{ExplainedAuthorization, ExplainedDestination, ExplainedMirror, ExplainedRule, Explanation};
 pub use header_ops::{CompiledHeaderOp, CompiledHeaderOps};
 pub(crate) use header_ops::{Pass, Side, Value};
@@ -64,6 +66,8 @@ pub struct Snapshot {
     pub listeners: HashMap<Key, Arc<CompiledListener>>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
+    /// What is answered to who asks for names.
+    pub dns: DnsTable,
     /// By index. A destination keeps its index from generation to generation while it can.
     pub clusters: Vec<Arc<Destination>>,
     pub(crate) cluster_indexes: OrdMap<Key, u32>,

@@ -59,6 +59,8 @@ pub struct Proxy {
     pub role: String,
     pub namespace: String,
     pub labels: BTreeMap<String, String>,
+    /// A sidecar that answers for names: `to` may be `NAME:PORT`.
+    pub dns_capture: bool,
 }
 
 impl Default for Proxy {
@@ -67,6 +69,7 @@ impl Default for Proxy {
             role: "edge".to_owned(),
             namespace: "istio-system".to_owned(),
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            dns_capture: false,
         }
     }
 }

@@ -57,12 +57,20 @@ pub(super) fn read(context: &mut Context<'_>, mesh: &MeshRules, host: &str) -> Y
             found.is_seen = true;
             let candidates = mesh.of(&pattern);
             let mut used = BTreeSet::new();
+            let addresses = context.networks(service);
             for port in &service.ports {
                 if !context.scope.serves(service, port.number) {
                     continue;
                 }
-                Reader { context, found: &mut found, service, pattern: &pattern, candidates: &candidates }
-                    .port(port, &mut used);
+                Reader {
+                    context,
+                    found: &mut found,
+                    service,
+                    addresses: &addresses,
+                    pattern: &pattern,
+                    candidates: &candidates,
+                }
+                .port(port, &mut used);
             }
             found.created = service.created().map(Arc::from);
             overruled(context, &candidates, &used);
@@ -82,6 +90,8 @@ struct Reader<'r, 'a> {
     context: &'r mut Context<'a>,
     found: &'r mut Yield,
     service: &'a Arc<Service>,
+    /// Of the service, and blocks of them.
+    addresses: &'r [IpNet],
     pattern: &'r HostPattern,
     candidates: &'r [Candidate<'r>],
 }
@@ -105,7 +115,7 @@ impl Reader<'_, '_> {
     /// Where its clients go, if they are told by the address: those of the service; without them, those of its endpoints.
     fn networks(&mut self, port: &ServicePort) -> Vec<IpNet> {
         if !self.service.is_headless() {
-            return self.service.networks();
+            return self.addresses.to_vec();
         }
         let context = &mut *self.context;
         let families = context.proxy.families;
@@ -130,7 +140,7 @@ impl Reader<'_, '_> {
         let rules = self.rules(port, used);
         let host = VirtualHost {
             host: self.pattern.clone(),
-            aliases: aliases(self.service, &self.context.proxy.namespace),
+            aliases: aliases(self.service, self.addresses, &self.context.proxy.namespace),
             https_redirect: false,
             rules,
             origin: self.service.origin.clone(),
@@ -288,7 +298,7 @@ fn overruled(context: &mut Context<'_>, candidates: &[Candidate<'_>], used: &Use
 }
 
 /// Other names of a service to a client in `namespace`: shorter ones, that with a dot at its end, and its addresses.
-fn aliases(service: &Service, namespace: &str) -> Vec<HostPattern> {
+fn aliases(service: &Service, addresses: &[IpNet], namespace: &str) -> Vec<HostPattern> {
     let exact = |name: &str| HostPattern::Exact(name.into());
     let host = &*service.host;
     if host.starts_with('*') {
@@ -309,7 +319,7 @@ fn aliases(service: &Service, namespace: &str) -> Vec<HostPattern> {
                 .map(|name| HostPattern::Suffix(format!(".{name}").into())),
         );
     }
-    let single = service.networks().into_iter().filter(|network| network.prefix_len() == network.max_prefix_len());
+    let single = addresses.iter().filter(|network| network.prefix_len() == network.max_prefix_len());
     all.extend(single.map(|network| match network.addr() {
         IpAddr::V4(address) => exact(&address.to_string()),
         IpAddr::V6(address) => exact(&format!("[{address}]")),

@@ -10,6 +10,7 @@ mod checks;
 mod concerned;
 mod delegate;
 mod destination_rule;
+mod dns;
 mod edge;
 mod external_authorizer;
 mod findings;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
+use super::dns;
 use super::findings::{Said, arrange};
 use super::inbound::{Inbound, no_endpoints, settings_of_mesh};
 use super::known_host::{self, Yield, table_key};
@@ -144,6 +145,7 @@ impl Sidecar {
             set.destinations.insert(Arc::clone(&destination.key), Arc::new(destination));
         }
         self.do_all(context, work, &mut set);
+        dns::put(&mut set, dns::all(context));
         set.reuse(&before);
         self.adopt(&set);
         self.set = Arc::new(set);
@@ -189,6 +191,10 @@ impl Sidecar {
             work.findings |= inbound.findings != self.inbound.findings;
             self.inbound = inbound;
             self.inbound.note(&mut self.concerned);
+        }
+        let names = dns::changes(context, cells, &self.set);
+        if !names.is_empty() {
+            dns::put(set.get_or_insert_with(|| ResourceSet::clone(&self.set)), names);
         }
         self.find_work(cells, &mut work);
         if cells.contains(&Cell::Extent) {

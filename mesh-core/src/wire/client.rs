@@ -8,7 +8,8 @@ use imbl::OrdMap;
 use prost::Message as _;
 
 use super::codec::{
-    Config, DecodeError, authentication_name, authorization_name, decode, destination_name, listener_name, routes_name,
+    Config, DecodeError, authentication_name, authorization_name, decode, destination_name, dns_name, listener_name,
+    routes_name,
 };
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
 use super::request::{REQUEST_PART, Wanted, ask, requests_for, shorten, string_len};
@@ -200,6 +201,7 @@ impl ClientState {
             Config::Authentication(policy) => {
                 drop(self.set.authentication.insert(policy.key.clone(), Arc::new(policy)));
             }
+            Config::DnsName(name) => drop(self.set.dns.insert(name.key.clone(), Arc::new(name))),
             Config::Routes { key, origin } => {
                 let routes = self.routes.entry(key).or_default();
                 routes.origin = Some(origin);
@@ -250,6 +252,8 @@ impl ClientState {
             self.set.authorization.remove(key);
         } else if let Some(key) = name.strip_prefix(&authentication_name("")) {
             self.set.authentication.remove(key);
+        } else if let Some(key) = name.strip_prefix(&dns_name("")) {
+            self.set.dns.remove(key);
         } else if let Some(key) = name.strip_prefix(&routes_name("")) {
             if let Some(routes) = self.routes.get_mut(key) {
                 routes.origin = None;

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Authentication, Authorization, Destination, HostPattern, Key, Listener, ProxySettings, VirtualHost,
+    Authentication, Authorization, Destination, DnsName, HostPattern, Key, Listener, ProxySettings, VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -27,6 +27,8 @@ pub enum Config {
     Settings(ProxySettings),
     Authorization(Authorization),
     Authentication(Authentication),
+    /// Only for proxies that are asked for names.
+    DnsName(DnsName),
 }
 
 impl Config {
@@ -40,6 +42,7 @@ impl Config {
             Config::Settings(_) => SETTINGS.to_owned(),
             Config::Authorization(policy) => authorization_name(&policy.key),
             Config::Authentication(policy) => authentication_name(&policy.key),
+            Config::DnsName(name) => dns_name(&name.key),
         }
     }
 }
@@ -68,6 +71,10 @@ pub(super) fn authorization_name(key: &str) -> String {
 
 pub(super) fn authentication_name(key: &str) -> String {
     format!("authentication/{key}")
+}
+
+pub(super) fn dns_name(key: &str) -> String {
+    format!("dns/{key}")
 }
 
 /// Why a resource is refused.

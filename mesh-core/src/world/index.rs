@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::automatic::AutomaticAddresses;
 use super::entry::by_age;
 use super::journal::Cell;
 use super::{Entry, Mesh, Objects, Registry, RuleTables, hostname};
@@ -22,6 +23,7 @@ pub struct Index {
     pub rules: RuleTables,
     /// By namespace and name of the service.
     pub slices: Slices,
+    pub automatic: AutomaticAddresses,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -137,6 +139,8 @@ impl Index {
             let beyond = self.registry.update(&host, names, objects, &self.mesh);
             touched.cells.extend(beyond.hosts.then_some(Cell::Hosts));
             touched.cells.extend(beyond.extent.then_some(Cell::Extent));
+            let moved = self.automatic.update(&host, self.registry.of_host(&host));
+            touched.cells.extend(moved.into_iter().map(Cell::Host));
             touched.cells.insert(Cell::Host(host));
         }
         for ((namespace, host), names) in std::mem::take(&mut touched.rules) {

@@ -4,6 +4,7 @@
 //! endpoints come from. Must not know: proxies, visibility, routing.
 
 mod around;
+mod automatic;
 mod discovery;
 mod endpoints;
 mod entry;

@@ -204,6 +204,26 @@ impl Service {
         networks
     }
 
+    /// Whether it is given an address of its own, so that its clients have one to connect to: ServiceEntries alone that name no
+    /// address, and whose endpoints do not depend on the one that the client calls. A label of any of them keeps it out.
+    pub fn wants_address(&self) -> bool {
+        const LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
+        let wants = |source: &Source| match source {
+            Source::Kubernetes(_) => false,
+            Source::Entry(entry) => {
+                let label = entry.meta.labels.get(LABEL);
+                entry.spec.addresses.is_empty() && !label.is_some_and(|label| label.eq_ignore_ascii_case("false"))
+            }
+        };
+        let fits = matches!(self.resolution, Resolution::Static | Resolution::Dns) && !self.host.starts_with('*');
+        fits && !self.ports.is_empty() && self.sources.iter().all(wants)
+    }
+
+    /// Made of ServiceEntries alone: Kubernetes knows nothing of its name.
+    pub fn is_of_entries(&self) -> bool {
+        self.sources.iter().all(|source| matches!(source, Source::Entry(_)))
+    }
+
     /// When the object was made that gave it its name; objects of files were always there.
     pub fn created(&self) -> Option<&str> {
         match self.sources.first()? {
@@ -261,6 +281,11 @@ impl Registry {
     /// Where services are, whoever may see them.
     pub fn extent(&self) -> &Extent {
         &self.extent
+    }
+
+    /// Of all namespaces.
+    pub(super) fn of_host(&self, host: &str) -> &[Arc<Service>] {
+        self.hosts.get(host).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The service that `host` means to somebody in `namespace` if `viewer` is the namespace that must see it: the

@@ -81,7 +81,11 @@ pub fn run(case: &Case) -> anyhow::Result<Outcome> {
 
 fn proxy(case: &Case) -> ProxyInfo {
     let role = if case.proxy.role == "sidecar" { Role::Sidecar } else { Role::Edge };
-    ProxyInfo { role, ..ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone()) }
+    ProxyInfo {
+        role,
+        dns_capture: case.proxy.dns_capture,
+        ..ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone())
+    }
 }
 
 impl Tables {

@@ -91,7 +91,7 @@ impl Running {
         let mesh = Mesh::start_in(SYSTEM).await?;
         let app = case.proxy.labels.get("app").context("the workload has no label `app`")?;
         let (namespace, labels) = (case.proxy.namespace.clone(), case.proxy.labels.clone());
-        let who = Who { name: app.clone(), namespace, account: app.clone(), labels };
+        let who = Who { name: app.clone(), namespace, account: app.clone(), labels, resolver: None };
         let own = mesh.workload_of(&who).await?;
         let outside = mesh.network.pod()?;
         outside.configure(&format!("addr add {NOBODY}/32 dev eth0"))?;
@@ -114,7 +114,8 @@ impl Running {
         let labels = config::labels_of(name, settings);
         let place = if settings.sidecar {
             let account = labels.get("app").cloned().unwrap_or_else(|| name.to_owned());
-            let who = Who { name: name.to_owned(), namespace: settings.namespace.clone(), account, labels };
+            let who =
+                Who { name: name.to_owned(), namespace: settings.namespace.clone(), account, labels, resolver: None };
             Place::Meshed(Box::new(self.mesh.workload_of(&who).await?))
         } else {
             Place::Bare(self.mesh.network.pod()?)

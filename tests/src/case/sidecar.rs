@@ -1,5 +1,5 @@
-//! What the tables of a sidecar do with a connection: to `IP:PORT`, to `:PORT` of an address that nobody has, or to
-//! `inbound:PORT` of the workload itself.
+//! What the tables of a sidecar do with a connection: to `IP:PORT`, to `NAME:PORT` of a name that the sidecar answers, to `:PORT` of
+//! an address that nobody has, or to `inbound:PORT` of the workload itself.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) fn find<'t>(
             _ => Captured::Http { routes: &found.routes, original, arrives: true },
         });
     }
-    let original = address(&request.to)?;
+    let original = address(&request.to).or_else(|error| resolve(tables, &request.to).ok_or(error))?;
     let outbound = protocols.filter_map(|protocol| match protocol {
         CompiledProtocol::Outbound(outbound) => Some(outbound),
         _ => None,
@@ -84,4 +84,11 @@ pub(super) fn find<'t>(
         at -= one.weight;
     }
     Ok(Captured::Refused)
+}
+
+/// The first address of a name that the sidecar answers.
+fn resolve(tables: &Tables, to: &str) -> Option<SocketAddr> {
+    let (name, port) = to.rsplit_once(':')?;
+    let found = tables.snapshot.dns.find(name, None)?;
+    Some(SocketAddr::new(*found.name.addresses.first()?, port.parse().ok()?))
 }

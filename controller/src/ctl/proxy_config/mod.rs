@@ -26,7 +26,7 @@ pub struct ProxyConfigArgs {
     /// Only listeners, clusters and endpoints of this port.
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// Only routes for this host (as written, `*.example.com`).
+    /// Only routes and names for this host (as written, `*.example.com`).
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// Only clusters and endpoints of this service.
@@ -57,13 +57,17 @@ enum What {
     /// Certificates
     #[value(alias = "secret", alias = "s")]
     Secrets,
+    /// Names that a sidecar answers
+    #[value(alias = "name", alias = "n")]
+    Names,
     /// Everything
     #[value(alias = "a")]
     All,
 }
 
 impl What {
-    const PARTS: [What; 5] = [What::Listeners, What::Routes, What::Clusters, What::Endpoints, What::Secrets];
+    const PARTS: [What; 6] =
+        [What::Listeners, What::Routes, What::Clusters, What::Endpoints, What::Secrets, What::Names];
 
     fn parts(self) -> Vec<What> {
         if self == What::All { What::PARTS.to_vec() } else { vec![self] }
@@ -76,6 +80,7 @@ impl What {
             What::Clusters => "clusters",
             What::Endpoints => "endpoints",
             What::Secrets => "secrets",
+            What::Names => "names",
             What::All => "all",
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::model::{Destination, Key, Listener, RouteSet, Secret};
+use mesh_core::model::{Destination, DnsName, Key, Listener, RouteSet, Secret};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -108,6 +108,11 @@ impl Pages {
         typed(part(&self.dump, "secrets"), "secrets")
     }
 
+    /// A proxy of a version that answers for none says nothing of them.
+    pub fn names(&self) -> Result<BTreeMap<Key, DnsName>, Failure> {
+        self.dump.get("dns").map_or_else(|| Ok(BTreeMap::new()), |names| typed(names, "names"))
+    }
+
     pub fn clusters(&self) -> Result<Vec<Cluster>, Failure> {
         typed(self.cluster_list(), "clusters")
     }
@@ -152,6 +157,9 @@ impl Pages {
                 }
             }
             What::Secrets => part(&self.certificates, "certificates").clone(),
+            What::Names => {
+                keep(part(&self.dump, "dns"), |key, _| filter.host.as_ref().is_none_or(|wanted| wanted == key))
+            }
             What::All => self.dump.clone(),
         })
     }

@@ -62,6 +62,8 @@ fn pages() -> Pages {
             "routes": part(serde_json::to_value(&set.routes)),
             "destinations": part(serde_json::to_value(&set.destinations)),
             "endpoints": part(serde_json::to_value(&set.endpoints)),
+            "dns": { "db.example": { "key": "db.example", "addresses": ["240.240.0.1", "2001:2::f0f0:1"],
+                "origin": { "kind": "ServiceEntry", "namespace": "default", "name": "db" } } },
             "secrets": { "istio-system/shop": secret("shop"), "istio-system/broken": secret("broken") },
         }),
         listeners: json!({ "listeners": [{ "key": "0.0.0.0:80", "address": "0.0.0.0:80", "state": "accepting",
@@ -125,6 +127,10 @@ fn everything() {
     RESOURCE NAME         STATUS     VALID     NAMES                         KEY     SERIAL NUMBER   NOT BEFORE             NOT AFTER
     istio-system/shop     ACTIVE     29 days   shop.example,a,b and 2 more   ECDSA   0a1b            2026-01-01T00:00:00Z   2026-01-31T00:00:00Z
     istio-system/broken   UNUSABLE   -         -                             -       -               -                      -
+
+    NAMES
+    NAME         ADDRESSES                    SERVICE ENTRY
+    db.example   240.240.0.1,2001:2::f0f0:1   db.default
     "#);
 }
 
@@ -135,6 +141,8 @@ fn filters() {
     assert_eq!(shown(&["routes", "pod", "--host", "*.shop.example"]).lines().count(), 5);
     assert_eq!(shown(&["cluster", "pod", "--subset", "v1"]).lines().count(), 2);
     assert_eq!(shown(&["ep", "pod", "--fqdn", "other"]), "No endpoints here.\n");
+    assert_eq!(shown(&["names", "pod", "--host", "db.example"]).lines().count(), 2);
+    assert_eq!(shown(&["n", "pod", "--host", "other"]), "No names here.\n");
 }
 
 #[test]
@@ -149,7 +157,7 @@ fn programs_get_what_the_gateway_says() {
     assert_eq!(json(&["secrets", "pod", "-o", "json"])[0]["source"], "istio-system/shop");
     let all = json(&["all", "pod", "-o", "json"]);
     let parts: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(parts, ["listeners", "routes", "clusters", "endpoints", "secrets"]);
+    assert_eq!(parts, ["listeners", "routes", "clusters", "endpoints", "secrets", "names"]);
     assert!(shown(&["clusters", "pod", "-o", "yaml"]).contains("\n  host: cart.default.svc.cluster.local\n"));
 }
 

@@ -23,6 +23,7 @@ pub fn render(what: What, pages: &Pages, filter: &Filter) -> Result<String, Fail
         What::Clusters => clusters(pages, filter)?,
         What::Endpoints => endpoints(pages, filter)?,
         What::Secrets => secrets(pages)?,
+        What::Names => names(pages, filter)?,
         What::All => return Ok(String::new()),
     };
     Ok(if table.is_empty() { format!("No {} here.\n", what.word()) } else { table.render() })
@@ -130,6 +131,17 @@ fn clusters(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
             endpoints.unwrap_or_default(),
             destination.rule.as_ref().map(name).unwrap_or_default(),
         ]);
+    }
+    Ok(table)
+}
+
+fn names(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
+    let mut table = Table::new(&["NAME", "ADDRESSES", "SERVICE ENTRY"]);
+    for (key, known) in pages.names()? {
+        if filter.host.as_ref().is_none_or(|wanted| **wanted == *key) {
+            let addresses: Vec<String> = known.addresses.iter().map(ToString::to_string).collect();
+            table.row([key.to_string(), addresses.join(","), name(&known.origin)]);
+        }
     }
     Ok(table)
 }

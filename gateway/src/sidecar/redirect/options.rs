@@ -6,9 +6,8 @@ use clap::{Args, ValueEnum};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::rules::{Dns, Groups, Ports, Ranges, Redirection};
+use crate::sidecar::resolv_conf::{self, ResolvConf};
 
-/// Where the resolvers of the pod are named.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The addresses of the pod's interfaces, IPv6.
 const IF_INET6: &str = "/proc/net/if_inet6";
 
@@ -125,9 +124,9 @@ impl RedirectArgs {
             (true, true, _) => Dns::All,
             (true, false, Some(servers)) => Dns::Servers(servers.0.clone()),
             (true, false, None) => {
-                let text = std::fs::read_to_string(RESOLV_CONF)
-                    .map_err(|error| anyhow::anyhow!("--redirect-dns: {RESOLV_CONF}: {error}"))?;
-                Dns::Servers(name_servers(&text))
+                let read = ResolvConf::read();
+                let pod = read.map_err(|error| anyhow::anyhow!("--redirect-dns: {}: {error}", resolv_conf::PATH))?;
+                Dns::Servers(pod.servers)
             }
         };
         Ok(Redirection {
@@ -165,15 +164,6 @@ fn has_global(if_inet6: &str) -> bool {
         let fields: Vec<&str> = line.split_whitespace().collect();
         matches!(fields.as_slice(), [_, _, _, "00", _, name] if *name != "lo")
     })
-}
-
-/// resolv.conf(5)
-fn name_servers(text: &str) -> Vec<IpAddr> {
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()?.split('%').next()?.parse().ok()).flatten()
-    });
-    servers.collect()
 }
 
 fn groups(include: &str, exclude: &str) -> anyhow::Result<Groups> {
@@ -276,12 +266,6 @@ mod tests {
         );
         assert!(parse_networks("10.0.0.0/33").is_err());
         assert!(parse_names("eth0 -j ACCEPT").is_err() && parse_names("-j").is_err() && parse_names("a\nb").is_err());
-    }
-
-    #[test]
-    fn resolvers_are_those_of_resolv_conf() {
-        let text = "# nameserver 1.1.1.1\nsearch x\nnameserver 10.96.0.10\nnameserver\tfd00::a%eth0\nnameserver bad\n";
-        assert_eq!(name_servers(text), ["10.96.0.10".parse::<IpAddr>().unwrap(), "fd00::a".parse().unwrap()]);
     }
 
     #[test]

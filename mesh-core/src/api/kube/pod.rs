@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+/// Container of the sidecar, and what it is told if the rules of the pod lead queries for names to it.
+const SIDECAR: &str = "istio-proxy";
+const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Of this pod and no other: names come again (StatefulSet). Absent in files.
@@ -21,6 +25,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Of all containers: named `targetPort`s are looked up here.
     pub ports: Vec<ContainerPort>,
+    /// Queries for names go to its sidecar: `ISTIO_META_DNS_CAPTURE` of the container `istio-proxy`.
+    pub dns_capture: bool,
 }
 
 impl Pod {
@@ -67,12 +73,25 @@ struct PodSpec {
     host_network: Option<bool>,
     #[serde(default)]
     containers: Vec<Container>,
+    #[serde(default)]
+    init_containers: Vec<Container>,
 }
 
 #[derive(Deserialize)]
 struct Container {
     #[serde(default)]
+    name: String,
+    #[serde(default)]
     ports: Vec<ContainerPort>,
+    #[serde(default)]
+    env: Vec<Variable>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    #[serde(default)]
+    name: String,
+    value: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -106,6 +125,8 @@ impl From<PodObject> for Pod {
             Some(condition) => condition.status == "True",
             None => status.conditions.is_empty() && (status.pod_ip.is_some() || !status.pod_ips.is_empty()),
         };
+        let sidecar = spec.containers.iter().chain(&spec.init_containers).find(|container| container.name == SIDECAR);
+        let dns_capture = sidecar.and_then(|sidecar| sidecar.env.iter().find(|variable| variable.name == DNS_CAPTURE));
         let pod_ips: Vec<String> = status.pod_ips.into_iter().map(|ip| ip.ip).collect();
         Self {
             uid: metadata.uid,
@@ -117,6 +138,7 @@ impl From<PodObject> for Pod {
             service_account_name: spec.service_account_name,
             node_name: spec.node_name,
             host_network: spec.host_network.unwrap_or(false),
+            dns_capture: dns_capture.is_some_and(|variable| variable.value.as_deref() == Some("true")),
             ports: spec.containers.into_iter().flat_map(|container| container.ports).collect(),
         }
     }
