@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,11 +37,33 @@ pub struct Mesh {
     pub network: Network,
     pub control: Arc<Control>,
     pub controller: SocketAddr,
-    /// Of sidecars from now on: `text`, `json`, `off`.
-    pub access_log: &'static str,
+    /// Of sidecars from now on.
+    pub access_log: AccessLog,
     serving: Option<Serving>,
     /// Where the controller is.
     pod: Pod,
+}
+
+/// Where requests are noted.
+#[derive(Clone, Debug)]
+pub enum AccessLog {
+    /// Among what the sidecar says.
+    Text,
+    Off,
+    /// In JSON, in a file of this folder that is called as the proxy.
+    Files(PathBuf),
+}
+
+impl AccessLog {
+    fn arguments(&self, who: &Who) -> Vec<OsString> {
+        let (kind, file) = match self {
+            AccessLog::Text => ("text", None),
+            AccessLog::Off => ("off", None),
+            AccessLog::Files(folder) => ("json", Some(folder.join(who.proxy()))),
+        };
+        let file = file.into_iter().flat_map(|path| [OsString::from("--access-log-file"), path.into_os_string()]);
+        ["--access-log", kind].map(OsString::from).into_iter().chain(file).collect()
+    }
 }
 
 /// Whose pod it is.
@@ -78,7 +101,7 @@ impl Mesh {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
         let pod = network.pod()?;
         let at = SocketAddr::new(pod.ip(), 15012);
-        let mut mesh = Mesh { network, control, controller: at, access_log: "text", serving: None, pod };
+        let mut mesh = Mesh { network, control, controller: at, access_log: AccessLog::Text, serving: None, pod };
         mesh.serve().await?;
         Ok(mesh)
     }
@@ -118,9 +141,7 @@ impl Mesh {
         std::fs::write(&token, format!("pod-{name}@{namespace}:{account}"))?;
         let root = self.control.root();
         let address = self.controller.to_string();
-        let arguments: [&OsStr; 10] = [
-            "--access-log".as_ref(),
-            self.access_log.as_ref(),
+        let arguments: [&OsStr; 8] = [
             "--controller".as_ref(),
             address.as_ref(),
             "--controller-name".as_ref(),
@@ -130,7 +151,8 @@ impl Mesh {
             "--token".as_ref(),
             token.as_ref(),
         ];
-        Workload::start(who, pod, arguments.map(OsStr::to_owned).to_vec()).await
+        let arguments = arguments.map(OsStr::to_owned).into_iter().chain(self.access_log.arguments(who));
+        Workload::start(who, pod, arguments.collect()).await
     }
 
     /// The same of which the controller knows nothing.
@@ -138,15 +160,10 @@ impl Mesh {
         let file = self.control.root().with_file_name(format!("{name}.yaml"));
         std::fs::write(&file, text)?;
         let labels = format!("app={name}");
-        let arguments: [&OsStr; 6] = [
-            "--access-log".as_ref(),
-            self.access_log.as_ref(),
-            "--labels".as_ref(),
-            labels.as_ref(),
-            "-f".as_ref(),
-            file.as_ref(),
-        ];
-        Workload::start(&Who::named(name), self.network.pod()?, arguments.map(OsStr::to_owned).to_vec()).await
+        let arguments: [&OsStr; 4] = ["--labels".as_ref(), labels.as_ref(), "-f".as_ref(), file.as_ref()];
+        let who = Who::named(name);
+        let arguments = arguments.map(OsStr::to_owned).into_iter().chain(self.access_log.arguments(&who));
+        Workload::start(&who, self.network.pod()?, arguments.collect()).await
     }
 
     /// Applies, and waits until something holds.
@@ -175,7 +192,7 @@ impl Workload {
     /// Its proxy, as the controller calls it.
     #[must_use]
     pub fn proxy(&self) -> String {
-        format!("{}.{}", self.who.name, self.who.namespace)
+        self.who.proxy()
     }
 
     /// A GET of the application in this pod.
@@ -336,6 +353,10 @@ impl Who {
     pub fn named(name: &str) -> Who {
         let labels = BTreeMap::from([("app".to_owned(), name.to_owned())]);
         Who { name: name.to_owned(), namespace: "default".to_owned(), account: name.to_owned(), labels, resolver: None }
+    }
+
+    fn proxy(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
     }
 
     /// A pod as injection leaves it.

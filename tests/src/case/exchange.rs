@@ -1,6 +1,7 @@
 //! A request of a case over a connection, and what comes of it: what a client, a backend and the tables of a proxy say.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mesh_core::testing;
@@ -9,6 +10,9 @@ use serde_json::Value;
 use super::verdict::Observation;
 use crate::backend::Saw;
 use crate::client::{self, Client, H1, Lines, Request, Response, TlsDetails, TlsOptions};
+
+/// So long after a request its copies may be waited for.
+const COPIES_DEADLINE: Duration = Duration::from_secs(5);
 
 /// `saw`: what the backend got.
 pub fn observe(response: Response, details: Option<TlsDetails>, saw: Option<Saw>) -> Observation<'static> {
@@ -43,6 +47,15 @@ pub fn question(to: SocketAddr, host: &str, request: &testing::Request) -> Strin
 pub fn winner(page: &str) -> anyhow::Result<String> {
     let explanation: Value = serde_json::from_str(page).with_context(|| page.to_owned())?;
     Ok(explanation.get("rule").and_then(Value::as_str).unwrap_or("none").to_owned())
+}
+
+/// Copies go their own way: they are waited for, and then a moment longer for what should not come.
+pub async fn await_copies(copies: &testing::Copies, of: u32, got: impl Fn() -> u32) {
+    let end = Instant::now() + COPIES_DEADLINE;
+    while !copies.share.accepts(got(), of) && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 /// A connection that is kept over the repeats of a request.

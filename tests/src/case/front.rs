@@ -19,9 +19,6 @@ use crate::process::Meshgate;
 /// So long after a request its line may be waited for.
 const LOG_DEADLINE: Duration = Duration::from_secs(10);
 
-/// So long after a request its copies may be waited for.
-const COPIES_DEADLINE: Duration = Duration::from_secs(5);
-
 /// See the module.
 pub struct Front<'a> {
     pub meshgate: &'a Meshgate,
@@ -77,33 +74,17 @@ impl Front<'_> {
         }
         verdict::check_split(at, expect, &counts, outcome);
         for ((name, copies), before) in expect.copies.iter().zip(before) {
-            self.check_copies(at, (name, copies), before, request.repeat.max(1), outcome).await;
+            let got = || self.backends.requests(name).saturating_sub(before);
+            exchange::await_copies(copies, request.repeat.max(1), got).await;
+            verdict::check_copies(
+                at,
+                (name, copies),
+                (got(), request.repeat.max(1)),
+                self.backends.last(name),
+                outcome,
+            );
         }
         Ok(())
-    }
-
-    /// Copies go their own way: they are waited for, and then a moment longer for what should not come.
-    async fn check_copies(
-        &self,
-        at: &str,
-        (name, copies): (&str, &testing::Copies),
-        before: u32,
-        of: u32,
-        outcome: &mut Outcome,
-    ) {
-        let end = Instant::now() + COPIES_DEADLINE;
-        let got = || self.backends.requests(name).saturating_sub(before);
-        while !copies.share.accepts(got(), of) && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let got = got();
-        outcome.check(copies.share.accepts(got, of), || {
-            format!("{at}: `{name}` got {got} copies of {of} requests, should get {:?}", copies.share)
-        });
-        let saw = self.backends.last(name);
-        let look: verdict::Look<'_> = Box::new(move |key| Some(exchange::saw_values(saw.as_ref(), key)));
-        verdict::texts(at, &format!("copies.{name}.saw"), &copies.saw, &look, outcome);
     }
 
     /// The rule that the admin page `/explain` names for such a request.
@@ -146,12 +127,12 @@ impl AccessLog {
     }
 
     /// An agent that no request had yet.
-    fn agent(&self) -> String {
+    pub fn agent(&self) -> String {
         format!("case/{}", self.asked.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Flags and details of the line about the request that this agent sent.
-    async fn line(&self, agent: &str) -> anyhow::Result<(String, String)> {
+    pub async fn line(&self, agent: &str) -> anyhow::Result<(String, String)> {
         let end = Instant::now() + LOG_DEADLINE;
         loop {
             if let Some(line) = find_line(&self.path, agent) {

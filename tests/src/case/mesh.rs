@@ -2,7 +2,9 @@
 //! real sidecars, which a controller in the test's process tells of the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -12,11 +14,12 @@ use serde_json::Value;
 use super::Outcome;
 use super::config::{self, Addresses, SIDECAR_PORT};
 use super::exchange::{self, Connection};
+use super::front::AccessLog;
 use super::sidecar::{NOBODY, address};
 use super::verdict::{self, Observation};
 use crate::backend::{Backend, Saw};
 use crate::netns::Pod;
-use crate::sidecar::{Mesh, Who, Workload};
+use crate::sidecar::{self, Mesh, Who, Workload};
 
 /// Where the cases have MeshConfig, and what is for the whole mesh.
 const SYSTEM: &str = "istio-system";
@@ -70,6 +73,10 @@ struct Running {
     addresses: Addresses,
     /// By `Kind/namespace/name`.
     documents: BTreeMap<String, Value>,
+    /// By proxy.
+    logs: BTreeMap<String, AccessLog>,
+    /// Where they are.
+    folder: tempfile::TempDir,
 }
 
 enum Place {
@@ -88,7 +95,11 @@ impl Place {
 
 impl Running {
     async fn start(case: &Case) -> anyhow::Result<Running> {
-        let mesh = Mesh::start_in(SYSTEM).await?;
+        let mut mesh = Mesh::start_in(SYSTEM).await?;
+        let folder = tempfile::tempdir()?;
+        // The sidecars have another user.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777))?;
+        mesh.access_log = sidecar::AccessLog::Files(folder.path().to_owned());
         let app = case.proxy.labels.get("app").context("the workload has no label `app`")?;
         let (namespace, labels) = (case.proxy.namespace.clone(), case.proxy.labels.clone());
         let who = Who { name: app.clone(), namespace, account: app.clone(), labels, resolver: None };
@@ -97,11 +108,13 @@ impl Running {
         outside.configure(&format!("addr add {NOBODY}/32 dev eth0"))?;
         let (places, servers) = (BTreeMap::new(), Vec::new());
         let (addresses, documents) = (Addresses::new(), BTreeMap::new());
-        let mut running = Running { mesh, own, outside, places, servers, addresses, documents };
+        let logs = BTreeMap::new();
+        let mut running = Running { mesh, own, outside, places, servers, addresses, documents, logs, folder };
         for (name, backend) in &case.backends {
             running.add(name, &backend.settings()).await?;
         }
         running.serve(case).await?;
+        running.logs = running.workloads().map(|workload| running.log_of(workload)).collect();
         for service in config::services(case, &running.addresses) {
             running.apply(&service.to_string()).await?;
         }
@@ -169,6 +182,12 @@ impl Running {
         std::iter::once(&self.own).chain(meshed)
     }
 
+    fn log_of(&self, workload: &Workload) -> (String, AccessLog) {
+        let proxy = workload.proxy();
+        let log = AccessLog::new(self.folder.path().join(&proxy));
+        (proxy, log)
+    }
+
     /// Until all sidecars have acknowledged what was applied.
     async fn served(&self) -> anyhow::Result<()> {
         let names: Vec<String> = self.workloads().map(Workload::proxy).collect();
@@ -191,12 +210,21 @@ impl Running {
 
     async fn try_ask(&self, at: &str, request: &Request, expect: &Expect, outcome: &mut Outcome) -> anyhow::Result<()> {
         let (asker, to) = self.way(request)?;
-        if !expect.copies.is_empty() {
-            outcome.unseen("copies");
-        }
+        let log = match &asker {
+            Asker::Meshed(workload) if expect.flags.is_some() || expect.details.is_some() => {
+                self.logs.get(&workload.proxy())
+            }
+            _ => None,
+        };
+        let before: Vec<u32> = expect.copies.keys().map(|name| self.requests(name)).collect();
         let mut counts = BTreeMap::new();
         for _ in 0..request.repeat.max(1) {
-            let mut seen = self.send(asker.pod(), to, request).await?;
+            let agent = log.map(AccessLog::agent);
+            let mut seen = self.send(asker.pod(), to, request, agent.clone()).await?;
+            if let (Some(log), Some(agent), None) = (log, agent, &seen.error) {
+                let (flags, details) = log.line(&agent).await?;
+                (seen.flags, seen.details) = (Some(flags), Some(details));
+            }
             if let (Asker::Meshed(workload), Some(_), None) = (&asker, &expect.rule, &seen.error) {
                 seen.rule = Some(rule(workload, to, request).await?);
             }
@@ -206,14 +234,26 @@ impl Running {
             *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        for ((name, copies), before) in expect.copies.iter().zip(before) {
+            let of = request.repeat.max(1);
+            let got = || self.requests(name).saturating_sub(before);
+            exchange::await_copies(copies, of, got).await;
+            verdict::check_copies(at, (name, copies), (got(), of), self.last(name, to.port()), outcome);
+        }
         Ok(())
     }
 
     /// Each over a connection of its own: of bytes, that is what is distributed.
-    async fn send(&self, pod: &Pod, to: SocketAddr, request: &Request) -> anyhow::Result<Observation<'static>> {
+    async fn send(
+        &self,
+        pod: &Pod,
+        to: SocketAddr,
+        request: &Request,
+        agent: Option<String>,
+    ) -> anyhow::Result<Observation<'static>> {
         let (mut connection, asked) = (Connection::new(to, request), request.clone());
         let started = Instant::now();
-        let answer = pod.run(async move { Ok(connection.send(&asked, None).await) }).await?;
+        let answer = pod.run(async move { Ok(connection.send(&asked, agent.as_deref()).await) }).await?;
         let took = started.elapsed();
         let seen = match answer {
             Ok((response, details)) => {
@@ -223,6 +263,11 @@ impl Running {
             Err(error) => Observation { error: Some(error), ..Observation::default() },
         };
         Ok(Observation { took: Some(took), ..seen })
+    }
+
+    /// How many requests this one saw.
+    fn requests(&self, name: &str) -> u32 {
+        self.servers.iter().filter(|(known, _)| known == name).map(|(_, server)| server.requests()).sum()
     }
 
     /// What this one saw last; of several, the one at this port.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_core::diag::Diagnostic;
-use mesh_core::testing::{Expect, ExpectedDiagnostic, Matcher};
+use mesh_core::testing::{Copies, Expect, ExpectedDiagnostic, Matcher};
 
 use super::Outcome;
+use super::exchange::saw_values;
+use crate::backend::Saw;
 
 /// `None`: this runner cannot see it.
 pub type Seen<T> = Option<T>;
@@ -122,6 +124,21 @@ pub fn check_split(at: &str, expect: &Expect, counts: &BTreeMap<String, u32>, ou
             format!("{at}: `{backend}` got {count} of {total}, should get {}±{}", share.share, share.tolerance)
         });
     }
+}
+
+/// How many copies a backend got, of how many requests, and what it saw last.
+pub fn check_copies(
+    at: &str,
+    (name, copies): (&str, &Copies),
+    (got, of): (u32, u32),
+    saw: Option<Saw>,
+    outcome: &mut Outcome,
+) {
+    outcome.check(copies.share.accepts(got, of), || {
+        format!("{at}: `{name}` got {got} copies of {of} requests, should get {:?}", copies.share)
+    });
+    let look: Look<'_> = Box::new(move |key| Some(saw_values(saw.as_ref(), key)));
+    texts(at, &format!("copies.{name}.saw"), &copies.saw, &look, outcome);
 }
 
 /// A finding, as a runner sees it.
