@@ -26,6 +26,10 @@ fi
 envoy=$(find "$CACHE/peers/lib" -name envoy -type f -size +10M | head -n 1)
 bin="${MESHGATE_BENCH_BIN:-}"
 if [ -z "$bin" ]; then
+  # As in the images, where the C library takes it.
+  if [ "$(printf '2.36\n%s\n' "$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)" | sort -V | head -n 1)" = 2.36 ]; then
+    export RUSTFLAGS="${RUSTFLAGS--C link-arg=-Wl,-z,pack-relative-relocs}"
+  fi
   cargo build --release --locked -p gateway --bin meshgate --bin meshgate-sidecar -p meshgate-benches --bin mesh_load
   bin="${CARGO_TARGET_DIR:-target}/release"
 fi

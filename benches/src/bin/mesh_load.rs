@@ -2,7 +2,7 @@
 //! network namespaces, with the rules that injection makes; the controller is in this process.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use e2e::netns::Pod;
-use e2e::sidecar::{Mesh, PROXY_USER, Workload, redirect, until};
+use e2e::sidecar::{AccessLog, Mesh, PROXY_USER, Workload, redirect, until};
 use e2e::{fixture, mesh};
 use meshgate_benches::envoy;
 use meshgate_benches::usage::{self, Memory};
@@ -39,7 +39,7 @@ struct Options {
 const IDLE: f64 = 10.0;
 const LOADED: f64 = 15.0;
 /// What the Service `web` is called at.
-const VIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 10)), 80);
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), 80);
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 /// Services that a workload calls.
@@ -71,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn start() -> anyhow::Result<Mesh> {
     let mut mesh = Mesh::start().await?;
-    mesh.access_log = "off";
+    mesh.access_log = AccessLog::Off;
     Ok(mesh)
 }
 
@@ -112,10 +112,10 @@ async fn weigh(options: &Options, missed: &mut Vec<String>) -> anyhow::Result<()
     mesh.control.served(&[first.proxy()]).await?;
     say(&format!("{} services, none called", options.services), memory(&first).await?);
     for number in (0..options.services).step_by((options.services / USED).max(1)) {
-        let host = format!("s{number}.ns-{}", number % NAMESPACES);
+        let (host, to) = (format!("s{number}.ns-{}", number % NAMESPACES), SocketAddr::from((address(number), 80)));
         for _ in 0..100 {
             until(|| async {
-                let answer = first.get(VIP, &host, "/").await?;
+                let answer = first.get(to, &host, "/").await?;
                 ensure!(answer.status == 200, "{host}: {} {}", answer.status, answer.text());
                 Ok(())
             })
@@ -133,16 +133,22 @@ async fn weigh(options: &Options, missed: &mut Vec<String>) -> anyhow::Result<()
 
 const NAMESPACES: usize = 50;
 
-/// With two endpoints; all lead to the same server.
-fn service(number: usize, server: std::net::IpAddr) -> String {
-    let (namespace, third, fourth) = (number % NAMESPACES, number / 250, number % 250 + 1);
+/// Of a service.
+fn address(number: usize) -> [u8; 4] {
+    let (third, fourth) = (number / 250, number % 250 + 1);
+    [10, 97, u8::try_from(third).unwrap_or(u8::MAX), u8::try_from(fourth).unwrap_or(u8::MAX)]
+}
+
+/// With one endpoint, which leads to the only server.
+fn service(number: usize, server: IpAddr) -> String {
+    let (namespace, ip) = (number % NAMESPACES, Ipv4Addr::from(address(number)));
     let mut text = String::new();
     let _ = write!(
         text,
         "apiVersion: v1
 kind: Service
 metadata: {{name: s{number}, namespace: ns-{namespace}}}
-spec: {{clusterIP: 10.97.{third}.{fourth}, ports: [{{name: http, port: 80, targetPort: 8080}}], selector: {{app: s{number}}}}}
+spec: {{clusterIP: {ip}, ports: [{{name: http, port: 80, targetPort: 8080}}], selector: {{app: s{number}}}}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
