@@ -78,6 +78,9 @@ impl LiveCluster {
         let set = self.endpoints.load();
         match self.destination.reach {
             Reach::Original | Reach::OwnWorkload => return original.map(unknown_endpoint),
+            Reach::OwnPort(port) => {
+                return original.map(|original| unknown_endpoint(SocketAddr::new(original.ip(), port)));
+            }
             Reach::Addressed => {
                 let addressed = |state: &&Arc<EndpointState>| Some(state.address) == original;
                 if let Some(found) = set.iter().find(addressed).filter(|state| !avoid.contains(&state.address)) {

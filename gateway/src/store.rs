@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use mesh_core::certificate;
 use mesh_core::compile::{Compiled, compile};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{CertificateSource, DiffItem, Endpoints, Key, ListenerProtocol, ResourceSet};
+use mesh_core::model::{CertificateSource, DiffItem, Endpoints, Key, ResourceSet};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, timeout_at};
@@ -444,13 +445,9 @@ fn millis(duration: Duration) -> f64 {
 }
 
 fn names_files(set: &ResourceSet) -> bool {
-    set.listeners.values().any(|listener| match &listener.protocol {
-        ListenerProtocol::Http { .. } | ListenerProtocol::Outbound(_) | ListenerProtocol::Inbound(_) => false,
-        ListenerProtocol::Tls { servers } => servers
-            .iter()
-            .flat_map(|server| &server.tls.certificates)
-            .any(|source| matches!(source, CertificateSource::Files { .. })),
-    })
+    certificate::servers(set)
+        .flat_map(|server| &server.tls.certificates)
+        .any(|source| matches!(source, CertificateSource::Files { .. }))
 }
 
 fn log_diagnostic(diagnostic: &Diagnostic) {

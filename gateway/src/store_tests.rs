@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use mesh_core::model::{
-    Balancing, Destination, Endpoint, EndpointAddress, Listener, PathNormalization, Reach, RouteSet, UpstreamProtocol,
-    UpstreamTls,
+    Balancing, Destination, Endpoint, EndpointAddress, Listener, ListenerProtocol, PathNormalization, Reach, RouteSet,
+    UpstreamProtocol, UpstreamTls,
 };
 use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;

@@ -175,3 +175,26 @@ spec:
     assert_eq!(codes(service, &[]).await, found);
     assert_eq!(codes(service, &["--namespace-of-gateway", "shop"]).await, missing);
 }
+
+/// Each pod is looked at that a Sidecar selects, and each namespace that has one.
+#[test]
+fn sidecars_in_each_others_way() {
+    let sidecar = |name: &str, spec: &str| {
+        format!(
+            "---\n{{ apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {{ name: {name}, namespace: shop }}, spec: {spec} }}\n"
+        )
+    };
+    let mut text =
+        "{ apiVersion: v1, kind: Pod, metadata: { name: p, namespace: shop, labels: { app: a, version: v1 } } }\n"
+            .to_owned();
+    text += &sidecar("app", "{ workloadSelector: { labels: { app: a } }, egress: [{ hosts: ['./*'] }] }");
+    text += &sidecar("version", "{ workloadSelector: { labels: { version: v1 } }, egress: [{ hosts: ['./*'] }] }");
+    text += &sidecar("one", "{ egress: [{ hosts: ['./*'] }] }");
+    text += &sidecar("two", "{ egress: [{ hosts: ['./*'] }] }");
+    let found: Vec<String> = picture(&text)
+        .diagnostics
+        .iter()
+        .map(|said| format!("{} {}", said.code, said.object.as_ref().map(ToString::to_string).unwrap_or_default()))
+        .collect();
+    assert_eq!(found, ["MESH0140 Sidecar/shop/version", "MESH0141 Sidecar/shop/two"]);
+}

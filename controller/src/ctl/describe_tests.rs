@@ -28,6 +28,11 @@ kind: VirtualService
 metadata: { name: edge, namespace: shop }
 spec: { hosts: ["*"], gateways: [web], http: [{ route: [{ destination: { host: reviews.shop.svc.cluster.local } }] }] }
 ---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: default, namespace: istio-system }
+spec: { egress: [{ hosts: ["./*"] }] }
+---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: { name: default, namespace: istio-system }
@@ -78,6 +83,7 @@ fn all_that_applies_is_named() {
     insta::assert_snapshot!(described(injected, &[("istio-injection", "enabled")]), @r#"
     Pod           reviews-v1-x.shop
     Sidecar       yes
+    Scope         Sidecar/istio-system/default
     Service       reviews.shop.svc.cluster.local (9080 http, 9090 tcp)
                   DestinationRule/shop/reviews (subsets of the pod: v1)
                   VirtualService/shop/edge (leads to it; gateways: web)

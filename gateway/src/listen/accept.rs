@@ -19,7 +19,9 @@ use super::counters::Counters;
 use super::handshake::{self, Refusal};
 use super::inspect::Look;
 use super::original_dst::canonical;
-use super::{BufferedTcp, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, TlsInfo, sniff};
+use super::{
+    BufferedTcp, Captured, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, TlsInfo, sniff,
+};
 use crate::live::Cells;
 use crate::tls::server::ServerConfigs;
 
@@ -230,6 +232,9 @@ async fn establish(
     let compiled = current(shared, listening);
     let original = match &compiled.protocol {
         CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => None,
+        CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) if !compiled.listener.is_redirected() => {
+            Some(local_address(&io, listening))
+        }
         CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => Some(original(&io, shared, listening)?),
     };
     let local = original.unwrap_or_else(|| local_address(&io, listening));
@@ -240,8 +245,9 @@ async fn establish(
             (connection, tls, None)
         }
         Some(original) => {
+            let direct = !compiled.listener.is_redirected();
             let arrived = redirected(io, peer, original, compiled, shared, listening, drain).await?;
-            (arrived.connection, arrived.tls, Some(arrived.captured))
+            (arrived.connection, arrived.tls, Some(Captured { direct, ..arrived.captured }))
         }
     };
     let info = ConnectionInfo {
@@ -296,8 +302,8 @@ async fn redirected(
     drain: &mut watch::Receiver<bool>,
 ) -> Option<Arrived> {
     let options = &shared.options;
-    let port = match &compiled.protocol {
-        CompiledProtocol::Inbound(inbound) => Port::of(inbound, original),
+    let (port, tls) = match &compiled.protocol {
+        CompiledProtocol::Inbound(inbound) => (Port::of(inbound, original), inbound.port(original.port()).tls.clone()),
         CompiledProtocol::Outbound(outbound) => {
             let lacks = outbound.lacks_address(original.ip());
             let mut look = captured::outbound_look(outbound, original, options);
@@ -310,7 +316,13 @@ async fn redirected(
         CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => return None,
     };
     drop(compiled);
-    let arrived = captured::inbound(io, port, &shared.cells.workload, options, drain).await;
+    let arrived = match tls {
+        None => captured::inbound(io, port, &shared.cells.workload, options, drain).await,
+        Some(server) => match handshake::terminate(BufferedTcp::under_tls(io), &server, shared).await {
+            Ok((connection, tls)) => captured::terminated(connection, tls, port, options, drain).await,
+            Err(refusal) => Err(refusal),
+        },
+    };
     arrived.map_err(|refusal| refused(listening, peer, refusal)).ok()
 }
 

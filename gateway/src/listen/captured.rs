@@ -52,7 +52,7 @@ pub(super) async fn outbound(io: TcpStream, look: Option<Look>) -> Option<Arrive
         Speech::Tls(name) => (true, name),
         Speech::Other => (true, None),
     };
-    let captured = Captured { direction: Direction::Outbound, bytes, server_name };
+    let captured = Captured { direction: Direction::Outbound, bytes, server_name, direct: false };
     Some(Arrived { connection, tls: None, captured })
 }
 
@@ -82,14 +82,37 @@ pub(super) async fn inbound(
     let limits = AcceptLimits { handshake: options.handshake_timeout, silence };
     let longest = options.sniff_timeout.saturating_add(options.handshake_timeout);
     let accepting = accept_mesh(io, port.mtls, workload, limits);
-    let (mut connection, tls, patience) = match tokio::time::timeout(longest, accepting).await {
+    let (connection, tls, patience) = match tokio::time::timeout(longest, accepting).await {
         Err(_) => return Err(Refusal::Timeout),
         Ok(Err(refusal)) => return Err(refusal),
         Ok(Ok(Accepted::Mesh(connection, tls))) => (connection, Some(tls), options.server_first),
         // It was waited for already.
         Ok(Ok(Accepted::Other(connection))) => (connection, None, options.server_first.saturating_sub(begun.elapsed())),
     };
-    let bytes = match port.protocol {
+    arrive(connection, tls, port.protocol, patience, options, drain).await
+}
+
+/// A connection whose TLS ended here although it is not that of the mesh.
+pub(super) async fn terminated(
+    connection: Connection,
+    tls: TlsInfo,
+    port: Port,
+    options: &ListenOptions,
+    drain: &mut watch::Receiver<bool>,
+) -> Result<Arrived, Refusal> {
+    arrive(connection, Some(tls), port.protocol, options.server_first, options, drain).await
+}
+
+/// Finds out what is spoken on it.
+async fn arrive(
+    mut connection: Connection,
+    tls: Option<TlsInfo>,
+    protocol: InboundProtocol,
+    patience: Duration,
+    options: &ListenOptions,
+    drain: &mut watch::Receiver<bool>,
+) -> Result<Arrived, Refusal> {
+    let bytes = match protocol {
         InboundProtocol::Tcp => true,
         _ if connection.selected_alpn_proto().is_some() => false,
         InboundProtocol::Http => {
@@ -104,7 +127,7 @@ pub(super) async fn inbound(
     if bytes {
         connection.set_bytes();
     }
-    let captured = Captured { direction: Direction::Inbound, bytes, server_name: None };
+    let captured = Captured { direction: Direction::Inbound, bytes, server_name: None, direct: false };
     Ok(Arrived { connection, tls, captured })
 }
 

@@ -30,7 +30,8 @@ impl ConnectionHandler for Tell {
                 (false, _) => "h1",
             };
             let name = captured.server_name.as_deref().unwrap_or("-");
-            let words = format!("{:?} {spoken} {name} {}|", captured.direction, info.local);
+            let nowhere = if info.original().is_none() { " going nowhere" } else { "" };
+            let words = format!("{:?} {spoken} {name} {}{nowhere}|", captured.direction, info.local);
             stream.write_all(words.as_bytes()).await.unwrap();
             stream.flush().await.unwrap();
             let mut buffer = [0; 4096];
@@ -145,16 +146,34 @@ async fn who_was_not_redirected_is_turned_away() {
     until(|| gate.counts("l").not_redirected == 1).await;
 }
 
+/// Where it was going to is known to be this listener, from where nothing can go on.
+#[tokio::test]
+async fn who_comes_to_a_listener_of_its_own_is_taken_as_if_redirected() {
+    let http = OutboundHttp { routes: "none".into(), detect: false };
+    let mut gate = gate();
+    // Its tables know the port that it is bound to.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let outbound = Outbound { http: BTreeMap::from([(port, http)]), direct: true, ..Outbound::default() };
+    let address = format!("127.0.0.1:{port}");
+    gate.listen("l", &address, ListenerProtocol::Outbound(outbound));
+    assert!(gate.apply().await.is_empty());
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    client.write_all(GET).await.unwrap();
+    assert_eq!(read_word(&mut client).await, format!("Outbound h1 - {address} going nowhere"));
+    assert_eq!(gate.counts("l").not_redirected, 0);
+}
+
 #[tokio::test]
 async fn what_arrives_is_told_apart_by_port_and_mode() {
-    let port = |protocol, mtls| InboundPort { protocol, mtls, routes: "none".into(), destination: "d".into() };
+    let port =
+        |protocol, mtls| InboundPort { protocol, mtls, routes: "none".into(), destination: "d".into(), tls: None };
     let ports = BTreeMap::from([
         (80, port(InboundProtocol::Http, MtlsMode::Permissive)),
         (81, port(InboundProtocol::Detect, MtlsMode::Disable)),
         (82, port(InboundProtocol::Detect, MtlsMode::Permissive)),
         (83, port(InboundProtocol::Detect, MtlsMode::Strict)),
     ]);
-    let inbound = Inbound { ports, others: port(InboundProtocol::Tcp, MtlsMode::Permissive) };
+    let inbound = Inbound { ports, others: port(InboundProtocol::Tcp, MtlsMode::Permissive), direct: false };
     let (gate, at) = open(ListenerProtocol::Inbound(inbound)).await;
     assert_eq!(told(at, "10.0.0.2:80", GET).await, "Inbound h1 - 10.0.0.2:80");
     for port in [81, 82] {
@@ -166,4 +185,34 @@ async fn what_arrives_is_told_apart_by_port_and_mode() {
     assert_eq!(told(at, "10.0.0.2:83", GET).await, "", "no clear text");
     until(|| gate.counts("l").not_tls == 1).await;
     assert_eq!(told(at, "10.0.0.2:9999", GET).await, "Inbound bytes - 10.0.0.2:9999");
+}
+
+#[tokio::test]
+async fn tls_that_is_not_of_the_mesh_may_end_at_a_port() {
+    let issued = crate::listen::testing::issue("a.example");
+    let mut gate = gate();
+    gate.secret("own", &issued);
+    let port = |protocol| InboundPort {
+        protocol,
+        mtls: MtlsMode::Disable,
+        routes: "none".into(),
+        destination: "d".into(),
+        tls: Some(crate::listen::testing::server(&["*"], &["own"])),
+    };
+    let ports = BTreeMap::from([(80, port(InboundProtocol::Http)), (81, port(InboundProtocol::Tcp))]);
+    let inbound = Inbound { others: port(InboundProtocol::Tcp), ports, direct: false };
+    gate.listen("l", "127.0.0.1:0", ListenerProtocol::Inbound(inbound));
+    assert!(gate.apply().await.is_empty());
+    let at = gate.manager.address("l").unwrap();
+    let config = Arc::new(crate::listen::testing::client(&[&issued], &[]));
+    for (original, expected) in
+        [("10.0.0.2:80", "Inbound h1 - 10.0.0.2:80"), ("10.0.0.2:81", "Inbound bytes - 10.0.0.2:81")]
+    {
+        let name = rustls::pki_types::ServerName::try_from("a.example").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&config));
+        let mut client = soon(connector.connect(name, connect(at, original).await)).await.unwrap();
+        client.write_all(GET).await.unwrap();
+        assert_eq!(read_word(&mut client).await, expected);
+    }
+    assert_eq!(told(at, "10.0.0.2:80", GET).await, "", "no clear text");
 }

@@ -96,10 +96,11 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    /// Where the client of a redirected connection was going.
+    /// Where the client of a redirected connection was going; to the workload, also of one that came here by itself.
     #[must_use]
     pub fn original(&self) -> Option<SocketAddr> {
-        self.captured.as_ref().map(|_| self.local)
+        let captured = self.captured.as_ref()?;
+        (!captured.direct || captured.direction == Direction::Inbound).then_some(self.local)
     }
 
     /// None: the client came to this proxy, and wanted to.
@@ -109,7 +110,7 @@ impl ConnectionInfo {
     }
 }
 
-/// What is known of a redirected connection.
+/// What is known of a redirected connection, or of one to a listener that does the same without that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
     pub direction: Direction,
@@ -117,6 +118,8 @@ pub struct Captured {
     pub bytes: bool,
     /// What the client's own TLS asks for, where that has a say.
     pub server_name: Option<Arc<str>>,
+    /// It was not redirected: the client was going to this listener, and no further.
+    pub direct: bool,
 }
 
 /// Of a redirected connection, as the workload sees it.

@@ -51,6 +51,7 @@ fn outbound(live: &Live, table: &CompiledOutbound, info: &ConnectionInfo) -> Tar
     }
     match found.unknown() {
         UnknownDestination::Passthrough => named(live, &PASSTHROUGH.into()),
+        UnknownDestination::Proxy(key) => named(live, key),
         UnknownDestination::Refuse => Target { name: BLACK_HOLE.into(), cluster: None },
     }
 }

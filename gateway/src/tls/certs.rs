@@ -34,11 +34,8 @@ impl CertificateTable {
         }
         for (source, server) in sources(set) {
             let CertificateSource::Files { certificate, private_key } = source else { continue };
-            let origin = Origin {
-                object: &server.origin,
-                field: format!("spec.servers[{}].tls", server.server_index),
-                what: format!("certificate {certificate}"),
-            };
+            let origin =
+                Origin { object: &server.origin, field: server.field(), what: format!("certificate {certificate}") };
             let pem = read(certificate, private_key).await;
             table.add(source.clone(), previous, pem, &origin, now, &mut diagnostics);
         }

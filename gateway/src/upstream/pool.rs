@@ -351,7 +351,7 @@ fn expected(endpoint: &EndpointState) -> Arc<str> {
 /// From where the workload is reached: the rules that redirect leave that alone.
 fn source(reach: Reach, to: SocketAddr) -> Option<IpAddr> {
     let own = if to.is_ipv6() { IpAddr::from(OWN_V6) } else { IpAddr::from(OWN_V4) };
-    (reach == Reach::OwnWorkload).then_some(own)
+    matches!(reach, Reach::OwnWorkload | Reach::OwnPort(_)).then_some(own)
 }
 
 fn server_name(destination: &Destination) -> String {

@@ -54,7 +54,7 @@ impl Pools {
     /// Requests of an older snapshot may still come for a removed endpoint: they make it again, for one period. Connections
     /// that were agreed under an older certificate, or older roots, go like those of endpoints that are gone.
     fn close_removed(&self, pool: &mut ClusterPool, cluster: &LiveCluster) {
-        if matches!(cluster.destination.reach, Reach::Original | Reach::OwnWorkload) {
+        if matches!(cluster.destination.reach, Reach::Original | Reach::OwnWorkload | Reach::OwnPort(_)) {
             // Any address is one of its.
             pool.hosts.retain(|_, host| !host.is_unused());
             return;

@@ -21,7 +21,7 @@ enum When {
 
 struct Row {
     kind: &'static str,
-    /// `[]` is every element of a list; `$policy` every place of a traffic policy.
+    /// `[]` is every element of a list; `$policy` every place of a traffic policy, in a Sidecar of a connection pool.
     path: &'static str,
     when: When,
     what: &'static str,
@@ -101,15 +101,23 @@ const ROWS: &[Row] = &[
     row(SE, "spec.resolution", Is(&["DYNAMIC_DNS"]), "services that are found by the host of a request")
         .instead("requests to its hosts are answered 503"),
     row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
-    row(SC, "spec.ingress", Present, "listeners of ingress")
-        .instead("the workload is called on the ports of its services"),
-    row(SC, "spec.egress[].bind", Present, "listeners on other addresses")
-        .instead("its hosts are seen on their own addresses"),
-    row(SC, "spec.egress[].captureMode", Is(&["NONE"]), "listeners to which nothing is redirected")
-        .instead("its hosts are seen on their own addresses"),
-    row(SC, "spec.outboundTrafficPolicy.egressProxy", Present, "egress proxies")
-        .instead("what is not known is reached where the client was going"),
-    row(SC, "spec.inboundConnectionPool", Present, "limits of connections to the workload"),
+    row(SC, "spec.ingress[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
+    row(SC, "spec.ingress[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
+    row(SC, "spec.ingress[].tls.verifyCertificateHash", Present, "client certificates"),
+    row(SC, "spec.ingress[].tls.verifyCertificateSpki", Present, "client certificates"),
+    row(SC, "spec.ingress[].tls.cipherSuites", Present, "the choice of cipher suites"),
+    row(SC, "spec.ingress[].tls.ecdhCurves", Present, "the choice of curves"),
+    row(SC, "$policy.tcp.maxConnections", Present, "limits of connections"),
+    row(SC, "$policy.tcp.tcpKeepalive", Present, "TCP keep-alive"),
+    row(SC, "$policy.tcp.maxConnectionDuration", Present, "limits of connections"),
+    row(SC, "$policy.http.http1MaxPendingRequests", Present, "limits of requests"),
+    row(SC, "$policy.http.http2MaxRequests", Present, "limits of requests"),
+    row(SC, "$policy.http.maxRequestsPerConnection", Present, "limits of requests"),
+    row(SC, "$policy.http.maxRetries", Present, "limits of retries"),
+    row(SC, "$policy.http.h2UpgradePolicy", Present, "upgrades to HTTP/2 at the workload"),
+    row(SC, "$policy.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
+    row(SC, "$policy.http.maxConcurrentStreams", Present, "limits of streams"),
+    row(SC, "$policy.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
 ];
 
 /// Where a DestinationRule can have a traffic policy.
@@ -120,12 +128,16 @@ const POLICIES: &[&str] = &[
     "spec.subsets[].trafficPolicy.portLevelSettings[]",
 ];
 
+/// Where a Sidecar can have a connection pool.
+const POOLS: &[&str] = &["spec.inboundConnectionPool", "spec.ingress[].connectionPool"];
+
 /// Reports each kind of field once per object, at its first place.
 pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let kind = object.spec.kind();
+    let places = if kind == SC { POOLS } else { POLICIES };
     for row in ROWS.iter().filter(|row| row.kind == kind) {
         let found = match row.path.strip_prefix("$policy") {
-            Some(rest) => POLICIES.iter().find_map(|place| find(node, place, rest, row.when)),
+            Some(rest) => places.iter().find_map(|place| find(node, place, rest, row.when)),
             None => find(node, row.path, "", row.when),
         };
         if let Some(field) = found {

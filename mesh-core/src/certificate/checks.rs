@@ -54,9 +54,14 @@ pub fn pem_of(secret: &Secret) -> Pem {
 
 /// The servers of a set that terminate TLS.
 pub fn servers(set: &ResourceSet) -> impl Iterator<Item = &TlsServer> {
-    set.listeners.values().flat_map(|listener| match &listener.protocol {
-        ListenerProtocol::Tls { servers } => servers.as_slice(),
-        ListenerProtocol::Http { .. } | ListenerProtocol::Outbound(_) | ListenerProtocol::Inbound(_) => &[],
+    set.listeners.values().flat_map(|listener| {
+        let (servers, inbound) = match &listener.protocol {
+            ListenerProtocol::Tls { servers } => (servers.as_slice(), None),
+            ListenerProtocol::Inbound(inbound) => (&[][..], Some(inbound)),
+            ListenerProtocol::Http { .. } | ListenerProtocol::Outbound(_) => (&[][..], None),
+        };
+        let ports = inbound.into_iter().flat_map(|inbound| inbound.ports.values());
+        servers.iter().chain(ports.filter_map(|port| port.tls.as_ref()))
     })
 }
 
@@ -75,7 +80,7 @@ pub fn check_hosts<'a>(
             diagnostics.push(
                 Diagnostic::new(diag::CERTIFICATE_HOST, format!("no certificate is valid for the host {host}"))
                     .object(&server.origin)
-                    .field(format!("spec.servers[{}].tls", server.server_index))
+                    .field(server.field())
                     .help("clients that connect with this name will refuse the certificate"),
             );
         }

@@ -84,8 +84,14 @@ fn listener_table(
             CompiledProtocol::Outbound(CompiledOutbound::new(listener, outbound, tables, same))
         }
         ListenerProtocol::Inbound(inbound) => {
-            let mut compiled =
-                |port: &InboundPort| CompiledInboundPort { port: port.clone(), routes: routes(&port.routes) };
+            let mut compiled = |port: &InboundPort| {
+                let routes = routes(&port.routes);
+                let tls = port.tls.as_ref().map(|server| {
+                    let server = CompiledTlsServer { server: server.clone(), routes: Arc::clone(&routes) };
+                    Arc::new(TlsTable::new(vec![Arc::new(server)]))
+                });
+                CompiledInboundPort { port: port.clone(), routes, tls }
+            };
             let ports = inbound.ports.iter().map(|(number, port)| (*number, compiled(port))).collect::<Vec<_>>();
             CompiledProtocol::Inbound(CompiledInbound::new(ports.into_iter(), compiled(&inbound.others)))
         }

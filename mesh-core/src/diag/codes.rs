@@ -51,6 +51,7 @@ codes! {
     PROVIDER_UNKNOWN = "MESH0130", Error, "no extension provider that decides has this name; what the policy matches is denied";
     SIDECAR_OVERLAP = "MESH0140", Error, "an older Sidecar selects the same workload and counts there (Istio: IST0110)";
     SIDECAR_DUPLICATE = "MESH0141", Error, "an older Sidecar is for all workloads of the namespace, and counts (Istio: IST0111)";
+    SIDECAR_NOT_BUILT = "MESH0142", Error, "listeners of this kind of a Sidecar are not there yet";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";

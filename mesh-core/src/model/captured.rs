@@ -1,5 +1,5 @@
 //! Listeners of a sidecar: connections arrive there because they were redirected, and what is done with one depends on the
-//! address that it was going to.
+//! address that it was going to; or they were going to the listener itself, which is no different but for that.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationRef, HostPattern, Key, OnDemand, is_default};
+use super::{DestinationRef, HostPattern, Key, OnDemand, TlsServer, is_default};
 use crate::object::ObjectRef;
 
 /// Key of the destination of connections to nobody whom the mesh knows: it goes where the client was going.
@@ -36,6 +36,10 @@ pub struct Outbound {
     /// Some hosts only are here: those that were asked for. None: all are.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_demand: Option<OnDemand>,
+    /// Nothing is redirected here: where a client is going is the address of the listener, and what has no other address than the
+    /// client's cannot be reached.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub direct: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,11 +79,13 @@ pub struct WeightedDestination {
 }
 
 /// `outboundTrafficPolicy`: connections to nobody whom the mesh knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnknownDestination {
     /// To the destination [`PASSTHROUGH`].
     #[default]
     Passthrough,
+    /// To this one (`egressProxy`).
+    Proxy(Key),
     /// They are closed, and counted as [`BLACK_HOLE`].
     Refuse,
 }
@@ -92,6 +98,9 @@ pub struct Inbound {
     pub ports: BTreeMap<u16, InboundPort>,
     /// All other ports.
     pub others: InboundPort,
+    /// Nothing is redirected here: the port is that of the listener.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub direct: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +112,9 @@ pub struct InboundPort {
     pub routes: Key,
     /// Key of the [`Destination`](super::Destination) of everything else. It has the routes' key.
     pub destination: Key,
+    /// TLS of clients that need not be of the mesh ends here (`ingress[].tls`); with [`MtlsMode::Disable`] alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: Option<TlsServer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -50,6 +50,8 @@ pub enum Reach {
     /// To the workload itself, where the client was going, from the address 127.0.0.6 or ::6: the rules that redirect leave
     /// that alone. Its list of endpoints is empty.
     OwnWorkload,
+    /// The same at another port than the client was going to.
+    OwnPort(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

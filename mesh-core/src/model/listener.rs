@@ -22,6 +22,17 @@ pub struct Listener {
     pub origin: ObjectRef,
 }
 
+impl Listener {
+    /// Whether connections come here because they were redirected.
+    pub fn is_redirected(&self) -> bool {
+        match &self.protocol {
+            ListenerProtocol::Outbound(outbound) => !outbound.direct,
+            ListenerProtocol::Inbound(inbound) => !inbound.direct,
+            ListenerProtocol::Http { .. } | ListenerProtocol::Tls { .. } => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListenerProtocol {
     /// Clear text HTTP/1.1 and, by its preface, HTTP/2.
@@ -37,7 +48,7 @@ pub enum ListenerProtocol {
     Inbound(Inbound),
 }
 
-/// One `servers[]` entry of a Gateway that terminates TLS.
+/// One `servers[]` entry of a Gateway that terminates TLS, or one of `ingress[]` of a Sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsServer {
     /// SNI names that it answers to.
@@ -46,8 +57,16 @@ pub struct TlsServer {
     /// Key of the [`RouteSet`](super::RouteSet).
     pub routes: Key,
     pub origin: ObjectRef,
-    /// Index in `spec.servers` of `origin`.
+    /// Index in `spec.servers` of `origin`, or in `spec.ingress`.
     pub server_index: u32,
+}
+
+impl TlsServer {
+    /// Where the user wrote it.
+    pub fn field(&self) -> String {
+        let list = if &*self.origin.kind == "Sidecar" { "ingress" } else { "servers" };
+        format!("spec.{list}[{}].tls", self.server_index)
+    }
 }
 
 /// How a request's path is made canonical before anything looks at it (MeshConfig `pathNormalization.normalization`).

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use super::HostTable;
 use super::host_table::{HostIndex, host_of};
+use super::{HostTable, TlsTable};
 use crate::model::{
     InboundPort, Key, Listener, ListenerProtocol, OnDemand, Outbound, OutboundTcp, UnknownDestination, asked_address,
     asked_name,
@@ -165,7 +165,7 @@ impl OutboundIndex {
             sizes: HashMap::default(),
             anywhere: HashMap::default(),
             routes: HashMap::default(),
-            unknown: outbound.unknown,
+            unknown: outbound.unknown.clone(),
         };
         let with_routes = outbound.tcp.iter().zip(0..).filter(|(tcp, _)| tcp.routes.is_some());
         let first = u32::try_from(outbound.http.len()).unwrap_or(u32::MAX);
@@ -237,8 +237,8 @@ impl<'a> OutboundMatch<'a> {
     }
 
     /// What is done where nobody knows the address.
-    pub fn unknown(&self) -> UnknownDestination {
-        self.outbound.index.unknown
+    pub fn unknown(&self) -> &'a UnknownDestination {
+        &self.outbound.index.unknown
     }
 }
 
@@ -254,6 +254,8 @@ pub struct CompiledInboundPort {
     pub port: InboundPort,
     /// Of what is HTTP.
     pub routes: Arc<HostTable>,
+    /// The one server at which TLS ends.
+    pub tls: Option<Arc<TlsTable>>,
 }
 
 impl CompiledInbound {

@@ -100,7 +100,7 @@ fn the_narrowest_network_counts_first_and_tcp_before_http() {
     assert_eq!(to("11.0.0.1:9001"), (None, None));
     let detects = |original: &str| table.find(original.parse().unwrap()).detect;
     assert!(!detects("11.0.0.1:80") && detects("11.0.0.1:81") && !detects("10.0.0.1:80"));
-    assert_eq!(table.find("1.1.1.1:1".parse().unwrap()).unknown(), UnknownDestination::Refuse);
+    assert_eq!(table.find("1.1.1.1:1".parse().unwrap()).unknown(), &UnknownDestination::Refuse);
 }
 
 #[test]
@@ -176,10 +176,12 @@ fn inbound_is_by_port() {
         mtls,
         routes: key.into(),
         destination: key.into(),
+        tls: None,
     };
     let protocol = ListenerProtocol::Inbound(Inbound {
         ports: BTreeMap::from([(9080, port("inbound|9080||", MtlsMode::Strict))]),
         others: port("others", MtlsMode::Permissive),
+        direct: false,
     });
     let set = set(protocol, &["inbound|9080||", "others"]);
     let snapshot = compiled(&set, None);

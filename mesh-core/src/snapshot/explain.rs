@@ -242,6 +242,7 @@ impl Explanation {
         let Some(tcp) = found.tcp(sni) else {
             self.outcome = match found.unknown() {
                 UnknownDestination::Passthrough => "passthrough".into(),
+                UnknownDestination::Proxy(key) => format!("egress proxy {key}").into(),
                 UnknownDestination::Refuse => "refused".into(),
             };
             return;

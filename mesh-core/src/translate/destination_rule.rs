@@ -44,6 +44,11 @@ impl<'a> Policy<'a> {
         }
     }
 
+    /// Of connections to the own workload.
+    pub fn of_pool(connection_pool: Option<&'a ConnectionPool>) -> Policy<'a> {
+        Policy { connection_pool, ..Policy::default() }
+    }
+
     fn of(policy: &'a TrafficPolicy, port: u16) -> Policy<'a> {
         let fits = |settings: &&PortTrafficPolicy| settings.port.is_some_and(|own| own.number == u32::from(port));
         match policy.port_level_settings.iter().find(fits) {

@@ -1,4 +1,5 @@
-//! What a workload is called for: a port for each target of a Service that selects it, with what it demands of its clients.
+//! What a workload is called for: a port for each target of a Service that selects it, or those that its Sidecar names, with what
+//! it demands of its clients.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,17 +7,19 @@ use std::sync::Arc;
 
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
-use super::destination_rule::IDLE_TIMEOUT;
+use super::destination_rule::Policy;
 use super::findings::Said;
 use super::http_action::read_retries;
+use super::ingress::{Ingress, LeadsTo};
 use super::ports::{selects_proxy, stands_before, wildcard};
+use crate::api::Sidecar;
 use crate::model::{
-    Balancing, Destination, DestinationRef, Endpoints, HostPattern, INBOUND_PASSTHROUGH, Inbound as InboundListener,
-    InboundPort, InboundProtocol, Key, Listener, ListenerProtocol, MtlsMode, Reach, ResourceSet, RetryPolicy, RouteSet,
-    UpstreamProtocol, UpstreamTls, VirtualHost,
+    Balancing, Destination, DestinationRef, Endpoint, EndpointAddress, Endpoints, HostPattern, INBOUND_PASSTHROUGH,
+    Inbound as InboundListener, InboundPort, InboundProtocol, Key, Listener, ListenerProtocol, MtlsMode, Reach,
+    ResourceSet, RetryPolicy, RouteSet, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 use crate::object::ObjectRef;
-use crate::world::{Cell, Protocol, Reads, Service, hostname};
+use crate::world::{Cell, Entry, Protocol, Reads, Service, hostname};
 
 /// Where redirected connections to the workload arrive.
 const PORT: u16 = 15006;
@@ -25,6 +28,8 @@ const PORT: u16 = 15006;
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     listener: Option<Arc<Listener>>,
+    /// To which nothing is redirected.
+    own: Vec<Arc<Listener>>,
     /// The PeerAuthentications that the listener follows.
     demands: Vec<ObjectRef>,
     ports: Vec<Served>,
@@ -36,36 +41,53 @@ pub(super) struct Inbound {
 #[derive(Debug)]
 struct Served {
     routes: Arc<RouteSet>,
-    destination: Arc<Destination>,
-    endpoints: Arc<Endpoints>,
+    /// None: the workload is not reached.
+    destination: Option<(Arc<Destination>, Arc<Endpoints>)>,
 }
 
 /// The service that a port is one of, and what the port speaks.
-struct Target {
-    host: Arc<str>,
-    name: Arc<str>,
-    namespace: Arc<str>,
-    protocol: Protocol,
-    origin: ObjectRef,
+pub(super) struct Target {
+    pub host: Arc<str>,
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    pub protocol: Protocol,
+    pub origin: ObjectRef,
 }
 
 impl Inbound {
     pub fn read(context: &mut Context<'_>) -> Inbound {
-        let targets = targets(context);
+        let mut targets = targets(context);
         let (namespace, labels) = (&context.proxy.namespace, &context.proxy.labels);
         let modes = context.peer_modes(namespace, labels);
-        let mut listener = InboundListener { ports: BTreeMap::new(), others: unserved(modes.others) };
+        let scope = Arc::clone(&context.scope);
+        let entry = scope.entry.as_deref();
+        let mut listener = InboundListener { ports: BTreeMap::new(), others: unserved(modes.others), direct: false };
         let mut ports = vec![context.unserved_port()];
-        for (number, target) in &targets {
-            let key: Key = format!("inbound|{number}||").into();
-            ports.push(context.served(&key, *number, target));
-            let port = InboundPort {
-                protocol: protocol(target.protocol),
-                mtls: modes.of(*number),
-                routes: Arc::clone(&key),
-                destination: key,
-            };
-            listener.ports.insert(*number, port);
+        let mut own = Vec::new();
+        let mut serve = |context: &Context<'_>, ingress: &Ingress<'_>, target: &Target| {
+            let key: Key = format!("inbound|{}||", ingress.number).into();
+            ports.push(context.served(&key, ingress, target));
+            let mtls = modes.of(ingress.number);
+            let protocol = protocol(ingress.protocol);
+            let (routes, tls) = (Arc::clone(&key), ingress.tls.clone());
+            let port = InboundPort { protocol, mtls, routes, destination: key, tls };
+            listener.ports.insert(ingress.number, port.clone());
+            port
+        };
+        match entry.and_then(|entry| Some((entry, context.ingress(entry, &modes)?))) {
+            Some((entry, all)) => {
+                for ingress in &all {
+                    let target = targets.remove(&ingress.number).unwrap_or_else(|| Target::of_sidecar(entry));
+                    let port = serve(context, ingress, &target);
+                    own.extend(ingress.own.map(|address| Arc::new(context.own_port(address, port, entry))));
+                }
+            }
+            None => {
+                let pool = entry.and_then(|entry| entry.spec.inbound_connection_pool.as_ref());
+                for (number, target) in &targets {
+                    serve(context, &Ingress::of_service(*number, target.protocol, pool), target);
+                }
+            }
         }
         for (number, mode) in &modes.ports {
             // Some port of the workload that no Service has.
@@ -74,6 +96,7 @@ impl Inbound {
         Inbound {
             demands: context.peer_origins(namespace, labels),
             listener: Some(Arc::new(context.captured(PORT, ListenerProtocol::Inbound(listener)))),
+            own,
             ports,
             findings: context.findings.take(),
             reads: std::mem::take(&mut context.reads),
@@ -81,13 +104,15 @@ impl Inbound {
     }
 
     pub fn put(&self, set: &mut ResourceSet) {
-        if let Some(listener) = &self.listener {
+        for listener in self.listener.iter().chain(&self.own) {
             set.listeners.insert(Arc::clone(&listener.key), Arc::clone(listener));
         }
         for port in &self.ports {
             set.routes.insert(Arc::clone(&port.routes.key), Arc::clone(&port.routes));
-            set.destinations.insert(Arc::clone(&port.destination.key), Arc::clone(&port.destination));
-            set.endpoints.insert(Arc::clone(&port.endpoints.key), Arc::clone(&port.endpoints));
+            if let Some((destination, endpoints)) = &port.destination {
+                set.destinations.insert(Arc::clone(&destination.key), Arc::clone(destination));
+                set.endpoints.insert(Arc::clone(&endpoints.key), Arc::clone(endpoints));
+            }
         }
     }
 
@@ -98,10 +123,14 @@ impl Inbound {
     }
 
     pub fn take_out(&self, set: &mut ResourceSet) {
+        for listener in &self.own {
+            set.listeners.remove(&listener.key);
+        }
         for port in &self.ports {
+            // All have one key.
             set.routes.remove(&port.routes.key);
-            set.destinations.remove(&port.destination.key);
-            set.endpoints.remove(&port.endpoints.key);
+            set.destinations.remove(&port.routes.key);
+            set.endpoints.remove(&port.routes.key);
         }
     }
 }
@@ -116,7 +145,7 @@ fn protocol(protocol: Protocol) -> InboundProtocol {
 
 fn unserved(mtls: MtlsMode) -> InboundPort {
     let key: Key = INBOUND_PASSTHROUGH.into();
-    InboundPort { protocol: InboundProtocol::Detect, mtls, routes: Arc::clone(&key), destination: key }
+    InboundPort { protocol: InboundProtocol::Detect, mtls, routes: Arc::clone(&key), destination: key, tls: None }
 }
 
 /// By port of the workload. Of several Services for a port the oldest counts, and before ServiceEntries.
@@ -177,31 +206,36 @@ impl Context<'_> {
 
     /// A listener of redirected connections.
     pub(super) fn captured(&self, port: u16, protocol: ListenerProtocol) -> Listener {
-        let address = SocketAddr::new(wildcard(self.proxy), port);
+        self.listener(SocketAddr::new(wildcard(self.proxy), port), protocol, settings_of_mesh())
+    }
+
+    pub(super) fn listener(&self, address: SocketAddr, protocol: ListenerProtocol, origin: ObjectRef) -> Listener {
         Listener {
-            key: self.listener_key(port),
+            key: address.to_string().into(),
             address,
-            port,
+            port: address.port(),
             protocol,
             path_normalization: self.world.mesh().path_normalization,
-            origin: settings_of_mesh(),
+            origin,
         }
     }
 
-    fn served(&self, key: &Key, port: u16, target: &Target) -> Served {
-        let grpc = matches!(target.protocol, Protocol::Grpc | Protocol::GrpcWeb);
+    /// Where clients come to a port of the workload by themselves.
+    fn own_port(&self, address: SocketAddr, port: InboundPort, entry: &Entry<Sidecar>) -> Listener {
+        let ports = BTreeMap::from([(address.port(), port.clone())]);
+        let inbound = InboundListener { ports, others: port, direct: true };
+        self.listener(address, ListenerProtocol::Inbound(inbound), entry.reference.clone())
+    }
+
+    fn served(&self, key: &Key, ingress: &Ingress<'_>, target: &Target) -> Served {
+        let grpc = matches!(ingress.protocol, Protocol::Grpc | Protocol::GrpcWeb);
         let config = &self.world.mesh().config;
         let retry = match grpc {
             // A call may be streaming what cannot be sent twice.
             true => RetryPolicy::default(),
             false => read_retries(config.default_inbound_http_retry_policy.as_ref()),
         };
-        let protocol = match target.protocol {
-            Protocol::Auto => UpstreamProtocol::AsClient,
-            protocol if protocol.is_http2() => UpstreamProtocol::Http2,
-            _ => UpstreamProtocol::Http1,
-        };
-        self.own_port(key, port, target, protocol, retry)
+        self.workload(key, ingress, target, retry)
     }
 
     /// Ports that no Service has.
@@ -214,48 +248,70 @@ impl Context<'_> {
             protocol: Protocol::Auto,
             origin: settings_of_mesh(),
         };
-        self.own_port(&key, 0, &target, UpstreamProtocol::AsClient, RetryPolicy::default())
+        let entry = self.scope.entry.as_deref();
+        let pool = entry.and_then(|entry| entry.spec.inbound_connection_pool.as_ref());
+        self.workload(&key, &Ingress::of_service(0, Protocol::Auto, pool), &target, RetryPolicy::default())
     }
 
-    fn own_port(
-        &self,
-        key: &Key,
-        port: u16,
-        target: &Target,
-        protocol: UpstreamProtocol,
-        retry: RetryPolicy,
-    ) -> Served {
-        let rule = self.forward_all("default", DestinationRef::Known(Arc::clone(key)), retry, &target.origin);
+    /// The way to the workload.
+    fn workload(&self, key: &Key, ingress: &Ingress<'_>, target: &Target, retry: RetryPolicy) -> Served {
+        let known = DestinationRef::Known(Arc::clone(key));
+        let (to, reach) = match ingress.leads_to {
+            LeadsTo::Same => (known, Some(Reach::OwnWorkload)),
+            LeadsTo::Port(port) => (known, Some(Reach::OwnPort(port))),
+            LeadsTo::Address(_) => (known, Some(Reach::Discovered)),
+            LeadsTo::Nowhere => (DestinationRef::Unknown(Arc::clone(key)), None),
+        };
         let host = VirtualHost {
             host: HostPattern::Any,
             aliases: Vec::new(),
             https_redirect: false,
-            rules: vec![rule],
+            rules: vec![self.forward_all("default", to, retry, &target.origin)],
             origin: target.origin.clone(),
         };
         let routes =
             RouteSet { key: Arc::clone(key), virtual_hosts: vec![Arc::new(host)], origin: target.origin.clone() };
-        let destination = Destination {
+        let policy = Policy::of_pool(ingress.pool);
+        let mesh = self.world.mesh();
+        let destination = reach.map(|reach| Destination {
             key: Arc::clone(key),
             host: Arc::clone(&target.host),
             service_name: Arc::clone(&target.name),
             service_namespace: Arc::clone(&target.namespace),
-            port,
+            port: ingress.number,
             subset: None,
-            protocol,
+            protocol: match ingress.protocol {
+                Protocol::Auto => UpstreamProtocol::AsClient,
+                protocol if protocol.is_http2() => UpstreamProtocol::Http2,
+                _ => UpstreamProtocol::Http1,
+            },
             balancing: Balancing::default(),
             tls: UpstreamTls::Disable,
-            connect_timeout: self.world.mesh().connect_timeout,
-            idle_timeout: IDLE_TIMEOUT,
-            reach: Reach::OwnWorkload,
+            connect_timeout: policy.connect_timeout(mesh),
+            idle_timeout: policy.idle_timeout(mesh),
+            reach,
             origin: target.origin.clone(),
             rule: None,
-        };
-        Served {
-            endpoints: Arc::new(no_endpoints(&destination)),
-            routes: Arc::new(routes),
-            destination: Arc::new(destination),
-        }
+        });
+        let destination = destination.map(|destination| {
+            let mut endpoints = no_endpoints(&destination);
+            if let LeadsTo::Address(address) = ingress.leads_to {
+                endpoints.endpoints.push(at(address));
+            }
+            (Arc::new(destination), Arc::new(endpoints))
+        });
+        Served { routes: Arc::new(routes), destination }
+    }
+}
+
+/// The workload, where it listens.
+fn at(address: SocketAddr) -> Endpoint {
+    Endpoint {
+        address: EndpointAddress::Socket(address),
+        weight: 1,
+        locality: Arc::default(),
+        workload: None,
+        mtls: false,
     }
 }
 

@@ -24,7 +24,7 @@ fn sidecar() -> ProxyInfo {
     ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("sidecar", "default", labels.into()) }
 }
 
-const KINDS: u8 = 20;
+const KINDS: u8 = 21;
 
 /// One of a few objects, in one of four versions.
 fn object(number: u8, version: u8) -> ApiObject {
@@ -167,6 +167,16 @@ fn object(number: u8, version: u8) -> ApiObject {
                 "{hosts: [y.example.com], resolution: NONE, addresses: [10.2.0.0/16], ports: [{number: 9000, name: tcp, protocol: TCP}]}",
                 "{hosts: [y.example.com], location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {labels: {app: s0}}, ports: [{number: 82, name: http, protocol: HTTP, targetPort: 8082}]}",
                 "{hosts: [h1.example.com], resolution: DNS, ports: [{number: 8443, name: https, protocol: HTTPS}]}",
+            ]),
+        ),
+        19 => networking(
+            "Sidecar",
+            "sc",
+            &pick([
+                "{egress: [{hosts: ['./s0.default.svc.cluster.local', '*/*.example.com']}]}",
+                "{workloadSelector: {labels: {app: s0}}, egress: [{port: {number: 80, protocol: HTTP}, captureMode: NONE, hosts: ['*/*']}, {port: {number: 9000, protocol: TCP}, bind: 10.9.9.9, hosts: ['*/*']}, {hosts: ['./*', '~./s1.default.svc.cluster.local']}]}",
+                "{egress: [{captureMode: NONE, hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: s1.default.svc.cluster.local, port: {number: 80}}}}",
+                "{ingress: [{port: {number: 8080, protocol: HTTP}, defaultEndpoint: '127.0.0.1:80'}, {port: {number: 8081}, captureMode: NONE, defaultEndpoint: '0.0.0.0:81'}], inboundConnectionPool: {tcp: {connectTimeout: 2s}}, outboundTrafficPolicy: {mode: REGISTRY_ONLY}}",
             ]),
         ),
         _ => format!(

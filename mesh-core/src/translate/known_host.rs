@@ -2,14 +2,16 @@
 //! spoken to, by which rules, and where connections to its addresses go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Context;
+use super::doors::{Door, Way};
 use super::findings::Said;
 use super::mesh_rules::{Candidate, MeshRules, hosts};
+use super::outbound_tcp::Bytes;
 use super::shadows;
 use crate::api::VirtualService;
 use crate::diag;
@@ -26,27 +28,24 @@ pub(super) const HTTP: u16 = 80;
 /// What a host yields.
 #[derive(Debug, Default)]
 pub(super) struct Yield {
-    /// The host in the tables of ports.
-    pub tables: BTreeMap<u16, VirtualHost>,
-    /// Ports on which HTTP is looked for because of it, and whether its clients may wait there for the server to speak.
-    pub ports: BTreeMap<u16, bool>,
+    /// The host in the tables of doors.
+    pub tables: BTreeMap<Door, VirtualHost>,
+    /// Where HTTP is looked for because of it, and whether its clients may wait there for the server to speak.
+    pub doors: BTreeMap<Door, bool>,
     /// Tables of its own, of ports of which nobody says what they speak.
     pub own: BTreeMap<Key, RouteSet>,
     pub tcp: Vec<OutboundTcp>,
+    /// The same at listeners of their own.
+    pub own_tcp: Vec<(SocketAddr, OutboundTcp)>,
     /// When the service was made: older ones come first where addresses are the same.
     pub created: Option<Arc<str>>,
     /// VirtualServices whose rules in a table are all those of delegates.
-    pub delegating: BTreeMap<u16, Vec<ObjectRef>>,
+    pub delegating: BTreeMap<Door, Vec<ObjectRef>>,
     pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
     pub reads: Reads,
     /// It is a service that the proxy sees.
     pub is_seen: bool,
-}
-
-/// Key of the table of a port.
-pub(super) fn table_key(port: u16) -> Key {
-    port.to_string().into()
 }
 
 pub(super) fn read(context: &mut Context<'_>, mesh: &MeshRules, host: &str) -> Yield {
@@ -59,18 +58,20 @@ pub(super) fn read(context: &mut Context<'_>, mesh: &MeshRules, host: &str) -> Y
             let mut used = BTreeSet::new();
             let addresses = context.networks(service);
             for port in &service.ports {
-                if !context.scope.serves(service, port.number) {
-                    continue;
+                for way in context.scope.ways(port.number) {
+                    if context.scope.serves(way, service) {
+                        Reader {
+                            context,
+                            found: &mut found,
+                            service,
+                            addresses: &addresses,
+                            pattern: &pattern,
+                            candidates: &candidates,
+                            way,
+                        }
+                        .port(port, &mut used);
+                    }
                 }
-                Reader {
-                    context,
-                    found: &mut found,
-                    service,
-                    addresses: &addresses,
-                    pattern: &pattern,
-                    candidates: &candidates,
-                }
-                .port(port, &mut used);
             }
             found.created = service.created().map(Arc::from);
             overruled(context, &candidates, &used);
@@ -94,21 +95,42 @@ struct Reader<'r, 'a> {
     addresses: &'r [IpNet],
     pattern: &'r HostPattern,
     candidates: &'r [Candidate<'r>],
+    way: Way,
 }
 
 impl Reader<'_, '_> {
     fn port(&mut self, port: &ServicePort, used: &mut Used) {
-        let protocol = self.context.scope.spoken(port);
+        let (door, protocol) = (self.way.door, self.context.scope.spoken(self.way, port));
         let detected = protocol == Protocol::Auto;
-        let networks = if protocol.is_http() { Vec::new() } else { self.networks(port) };
+        let networks = match door {
+            Door::Port(_) if protocol.is_http() => Vec::new(),
+            Door::Port(_) => self.networks(port),
+            Door::Address(address) => vec![address.ip().into()],
+            Door::Own(_) => Vec::new(),
+        };
+        // It has no address at all, rather than none of its own.
+        let by_address = matches!(door, Door::Port(_)) && !protocol.is_http();
+        let nowhere = by_address && self.service.is_headless() && networks.is_empty();
+        // Whoever calls the address means the service, whatever name he uses.
+        let is_alone = detected && matches!(door, Door::Port(_)) && !networks.is_empty();
         if protocol.is_http() || detected {
-            self.http(port, detected, &networks, used);
+            let host = self.http(port, used);
+            if is_alone {
+                self.alone(port, host.clone());
+            } else if !nowhere {
+                self.found.doors.insert(door, detected);
+            }
+            // Others may share the port: its name is known there.
+            self.found.tables.insert(door, host);
         }
-        if !protocol.is_http() && !self.is_nowhere(&networks) {
-            let routes =
-                detected.then(|| if networks.is_empty() { table_key(port.number) } else { self.own_key(port) });
-            let tcp = self.context.tcp(self.service, (port, protocol), &networks, self.candidates, routes, used);
-            self.found.tcp.extend(tcp);
+        if !protocol.is_http() && !nowhere {
+            let routes = detected.then(|| if is_alone { self.own_key(port) } else { door.key() });
+            let bytes = Bytes { port, protocol, way: self.way, networks: &networks, routes };
+            let tcp = self.context.tcp(self.service, bytes, self.candidates, used);
+            match door {
+                Door::Own(address) => self.found.own_tcp.extend(tcp.into_iter().map(|tcp| (address, tcp))),
+                Door::Port(_) | Door::Address(_) => self.found.tcp.extend(tcp),
+            }
         }
     }
 
@@ -127,46 +149,33 @@ impl Reader<'_, '_> {
         addresses.collect()
     }
 
-    /// It has no address at all, rather than none of its own.
-    fn is_nowhere(&self, networks: &[IpNet]) -> bool {
-        self.service.is_headless() && networks.is_empty()
-    }
-
     fn own_key(&self, port: &ServicePort) -> Key {
         format!("{}:{}", self.service.host, port.number).into()
     }
 
-    fn http(&mut self, port: &ServicePort, detected: bool, networks: &[IpNet], used: &mut Used) {
-        let rules = self.rules(port, used);
-        let host = VirtualHost {
+    fn http(&mut self, port: &ServicePort, used: &mut Used) -> VirtualHost {
+        VirtualHost {
             host: self.pattern.clone(),
             aliases: aliases(self.service, self.addresses, &self.context.proxy.namespace),
             https_redirect: false,
-            rules,
+            rules: self.rules(port, used),
             origin: self.service.origin.clone(),
-        };
-        if detected && self.is_nowhere(networks) {
-            // Others may share the port: its name is known there.
-        } else if detected && !networks.is_empty() {
-            // Whoever calls the address means the service, whatever name he uses.
-            let any = VirtualHost { host: HostPattern::Any, aliases: Vec::new(), ..host.clone() };
-            let key = self.own_key(port);
-            let own = RouteSet {
-                key: Arc::clone(&key),
-                virtual_hosts: vec![Arc::new(any)],
-                origin: self.service.origin.clone(),
-            };
-            self.found.own.insert(key, own);
-        } else {
-            self.found.ports.insert(port.number, detected);
         }
-        self.found.tables.insert(port.number, host);
+    }
+
+    /// A table of its own.
+    fn alone(&mut self, port: &ServicePort, host: VirtualHost) {
+        let any = VirtualHost { host: HostPattern::Any, aliases: Vec::new(), ..host };
+        let key = self.own_key(port);
+        let own =
+            RouteSet { key: Arc::clone(&key), virtual_hosts: vec![Arc::new(any)], origin: self.service.origin.clone() };
+        self.found.own.insert(key, own);
     }
 
     /// Those of the first VirtualService that has any for the port, else one that says where the service is.
     fn rules(&mut self, port: &ServicePort, used: &mut Used) -> Vec<Rule> {
         for (number, (pattern, entry)) in self.candidates.iter().enumerate() {
-            if let Some(rules) = self.context.mesh_rules(pattern, entry, port.number, self.found) {
+            if let Some(rules) = self.context.mesh_rules(pattern, entry, (self.way, port.number), self.found) {
                 used.insert(number);
                 return rules;
             }
@@ -177,15 +186,15 @@ impl Reader<'_, '_> {
 }
 
 impl Context<'_> {
-    /// None: nothing of it applies to the port.
+    /// None: nothing of it applies to the port, or to what comes in by this way.
     fn mesh_rules(
         &mut self,
         pattern: &HostPattern,
         entry: &Arc<Entry<VirtualService>>,
-        port: u16,
+        (way, port): (Way, u16),
         found: &mut Yield,
     ) -> Option<Vec<Rule>> {
-        if !self.scope.follows(entry, port) {
+        if !self.scope.follows(way, entry) {
             return None;
         }
         let rules = self.rules(entry, MESH, port);
@@ -193,7 +202,7 @@ impl Context<'_> {
             return None;
         }
         if !rules.has_own() {
-            found.delegating.entry(port).or_default().push(entry.reference.clone());
+            found.delegating.entry(way.door).or_default().push(entry.reference.clone());
         }
         let all = rules.all();
         shadows::report(self, pattern, &all);
@@ -236,19 +245,21 @@ fn made_up(context: &mut Context<'_>, mesh: &MeshRules, pattern: &HostPattern, f
     let mut used = Used::new();
     for (number, (pattern, entry)) in candidates.iter().enumerate() {
         for port in ports(context, entry) {
-            if found.tables.contains_key(&port) {
-                continue;
-            }
-            if let Some(rules) = context.mesh_rules(pattern, entry, port, found) {
-                used.insert(number);
-                let host = VirtualHost {
-                    host: (*pattern).clone(),
-                    aliases: Vec::new(),
-                    https_redirect: false,
-                    rules,
-                    origin: entry.reference.clone(),
-                };
-                found.tables.insert(port, host);
+            for way in context.scope.ways(port) {
+                if found.tables.contains_key(&way.door) {
+                    continue;
+                }
+                if let Some(rules) = context.mesh_rules(pattern, entry, (way, port), found) {
+                    used.insert(number);
+                    let host = VirtualHost {
+                        host: (*pattern).clone(),
+                        aliases: Vec::new(),
+                        https_redirect: false,
+                        rules,
+                        origin: entry.reference.clone(),
+                    };
+                    found.tables.insert(way.door, host);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod concerned;
 mod delegate;
 mod destination_rule;
 mod dns;
+mod doors;
 mod edge;
 mod external_authorizer;
 mod findings;
@@ -23,6 +24,7 @@ mod http_match;
 mod inbound;
 #[cfg(test)]
 mod incremental_tests;
+mod ingress;
 mod known_host;
 mod mesh_rules;
 mod named;

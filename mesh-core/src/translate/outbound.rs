@@ -26,8 +26,8 @@ fn key(port: u16, subset: &str, host: &str) -> Key {
 }
 
 /// A destination as a rule names it, with the place where it does.
-struct Named<'n> {
-    entry: &'n Arc<Entry<VirtualService>>,
+struct Named<'n, T> {
+    entry: &'n Arc<Entry<T>>,
     field: &'n str,
     host: &'n str,
     subset: &'n str,
@@ -35,9 +35,9 @@ struct Named<'n> {
 
 impl<'a> Context<'a> {
     /// `field` is the destination's place; `listener_port` counts where a service has several ports and none is named.
-    pub(super) fn destination(
+    pub(super) fn destination<T>(
         &mut self,
-        entry: &Arc<Entry<VirtualService>>,
+        entry: &Arc<Entry<T>>,
         destination: &api::Destination,
         field: &str,
         listener_port: u16,
@@ -74,7 +74,7 @@ impl<'a> Context<'a> {
     /// A port of a service that needs no rule.
     pub(super) fn default_destination(&mut self, service: &'a Arc<Service>, port: &ServicePort) -> DestinationRef {
         let key = key(port.number, "", &service.host);
-        if self.destinations.contains_key(&key) || self.emit(None, &key, service, port) {
+        if self.destinations.contains_key(&key) || self.emit::<VirtualService>(None, &key, service, port) {
             DestinationRef::Known(key)
         } else {
             DestinationRef::Unknown(key)
@@ -96,7 +96,13 @@ impl<'a> Context<'a> {
     }
 
     /// Whether the destination exists and can be reached as its rule demands.
-    fn emit(&mut self, named: Option<&Named<'_>>, key: &Key, service: &'a Arc<Service>, port: &ServicePort) -> bool {
+    fn emit<T>(
+        &mut self,
+        named: Option<&Named<'_, T>>,
+        key: &Key,
+        service: &'a Arc<Service>,
+        port: &ServicePort,
+    ) -> bool {
         let rule = self.rule_of(service);
         let wanted = named.filter(|named| !named.subset.is_empty());
         let subset = rule.as_ref().zip(wanted).and_then(|(rule, named)| rule.subset(named.subset));
@@ -161,7 +167,7 @@ impl<'a> Context<'a> {
         if open && self.proxy.role == Role::Sidecar { UpstreamProtocol::AsClient } else { protocol }
     }
 
-    fn unreachable_host(&mut self, named: &Named<'_>, service: &Service) {
+    fn unreachable_host<T>(&mut self, named: &Named<'_, T>, service: &Service) {
         let (who, help) = match service.resolution {
             Resolution::Original => {
                 ("a gateway", "use resolution DNS or STATIC for services that a gateway shall reach")
@@ -246,7 +252,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn unknown_host(&mut self, named: &Named<'_>, written: &str) {
+    fn unknown_host<T>(&mut self, named: &Named<'_, T>, written: &str) {
         let registry = &self.world.index().registry;
         let in_cluster = format!("{}.svc.{}", named.host, hostname::CLUSTER_DOMAIN);
         self.reads.note(Cell::Host(in_cluster.as_str().into()));
@@ -270,7 +276,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn unknown_port(&mut self, named: &Named<'_>, service: &Service, wanted: Option<u16>, number: u16) {
+    fn unknown_port<T>(&mut self, named: &Named<'_, T>, service: &Service, wanted: Option<u16>, number: u16) {
         let has: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
         let has = if has.is_empty() { "no ports".to_owned() } else { format!("ports {}", has.join(", ")) };
         let (field, message) = match wanted {
@@ -290,7 +296,7 @@ impl<'a> Context<'a> {
         self.findings.report(diag::DESTINATION_PORT_UNKNOWN, named.entry, &field, message, Some(help));
     }
 
-    fn unknown_subset(&mut self, named: &Named<'_>, service: &Service, rule: Option<&Consolidated<'_>>) {
+    fn unknown_subset<T>(&mut self, named: &Named<'_, T>, service: &Service, rule: Option<&Consolidated<'_>>) {
         let subset = named.subset;
         let (message, help) = match rule {
             Some(rule) => {

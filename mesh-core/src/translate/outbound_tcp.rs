@@ -6,29 +6,40 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Context;
+use super::doors::Way;
 use super::mesh_rules::Candidate;
 use super::rules::Place;
 use crate::api::{L4Match, RouteDestination, TlsMatch, VirtualService};
 use crate::model::{BLACK_HOLE, DestinationRef, Key, OutboundTcp, WeightedDestination};
 use crate::world::{Entry, MESH, Protocol, Service, ServicePort, hostname, network};
 
+/// A port whose bytes are not looked into, or may not be HTTP.
+pub(super) struct Bytes<'p> {
+    pub port: &'p ServicePort,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    pub way: Way,
+    /// Where clients go; empty: anywhere.
+    pub networks: &'p [IpNet],
+    /// Of what turns out to be HTTP.
+    pub routes: Option<Key>,
+}
+
 impl<'a> Context<'a> {
-    /// Of a port of a service. `routes`: what turns out to be HTTP. Numbers of the candidates that say something are added to
-    /// `used`.
+    /// Of a port of a service. Numbers of the candidates that say something are added to `used`.
     pub(super) fn tcp(
         &mut self,
         service: &'a Arc<Service>,
-        (port, protocol): (&ServicePort, Protocol),
-        networks: &[IpNet],
+        bytes: Bytes<'_>,
         candidates: &[Candidate<'_>],
-        routes: Option<Key>,
         used: &mut BTreeSet<usize>,
     ) -> Vec<OutboundTcp> {
+        let Bytes { port, protocol, way, networks, routes } = bytes;
         let is_tls = matches!(protocol, Protocol::Https | Protocol::Tls);
         let mut all = Vec::new();
         let mut closed = false;
         for (number, (_, entry)) in candidates.iter().enumerate() {
-            if !self.scope.follows(entry, port.number) {
+            if !self.scope.follows(way, entry) {
                 continue;
             }
             let before = all.len();
@@ -163,7 +174,7 @@ impl<'a> Context<'a> {
     }
 }
 
-fn whole(destination: DestinationRef) -> WeightedDestination {
+pub(super) fn whole(destination: DestinationRef) -> WeightedDestination {
     WeightedDestination { destination, weight: 1 }
 }
 

@@ -1,4 +1,4 @@
-//! The hosts that are spoken HTTP to on one port, whatever the address.
+//! The hosts that are spoken HTTP to by one door: on one port, whatever the address, or at one address.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::destination_rule::IDLE_TIMEOUT;
 use super::inbound::settings_of_mesh;
 use crate::model::{
     Action, Balancing, Destination, DestinationRef, DirectResponse, HostPattern, Key, PASSTHROUGH, Reach, RetryPolicy,
-    UpstreamProtocol, UpstreamTls, VirtualHost,
+    UnknownDestination, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 
 #[derive(Debug, Default)]
@@ -75,14 +75,17 @@ impl PortTable {
 }
 
 /// Hosts that nobody knows.
-pub(super) fn unknown_hosts(context: &Context<'_>, allowed: bool) -> VirtualHost {
+pub(super) fn unknown_hosts(context: &Context<'_>, unknown: &UnknownDestination) -> VirtualHost {
     let origin = settings_of_mesh();
-    let rule = if allowed {
-        let destination = DestinationRef::Known(PASSTHROUGH.into());
-        context.forward_all("allow_any", destination, RetryPolicy::default(), &origin)
-    } else {
-        let answer = Action::Respond(DirectResponse { status: 502, body: None });
-        context.answer_all("block_all", answer, &origin)
+    let forward =
+        |key: Key| context.forward_all("allow_any", DestinationRef::Known(key), RetryPolicy::default(), &origin);
+    let rule = match unknown {
+        UnknownDestination::Passthrough => forward(PASSTHROUGH.into()),
+        UnknownDestination::Proxy(key) => forward(Arc::clone(key)),
+        UnknownDestination::Refuse => {
+            let answer = Action::Respond(DirectResponse { status: 502, body: None });
+            context.answer_all("block_all", answer, &origin)
+        }
     };
     VirtualHost { host: HostPattern::Any, aliases: Vec::new(), https_redirect: false, rules: vec![rule], origin }
 }

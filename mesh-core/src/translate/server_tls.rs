@@ -16,26 +16,15 @@ const CERTIFICATE_NAMES: [(&str, &str); 2] = [("tls.crt", "tls.key"), ("cert", "
 impl Context<'_> {
     /// Without certificates the server's names are closed, and only those.
     pub(super) fn termination(&mut self, slot: &Slot) -> TlsTermination {
-        let mut termination =
-            TlsTermination { certificates: Vec::new(), min_version: TlsVersion::V1_2, max_version: TlsVersion::V1_3 };
-        let Some(tls) = slot.server.tls.as_ref().filter(|_| slot.kind == Kind::Https) else { return termination };
-        if tls.min_protocol_version == Some(TlsProtocol::V1_3) {
-            termination.min_version = TlsVersion::V1_3;
-        }
-        if matches!(tls.max_protocol_version, Some(TlsProtocol::V1_0 | TlsProtocol::V1_1 | TlsProtocol::V1_2)) {
-            termination.max_version = TlsVersion::V1_2;
-        }
+        let Some(tls) = slot.server.tls.as_ref().filter(|_| slot.kind == Kind::Https) else {
+            return versions(&ServerTls::default());
+        };
+        let mut termination = versions(tls);
         termination.certificates = self.certificates(slot, tls);
         termination
     }
 
     fn certificates(&mut self, slot: &Slot, tls: &ServerTls) -> Vec<CertificateSource> {
-        let files = |certificate: &Option<String>, key: &Option<String>| match (certificate, key) {
-            (Some(certificate), Some(private_key)) => {
-                Some(CertificateSource::Files { certificate: certificate.clone(), private_key: private_key.clone() })
-            }
-            _ => None,
-        };
         let mut sources = Vec::new();
         for (index, name) in tls.credential_names.iter().enumerate() {
             sources.extend(self.credential(slot, name, &format!(".tls.credentialNames[{index}]")));
@@ -125,6 +114,25 @@ impl Context<'_> {
         );
         self.findings.report(diag::SECRET_WITHOUT_KEYS, &slot.gateway, field, message, None);
     }
+}
+
+/// Without certificates.
+pub(super) fn versions(tls: &ServerTls) -> TlsTermination {
+    let old = matches!(tls.max_protocol_version, Some(TlsProtocol::V1_0 | TlsProtocol::V1_1 | TlsProtocol::V1_2));
+    TlsTermination {
+        certificates: Vec::new(),
+        min_version: if tls.min_protocol_version == Some(TlsProtocol::V1_3) {
+            TlsVersion::V1_3
+        } else {
+            TlsVersion::V1_2
+        },
+        max_version: if old { TlsVersion::V1_2 } else { TlsVersion::V1_3 },
+    }
+}
+
+pub(super) fn files(certificate: &Option<String>, private_key: &Option<String>) -> Option<CertificateSource> {
+    let (certificate, private_key) = (certificate.clone()?, private_key.clone()?);
+    Some(CertificateSource::Files { certificate, private_key })
 }
 
 fn read(key: &Key, entry: &Entry<crate::api::kube::Secret>) -> Option<Secret> {

@@ -2,17 +2,20 @@
 //! edge, a change of the world is followed by looking again at what it touches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
 use super::dns;
+use super::doors::Door;
 use super::findings::{Said, arrange};
 use super::inbound::{Inbound, no_endpoints, settings_of_mesh};
-use super::known_host::{self, Yield, table_key};
+use super::known_host::{self, Yield};
 use super::mesh_rules::MeshRules;
 use super::named::Destinations;
 use super::on_demand::Wanted;
+use super::outbound_tcp::whole;
 use super::policies::Policies;
 use super::port_table::{PortTable, passthrough, unknown_hosts};
 use super::readers::{Readers, Unit};
@@ -20,9 +23,10 @@ use super::rule_checks::RuleChecks;
 use super::sidecar_scope::Scope;
 use crate::diag::Diagnostic;
 use crate::model::{
-    HostPattern, Key, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp, ResourceSet, Resources, RouteSet,
-    UnknownDestination,
+    BLACK_HOLE, DestinationRef, HostPattern, Key, Listener, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp,
+    ResourceSet, Resources, RouteSet, UnknownDestination,
 };
+use crate::object::ObjectRef;
 use crate::world::{Cell, hostname};
 
 /// Where redirected connections of the workload arrive.
@@ -38,7 +42,9 @@ pub(super) struct Sidecar {
     inbound: Inbound,
     mesh: MeshRules,
     hosts: BTreeMap<Arc<str>, Part>,
-    tables: BTreeMap<u16, PortTable>,
+    tables: BTreeMap<Door, PortTable>,
+    /// Keys of listeners to which nothing is redirected.
+    own: BTreeSet<Key>,
     rules: RuleChecks,
     destinations: Destinations,
     readers: Readers,
@@ -56,8 +62,8 @@ enum Told {
     OnDemand {
         asked: BTreeSet<Key>,
         wanted: Wanted,
-        /// Ports on which HTTP is looked for, whoever speaks it there.
-        ports: BTreeSet<u16>,
+        /// Doors at which HTTP is looked for, whoever speaks it there.
+        doors: BTreeSet<Door>,
     },
     /// Those that VirtualServices say something about, for what is wrong with it.
     Findings,
@@ -66,11 +72,12 @@ enum Told {
 /// What is remembered of a host.
 #[derive(Debug, Default)]
 struct Part {
-    /// Ports in whose tables it is.
-    tables: Vec<u16>,
-    ports: BTreeMap<u16, bool>,
+    /// Doors in whose tables it is.
+    tables: Vec<Door>,
+    doors: BTreeMap<Door, bool>,
     own: Vec<Key>,
     tcp: Vec<OutboundTcp>,
+    own_tcp: Vec<(SocketAddr, OutboundTcp)>,
     created: Option<Arc<str>>,
     destinations: Vec<Key>,
     findings: Vec<Said>,
@@ -80,8 +87,8 @@ struct Part {
 #[derive(Debug, Default)]
 struct Work {
     units: BTreeSet<Unit>,
-    /// Tables of ports.
-    tables: BTreeSet<u16>,
+    /// Tables of doors.
+    tables: BTreeSet<Door>,
     destinations: BTreeSet<Key>,
     listener: bool,
     findings: bool,
@@ -89,7 +96,7 @@ struct Work {
 
 impl Sidecar {
     pub fn on_demand() -> Sidecar {
-        let told = Told::OnDemand { asked: BTreeSet::new(), wanted: Wanted::default(), ports: BTreeSet::new() };
+        let told = Told::OnDemand { asked: BTreeSet::new(), wanted: Wanted::default(), doors: BTreeSet::new() };
         Sidecar { told, ..Sidecar::default() }
     }
 
@@ -135,7 +142,9 @@ impl Sidecar {
         work.units.extend(index.rules.hosts().map(|(namespace, host)| Unit::Rules(namespace, host)));
         let mut set = ResourceSet::default();
         self.policies.put(&mut set);
-        work.destinations.extend(self.destinations.exchange(&Resources::new(), &self.policies.destinations));
+        for named in [&self.scope.destinations, &self.policies.destinations] {
+            work.destinations.extend(self.destinations.exchange(&Resources::new(), named));
+        }
         self.inbound.put(&mut set);
         self.inbound.note(&mut self.concerned);
         self.scope.note(&mut self.concerned, context.listener_key(PORT));
@@ -153,8 +162,8 @@ impl Sidecar {
 
     /// What was taken over from an earlier set is remembered as it is there.
     fn adopt(&mut self, set: &ResourceSet) {
-        for (port, table) in &mut self.tables {
-            if let Some(routes) = set.routes.get(&table_key(*port)) {
+        for (door, table) in &mut self.tables {
+            if let Some(routes) = set.routes.get(&door.key()) {
                 table.adopt(&routes.virtual_hosts);
             }
         }
@@ -214,15 +223,17 @@ impl Sidecar {
 
     /// Looks for HTTP wherever anybody may speak it: who calls a host that is not here yet is asked for its name.
     fn assume(&mut self, context: &Context<'_>, work: &mut Work) {
-        let Told::OnDemand { ports, .. } = &mut self.told else { return };
+        let Told::OnDemand { doors, .. } = &mut self.told else { return };
         // What was assumed before everything was looked at again is not in the tables.
-        let had: BTreeSet<u16> = ports.iter().copied().filter(|port| self.tables.contains_key(port)).collect();
-        *ports = context.world.index().registry.extent().http_ports(&context.proxy.namespace);
+        let had: BTreeSet<Door> = doors.iter().copied().filter(|door| self.tables.contains_key(door)).collect();
+        let mut ports = context.world.index().registry.extent().http_ports(&context.proxy.namespace);
         // Hosts that only VirtualServices have.
         ports.insert(known_host::HTTP);
-        for port in had.symmetric_difference(ports) {
-            self.tables.entry(*port).or_default().assume(ports.contains(port));
-            work.tables.insert(*port);
+        let ways = ports.into_iter().flat_map(|port| context.scope.ways(port)).map(|way| way.door);
+        *doors = ways.filter(|door| matches!(door, Door::Port(_))).collect();
+        for door in had.symmetric_difference(doors) {
+            self.tables.entry(*door).or_default().assume(doors.contains(door));
+            work.tables.insert(*door);
         }
         work.listener = true;
     }
@@ -240,7 +251,7 @@ impl Sidecar {
     fn wants(&self, context: &Context<'_>, host: &str) -> bool {
         match &self.told {
             Told::Everything => true,
-            Told::OnDemand { wanted, .. } => wanted.has(context, host),
+            Told::OnDemand { wanted, .. } => wanted.has(context, host) || self.scope.lists_by_address(context, host),
             Told::Findings => !self.mesh.of(&hostname::pattern(host)).is_empty(),
         }
     }
@@ -284,14 +295,14 @@ impl Sidecar {
                 Unit::VirtualService(..) => {}
             }
         }
-        for port in std::mem::take(&mut work.tables) {
-            self.table(context, port, set);
+        for door in std::mem::take(&mut work.tables) {
+            self.table(context, door, set);
         }
         for key in std::mem::take(&mut work.destinations) {
             self.destinations.put(context, &key, &mut self.readers, &mut self.concerned, set);
         }
         if work.listener {
-            self.listener(context, set);
+            self.listeners(context, set);
         }
         if work.findings {
             let all = arrange(self.said(), &context.world.index().registry);
@@ -318,6 +329,18 @@ impl Sidecar {
         self.world.iter().chain(own).chain(hosts).chain(self.rules.findings())
     }
 
+    /// What is wanted of a host.
+    fn look(&self, context: &mut Context<'_>, host: &str, wanted: bool) -> Yield {
+        let found = if wanted { known_host::read(context, &self.mesh, host) } else { Yield::default() };
+        match self.told {
+            Told::Everything | Told::OnDemand { .. } => found,
+            Told::Findings => {
+                let Yield { findings, reads, is_seen, .. } = found;
+                Yield { findings, reads, is_seen, ..Yield::default() }
+            }
+        }
+    }
+
     fn host(
         &mut self,
         context: &mut Context<'_>,
@@ -329,39 +352,36 @@ impl Sidecar {
         let pattern = hostname::pattern(host);
         let before = self.hosts.remove(host).unwrap_or_default();
         let wanted = self.wants(context, host);
-        let mut found = if wanted { known_host::read(context, &self.mesh, host) } else { Yield::default() };
-        if matches!(self.told, Told::Findings) {
-            let Yield { findings, reads, is_seen, .. } = found;
-            found = Yield { findings, reads, is_seen, ..Yield::default() };
-        }
-        let Yield { tables, ports, own, tcp, created, delegating, destinations, findings, reads, is_seen } = found;
-        let exists = !tables.is_empty() || !tcp.is_empty() || !findings.is_empty();
+        let Yield { tables, doors, own, tcp, own_tcp, created, delegating, destinations, findings, reads, is_seen } =
+            self.look(context, host, wanted);
+        let exists = !tables.is_empty() || !tcp.is_empty() || !own_tcp.is_empty() || !findings.is_empty();
         if wanted && (exists || is_seen || !self.mesh.at(&pattern).is_empty()) {
             self.readers.set(unit, reads);
         } else {
             self.readers.forget(unit);
         }
-        for port in before.tables.iter().filter(|port| !tables.contains_key(port)) {
-            if self.tables.entry(*port).or_default().take(&pattern) {
-                work.tables.insert(*port);
+        for door in before.tables.iter().filter(|door| !tables.contains_key(door)) {
+            if self.tables.entry(*door).or_default().take(&pattern) {
+                work.tables.insert(*door);
             }
-            self.delegating(*port, &pattern, Vec::new());
+            self.delegating(*door, &pattern, Vec::new());
         }
         let mut delegating = delegating;
         let part = Part {
             tables: tables.keys().copied().collect(),
             own: own.keys().cloned().collect(),
             destinations: destinations.keys().cloned().collect(),
-            ports,
+            doors,
             tcp,
+            own_tcp,
             created,
             findings,
         };
-        for (port, host) in tables {
-            if self.tables.entry(port).or_default().put(host) {
-                work.tables.insert(port);
+        for (door, host) in tables {
+            if self.tables.entry(door).or_default().put(host) {
+                work.tables.insert(door);
             }
-            self.delegating(port, &pattern, delegating.remove(&port).unwrap_or_default());
+            self.delegating(door, &pattern, delegating.remove(&door).unwrap_or_default());
         }
         self.listen(&before, &part, work);
         put_own(&before.own, own, set);
@@ -379,40 +399,44 @@ impl Sidecar {
         }
     }
 
-    fn delegating(&mut self, port: u16, pattern: &HostPattern, objects: Vec<crate::object::ObjectRef>) {
-        concerned::note(&mut self.concerned, Composite::Host(table_key(port), pattern.clone()), objects);
+    fn delegating(&mut self, door: Door, pattern: &HostPattern, objects: Vec<ObjectRef>) {
+        concerned::note(&mut self.concerned, Composite::Host(door.key(), pattern.clone()), objects);
     }
 
     /// Notes where HTTP is looked for.
     fn listen(&mut self, before: &Part, now: &Part, work: &mut Work) {
-        work.listener |= before.tcp != now.tcp || before.created != now.created;
-        if before.ports == now.ports {
+        work.listener |= before.tcp != now.tcp || before.own_tcp != now.own_tcp || before.created != now.created;
+        if before.doors == now.doors {
             return;
         }
         work.listener = true;
-        for (port, detect) in &before.ports {
-            self.tables.entry(*port).or_default().leave(*detect);
-            work.tables.insert(*port);
+        for (door, detect) in &before.doors {
+            self.tables.entry(*door).or_default().leave(*detect);
+            work.tables.insert(*door);
         }
-        for (port, detect) in &now.ports {
-            self.tables.entry(*port).or_default().enter(*detect);
-            work.tables.insert(*port);
+        for (door, detect) in &now.doors {
+            self.tables.entry(*door).or_default().enter(*detect);
+            work.tables.insert(*door);
         }
     }
 
-    /// Puts the routes of a port into the set, or takes them out.
-    fn table(&mut self, context: &Context<'_>, port: u16, set: &mut ResourceSet) {
-        let key = table_key(port);
-        let Some(table) = self.tables.get(&port).filter(|table| table.is_needed()) else {
+    /// Puts the routes of a door into the set, or takes them out.
+    fn table(&mut self, context: &Context<'_>, door: Door, set: &mut ResourceSet) {
+        let key = door.key();
+        let Some(table) = self.tables.get(&door).filter(|table| table.is_needed()) else {
             set.routes.remove(&key);
-            if self.tables.get(&port).is_some_and(PortTable::is_empty) {
-                self.tables.remove(&port);
+            if self.tables.get(&door).is_some_and(PortTable::is_empty) {
+                self.tables.remove(&door);
             }
             return;
         };
         let known = set.routes.get(&key).and_then(|routes| routes.virtual_hosts.last());
-        let unknown = context.scope.unknown(context.world);
-        let last = unknown_hosts(context, unknown == UnknownDestination::Passthrough);
+        let unknown = match door {
+            Door::Port(_) | Door::Address(_) => context.scope.unknown(context.world),
+            // There is no other address than that of the listener.
+            Door::Own(_) => UnknownDestination::Refuse,
+        };
+        let last = unknown_hosts(context, &unknown);
         let last = known.filter(|known| ***known == last).cloned().unwrap_or_else(|| Arc::new(last));
         let routes = RouteSet {
             key: Arc::clone(&key),
@@ -424,31 +448,92 @@ impl Sidecar {
         }
     }
 
-    fn listener(&self, context: &Context<'_>, set: &mut ResourceSet) {
+    fn listeners(&mut self, context: &Context<'_>, set: &mut ResourceSet) {
+        let redirected = context.captured(PORT, ListenerProtocol::Outbound(self.redirected(context)));
+        let own: Vec<Listener> =
+            self.own_doors().into_iter().map(|address| self.own_listener(context, address)).collect();
+        let keys: BTreeSet<Key> = own.iter().map(|listener| Arc::clone(&listener.key)).collect();
+        for key in self.own.difference(&keys) {
+            set.listeners.remove(key);
+        }
+        self.own = keys;
+        for listener in own.into_iter().chain([redirected]) {
+            if set.listeners.get(&listener.key).is_none_or(|known| **known != listener) {
+                set.listeners.insert(Arc::clone(&listener.key), Arc::new(listener));
+            }
+        }
+    }
+
+    /// Tables of doors where HTTP is looked for.
+    fn needed(&self) -> impl Iterator<Item = (Door, &PortTable)> {
+        self.tables.iter().filter(|(_, table)| table.is_needed()).map(|(door, table)| (*door, table))
+    }
+
+    /// What is redirected.
+    fn redirected(&self, context: &Context<'_>) -> Outbound {
         let http: BTreeMap<u16, OutboundHttp> = self
-            .tables
-            .iter()
-            .filter(|(_, table)| table.is_needed())
-            .map(|(port, table)| (*port, OutboundHttp { routes: table_key(*port), detect: table.detects() }))
+            .needed()
+            .filter_map(|(door, table)| match door {
+                Door::Port(port) => Some((port, OutboundHttp { routes: door.key(), detect: table.detects() })),
+                Door::Address(_) | Door::Own(_) => None,
+            })
             .collect();
-        let mut parts: Vec<(&Arc<str>, &Part)> = self.hosts.iter().filter(|(_, part)| !part.tcp.is_empty()).collect();
-        parts.sort_by(|(a_host, a), (b_host, b)| (&a.created, a_host).cmp(&(&b.created, b_host)));
-        let mut tcp: Vec<OutboundTcp> = parts.into_iter().flat_map(|(_, part)| &part.tcp).cloned().collect();
+        let mut tcp: Vec<OutboundTcp> = self.by_age().into_iter().flat_map(|(_, part)| &part.tcp).cloned().collect();
         for entry in &mut tcp {
             // Where anybody's port is HTTP to others, what is HTTP is theirs.
             if entry.networks.is_empty() && entry.sni.is_empty() && entry.routes.is_none() {
                 entry.routes = http.get(&entry.port).map(|http| Arc::clone(&http.routes));
             }
         }
+        // What speaks no HTTP where nothing else is spoken goes nowhere.
+        tcp.extend(self.needed().filter_map(|(door, _)| match door {
+            Door::Address(address) => Some(OutboundTcp {
+                networks: vec![address.ip().into()],
+                port: address.port(),
+                sni: Vec::new(),
+                destinations: vec![whole(DestinationRef::Unknown(BLACK_HOLE.into()))],
+                routes: Some(door.key()),
+                origin: context.scope.origin(),
+            }),
+            Door::Port(_) | Door::Own(_) => None,
+        }));
         let on_demand = match &self.told {
             Told::OnDemand { wanted, .. } => Some(wanted.terms(context)),
             Told::Everything | Told::Findings => None,
         };
-        let outbound = Outbound { http, tcp, unknown: context.scope.unknown(context.world), on_demand };
-        let listener = context.captured(PORT, ListenerProtocol::Outbound(outbound));
-        if set.listeners.get(&listener.key).is_none_or(|known| **known != listener) {
-            set.listeners.insert(Arc::clone(&listener.key), Arc::new(listener));
-        }
+        Outbound { http, tcp, unknown: context.scope.unknown(context.world), on_demand, direct: false }
+    }
+
+    /// Where the sidecar listens without that anything is redirected there.
+    fn own_doors(&self) -> BTreeSet<SocketAddr> {
+        let http = self.needed().filter_map(|(door, _)| match door {
+            Door::Own(address) => Some(address),
+            Door::Port(_) | Door::Address(_) => None,
+        });
+        let tcp = self.hosts.values().flat_map(|part| &part.own_tcp).map(|(address, _)| *address);
+        http.chain(tcp).collect()
+    }
+
+    fn own_listener(&self, context: &Context<'_>, address: SocketAddr) -> Listener {
+        let door = Door::Own(address);
+        let http = self.needed().filter(|(own, _)| *own == door);
+        let http =
+            http.map(|(_, table)| (address.port(), OutboundHttp { routes: door.key(), detect: table.detects() }));
+        let tcp = self.by_age().into_iter().flat_map(|(_, part)| &part.own_tcp);
+        let tcp = tcp.filter(|(own, _)| *own == address).map(|(_, tcp)| tcp.clone()).collect();
+        let http = http.collect();
+        let unknown = UnknownDestination::Refuse;
+        // Its hosts are here whether they were asked for or not.
+        let outbound = Outbound { http, tcp, unknown, on_demand: None, direct: true };
+        context.listener(address, ListenerProtocol::Outbound(outbound), context.scope.origin())
+    }
+
+    /// Hosts with bytes, oldest first: where addresses are the same they come first.
+    fn by_age(&self) -> Vec<(&Arc<str>, &Part)> {
+        let with_bytes = |part: &Part| !(part.tcp.is_empty() && part.own_tcp.is_empty());
+        let mut parts: Vec<(&Arc<str>, &Part)> = self.hosts.iter().filter(|(_, part)| with_bytes(part)).collect();
+        parts.sort_by(|(a_host, a), (b_host, b)| (&a.created, a_host).cmp(&(&b.created, b_host)));
+        parts
     }
 }
 

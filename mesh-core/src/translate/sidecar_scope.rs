@@ -1,16 +1,23 @@
 //! What a workload sees of the mesh: what the Sidecar says that is for it; without one, all that is exported to its namespace.
 
 use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
+use super::doors::{Door, Way};
 use super::findings::Said;
+use super::inbound::settings_of_mesh;
 use super::mesh_rules::hosts;
-use crate::api::{self, EgressListener, OutboundMode, SidecarOutboundMode, VirtualService};
+use crate::api::{self, CaptureMode, EgressListener, OutboundMode, SidecarOutboundMode, VirtualService};
 use crate::diag;
-use crate::model::{HostPattern, Key, UnknownDestination};
+use crate::model::{Destination, DestinationRef, HostPattern, Key, Resources, UnknownDestination};
+use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, Protocol, Reads, Service, ServicePort, World, hostname};
+
+/// Ports on which the sidecar listens itself.
+pub(super) const TAKEN: [u16; 9] = [15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090];
 
 /// The Sidecar of a workload, as far as it is about what the workload calls.
 #[derive(Debug, Default)]
@@ -19,6 +26,10 @@ pub(super) struct Scope {
     pub entry: Option<Arc<Entry<api::Sidecar>>>,
     /// In the order written; one without a port is the last. None: everything is seen.
     egress: Option<Vec<Egress>>,
+    /// `egressProxy`
+    proxy: Option<DestinationRef>,
+    /// That one.
+    pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
     pub reads: Reads,
 }
@@ -29,6 +40,9 @@ struct Egress {
     /// None: all that the others do not have.
     port: Option<u16>,
     protocol: Option<api::Protocol>,
+    bind: Option<IpAddr>,
+    /// Nothing is redirected to it.
+    is_own: bool,
     hosts: Hosts,
 }
 
@@ -58,10 +72,13 @@ impl Scope {
         duplicates(context, &found.of_namespace);
         duplicates(context, &found.of_mesh);
         let entry = found.first().cloned();
-        let written = entry.as_ref().map(|entry| &entry.spec.egress).filter(|egress| !egress.is_empty());
+        let egress = entry.as_ref().filter(|entry| !entry.spec.egress.is_empty()).map(|entry| egress(context, entry));
+        let proxy = entry.as_ref().and_then(|entry| egress_proxy(context, entry));
         Scope {
-            egress: written.map(|egress| egress.iter().map(|one| Egress::read(one, &proxy.namespace)).collect()),
             entry,
+            egress,
+            proxy,
+            destinations: std::mem::take(&mut context.destinations),
             findings: context.findings.take(),
             reads: std::mem::take(&mut context.reads),
         }
@@ -69,11 +86,12 @@ impl Scope {
 
     /// Whether it means the same.
     pub fn is_like(&self, other: &Scope) -> bool {
-        match (&self.entry, &other.entry) {
+        let same = match (&self.entry, &other.entry) {
             (None, None) => true,
             (Some(one), Some(other)) => one.reference == other.reference && one.spec == other.spec,
             _ => false,
-        }
+        };
+        same && self.proxy == other.proxy && self.destinations == other.destinations
     }
 
     /// That the listener of what leaves the workload is as the Sidecar wants it.
@@ -82,30 +100,63 @@ impl Scope {
         concerned::note(concerned, Composite::Listener(listener), objects.collect());
     }
 
+    /// Where listeners come from that are there because of the Sidecar.
+    pub fn origin(&self) -> ObjectRef {
+        self.entry.as_ref().map_or_else(settings_of_mesh, |entry| entry.reference.clone())
+    }
+
     /// Whether the workload can call the service, on one of its ports at least.
     pub fn sees(&self, service: &Service) -> bool {
         let Some(egress) = &self.egress else { return true };
         egress.iter().any(|one| one.port.is_none_or(|port| service.port(port).is_some()) && one.hosts.have(service))
     }
 
-    /// Whether the workload can call a port of the service.
-    pub fn serves(&self, service: &Service, port: u16) -> bool {
-        self.egress.is_none() || self.listener(port).is_some_and(|listener| listener.hosts.have(service))
+    /// Whether the host is called at an address of a listener, which does not say whom it means: nobody is asked for it there.
+    pub fn lists_by_address(&self, context: &Context<'_>, host: &str) -> bool {
+        let own = || self.egress.iter().flatten().filter(|one| one.is_own || one.bind.is_some());
+        let (registry, namespace) = (&context.world.index().registry, context.proxy.namespace.as_str());
+        let wanted = |service: &Service| own().any(|one| one.hosts.have(service));
+        own().next().is_some() && registry.find_among(host, namespace, namespace, wanted).is_some()
     }
 
-    /// Whether a VirtualService counts for what the workload calls on a port.
-    pub fn follows(&self, entry: &Entry<VirtualService>, port: u16) -> bool {
-        self.egress.is_none() || self.listener(port).is_some_and(|listener| listener.hosts.follow(entry))
+    /// By which ways the workload calls a port of whom it sees.
+    pub fn ways(&self, port: u16) -> Vec<Way> {
+        let Some(egress) = &self.egress else { return vec![Way { door: Door::Port(port), listener: None }] };
+        let all = || egress.iter().enumerate().map(|(number, one)| (Some(number), one));
+        let redirected = || all().filter(|(_, one)| !one.is_own);
+        let found = redirected().find(|(_, one)| one.port == Some(port));
+        let found = found.or_else(|| redirected().find(|(_, one)| one.port.is_none()));
+        let redirected = found.map(|(listener, one)| Way {
+            door: one.bind.map_or(Door::Port(port), |bind| Door::Address(SocketAddr::new(bind, port))),
+            listener,
+        });
+        let is_free = !TAKEN.contains(&port);
+        let own = all().filter(|(_, one)| is_free && one.is_own && one.port.is_none_or(|own| own == port));
+        let own = own.map(|(listener, one)| {
+            let address = SocketAddr::new(one.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), port);
+            Way { door: Door::Own(address), listener }
+        });
+        redirected.into_iter().chain(own).collect()
     }
 
-    /// The same on any port.
+    /// Whether the workload can call the service by this way.
+    pub fn serves(&self, way: Way, service: &Service) -> bool {
+        self.listener(way).is_none_or(|listener| listener.hosts.have(service))
+    }
+
+    /// Whether a VirtualService counts for what the workload calls by this way.
+    pub fn follows(&self, way: Way, entry: &Entry<VirtualService>) -> bool {
+        self.listener(way).is_none_or(|listener| listener.hosts.follow(entry))
+    }
+
+    /// The same by any way.
     pub fn follows_anywhere(&self, entry: &Entry<VirtualService>) -> bool {
         self.egress.as_ref().is_none_or(|egress| egress.iter().any(|one| one.hosts.follow(entry)))
     }
 
     /// What is spoken on a port of a service: a listener that says it of its port is believed, as far as HTTP is told from bytes.
-    pub fn spoken(&self, port: &ServicePort) -> Protocol {
-        let said = self.listener(port.number).filter(|listener| listener.port.is_some());
+    pub fn spoken(&self, way: Way, port: &ServicePort) -> Protocol {
+        let said = self.listener(way).filter(|listener| listener.port.is_some());
         match said.and_then(|listener| listener.protocol) {
             None | Some(api::Protocol::Udp) => port.protocol,
             Some(api::Protocol::Tcp | api::Protocol::Mongo | api::Protocol::Redis | api::Protocol::Mysql) => {
@@ -125,14 +176,57 @@ impl Scope {
             Some(policy) => policy.mode.unwrap_or_default() == SidecarOutboundMode::RegistryOnly,
             None => of_mesh.and_then(|policy| policy.mode).unwrap_or_default() == OutboundMode::RegistryOnly,
         };
-        if refuse { UnknownDestination::Refuse } else { UnknownDestination::Passthrough }
+        match &self.proxy {
+            _ if refuse => UnknownDestination::Refuse,
+            None => UnknownDestination::Passthrough,
+            Some(DestinationRef::Known(key)) => UnknownDestination::Proxy(Arc::clone(key)),
+            // Nothing goes past a proxy that is not there.
+            Some(DestinationRef::Unknown(_)) => UnknownDestination::Refuse,
+        }
     }
 
-    /// That of the port, else the one for all others.
-    fn listener(&self, port: u16) -> Option<&Egress> {
-        let all = self.egress.as_deref().unwrap_or_default();
-        all.iter().find(|one| one.port == Some(port)).or_else(|| all.iter().find(|one| one.port.is_none()))
+    fn listener(&self, way: Way) -> Option<&Egress> {
+        self.egress.as_deref().unwrap_or_default().get(way.listener?)
     }
+}
+
+/// Where calls of unknown hosts go.
+fn egress_proxy(context: &mut Context<'_>, entry: &Arc<Entry<api::Sidecar>>) -> Option<DestinationRef> {
+    let proxy = entry.spec.outbound_traffic_policy.as_ref()?.egress_proxy.as_ref()?;
+    Some(context.destination(entry, proxy, "spec.outboundTrafficPolicy.egressProxy", 0))
+}
+
+/// The listeners of `egress` that can be had.
+fn egress(context: &mut Context<'_>, entry: &Entry<api::Sidecar>) -> Vec<Egress> {
+    let mut all = Vec::with_capacity(entry.spec.egress.len());
+    for listener in &entry.spec.egress {
+        if let Some((field, message)) = not_built(listener) {
+            let field = format!("spec.egress[{}].{field}", listener.index);
+            let help =
+                "the hosts of this listener are not reached by it; let connections to them be redirected".to_owned();
+            context.findings.report(diag::SIDECAR_NOT_BUILT, entry, &field, message, Some(help));
+        } else {
+            all.push(Egress::read(listener, &context.proxy.namespace));
+        }
+    }
+    all
+}
+
+/// What of a listener cannot be had: its field, and why.
+fn not_built(listener: &EgressListener) -> Option<(&'static str, String)> {
+    let bind = listener.bind.as_deref().unwrap_or_default();
+    if bind.starts_with("unix://") {
+        return Some(("bind", format!("listeners on Unix sockets (`{bind}`) are not built yet")));
+    }
+    let port = listener.port.as_ref()?;
+    if port.protocol == Some(api::Protocol::HttpProxy) {
+        return Some(("port.protocol", "listeners that are HTTP proxies are not built yet".to_owned()));
+    }
+    let number = u16::try_from(port.number()).unwrap_or_default();
+    let is_own = listener.capture_mode == Some(CaptureMode::None);
+    (is_own && TAKEN.contains(&number)).then(|| {
+        ("port.number", format!("{number} is a port of the sidecar itself, which cannot listen there for others"))
+    })
 }
 
 impl Egress {
@@ -145,6 +239,8 @@ impl Egress {
         Egress {
             port: port.map(|port| u16::try_from(port.number()).unwrap_or_default()),
             protocol: port.and_then(|port| port.protocol),
+            bind: listener.bind.as_deref().and_then(|bind| bind.parse().ok()),
+            is_own: listener.capture_mode == Some(CaptureMode::None),
             hosts,
         }
     }

@@ -1,7 +1,8 @@
 use crate::diag;
 use crate::model::{ListenerProtocol, ProxyInfo, Role, UnknownDestination};
-use crate::translate::Composite;
+use crate::object::ObjectRef;
 use crate::translate::fixture::{Docs, docs, sidecar, to};
+use crate::translate::{Composite, Translation};
 use crate::translate::{Translator, translate};
 use crate::world::World;
 
@@ -147,11 +148,65 @@ fn the_outbound_policy_of_the_sidecar_counts_before_that_of_the_mesh() {
             .add("Sidecar", "default/default", &format!("spec: {{outboundTrafficPolicy: {policy}}}"))
             .to_sidecar();
         let ListenerProtocol::Outbound(outbound) = &t.set.listeners["0.0.0.0:15001"].protocol else { unreachable!() };
-        outbound.unknown
+        outbound.unknown.clone()
     };
     assert_eq!(unknown("{mode: ALLOW_ANY}"), UnknownDestination::Passthrough);
     assert_eq!(unknown("{mode: REGISTRY_ONLY}"), UnknownDestination::Refuse);
     assert_eq!(unknown("{}"), UnknownDestination::Refuse);
+}
+
+/// Hosts of the tables of a listener of its own; none: there is no such listener.
+fn own(t: &Translation, address: &str) -> Option<Vec<String>> {
+    let ListenerProtocol::Outbound(outbound) = &t.set.listeners.get(address)?.protocol else { unreachable!() };
+    assert!(outbound.direct && outbound.unknown == UnknownDestination::Refuse);
+    let tables = outbound.http.values().flat_map(|http| t.hosts(&http.routes));
+    let short = |host: String| host.split('.').next().unwrap().to_owned();
+    let bytes = outbound.tcp.iter().map(|tcp| format!("tcp {}", tcp.port));
+    Some(tables.map(short).chain(bytes).collect())
+}
+
+#[test]
+fn listeners_of_their_own_have_hosts_of_their_own() {
+    let db = "spec: {clusterIP: 10.0.0.5, ports: [{name: tcp, port: 3306}]}";
+    let spec = "spec: {egress: [{port: {number: 80, protocol: HTTP}, bind: 127.0.0.2, captureMode: NONE, hosts: ['other/*']}, \
+                {captureMode: NONE, hosts: ['./*']}]}";
+    let t = services().add("Service", "default/db", db).add("Sidecar", "default/default", spec).to_sidecar();
+    assert_eq!(own(&t, "127.0.0.2:80").unwrap(), ["b", "*"]);
+    assert_eq!(own(&t, "127.0.0.1:80").unwrap(), ["a", "*"]);
+    assert_eq!(own(&t, "127.0.0.1:3306").unwrap(), ["tcp 3306"]);
+    let origin = &t.set.listeners["127.0.0.2:80"].origin;
+    assert_eq!(origin.to_string(), "Sidecar/default/default");
+    // Nothing else is seen.
+    let ListenerProtocol::Outbound(redirected) = &t.set.listeners["0.0.0.0:15001"].protocol else { unreachable!() };
+    assert!(redirected.http.is_empty() && redirected.tcp.is_empty() && !redirected.direct);
+    assert_eq!(t.host("127.0.0.2:80", "*").rules[0].name.as_deref(), Some("block_all"));
+}
+
+#[test]
+fn a_listener_of_its_own_goes_with_its_last_host() {
+    let spec = "spec: {egress: [{captureMode: NONE, hosts: ['*/*']}]}";
+    let docs = docs().service("default/a", 80).service("other/b", 81).add("Sidecar", "default/default", spec);
+    let mut world = docs.world();
+    let mut translator = Translator::new(sidecar());
+    translator.update(&world);
+    let listeners =
+        |translator: &Translator| translator.set().listeners.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(listeners(&translator), ["0.0.0.0:15001", "0.0.0.0:15006", "127.0.0.1:80", "127.0.0.1:81"]);
+    world.remove(&[ObjectRef::new("Service", "other", "b")]);
+    translator.update(&world);
+    assert_eq!(listeners(&translator), ["0.0.0.0:15001", "0.0.0.0:15006", "127.0.0.1:80"]);
+}
+
+#[test]
+fn what_cannot_be_had_is_said_and_the_rest_is_there() {
+    let spec = "spec: {egress: [{port: {number: 0, protocol: HTTP}, bind: 'unix:///a', hosts: ['*/*']}, \
+                {port: {number: 3128, protocol: HTTP_PROXY}, hosts: ['*/*']}, \
+                {port: {number: 15001, protocol: HTTP}, captureMode: NONE, hosts: ['*/*']}, {hosts: ['./*']}]}";
+    let t = services().add("Sidecar", "default/default", spec).to_sidecar();
+    let fields: Vec<&str> = t.diagnostics.iter().map(|said| said.field.as_str()).collect();
+    assert_eq!(fields, ["spec.egress[0].bind", "spec.egress[1].port.protocol", "spec.egress[2].port.number"]);
+    assert_eq!(t.codes(), ["MESH0142"]);
+    assert_eq!(t.hosts("80"), ["a.default.svc.cluster.local", "*"]);
 }
 
 #[test]

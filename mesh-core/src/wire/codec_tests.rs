@@ -143,14 +143,16 @@ fn what_a_captured_listener_does_not_say_is_nothing() {
         origin: ObjectRef::new("Service", "n", "s"),
     };
     let http = std::collections::BTreeMap::from([(80, OutboundHttp { routes: "80".into(), detect: false })]);
-    let outbound = |http, tcp| Outbound { http, tcp, unknown: UnknownDestination::Passthrough, on_demand: None };
+    let outbound =
+        |http, tcp| Outbound { http, tcp, unknown: UnknownDestination::Passthrough, on_demand: None, direct: false };
     let port = InboundPort {
         protocol: InboundProtocol::Tcp,
         mtls: MtlsMode::Permissive,
         routes: "r".into(),
         destination: "d".into(),
+        tls: None,
     };
-    let inbound = Inbound { ports: std::collections::BTreeMap::new(), others: port };
+    let inbound = Inbound { ports: std::collections::BTreeMap::new(), others: port, direct: false };
     let entry = concat!(
         r#"{"port":5432,"destinations":[{"destination":{"Known":"d"},"weight":1}],"#,
         r#""origin":{"kind":"Service","namespace":"n","name":"s"}}"#

@@ -106,8 +106,10 @@ fn show_listeners(out: &mut String, set: &ResourceSet) {
                 writeln!(out, " inbound").unwrap();
                 let ports = inbound.ports.iter().map(|(number, port)| (number.to_string(), port));
                 for (number, port) in ports.chain([("others".to_owned(), &inbound.others)]) {
-                    let InboundPort { protocol, mtls, routes, destination } = port;
-                    writeln!(out, "  {number}: {protocol:?}, mTLS {mtls:?} -> {routes} else {destination}").unwrap();
+                    let InboundPort { protocol, mtls, routes, destination, tls } = port;
+                    let tls = if tls.is_some() { ", TLS ends" } else { "" };
+                    writeln!(out, "  {number}: {protocol:?}, mTLS {mtls:?}{tls} -> {routes} else {destination}")
+                        .unwrap();
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The memory runner: objects -> world -> model -> tables -> decision, without a socket. It sees what the tables decide,
 //! not what the engine adds, times or speaks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -187,7 +188,7 @@ impl Asking<'_> {
             Some(Captured::Bytes { key, original }) => {
                 let backend = self.backend(tables, key, original, random)?;
                 return Ok(Observation {
-                    backend: Some(backend.unwrap_or("none").to_owned()),
+                    backend: Some(backend.unwrap_or("none".into()).into_owned()),
                     ..Observation::default()
                 });
             }
@@ -276,9 +277,9 @@ impl Asking<'_> {
                     body: self.request.body.clone().unwrap_or_default(),
                     headers,
                 };
-                let settings = self.case.backends.get(backend).map(testing::Backend::settings).unwrap_or_default();
-                let mut seen = forwarded(rule_name, backend, &settings, sent);
-                let base = backend_headers(backend, &settings);
+                let settings = self.case.backends.get(&*backend).map(testing::Backend::settings).unwrap_or_default();
+                let mut seen = forwarded(rule_name, &backend, &settings, sent);
+                let base = backend_headers(&backend, &settings);
                 seen.reply = self.with_response_headers(&split.headers.response, base, Box::new(|_| None));
                 seen
             }
@@ -292,12 +293,13 @@ impl Asking<'_> {
         key: &str,
         original: SocketAddr,
         random: &mut fastrand::Rng,
-    ) -> anyhow::Result<Option<&'t str>> {
+    ) -> anyhow::Result<Option<Cow<'t, str>>> {
         let named = |address: SocketAddr| self.addresses.iter().find(|(_, known)| **known == address);
         let destination = tables.set.destinations.get(key).with_context(|| format!("{key} does not exist"))?;
         match destination.reach {
-            Reach::OwnWorkload => return Ok(Some("itself")),
-            Reach::Original => return Ok(Some(named(original).map_or("outside", |(name, _)| name))),
+            Reach::OwnWorkload => return Ok(Some("itself".into())),
+            Reach::OwnPort(port) => return Ok(Some(format!("itself:{port}").into())),
+            Reach::Original => return Ok(Some(named(original).map_or("outside".into(), |(name, _)| name.into()))),
             Reach::Discovered | Reach::Addressed => {}
         }
         let endpoints = tables.set.endpoints.get(key).map(|found| found.endpoints.as_slice()).unwrap_or_default();
@@ -310,8 +312,11 @@ impl Asking<'_> {
         }
         let endpoint = asked.or_else(|| endpoints.get(random.usize(0..endpoints.len()))).context("no endpoint")?;
         let EndpointAddress::Socket(address) = endpoint.address else { bail!("{key} has a DNS endpoint") };
+        if key.starts_with("inbound|") {
+            return Ok(Some(format!("itself:{}", address.port()).into()));
+        }
         let (name, _) = named(address).with_context(|| format!("{key} leads to {address}, which is no backend"))?;
-        Ok(Some(name))
+        Ok(Some(name.into()))
     }
 
     /// `header.NAME` of an answer: what the backend or the proxy says, edited by the rule's operations.

@@ -58,11 +58,16 @@ pub(super) fn find<'t>(
         });
     }
     let original = address(&request.to).or_else(|error| resolve(tables, &request.to).ok_or(error))?;
-    let outbound = protocols.filter_map(|protocol| match protocol {
-        CompiledProtocol::Outbound(outbound) => Some(outbound),
+    let listeners = tables.snapshot.listeners.values();
+    let outbound = listeners.filter_map(|compiled| match &compiled.protocol {
+        CompiledProtocol::Outbound(outbound) => Some((&compiled.listener, outbound)),
         _ => None,
     });
-    let found = outbound.last().context("nothing leaves")?.find(original);
+    // Who calls where the sidecar listens itself is not redirected.
+    let (direct, redirected): (Vec<_>, Vec<_>) = outbound.partition(|(listener, _)| !listener.is_redirected());
+    let own = direct.into_iter().find(|(listener, _)| listener.address == original);
+    let (_, outbound) = own.or_else(|| redirected.into_iter().next()).context("nothing leaves")?;
+    let found = outbound.find(original);
     if let (Some(routes), None) = (found.http, &request.tls) {
         return Ok(Captured::Http { routes, original, arrives: false });
     }
@@ -70,6 +75,7 @@ pub(super) fn find<'t>(
     let Some(tcp) = found.tcp(sni) else {
         return Ok(match found.unknown() {
             UnknownDestination::Passthrough => Captured::Bytes { key: PASSTHROUGH, original },
+            UnknownDestination::Proxy(key) => Captured::Bytes { key, original },
             UnknownDestination::Refuse => Captured::Refused,
         });
     };

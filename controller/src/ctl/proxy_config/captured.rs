@@ -21,8 +21,9 @@ pub fn outbound<'l>(listener: &'l Listener, outbound: &'l Outbound) -> Vec<Serve
         address: listener.address.to_string(),
         port: listener.port,
         matches: "ALL".to_owned(),
-        destination: match outbound.unknown {
+        destination: match &outbound.unknown {
             UnknownDestination::Passthrough => format!("Cluster: {PASSTHROUGH}"),
+            UnknownDestination::Proxy(key) => format!("Cluster: {key}"),
             UnknownDestination::Refuse => format!("{BLACK_HOLE} (closed)"),
         },
         origin: &listener.origin,
@@ -66,7 +67,10 @@ pub fn inbound<'l>(listener: &'l Listener, inbound: &'l Inbound) -> Vec<Served<'
     let row = |address: String, port: u16, settings: &InboundPort| Served {
         address,
         port,
-        matches: format!("{}, mTLS {}", protocol(settings.protocol), mode(settings.mtls)),
+        matches: match settings.tls {
+            Some(_) => format!("TLS, {} inside", protocol(settings.protocol)),
+            None => format!("{}, mTLS {}", protocol(settings.protocol), mode(settings.mtls)),
+        },
         destination: match settings.protocol {
             InboundProtocol::Http => format!("Route: {}", settings.routes),
             InboundProtocol::Tcp | InboundProtocol::Detect => format!("Cluster: {}", settings.destination),

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use crate::model::{CertificateSource, Inbound, InboundProtocol, ListenerProtocol, MtlsMode, Reach};
+use crate::translate::Translation;
+use crate::translate::fixture::{docs, keys};
+
+fn with(spec: &str) -> Translation {
+    docs()
+        .add(
+            "Service",
+            "default/client",
+            "spec: {selector: {app: client}, ports: [{name: http, port: 80, targetPort: 8080}, {name: http-b, port: 81, targetPort: 8081}]}",
+        )
+        .add("PeerAuthentication", "default/all", "spec: {mtls: {mode: STRICT}}")
+        .add("Sidecar", "default/default", &format!("spec: {spec}"))
+        .to_sidecar()
+}
+
+fn inbound<'t>(t: &'t Translation, listener: &str) -> &'t Inbound {
+    match &t.set.listeners[listener].protocol {
+        ListenerProtocol::Inbound(inbound) => inbound,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[test]
+fn ports_are_those_that_the_sidecar_names() {
+    let t = with(
+        "{ingress: [{port: {number: 8080, protocol: HTTP}, defaultEndpoint: '127.0.0.1:9000'}, {port: {number: 7000, protocol: TCP}}, \
+         {port: {number: 7001}, defaultEndpoint: '0.0.0.0:7002'}, {port: {number: 7003}, defaultEndpoint: ':7003'}, {port: {number: 7004}, defaultEndpoint: '[::]:7004'}]}",
+    );
+    let inbound = inbound(&t, "0.0.0.0:15006");
+    let ports: Vec<_> = inbound.ports.iter().map(|(number, port)| (*number, port.protocol, port.mtls)).collect();
+    let strict = |number, protocol| (number, protocol, MtlsMode::Strict);
+    assert_eq!(
+        ports,
+        [
+            strict(7000, InboundProtocol::Tcp),
+            strict(7001, InboundProtocol::Detect),
+            strict(7003, InboundProtocol::Detect),
+            strict(7004, InboundProtocol::Detect),
+            strict(8080, InboundProtocol::Http),
+        ]
+    );
+    let reach = |port: u16| t.set.destinations[&*format!("inbound|{port}||")].reach;
+    assert_eq!(reach(8080), Reach::Discovered);
+    assert_eq!(t.addresses("inbound|8080||"), ["127.0.0.1:9000"]);
+    assert_eq!(reach(7000), Reach::OwnWorkload);
+    assert_eq!(reach(7001), Reach::OwnPort(7002));
+    assert_eq!((reach(7003), reach(7004)), (Reach::OwnWorkload, Reach::OwnWorkload));
+    // Metrics name the service that has the port, else the Sidecar.
+    let host = |port: u16| t.set.destinations[&*format!("inbound|{port}||")].host.to_string();
+    assert_eq!((host(8080), host(7000)), ("client.default.svc.cluster.local".to_owned(), "default.default".to_owned()));
+    assert_eq!(t.codes(), Vec::<&str>::new());
+}
+
+#[test]
+fn without_ingress_the_services_say_it() {
+    let t = with("{egress: [{hosts: ['~/*']}]}");
+    assert_eq!(inbound(&t, "0.0.0.0:15006").ports.keys().copied().collect::<Vec<u16>>(), [8080, 8081]);
+}
+
+#[test]
+fn pools_of_ports_count_before_that_of_all() {
+    let t = with(
+        "{ingress: [{port: {number: 8080, protocol: HTTP}, connectionPool: {tcp: {connectTimeout: 1s}}}, {port: {number: 8081, protocol: HTTP}}], \
+         inboundConnectionPool: {tcp: {connectTimeout: 2s}, http: {idleTimeout: 3s}}}",
+    );
+    let of = |key: &str| (t.set.destinations[key].connect_timeout, t.set.destinations[key].idle_timeout);
+    let seconds = Duration::from_secs;
+    assert_eq!(of("inbound|8080||"), (seconds(1), seconds(3600)));
+    assert_eq!(of("inbound|8081||"), (seconds(2), seconds(3)));
+    assert_eq!(of("InboundPassthroughCluster"), (seconds(2), seconds(3)));
+}
+
+#[test]
+fn a_port_may_be_listened_on_by_itself() {
+    let t = with(
+        "{ingress: [{port: {number: 8080, protocol: HTTP}, bind: 127.0.0.1, captureMode: NONE, defaultEndpoint: '127.0.0.1:9000'}, \
+         {port: {number: 8081, protocol: HTTP}, captureMode: NONE}]}",
+    );
+    let own = inbound(&t, "127.0.0.1:8080");
+    assert!(own.direct && own.ports[&8080].mtls == MtlsMode::Strict);
+    // The sidecar would call itself.
+    assert!(!t.set.listeners.contains_key("0.0.0.0:8081"));
+    assert_eq!(t.codes(), ["MESH0142"]);
+    assert_eq!(t.diagnostics[0].field, "spec.ingress[1].defaultEndpoint");
+    assert_eq!(t.set.destinations["inbound|8081||"].reach, Reach::OwnWorkload);
+}
+
+#[test]
+fn what_cannot_be_reached_is_said() {
+    let t = with(
+        "{ingress: [{port: {number: 8080, protocol: HTTPS}, defaultEndpoint: 'unix:///a.sock', tls: {mode: SIMPLE, serverCertificate: a, privateKey: b}}]}",
+    );
+    let fields: Vec<&str> = t.diagnostics.iter().map(|said| said.field.as_str()).collect();
+    assert_eq!(fields, ["spec.ingress[0].defaultEndpoint", "spec.ingress[0].tls"]);
+    assert_eq!(t.codes(), ["MESH0142", "MESH0009"]);
+    assert_eq!(keys(&t.host("inbound|8080||", "*").rules[0]), ["!inbound|8080||"]);
+    assert!(!t.set.destinations.contains_key("inbound|8080||"));
+    assert_eq!(inbound(&t, "0.0.0.0:15006").ports[&8080].protocol, InboundProtocol::Tcp);
+}
+
+#[test]
+fn tls_ends_where_the_port_takes_none_of_the_mesh() {
+    let tls = |mode: &str| {
+        format!(
+            "spec: {{ingress: [{{port: {{number: 8080, protocol: HTTPS}}, tls: {{mode: {mode}, serverCertificate: a.pem, privateKey: b.pem, caCertificates: c.pem}}}}]}}"
+        )
+    };
+    let open = "spec: {selector: {matchLabels: {app: client}}, portLevelMtls: {8080: {mode: DISABLE}}}";
+    let with = |mode: &str| {
+        docs()
+            .add("PeerAuthentication", "default/open", open)
+            .add("Sidecar", "default/default", &tls(mode))
+            .to_sidecar()
+    };
+    let simple = with("SIMPLE");
+    let port = &inbound(&simple, "0.0.0.0:15006").ports[&8080];
+    assert_eq!(port.protocol, InboundProtocol::Http);
+    let server = port.tls.as_ref().unwrap();
+    let file = CertificateSource::Files { certificate: "a.pem".to_owned(), private_key: "b.pem".to_owned() };
+    assert_eq!(
+        (server.tls.certificates.as_slice(), server.field().as_str()),
+        ([file].as_slice(), "spec.ingress[0].tls")
+    );
+    assert_eq!(simple.codes(), Vec::<&str>::new());
+    // Nobody gets in whose certificate should have been asked for.
+    let mutual = with("MUTUAL");
+    let server = inbound(&mutual, "0.0.0.0:15006").ports[&8080].tls.as_ref().unwrap();
+    assert!(server.tls.certificates.is_empty());
+    assert_eq!(mutual.codes(), ["MESH0142"]);
+    let passed = docs()
+        .add("PeerAuthentication", "default/open", open)
+        .add(
+            "Sidecar",
+            "default/default",
+            "spec: {ingress: [{port: {number: 8080, protocol: HTTPS}, tls: {mode: PASSTHROUGH}}]}",
+        )
+        .to_sidecar();
+    let port = &inbound(&passed, "0.0.0.0:15006").ports[&8080];
+    assert_eq!((port.protocol, port.tls.is_none()), (InboundProtocol::Tcp, true));
+}
