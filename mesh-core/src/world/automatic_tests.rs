@@ -115,7 +115,7 @@ proptest! {
     ) {
         const COUNT: u32 = 8;
         let objects: BTreeMap<u32, ApiObject> =
-            (0..12).map(|n| (n, entry("a", &format!("e{n}"), (n % 3 > 0).then_some(n / 2), &dns(&format!("h{n}.example"))))).collect();
+            (0..12).map(|n| (n, entry("a", &format!("e{n}"), (!u32::is_multiple_of(n, 3)).then_some(n / 2), &dns(&format!("h{n}.example"))))).collect();
         let mut table = AutomaticAddresses::with_places(COUNT);
         let mut there: BTreeMap<u32, Arc<Service>> = BTreeMap::new();
         for (number, comes) in changes {
