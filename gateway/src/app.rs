@@ -22,6 +22,7 @@ use crate::listen::{ConnectionHandler, Handlers, ListenOptions, ListenerManager,
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
+use crate::resident;
 use crate::sidecar::agent::Agent;
 use crate::sidecar::dns::{self, DnsMetrics, DnsOptions, DnsProxy};
 use crate::sidecar::resolv_conf::ResolvConf;
@@ -106,8 +107,7 @@ impl Process {
             workload: Arc::new(if controller.is_some() { WorkloadCell::awaited() } else { WorkloadCell::default() }),
             ..Cells::default()
         });
-        // Files have everything, asked for or not.
-        let asked = cells.demand.take_names();
+        let demand = cells.demand.clone();
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
         let told = controller.as_ref().and_then(|controller| OwnMetadata::new(&controller.node.id, &source));
@@ -169,7 +169,7 @@ impl Process {
             (None, Some(options)) => {
                 // Until something is served, the pages say what is in the way.
                 announced.waiting();
-                Source::Controller(Controller::start(options, updates.clone(), connection, asked), certificate)
+                Source::Controller(Controller::start(options, updates.clone(), connection, demand), certificate)
             }
             (None, None) => return Err(anyhow!("neither files nor a controller")),
         };
@@ -366,6 +366,7 @@ impl Announced {
             line.push_str(&listener.address.to_string());
         }
         eprintln!("{line}");
+        resident::forget_start();
     }
 
     fn waiting(&self) {

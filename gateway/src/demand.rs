@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesh_core::model::Key;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How long a request waits for an answer: a controller that restarts is back before that.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,6 +23,8 @@ pub struct Demand {
     /// Until a source takes it.
     receiver: Mutex<Option<UnboundedReceiver<Key>>>,
     published: watch::Sender<()>,
+    /// Since when nobody can be asked.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Default for Demand {
@@ -32,6 +35,7 @@ impl Default for Demand {
             names,
             receiver: Mutex::new(Some(receiver)),
             published: watch::Sender::new(()),
+            away: Mutex::default(),
         }
     }
 }
@@ -70,7 +74,19 @@ impl Demand {
             }
             false
         };
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or(false)
+        tokio::time::timeout(self.patience(), answer).await.unwrap_or(false)
+    }
+
+    /// Who was away for longer than anybody waits is not waited for.
+    fn patience(&self) -> Duration {
+        let away = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        PATIENCE.saturating_sub(away.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
+    /// Whether the source can be asked now.
+    pub fn set_reachable(&self, reachable: bool) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        *away = if reachable { None } else { away.or_else(|| Some(Instant::now())) };
     }
 
     /// The names as they are asked for, for the one source that can answer. Whoever comes second gets none.
@@ -136,12 +152,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_not_answered_goes_on_without() {
         let demand = Demand::default();
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         assert!(!demand.ask(&"a".into(), || false).await);
         assert_eq!(begun.elapsed(), PATIENCE);
         // Nobody can answer any more.
         drop(demand.take_names());
         assert!(!demand.ask(&"b".into(), || false).await);
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_away_is_waited_for_once() {
+        let demand = Demand::default();
+        demand.set_reachable(false);
+        tokio::time::advance(PATIENCE / 2).await;
+        demand.set_reachable(false);
+        for wait in [PATIENCE / 2, Duration::ZERO] {
+            let begun = Instant::now();
+            assert!(!demand.ask(&"a".into(), || false).await);
+            assert_eq!(begun.elapsed(), wait);
+        }
+        demand.set_reachable(true);
+        let begun = Instant::now();
+        assert!(!demand.ask(&"a".into(), || false).await);
         assert_eq!(begun.elapsed(), PATIENCE);
     }
 
@@ -157,7 +190,7 @@ mod tests {
         while demand.waiting().len() < MOST {
             tokio::task::yield_now().await;
         }
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         assert!(!demand.ask(&"one more".into(), || false).await);
         assert_eq!(begun.elapsed(), Duration::ZERO);
         for waiting in waiting {

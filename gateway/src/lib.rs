@@ -12,6 +12,7 @@ pub mod listen;
 pub mod live;
 pub mod logging;
 pub mod observe;
+pub mod resident;
 pub mod sidecar;
 pub mod source;
 pub mod store;

@@ -115,5 +115,5 @@ pub struct Cells {
     /// Proxies in front whose headers are trusted (`numTrustedProxies`); for connections that come from now on.
     pub trusted_proxies: AtomicU32,
     /// What the tables lack.
-    pub demand: Demand,
+    pub demand: Arc<Demand>,
 }

@@ -333,7 +333,7 @@ impl Keeper {
         self.classes.values_mut().chain(&mut self.nobody).map(move |class| (class, world))
     }
 
-    /// Those who asked for something get it at once; the others have nothing to do with it.
+    /// Those who asked for something get it at once; to the others it is another name for what they have.
     fn answer(&mut self) {
         let asked = std::mem::take(&mut self.asked);
         if asked.is_empty() || self.watches.iter().any(Watch::is_missed) {
@@ -342,10 +342,11 @@ impl Keeper {
         let generation = *self.generation.borrow() + 1;
         let settings = self.world.mesh().proxy_settings();
         let observed = self.incomplete.in_force(&self.observed);
-        let classes = self.classes.values_mut().filter(|class| asked.contains(&class.number()));
         tokio::task::block_in_place(|| {
-            for class in classes {
-                class.translate(&self.world);
+            for class in self.classes.values_mut().chain(&mut self.nobody) {
+                if asked.contains(&class.number()) {
+                    class.translate(&self.world);
+                }
                 class.publish(&settings, generation, &observed, &self.found);
             }
         });
@@ -479,8 +480,11 @@ impl Keeper {
 
     fn sweep(&mut self) {
         self.classes.retain(|_, class| class.is_wanted(LINGER));
-        if !self.classes.keys().any(|key| key.role == Role::Sidecar) {
-            self.nobody = None;
+        if !self.classes.keys().any(|key| key.role == Role::Sidecar)
+            && let Some(nobody) = self.nobody.take()
+        {
+            // What was found out for it is not told any more.
+            self.asked.insert(nobody.number());
         }
         for class in self.classes.values_mut() {
             if class.sum_up() {

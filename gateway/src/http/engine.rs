@@ -125,12 +125,10 @@ impl Engine {
         let mut live: &Arc<Live> = &now;
         exchange.outcome.generation = live.snapshot.generation;
         let mut accepted = accept(exchange, live);
-        if accepted.is_ok()
-            && let Some(name) = on_demand::lacks(live, exchange)
-        {
-            accepted = match on_demand::ask(&self.cells, &name, exchange).await {
-                Ok(answered) => {
-                    later = answered;
+        if accepted.is_ok() && on_demand::lacks(live, exchange).is_some() {
+            accepted = match on_demand::ask(&self.cells, exchange).await {
+                Ok(()) => {
+                    later = self.now(&exchange.peer.info);
                     live = &later;
                     exchange.outcome.generation = live.snapshot.generation;
                     routes(live, exchange)

@@ -19,6 +19,7 @@ use tonic::metadata::AsciiMetadataValue;
 use super::dial::connect;
 use super::trouble::Trouble;
 use super::{Configuration, Update, log_settings};
+use crate::demand::{self, Demand};
 use crate::observe::ControllerMetrics;
 
 /// How long new configuration waits for the endpoints and secrets that it names. The controller answers for each, if only that
@@ -98,21 +99,22 @@ pub struct Controller {
     updates: UnboundedSender<Update>,
     connection: ConnectionCell,
     live: watch::Sender<bool>,
+    /// What requests need.
+    demand: Arc<Demand>,
     asked: UnboundedReceiver<Key>,
 }
 
 impl Controller {
-    /// Starts it. The receiver becomes true once something that the controller said is being served. `asked`: names that requests
-    /// need.
+    /// Starts it. The receiver becomes true once something that the controller said is being served.
     pub fn start(
         options: ControllerOptions,
         updates: UnboundedSender<Update>,
         connection: ConnectionCell,
-        asked: UnboundedReceiver<Key>,
+        demand: Arc<Demand>,
     ) -> watch::Receiver<bool> {
         let (live, receiver) = watch::channel(false);
         connection.edit(|connection| connection.address = options.address.clone());
-        tokio::spawn(Controller { options, updates, connection, live, asked }.run());
+        tokio::spawn(Controller { options, updates, connection, live, asked: demand.take_names(), demand }.run());
         receiver
     }
 
@@ -127,6 +129,7 @@ impl Controller {
             }
             let mut client = Client::new(state);
             let end = self.stream(&mut client).await;
+            self.demand.set_reachable(false);
             state = client.into_state();
             if self.updates.is_closed() {
                 return;
@@ -192,7 +195,8 @@ impl Controller {
             connection.reason = None;
             connection.help = None;
         });
-        let mut session = Session { client, requests, held: None, published: None };
+        self.demand.set_reachable(true);
+        let mut session = Session { client, requests, held: None, published: None, question: None };
         let end = self.converse(&mut session, &mut incoming).await;
         self.settle(session).await?;
         end
@@ -223,11 +227,16 @@ impl Controller {
                     Err(status) => return Err(status.into()),
                 },
                 // One question at a time: what comes meanwhile is asked together.
-                Some(name) = self.asked.recv(), if !session.client.state().is_asking() => {
+                Some(name) = self.asked.recv(), if !session.is_asking() => {
+                    session.question = Some(Instant::now());
                     let requests = self.ask(session.client.state(), name);
                     session.send(requests)?;
                 }
                 () = until(patience) => self.publish(session)?,
+                // Who waited for the answer has given up by now.
+                () = until(session.question.map(|asked| asked + demand::PATIENCE)), if session.is_asking() => {
+                    session.question = None;
+                }
             }
         }
     }
@@ -336,6 +345,8 @@ struct Session<'a> {
     /// Changes that are not handed over yet, for something that they name is on its way.
     held: Option<Held>,
     published: Option<Handed>,
+    /// When something was asked for that may not be answered yet.
+    question: Option<Instant>,
 }
 
 struct Held {
@@ -360,6 +371,10 @@ struct Handed {
 }
 
 impl Session<'_> {
+    fn is_asking(&mut self) -> bool {
+        self.question.is_some() && self.client.state().is_asking()
+    }
+
     fn acknowledge(&mut self) -> anyhow::Result<()> {
         let owed = self.published.take().map(|handed| handed.owed).unwrap_or_default();
         self.send(owed)

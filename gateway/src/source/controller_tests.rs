@@ -49,7 +49,11 @@ fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>
         node: Node::default(),
     };
     let connection = ConnectionCell::new(observe.own.controller.clone());
-    (Controller { options, updates, connection, live, asked: mpsc::unbounded_channel().1 }, received, is_live)
+    (
+        Controller { options, updates, connection, live, demand: Arc::default(), asked: mpsc::unbounded_channel().1 },
+        received,
+        is_live,
+    )
 }
 
 /// What a controller answers to the first requests of a stream.
@@ -86,7 +90,7 @@ async fn broken_after_the_first_response(destinations: &[&str], held: bool) -> (
     let mut client = Client::new(ClientState::default());
     let response = answers(&mut client, &published).pop().unwrap();
     let (requests, _outgoing) = mpsc::unbounded_channel();
-    let mut session = Session { client: &mut client, requests, held: None, published: None };
+    let mut session = Session { client: &mut client, requests, held: None, published: None, question: None };
     controller.take(&mut session, response).unwrap();
     assert_eq!((session.held.is_some(), session.published.is_some()), (held, !held));
     assert!(!*is_live.borrow());
@@ -138,7 +142,7 @@ async fn half_of_a_configuration_is_never_handed_over() {
     let parts = answers_of(ServerStream::with_part(1), &mut client, &published);
     assert!(parts.len() > 4, "{}", parts.len());
     let (requests, mut sent) = mpsc::unbounded_channel();
-    let mut session = Session { client: &mut client, requests, held: None, published: None };
+    let mut session = Session { client: &mut client, requests, held: None, published: None, question: None };
     // The stream breaks after three parts. A change of a secret, say, waits meanwhile: it must not take the half along.
     for part in parts.into_iter().take(3) {
         controller.take(&mut session, part).unwrap();
@@ -154,7 +158,7 @@ async fn half_of_a_configuration_is_never_handed_over() {
     let mut next = Client::new(client.into_state());
     let rest = answers_of(ServerStream::with_part(1), &mut next, &published);
     let (requests, mut sent) = mpsc::unbounded_channel();
-    let mut session = Session { client: &mut next, requests, held: None, published: None };
+    let mut session = Session { client: &mut next, requests, held: None, published: None, question: None };
     for part in rest {
         controller.take(&mut session, part).unwrap();
     }

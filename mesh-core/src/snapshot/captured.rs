@@ -128,14 +128,12 @@ impl CompiledOutbound {
     /// The name to ask for to know all that a host or an address without port means.
     pub fn lacks_name(&self, host: &str) -> Option<Key> {
         let terms = self.on_demand()?;
+        if terms.answered.contains(host) {
+            return None;
+        }
         let name = asked_name(host)?;
         let is_far = || name.parse().is_ok_and(|address| !terms.is_near(address));
         (!terms.answered.contains(&name) && !is_far()).then_some(name)
-    }
-
-    /// Whether services may have this address, of which some are not here.
-    pub fn is_near(&self, address: IpAddr) -> bool {
-        self.on_demand().is_some_and(|terms| terms.is_near(address))
     }
 
     fn on_demand(&self) -> Option<&OnDemand> {

@@ -83,9 +83,13 @@ impl HostTable {
         self.entry(authority).is_some()
     }
 
-    /// Whether a host without port is called just so here, rather than covered by a pattern.
+    /// Whether a host without port is called just so here, rather than by another name or covered by a pattern: then no other host
+    /// can be meant.
     pub(super) fn names(&self, host: &str) -> bool {
-        self.index.has_exact(host)
+        let entry = self.index.exact_of(host).and_then(|at| self.hosts.get(at as usize));
+        entry.is_some_and(
+            |entry| matches!(&entry.model.host, HostPattern::Exact(name) if name.eq_ignore_ascii_case(host)),
+        )
     }
 
     /// What is to happen to a request. `random` yields a number below its argument; it chooses among weights.
@@ -131,9 +135,9 @@ impl HostIndex {
         self.named(host).or(self.any)
     }
 
-    fn has_exact(&self, host: &str) -> bool {
+    fn exact_of(&self, host: &str) -> Option<u32> {
         let mut buffer = [0_u8; LONGEST_HOST];
-        lower(host, &mut buffer).is_some_and(|host| self.exact.contains_key(host))
+        lower(host, &mut buffer).and_then(|host| self.exact.get(host)).copied()
     }
 
     fn named(&self, host: &str) -> Option<u32> {

@@ -81,6 +81,12 @@ impl Docs {
         self
     }
 
+    /// With an annotation (flow style).
+    pub fn annotated(mut self, kind: &str, name: &str, annotation: &str, body: &str) -> Docs {
+        self.write(kind, name, &format!(", annotations: {{{annotation}}}"), body);
+        self
+    }
+
     pub fn slice(mut self, name: &str, service: &str, body: &str) -> Docs {
         let meta = format!(", labels: {{kubernetes.io/service-name: {service}}}");
         self.write("EndpointSlice", name, &meta, &format!("addressType: IPv4\n{body}"));

@@ -81,6 +81,8 @@ struct Context<'a> {
     proxy: &'a ProxyInfo,
     /// What it sees; of a gateway everything that is exported to its namespace.
     scope: Arc<Scope>,
+    /// What is exported to others is seen, too: no proxy is meant, but all of them.
+    sees_all: bool,
     patterns: Patterns,
     no_headers: Arc<HeaderOps>,
     /// What was looked at.
@@ -98,6 +100,7 @@ impl<'a> Context<'a> {
             world,
             proxy,
             scope: Arc::default(),
+            sees_all: false,
             patterns,
             no_headers: Arc::default(),
             reads: Reads::default(),

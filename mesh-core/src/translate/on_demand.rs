@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::model::{Key, OnDemand};
-use crate::world::{Protocol, Registry, Service, hostname};
+use crate::world::{Protocol, Service, hostname};
+
+/// Most labels of a pattern that a name is looked for in: names are made up by those who ask.
+const LABELS: usize = 16;
 
 /// Hosts that were asked for.
 #[derive(Debug, Default)]
@@ -36,14 +39,14 @@ impl Wanted {
             }
             if let Ok(address) = name.parse() {
                 self.addresses.remove(&address);
-                touched.extend(at(&context.world.index().registry, address));
+                touched.extend(context.world.index().registry.extent().hosts_at(address).cloned());
             }
         }
         let news: Vec<Key> = asked.iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
         for name in news {
             if let Ok(address) = name.parse() {
                 self.addresses.insert(address);
-                touched.extend(at(&context.world.index().registry, address));
+                touched.extend(context.world.index().registry.extent().hosts_at(address).cloned());
             }
             let hosts: Box<[Arc<str>]> = meanings(&name, &context.proxy.namespace).into_iter().map(Arc::from).collect();
             for host in &hosts {
@@ -73,7 +76,7 @@ impl Wanted {
         let registry = &context.world.index().registry;
         let Some(service) = registry.find_among(host, own, own, |service| scope.sees(service)) else { return false };
         cannot_be_asked_for(service)
-            || !self.addresses.is_empty() && singles(service).any(|address| self.addresses.contains(&address))
+            || !self.addresses.is_empty() && service.addresses().any(|address| self.addresses.contains(&address))
     }
 
     /// What the proxy has to know before it asks.
@@ -81,17 +84,6 @@ impl Wanted {
         let networks = context.world.index().registry.extent().networks(&context.proxy.namespace);
         OnDemand { networks: networks.into_iter().collect(), answered: self.names.keys().cloned().collect() }
     }
-}
-
-/// Services that have this address.
-fn at(registry: &Registry, address: IpAddr) -> impl Iterator<Item = Arc<str>> {
-    let has = move |service: &&Arc<Service>| singles(service).any(|own| own == address);
-    registry.iter().filter(has).map(|service| Arc::clone(&service.host))
-}
-
-fn singles(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let networks = service.networks().into_iter();
-    networks.filter(|network| network.prefix_len() == network.max_prefix_len()).map(|network| network.addr())
 }
 
 /// Bytes go to a service by its address. Where it has none of its own, or a block of them, the sidecar could not say whom it means.
@@ -120,7 +112,8 @@ fn meanings(name: &str, namespace: &str) -> BTreeSet<String> {
     }
     let exact: Vec<String> = all.iter().cloned().collect();
     for name in &exact {
-        all.extend(name.match_indices('.').filter_map(|(dot, _)| Some(format!("*{}", name.get(dot..)?))));
+        let patterns = name.rmatch_indices('.').take(LABELS);
+        all.extend(patterns.filter_map(|(dot, _)| Some(format!("*{}", name.get(dot..)?))));
     }
     all
 }

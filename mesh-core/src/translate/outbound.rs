@@ -92,6 +92,9 @@ impl<'a> Context<'a> {
     pub(super) fn seen(&mut self, host: &str) -> Option<&'a Arc<Service>> {
         self.reads.note(Cell::Host(host.into()));
         let (own, scope) = (self.proxy.namespace.as_str(), &self.scope);
+        if self.sees_all {
+            return self.world.index().registry.first(host, own);
+        }
         self.world.index().registry.find_among(host, own, own, |service| scope.sees(service))
     }
 

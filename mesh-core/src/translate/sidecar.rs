@@ -114,6 +114,7 @@ impl Sidecar {
 
     /// Looks at everything, or again at what has to do with these cells.
     pub fn update(&mut self, context: &mut Context<'_>, cells: Option<&BTreeSet<Cell>>) {
+        context.sees_all = matches!(self.told, Told::Findings);
         match cells {
             Some(cells) => self.follow(context, cells),
             None => self.everything(context),
@@ -287,7 +288,8 @@ impl Sidecar {
         for unit in units {
             match &unit {
                 Unit::Host(host) => self.host(context, &unit, host, &mut work, set),
-                Unit::Rules(_, host) if matches!(self.told, Told::OnDemand { .. }) && !self.wants(context, host) => {}
+                // What is wrong with them is told once for all.
+                Unit::Rules(..) if matches!(self.told, Told::OnDemand { .. }) => {}
                 Unit::Rules(namespace, host) => {
                     work.findings |= self.rules.check(context, &mut self.readers, namespace, host);
                 }

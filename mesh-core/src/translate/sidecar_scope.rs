@@ -71,7 +71,7 @@ impl Scope {
         overlaps(context, &found.selecting);
         duplicates(context, &found.of_namespace);
         duplicates(context, &found.of_mesh);
-        let entry = found.first().cloned();
+        let entry = found.first().filter(|_| !context.sees_all).cloned();
         let egress = entry.as_ref().filter(|entry| !entry.spec.egress.is_empty()).map(|entry| egress(context, entry));
         let proxy = entry.as_ref().and_then(|entry| egress_proxy(context, entry));
         Scope {

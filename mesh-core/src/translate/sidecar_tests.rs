@@ -3,8 +3,8 @@ use crate::model::{
     DestinationRef, HostPattern, INBOUND_PASSTHROUGH, InboundProtocol, ListenerProtocol, MtlsMode, Outbound,
     PASSTHROUGH, Reach, UnknownDestination,
 };
-use crate::translate::Translation;
 use crate::translate::fixture::{Docs, docs, forward, keys, to};
+use crate::translate::{Translation, Translator};
 
 fn outbound(t: &Translation) -> &Outbound {
     match &t.set.listeners["0.0.0.0:15001"].protocol {
@@ -235,4 +235,30 @@ fn mutual_tls_is_not_spoken_to_who_has_it_switched_off() {
     };
     assert!(with("STRICT") && with("PERMISSIVE"));
     assert!(!with("DISABLE"));
+}
+
+/// What is wrong is found whoever may ask, and nothing that is right is called wrong because somebody does not see it.
+#[test]
+fn of_nobody_means_of_all() {
+    let world = docs()
+        .add("Sidecar", "istio-system/default", "spec: {egress: [{hosts: [./*, istio-system/*]}]}")
+        .add("Service", "shop/cart", "spec: {ports: [{name: http, port: 80}]}")
+        .add("VirtualService", "shop/cart", &format!("spec: {{hosts: [cart], exportTo: [.], http: [{}]}}", to("crat")))
+        .annotated(
+            "Service",
+            "shop/hidden",
+            "networking.istio.io/exportTo: .",
+            "spec: {ports: [{name: http, port: 80}]}",
+        )
+        .add("VirtualService", "shop/good", &format!("spec: {{hosts: [good.example], http: [{}]}}", to("hidden")))
+        .world();
+    let mut nobody = Translator::of_nobody("istio-system");
+    nobody.update(&world);
+    let said: Vec<String> = nobody
+        .diagnostics()
+        .iter()
+        .map(|diagnostic| format!("{} {}", diagnostic.code, diagnostic.object.as_ref().unwrap()))
+        .collect();
+    assert_eq!(said, [format!("{} VirtualService/shop/cart", diag::DESTINATION_HOST_UNKNOWN.id)]);
+    assert_eq!((nobody.set().destinations.len(), nobody.set().routes.len()), (0, 0));
 }

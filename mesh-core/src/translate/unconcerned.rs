@@ -73,11 +73,9 @@ pub fn unconcerned(world: &World, proxies: &[&ProxyInfo], object: &ObjectRef) ->
             let default = &mesh.default_destination_rule_export_to;
             let export = ExportTo::read(spec.export_to.iter().map(String::as_str), default, namespace);
             let idle = || format!("no destination of connected proxies (host `{}`) uses it", spec.host);
-            Some(
-                hidden(proxies, &export)
-                    .or_else(|| on_demand(proxies, &export))
-                    .unwrap_or_else(|| because(Step::Idle, idle())),
-            )
+            let host = hostname::expand(&spec.host, namespace);
+            let on_demand = || on_demand(proxies, &export).filter(|_| world.index().registry.any_matches(&host));
+            Some(hidden(proxies, &export).or_else(on_demand).unwrap_or_else(|| because(Step::Idle, idle())))
         }
         "PeerAuthentication" => {
             world.peer_authentications(namespace).find(|entry| *entry.reference.name == *name)?;
@@ -149,7 +147,8 @@ fn virtual_service(world: &World, proxies: &[&ProxyInfo], entry: &Entry<VirtualS
         let text = "it has no hosts, and no VirtualService that connected proxies have brings a rule of it into force by `delegate`";
         return because(Step::Nobody, text.to_owned());
     }
-    if is_for_mesh(entry)
+    if names(entry).next().is_none()
+        && is_for_mesh(entry)
         && let Some(on_demand) = on_demand(proxies, &exported(world, entry))
     {
         return on_demand;

@@ -58,6 +58,7 @@ fn what_sidecars_are_told_when_they_ask_waits_for_nobody() {
         .add("VirtualService", "default/edge", &service("missing", ""))
         .add("VirtualService", "default/private", &service("mesh", ", exportTo: [.]"))
         .add("DestinationRule", "default/rule", "spec: {host: a.example}")
+        .add("DestinationRule", "default/typo", "spec: {host: b.example}")
         .add(
             "ServiceEntry",
             "default/entry",
@@ -68,7 +69,6 @@ fn what_sidecars_are_told_when_they_ask_waits_for_nobody() {
     let of = |kind: &str, name: &str| unconcerned(&world, &[&sidecar], &ObjectRef::new(kind, "default", name)).unwrap();
     for (kind, name) in [
         ("VirtualService", "mesh"),
-        ("VirtualService", "both"),
         ("VirtualService", "private"),
         ("DestinationRule", "rule"),
         ("ServiceEntry", "entry"),
@@ -76,6 +76,8 @@ fn what_sidecars_are_told_when_they_ask_waits_for_nobody() {
         assert!(of(kind, name).is_on_demand(), "{kind} {name}: {}", of(kind, name));
     }
     assert!(!of("VirtualService", "edge").is_on_demand());
+    assert!(!of("VirtualService", "both").is_on_demand(), "a Gateway is in the way");
+    assert!(!of("DestinationRule", "typo").is_on_demand(), "nobody can call it");
     let elsewhere = ProxyInfo { namespace: "elsewhere".to_owned(), ..sidecar.clone() };
     let hidden = why(&world, &[&elsewhere], "VirtualService", "default/private");
     assert!(hidden.ends_with("and `spec.exportTo` leaves out all connected sidecars"), "{hidden}");

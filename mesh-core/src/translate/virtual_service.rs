@@ -96,6 +96,7 @@ pub(super) fn visibility(context: &Context<'_>, entry: &Entry<VirtualService>) -
     let export = exported(context.world, entry);
     match export {
         ExportTo::All => Some(Visibility::Public),
+        ExportTo::Namespaces(_) if context.sees_all => Some(Visibility::Public),
         ExportTo::Namespaces(_) if !export.allows(&context.proxy.namespace) => None,
         ExportTo::Namespaces(_) if **entry.namespace() == *context.proxy.namespace => Some(Visibility::Private),
         ExportTo::Namespaces(_) => Some(Visibility::Named),

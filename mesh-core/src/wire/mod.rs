@@ -105,8 +105,6 @@ pub enum Violation {
     UnknownNonce { given: String },
     #[error("{0} names subscribed to; the limit is {1}")]
     TooManyNames(usize, usize),
-    #[error("asks for `{0}`, which is no name")]
-    NoName(String),
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl ServerStream {
             self.node.get_or_insert(node);
         }
         if kind == Kind::Config {
-            self.ask(&request.resource_names_subscribe, &request.resource_names_unsubscribe)?;
+            self.ask(&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         }
         let state = self.state(kind);
         state.sync.subscribed = true;
@@ -160,18 +160,17 @@ impl ServerStream {
         })
     }
 
-    fn ask(&mut self, subscribe: &[String], unsubscribe: &[String]) -> Result<(), Violation> {
-        for name in subscribe.iter().filter_map(|name| name.strip_prefix(ASKED)) {
-            let asked = asked_name(name).filter(|asked| **asked == *name);
-            let asked = asked.ok_or_else(|| Violation::NoName(clip(name).to_owned()))?;
-            self.asks_anew |= self.asked.insert(asked);
-        }
+    /// A proxy of another version may take something for a name that is none, or ask for more than this one answers: it gets no answer
+    /// to that.
+    fn ask(&mut self, subscribe: &[String], unsubscribe: &[String]) {
         for name in unsubscribe.iter().filter_map(|name| name.strip_prefix(ASKED)) {
             self.asks_anew |= self.asked.remove(name);
         }
-        match self.asked.len() {
-            count if count > MAX_ASKED => Err(Violation::TooManyNames(count, MAX_ASKED)),
-            _ => Ok(()),
+        let names = subscribe.iter().filter_map(|name| name.strip_prefix(ASKED));
+        for asked in names.filter_map(|name| asked_name(name).filter(|asked| **asked == *name)) {
+            if self.asked.len() < MAX_ASKED {
+                self.asks_anew |= self.asked.insert(asked);
+            }
         }
     }
 

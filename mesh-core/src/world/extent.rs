@@ -2,13 +2,14 @@
 //! share ports, and their addresses are taken from a few blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{ExportTo, Protocol, Service};
+use super::{ExportTo, Protocol, Service, Source};
 
-/// Single addresses count as the block of this size that they are in: of IPv4 and of IPv6.
+/// Addresses of Kubernetes' Services are taken from blocks that are theirs, and count as a block of this size: of IPv4 and of IPv6.
 const BLOCKS: (u8, u8) = (16, 64);
 
 /// A namespace that may see the services that are counted; none: all may.
@@ -19,6 +20,8 @@ type Viewer = Option<Arc<str>>;
 pub struct Extent {
     ports: BTreeMap<(Viewer, u16), usize>,
     networks: BTreeMap<(Viewer, IpNet), usize>,
+    /// Hosts by address.
+    hosts: BTreeMap<(IpAddr, Arc<str>), usize>,
 }
 
 impl Extent {
@@ -32,9 +35,16 @@ impl Extent {
         seen(&self.networks, namespace, IpNet::default())
     }
 
+    /// Hosts of services that have this address.
+    pub fn hosts_at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.hosts.range((address, Arc::from(""))..).map(|(key, _)| key);
+        all.take_while(move |(at, _)| *at == address).map(|(_, host)| host)
+    }
+
     /// Counts these services instead of those. Whether it is another extent.
     pub(super) fn exchange(&mut self, old: &[Arc<Service>], new: &[Arc<Service>]) -> bool {
         let ports = exchange(&mut self.ports, ports(old), ports(new));
+        exchange(&mut self.hosts, hosts(old), hosts(new));
         exchange(&mut self.networks, blocks(old), blocks(new)) | ports
     }
 }
@@ -67,17 +77,21 @@ fn ports(services: &[Arc<Service>]) -> impl Iterator<Item = (Viewer, u16)> {
 
 fn blocks(services: &[Arc<Service>]) -> impl Iterator<Item = (Viewer, IpNet)> {
     services.iter().flat_map(|service| {
-        let blocks = service.networks().into_iter().map(block);
+        // A block that somebody writes is no address of a service, and may be half of the world.
+        let is_kubernetes = service.sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
+        let block = move |address: IpAddr| if is_kubernetes { block(address) } else { IpNet::from(address) };
+        let blocks = service.addresses().map(block);
         blocks.flat_map(|block| viewers(service).into_iter().map(move |viewer| (viewer, block)))
     })
 }
 
-fn block(network: IpNet) -> IpNet {
-    let size = if network.addr().is_ipv4() { BLOCKS.0 } else { BLOCKS.1 };
-    if network.prefix_len() < network.max_prefix_len() {
-        return network.trunc();
-    }
-    IpNet::new(network.addr(), size).map_or(network, |block| block.trunc())
+fn hosts(services: &[Arc<Service>]) -> impl Iterator<Item = (IpAddr, Arc<str>)> {
+    services.iter().flat_map(|service| service.addresses().map(|address| (address, Arc::clone(&service.host))))
+}
+
+fn block(address: IpAddr) -> IpNet {
+    let size = if address.is_ipv4() { BLOCKS.0 } else { BLOCKS.1 };
+    IpNet::new(address, size).map_or(IpNet::from(address), |block| block.trunc())
 }
 
 fn exchange<T: Ord + Clone>(
@@ -145,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn only_ports_of_http_count_and_blocks_count_as_they_are() {
+    fn only_ports_of_http_count_and_no_blocks_that_somebody_writes() {
         let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a.example], addresses: [192.0.2.0/24, 'fd00::1'], ports: [{number: 1, name: a, protocol: TCP}, {number: 2, name: b, protocol: HTTP}], resolution: STATIC}\n";
         let world = World::from_objects(api::parse("", text, "default").objects);
-        assert_eq!(extent(&world), (vec![2], vec!["192.0.2.0/24".to_owned(), "fd00::/64".to_owned()]));
+        assert_eq!(extent(&world), (vec![2], vec!["fd00::1/128".to_owned()]));
     }
 }

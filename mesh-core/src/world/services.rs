@@ -224,6 +224,12 @@ impl Service {
         self.sources.iter().all(|source| matches!(source, Source::Entry(_)))
     }
 
+    /// Single addresses that stand for the service.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let single = |network: &IpNet| network.prefix_len() == network.max_prefix_len();
+        self.networks().into_iter().filter(single).map(|network| network.addr())
+    }
+
     /// When the object was made that gave it its name; objects of files were always there.
     pub fn created(&self) -> Option<&str> {
         match self.sources.first()? {
@@ -305,6 +311,11 @@ impl Registry {
         let all = self.hosts.get(host)?;
         let visible = |service: &&Arc<Service>| service.export_to.allows(viewer) && wanted(service);
         all.iter().filter(visible).find(|service| &*service.namespace == namespace).or_else(|| all.iter().find(visible))
+    }
+
+    /// The service of `namespace`, else the first of any, whoever may see it.
+    pub fn first(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        self.of_namespace(host, namespace).or_else(|| self.hosts.get(host)?.first())
     }
 
     /// The service of a namespace, whoever may see it.

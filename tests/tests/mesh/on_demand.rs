@@ -105,17 +105,24 @@ async fn while_nobody_answers_what_is_known_goes_on_and_no_service_is_called_pas
 
     mesh.leave().await;
     assert_eq!(client.get(vip(80), "web.default", "/").await?.status, 200);
-    // All of them wait; who may be a service is refused, who cannot be is reached.
-    let at = SocketAddr::new(outside.ip(), 80);
+    // All of them wait, and are refused: any of them may be for a service, whatever the address.
+    let (at, far) = (SocketAddr::new(outside.ip(), 80), SocketAddr::new(outside.ip(), 3306));
     let bytes = SocketAddr::from(([10, 96, 1, 2], 3306));
+    let _bytes = server_first(&outside, far).await?;
     let (by_name, by_address, connection, elsewhere) = tokio::join!(
         client.get(vip(80), "other1", "/"),
         client.get(([10, 96, 1, 3], 80).into(), "other3", "/"),
         client.converse(bytes, "there"),
         client.get(at, "outside.example", "/"),
     );
-    assert_eq!((by_name?.status, by_address?.status, elsewhere?.status), (503, 503, 200));
+    assert_eq!((by_name?.status, by_address?.status, elsewhere?.status), (503, 503, 503));
     assert_eq!(connection.unwrap_or_default(), "");
+    // Bytes to an address that no service has go there.
+    assert_eq!(client.converse(far, "there").await?, "hello there");
+    // Nobody is waited for a second time.
+    let begun = std::time::Instant::now();
+    assert_eq!(client.get(vip(80), "other5", "/").await?.status, 503);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(client.sidecar.log().contains("controller_did_not_answer"), "{}", client.sidecar.log());
     // And what was known is still.
     assert_eq!(client.get(vip(80), "web", "/").await?.status, 200);
