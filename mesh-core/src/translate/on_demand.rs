@@ -15,11 +15,19 @@ const LABELS: usize = 16;
 /// Hosts that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// What was asked for, with the hosts that it may mean.
-    names: BTreeMap<Key, Box<[Arc<str>]>>,
+    /// What was asked for, with what it may mean.
+    names: BTreeMap<Key, Meaning>,
     addresses: BTreeSet<IpAddr>,
     /// How many of `names` may mean a host.
     hosts: HashMap<Arc<str>, usize>,
+}
+
+/// What a name or an address may mean.
+#[derive(Debug, Default)]
+struct Meaning {
+    hosts: BTreeSet<Arc<str>>,
+    /// Other names that mean no host besides.
+    others: BTreeSet<Key>,
 }
 
 impl Wanted {
@@ -28,7 +36,7 @@ impl Wanted {
         let mut touched = BTreeSet::new();
         let gone: Vec<Key> = self.names.keys().filter(|name| !asked.contains(*name)).cloned().collect();
         for name in gone {
-            for host in self.names.remove(&name).iter().flatten() {
+            for host in self.names.remove(&name).iter().flat_map(|meaning| &meaning.hosts) {
                 if let Some(count) = self.hosts.get_mut(host) {
                     *count -= 1;
                     if *count == 0 {
@@ -48,15 +56,15 @@ impl Wanted {
                 self.addresses.insert(address);
                 touched.extend(context.world.index().registry.extent().hosts_at(address).cloned());
             }
-            let hosts: Box<[Arc<str>]> = meanings(&name, &context.proxy.namespace).into_iter().map(Arc::from).collect();
-            for host in &hosts {
+            let meaning = Meaning::of(&name, context);
+            for host in &meaning.hosts {
                 let count = self.hosts.entry(Arc::clone(host)).or_default();
                 *count += 1;
                 if *count == 1 {
                     touched.insert(Arc::clone(host));
                 }
             }
-            self.names.insert(name, hosts);
+            self.names.insert(name, meaning);
         }
         touched
     }
@@ -82,8 +90,38 @@ impl Wanted {
     /// What the proxy has to know before it asks.
     pub fn terms(&self, context: &Context<'_>) -> OnDemand {
         let networks = context.world.index().registry.extent().networks(&context.proxy.namespace);
-        OnDemand { networks: networks.into_iter().collect(), answered: self.names.keys().cloned().collect() }
+        let answered = self.names.iter().flat_map(|(name, meaning)| std::iter::once(name).chain(&meaning.others));
+        OnDemand { networks: networks.into_iter().collect(), answered: answered.cloned().collect() }
     }
+}
+
+impl Meaning {
+    fn of(name: &str, context: &Context<'_>) -> Meaning {
+        let namespace = &context.proxy.namespace;
+        let mut meaning = Meaning::default();
+        meaning.add(name, namespace);
+        if let Ok(address) = name.parse() {
+            // Who calls a service at its address most likely calls it by a name of it, too.
+            for host in context.world.index().registry.extent().hosts_at(address) {
+                meaning.add(host, namespace);
+                meaning.others.insert(Arc::clone(host));
+            }
+        }
+        meaning
+    }
+
+    fn add(&mut self, name: &str, namespace: &str) {
+        self.hosts.extend(meanings(name, namespace).into_iter().map(Arc::from));
+        let short = in_cluster(name, namespace).map(|(service, of)| names(service, of, namespace));
+        self.others.extend(short.into_iter().flatten().map(Key::from));
+    }
+}
+
+/// What a Kubernetes Service is called by clients in `namespace`.
+fn names(service: &str, of: &str, namespace: &str) -> Vec<String> {
+    let mut all = vec![hostname::service(service, of), format!("{service}.{of}.svc"), format!("{service}.{of}")];
+    all.extend((of == namespace).then(|| service.to_owned()));
+    all
 }
 
 /// Bytes go to a service by its address. Where it has none of its own, or a block of them, the sidecar could not say whom it means.
@@ -105,9 +143,7 @@ fn meanings(name: &str, namespace: &str) -> BTreeSet<String> {
     let below = name.split_once('.').map(|(_, below)| below);
     for name in std::iter::once(name).chain(below) {
         if let Some((service, of)) = in_cluster(name, namespace) {
-            let short = (of == namespace).then(|| service.to_owned());
-            all.extend([hostname::service(service, of), format!("{service}.{of}.svc"), format!("{service}.{of}")]);
-            all.extend(short);
+            all.extend(names(service, of, namespace));
         }
     }
     let exact: Vec<String> = all.iter().cloned().collect();
