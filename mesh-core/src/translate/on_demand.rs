@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Context;
-use crate::model::{Key, OnDemand};
+use crate::model::{Key, OnDemand, asked_address};
 use crate::world::{Protocol, Service, hostname};
 
 /// Most labels of a pattern that a name is looked for in: names are made up by those who ask.
@@ -28,45 +28,66 @@ struct Meaning {
     hosts: BTreeSet<Arc<str>>,
     /// Other names that mean no host besides.
     others: BTreeSet<Key>,
+    /// Hosts of services at the address that this is.
+    at: Vec<Arc<str>>,
 }
 
 impl Wanted {
     /// These are asked for now. The hosts about which something may be different.
     pub fn exchange(&mut self, context: &Context<'_>, asked: &BTreeSet<Key>) -> BTreeSet<Arc<str>> {
-        let mut touched = BTreeSet::new();
         let gone: Vec<Key> = self.names.keys().filter(|name| !asked.contains(*name)).cloned().collect();
-        for name in gone {
-            for host in self.names.remove(&name).iter().flat_map(|meaning| &meaning.hosts) {
-                if let Some(count) = self.hosts.get_mut(host) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.hosts.remove(host);
-                        touched.insert(Arc::clone(host));
-                    }
-                }
-            }
-            if let Ok(address) = name.parse() {
-                self.addresses.remove(&address);
-                touched.extend(context.world.index().registry.extent().hosts_at(address).cloned());
+        let news: Vec<Key> = asked.iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
+        let mut touched = BTreeSet::new();
+        gone.iter().for_each(|name| self.release(name, &mut touched));
+        news.into_iter().for_each(|name| self.take(name, context, &mut touched));
+        touched
+    }
+
+    /// Other services than before may have the addresses that were asked for. The hosts about which something may be different.
+    pub fn look_again(&mut self, context: &Context<'_>) -> BTreeSet<Arc<str>> {
+        let extent = context.world.index().registry.extent();
+        let is_other = |address: &&IpAddr| {
+            let known = self.names.get(&asked_address(**address)).map(|meaning| &meaning.at);
+            known.is_some_and(|known| !known.iter().eq(extent.hosts_at(**address)))
+        };
+        let others: Vec<Key> = self.addresses.iter().filter(is_other).map(|address| asked_address(*address)).collect();
+        let mut touched = BTreeSet::new();
+        for name in others {
+            self.release(&name, &mut touched);
+            self.take(name, context, &mut touched);
+        }
+        touched
+    }
+
+    fn take(&mut self, name: Key, context: &Context<'_>, touched: &mut BTreeSet<Arc<str>>) {
+        let meaning = Meaning::of(&name, context);
+        for host in &meaning.hosts {
+            let count = self.hosts.entry(Arc::clone(host)).or_default();
+            *count += 1;
+            if *count == 1 {
+                touched.insert(Arc::clone(host));
             }
         }
-        let news: Vec<Key> = asked.iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
-        for name in news {
-            if let Ok(address) = name.parse() {
-                self.addresses.insert(address);
-                touched.extend(context.world.index().registry.extent().hosts_at(address).cloned());
-            }
-            let meaning = Meaning::of(&name, context);
-            for host in &meaning.hosts {
-                let count = self.hosts.entry(Arc::clone(host)).or_default();
-                *count += 1;
-                if *count == 1 {
+        touched.extend(meaning.at.iter().cloned());
+        self.addresses.extend(name.parse::<IpAddr>().ok());
+        self.names.insert(name, meaning);
+    }
+
+    fn release(&mut self, name: &Key, touched: &mut BTreeSet<Arc<str>>) {
+        let Some(meaning) = self.names.remove(name) else { return };
+        for host in &meaning.hosts {
+            if let Some(count) = self.hosts.get_mut(host) {
+                *count -= 1;
+                if *count == 0 {
+                    self.hosts.remove(host);
                     touched.insert(Arc::clone(host));
                 }
             }
-            self.names.insert(name, meaning);
         }
-        touched
+        touched.extend(meaning.at);
+        if let Ok(address) = name.parse() {
+            self.addresses.remove(&address);
+        }
     }
 
     /// Whether just these are asked for.
@@ -102,9 +123,10 @@ impl Meaning {
         meaning.add(name, namespace);
         if let Ok(address) = name.parse() {
             // Who calls a service at its address most likely calls it by a name of it, too.
-            for host in context.world.index().registry.extent().hosts_at(address) {
-                meaning.add(host, namespace);
-                meaning.others.insert(Arc::clone(host));
+            meaning.at = context.world.index().registry.extent().hosts_at(address).cloned().collect();
+            for host in meaning.at.clone() {
+                meaning.add(&host, namespace);
+                meaning.others.insert(host);
             }
         }
         meaning
@@ -112,6 +134,9 @@ impl Meaning {
 
     fn add(&mut self, name: &str, namespace: &str) {
         self.hosts.extend(meanings(name, namespace).into_iter().map(Arc::from));
+        if name.parse::<IpAddr>().is_ok() {
+            return;
+        }
         let short = in_cluster(name, namespace).map(|(service, of)| names(service, of, namespace));
         self.others.extend(short.into_iter().flatten().map(Key::from));
     }

@@ -128,7 +128,10 @@ impl Sidecar {
         context.scope = Arc::clone(&scope);
         let policies = Policies::read(context);
         let inbound = Inbound::read(context);
-        let told = std::mem::take(&mut self.told);
+        let mut told = std::mem::take(&mut self.told);
+        if let Told::OnDemand { wanted, .. } = &mut told {
+            *wanted = Wanted::default();
+        }
         *self = Sidecar { scope, policies, inbound, world, told, ..Sidecar::default() };
         let mut work = Work { findings: true, listener: true, ..Work::default() };
         self.assume(context, &mut work);
@@ -211,6 +214,9 @@ impl Sidecar {
             self.assume(context, &mut work);
         }
         self.answer(context, &mut work);
+        if cells.iter().any(|cell| matches!(cell, Cell::Host(_))) {
+            self.look_again(context, &mut work);
+        }
         let found: Vec<Said> = context.world.diagnostics().cloned().map(Said::from).collect();
         work.findings |= found != self.world;
         self.world = found;
@@ -246,6 +252,14 @@ impl Sidecar {
             work.units.extend(wanted.exchange(context, asked).into_iter().map(Unit::Host));
             work.listener = true;
         }
+    }
+
+    /// What has the addresses that were asked for may be different.
+    fn look_again(&mut self, context: &Context<'_>, work: &mut Work) {
+        let Told::OnDemand { wanted, .. } = &mut self.told else { return };
+        let touched = wanted.look_again(context);
+        work.listener |= !touched.is_empty();
+        work.units.extend(touched.into_iter().map(Unit::Host));
     }
 
     /// Whether a host is looked at.
