@@ -61,8 +61,13 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     watch_kinds(&client, &sources, &feed);
     let (keeper, handle) = Keeper::new(sources, fed);
     let proxies = Proxies::default();
-    let leadership =
-        Lease::start(Api::namespaced(client.clone(), &options.namespace), LEASE, &options.replica, stop.clone(), busy);
+    let leadership = Lease::start(
+        Api::namespaced(client.clone(), &options.namespace),
+        LEASE,
+        &options.replica,
+        stop.clone(),
+        busy.clone(),
+    );
     let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
     let counters = Counters::new()?;
     let writes = Writes::new()?;
@@ -115,7 +120,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let certificates = Certificates::new(authority, handle.clone(), counters);
     let keep_alive = Duration::from_secs(options.keep_alive_seconds);
     let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, keep_alive };
-    push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop).await;
+    push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop, busy).await;
     Ok(())
 }
 

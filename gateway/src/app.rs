@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::admin::{
     self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector, WorkloadCollector,
@@ -26,7 +26,9 @@ use crate::resident;
 use crate::sidecar::agent::Agent;
 use crate::sidecar::dns::{self, DnsMetrics, DnsOptions, DnsProxy};
 use crate::sidecar::resolv_conf::ResolvConf;
-use crate::source::{ConnectionCell, Controller, ControllerCa, Files, Loaded, Update, load};
+use crate::source::{
+    ConnectionCell, Controller, ControllerCa, ControllerOptions, Files, Following, Loaded, Update, load,
+};
 use crate::store::{Store, StoreOptions};
 use crate::tcp::TcpProxy;
 use crate::tls::renewal::{Renewal, RenewalHandle};
@@ -82,31 +84,22 @@ struct Process {
 /// Where configuration comes from.
 enum Source {
     Files(Files),
-    /// Becomes true when the first of it is served. With the certificate that has to be there, too, before the process is ready.
-    Controller(watch::Receiver<bool>, Option<Arc<WorkloadCell>>),
+    /// With the certificate that has to be there, too, before the process is ready.
+    Controller(Following, Option<Arc<WorkloadCell>>),
 }
 
 impl Process {
     async fn start(start: &Start, loaded: Option<Loaded>, logging: Logging) -> anyhow::Result<Process> {
         let started = Instant::now();
         let args = &start.serve;
-        let admin_socket = bind(args.admin, "admin")?;
-        let status_socket = bind(args.status, "status")?;
-        let more: Vec<_> = start
-            .pages
-            .iter()
-            .map(|(address, audience)| Ok((bind(*address, "pages")?, *audience)))
-            .collect::<anyhow::Result<_>>()?;
-
+        let doors = Doors::open(start)?;
         let names = start.dns.as_ref().map(Names::prepare).transpose()?;
         let source =
             SourceLabels::of_proxy(&start.proxy, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let observe = Observe::new(args.worker_count(), &source)?;
         let controller = start.controller_options();
-        let cells = Arc::new(Cells {
-            workload: Arc::new(if controller.is_some() { WorkloadCell::awaited() } else { WorkloadCell::default() }),
-            ..Cells::default()
-        });
+        let workload = if controller.is_some() { WorkloadCell::awaited() } else { WorkloadCell::default() };
+        let cells = Arc::new(Cells { workload: Arc::new(workload), ..Cells::default() });
         let demand = cells.demand.clone();
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
@@ -115,20 +108,14 @@ impl Process {
         let workers = start_workers(args.worker_count(), &cells, &pools, &observe, &settings)?;
         let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default())?);
         observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
+        observe.register(WorkloadCollector::new(cells.workload.clone())?)?;
 
         if let Some(names) = names {
             names.serve(&cells, &observe)?;
         }
         let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
         let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
-        observe.register(WorkloadCollector::new(cells.workload.clone())?)?;
-        let renewal = controller.as_ref().map(|options| {
-            let (roots, ca) = (options.ca.clone(), ControllerCa(options.clone()));
-            Renewal::start(cells.workload.clone(), ca, roots, observe.own.workload.clone())
-        });
-        if renewal.is_some() {
-            tokio::spawn(tell_principal(cells.workload.clone(), observe.clone()));
-        }
+        let renewal = controller.as_ref().map(|options| renew(options, &cells.workload, &observe));
         let certificate = start.certificate_first.then(|| cells.workload.clone());
         let connection = ConnectionCell::new(observe.own.controller.clone());
         let (send_command, commands) = mpsc::unbounded_channel();
@@ -146,18 +133,8 @@ impl Process {
             renewal: renewal.clone(),
             agent: Agent::from_env(|name| std::env::var(name).ok())?,
         });
-        let announced = Announced {
-            program: start.program,
-            admin: admin_socket.local_addr()?,
-            status: status_socket.local_addr()?,
-        };
         // Probes are answered from the beginning: not ready yet.
-        tokio::spawn(admin::serve(admin_socket, admin.clone(), Audience::Admin));
-        tokio::spawn(admin::serve(status_socket, admin.clone(), Audience::Status));
-        for (socket, audience) in more {
-            tokio::spawn(admin::serve(socket, admin.clone(), audience));
-        }
-
+        let announced = doors.serve(&admin);
         let (updates, received) = mpsc::unbounded_channel();
         let source = match (loaded, controller) {
             (Some(mut loaded), _) => {
@@ -188,6 +165,9 @@ impl Process {
         }
         // Requests that are cut by it leave their line in the access log.
         self.listeners.stop();
+        if let Source::Controller(following, _) = self.source {
+            following.end().await;
+        }
         self.observe.flush_access_log(FLUSH);
         tracing::info!("stopped");
         Ok(exit::OK)
@@ -240,15 +220,21 @@ impl Process {
 
 /// Until something that a controller said is served.
 async fn first_configuration(source: &mut Source) {
-    if let Source::Controller(live, certificate) = source
-        && live.wait_for(|live| *live).await.is_ok()
-    {
+    if let Source::Controller(following, certificate) = source {
+        following.live().await;
         if let Some(workload) = certificate {
             workload.issued().await;
         }
         return;
     }
     std::future::pending().await
+}
+
+/// Starts what asks for the workload's certificate, again and again.
+fn renew(options: &ControllerOptions, workload: &Arc<WorkloadCell>, observe: &Arc<Observe>) -> RenewalHandle {
+    tokio::spawn(tell_principal(workload.clone(), observe.clone()));
+    let (roots, ca) = (options.ca.clone(), ControllerCa(options.clone()));
+    Renewal::start(workload.clone(), ca, roots, observe.own.workload.clone())
 }
 
 /// Metrics name the workload as its certificate does.
@@ -312,6 +298,32 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Sockets of the pages, each with those for whom its pages are.
+struct Doors {
+    sockets: Vec<(TcpListener, Audience)>,
+    announced: Announced,
+}
+
+impl Doors {
+    fn open(start: &Start) -> anyhow::Result<Doors> {
+        let (admin, status) = (bind(start.serve.admin, "admin")?, bind(start.serve.status, "status")?);
+        let announced = Announced { program: start.program, admin: admin.local_addr()?, status: status.local_addr()? };
+        let mut sockets = vec![(admin, Audience::Admin), (status, Audience::Status)];
+        for (address, audience) in &start.pages {
+            sockets.push((bind(*address, "pages")?, *audience));
+        }
+        Ok(Doors { sockets, announced })
+    }
+
+    /// What is to be announced of them.
+    fn serve(self, admin: &Arc<Admin>) -> Announced {
+        for (socket, audience) in self.sockets {
+            tokio::spawn(admin::serve(socket, admin.clone(), audience));
+        }
+        self.announced
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Serving {
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
+    /// Ends with the last connection.
+    left: mpsc::Receiver<()>,
 }
 
 /// Says who a token belongs to, and that it is good for so long.
@@ -233,8 +235,9 @@ impl Control {
             keep_alive: self.keep_alive,
         };
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped));
-        Ok(Serving { address, stop, task })
+        let (busy, left) = mpsc::channel(1);
+        let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped, busy));
+        Ok(Serving { address, stop, task, left })
     }
 
     /// Certificates that gateways take for the controller's CA.
@@ -284,9 +287,10 @@ pub fn pod(uid: &str, labels: &str) -> String {
 }
 
 impl Serving {
-    /// As a controller that is gone: the port is free again.
-    pub async fn stop(self) {
+    /// As a controller that is gone: the port is free again, and everybody who was connected knows.
+    pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let _ = self.task.await;
+        let _ = self.left.recv().await;
     }
 }

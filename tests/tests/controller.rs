@@ -107,7 +107,9 @@ async fn what_the_cluster_says_is_served_and_outlives_the_controller() {
     let before = gateway.log().matches("published generation").count();
     let serving = control.serve(Some(address)).await.unwrap();
     until_answer(edge, "a.example", "third").await.unwrap();
-    assert_eq!(gateway.log().matches("published generation").count(), before + 1, "{}", gateway.log());
+    let published = || gateway.log().matches("published generation").count();
+    eventually("the line of the log", || published() > before).await.unwrap();
+    assert_eq!(published(), before + 1, "{}", gateway.log());
 
     let state = state(&gateway).await;
     assert_eq!(

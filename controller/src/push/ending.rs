@@ -12,8 +12,10 @@ use crate::kube::Departure;
 pub enum Ending {
     /// The proxy ended it: it stops.
     Closed,
-    /// The connection broke, or this replica stops.
+    /// The connection broke.
     Broken,
+    /// This replica stops.
+    Stopping,
     /// It did not answer for longer than it may: it vanished, or its process is stopped.
     Silent,
     /// The token that it was opened with is not good any more. The proxy has another one by now.
@@ -28,9 +30,10 @@ pub enum Ending {
 }
 
 impl Ending {
-    const ALL: [Ending; 8] = [
+    const ALL: [Ending; 9] = [
         Ending::Closed,
         Ending::Broken,
+        Ending::Stopping,
         Ending::Silent,
         Ending::TokenExpired,
         Ending::PodDeleted,
@@ -45,6 +48,7 @@ impl Ending {
         match self {
             Ending::Closed => "closed",
             Ending::Broken => "broken",
+            Ending::Stopping => "stopping",
             Ending::Silent => "silent",
             Ending::TokenExpired => "token_expired",
             Ending::PodDeleted => "pod_deleted",
@@ -58,6 +62,7 @@ impl Ending {
     pub(super) fn status(self) -> Option<Status> {
         let text = match self {
             Ending::Closed | Ending::Broken | Ending::Silent | Ending::Violation => return None,
+            Ending::Stopping => "this controller stops",
             Ending::TokenExpired => "the token of this stream expired",
             Ending::PodDeleted => "the pod was deleted",
             Ending::PodReplaced => "another pod has the name of this one",

@@ -40,6 +40,8 @@ const CONNECTIONS: usize = 10_000;
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Largest request for a certificate, in bytes: its CSR has a limit of its own.
 const MAX_CERTIFICATE_REQUEST: usize = 64 * 1024;
+/// How long a connection may take to be told that this replica stops.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Responses that are handed to the connection before it takes them.
 const WAITING: usize = 4;
 
@@ -56,12 +58,13 @@ pub struct Discovery {
     pub keep_alive: Duration,
 }
 
-/// Serves until told to stop.
+/// Serves until told to stop. Each connection keeps `busy` until its proxy was told so.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     discovery: Discovery,
     mut stop: watch::Receiver<bool>,
+    busy: mpsc::Sender<()>,
 ) {
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
@@ -83,9 +86,10 @@ pub async fn serve(
             tracing::warn!(%address, "too many connections");
             continue;
         };
-        let (acceptor, discovery, mut stop) = (acceptor.clone(), discovery.clone(), stop.clone());
+        let (acceptor, discovery) = (acceptor.clone(), discovery.clone());
+        let (mut stop, busy) = (stop.clone(), busy.clone());
         tokio::spawn(async move {
-            let _permit = permit;
+            let _kept = (permit, busy);
             let _ = tcp.set_nodelay(true);
             let (pause, patience) = (discovery.keep_alive, discovery.keep_alive / 3);
             // A ping that cannot be written for the buffers are full is not noticed otherwise: nor could the end be told then.
@@ -103,7 +107,8 @@ pub async fn serve(
                 .max_concurrent_streams(16)
                 .adaptive_window(true);
             let heard = LastHeard::now();
-            let service = TowerToHyperService::new(Service { discovery, address, heard: heard.clone() });
+            let service = Service { discovery, address, heard: heard.clone(), stop: stop.clone() };
+            let service = TowerToHyperService::new(service);
             let connection = builder.serve_connection(TokioIo::new(Heard { stream, last: heard }), service);
             tokio::pin!(connection);
             tokio::select! {
@@ -113,7 +118,10 @@ pub async fn serve(
                     }
                 }
                 // Proxies find another replica.
-                _ = stop.wait_for(|stop| *stop) => {}
+                () = stopping(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(FAREWELL, connection).await;
+                }
             }
         });
     }
@@ -124,6 +132,7 @@ struct Service {
     discovery: Discovery,
     address: SocketAddr,
     heard: LastHeard,
+    stop: watch::Receiver<bool>,
 }
 
 impl tower::Service<http::Request<hyper::body::Incoming>> for Service {
@@ -185,6 +194,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
                 is_later: false,
                 heard: service.heard,
                 keep_alive: service.discovery.keep_alive,
+                stop: service.stop,
             };
             tokio::spawn(session.run(request.into_inner()));
             Ok(Response::new(ReceiverStream::new(outgoing)))
@@ -221,6 +231,11 @@ impl Service {
             }
         })
     }
+}
+
+/// Until this replica stops.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Until the pod is not what it was.
@@ -265,6 +280,7 @@ struct Session {
     is_later: bool,
     heard: LastHeard,
     keep_alive: Duration,
+    stop: watch::Receiver<bool>,
 }
 
 impl Session {
@@ -305,6 +321,7 @@ impl Session {
             changed = self.states.changed() => changed.map_err(|_| Ending::Broken)?,
             departure = departure(&mut self.leaving) => return Err(departure),
             () = sleep_until(self.expires) => return Err(Ending::TokenExpired),
+            () = stopping(&mut self.stop) => return Err(Ending::Stopping),
             handed = hand_on(&self.responses, &mut self.waiting), if !self.waiting.is_empty() => handed?,
             () = self.responses.closed() => return Err(Ending::Broken),
         }

@@ -11,7 +11,8 @@ use mesh_core::wire::{Applied, Change, Client, ClientState, Kind, MAX_MESSAGE, M
 use serde::Serialize;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep_until;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep_until, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 use tonic::metadata::AsciiMetadataValue;
@@ -29,6 +30,10 @@ const COMPLETE: Duration = Duration::from_secs(2);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A stream that lasted so long was a good one: the next pause is the shortest again.
 const GOOD: Duration = Duration::from_secs(10);
+/// How long the controller may take to answer that we go.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Why a stream ends when the process does.
+const STOPS: &str = "this proxy stops";
 
 /// Where the controller is, and who we are.
 #[derive(Clone, Debug)]
@@ -102,20 +107,46 @@ pub struct Controller {
     /// What requests need.
     demand: Arc<Demand>,
     asked: UnboundedReceiver<Key>,
+    stop: watch::Receiver<bool>,
+}
+
+/// A source that runs.
+pub struct Following {
+    live: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Waits until something that the controller said is being served.
+    pub async fn live(&mut self) {
+        if self.live.wait_for(|live| *live).await.is_err() {
+            // The process ends.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes leave of the controller, which then knows that nothing broke.
+    pub async fn end(self) {
+        self.stop.send_replace(true);
+        let _ = timeout(FAREWELL, self.task).await;
+    }
 }
 
 impl Controller {
-    /// Starts it. The receiver becomes true once something that the controller said is being served.
+    /// Starts it.
     pub fn start(
         options: ControllerOptions,
         updates: UnboundedSender<Update>,
         connection: ConnectionCell,
         demand: Arc<Demand>,
-    ) -> watch::Receiver<bool> {
+    ) -> Following {
         let (live, receiver) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
         connection.edit(|connection| connection.address = options.address.clone());
-        tokio::spawn(Controller { options, updates, connection, live, asked: demand.take_names(), demand }.run());
-        receiver
+        let asked = demand.take_names();
+        let task = tokio::spawn(Controller { options, updates, connection, live, demand, asked, stop: stopped }.run());
+        Following { live: receiver, stop, task }
     }
 
     async fn run(mut self) {
@@ -131,7 +162,7 @@ impl Controller {
             let end = self.stream(&mut client).await;
             self.demand.set_reachable(false);
             state = client.into_state();
-            if self.updates.is_closed() {
+            if self.updates.is_closed() || *self.stop.borrow() {
                 return;
             }
             if begun.elapsed() >= GOOD {
@@ -139,7 +170,10 @@ impl Controller {
             }
             let wait = pause.mul_f64(1.0 + fastrand::f64() / 2.0);
             self.ended(end, wait);
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = stopped(&mut self.stop) => return,
+                () = tokio::time::sleep(wait) => {}
+            }
             pause = (pause * 2).min(PAUSE.1);
         }
     }
@@ -171,8 +205,28 @@ impl Controller {
         });
     }
 
-    /// Until it ends. The controller's reason, if it ended it in order.
+    /// Until it ends. The reason, if it ended in order.
     async fn stream(&mut self, client: &mut Client) -> Result<String, Trouble> {
+        let mut stop = self.stop.clone();
+        let (requests, mut incoming) = tokio::select! {
+            () = stopped(&mut stop) => return Ok(STOPS.to_owned()),
+            opened = self.open(client) => opened?,
+        };
+        let mut session = Session { client, requests, held: None, published: None, question: None };
+        let end = self.converse(&mut session, &mut incoming).await;
+        // With the session goes the sender of requests: the controller sees that no more will come, and ends its half.
+        self.settle(session).await?;
+        if *stop.borrow() {
+            while let Ok(Some(_)) = incoming.message().await {}
+        }
+        end
+    }
+
+    /// A new stream, with its first requests.
+    async fn open(
+        &self,
+        client: &mut Client,
+    ) -> Result<(UnboundedSender<DeltaDiscoveryRequest>, tonic::Streaming<DeltaDiscoveryResponse>), Trouble> {
         let authorization = authorization(&self.options.token).await?;
         let channel = connect(&self.options).await?;
         let (requests, outgoing) = mpsc::unbounded_channel();
@@ -186,7 +240,6 @@ impl Controller {
         let codec = tonic_prost::ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
         let path = http::uri::PathAndQuery::from_static(METHOD);
         let response = grpc.streaming(request, path, codec).await?;
-        let mut incoming = response.into_inner();
         tracing::info!(address = self.options.address, "controller: connected");
         self.connection.edit(|connection| {
             connection.connected = true;
@@ -196,10 +249,7 @@ impl Controller {
             connection.help = None;
         });
         self.demand.set_reachable(true);
-        let mut session = Session { client, requests, held: None, published: None, question: None };
-        let end = self.converse(&mut session, &mut incoming).await;
-        self.settle(session).await?;
-        end
+        Ok((requests, response.into_inner()))
     }
 
     /// Until the stream ends.
@@ -237,6 +287,7 @@ impl Controller {
                 () = until(session.question.map(|asked| asked + demand::PATIENCE)), if session.is_asking() => {
                     session.question = None;
                 }
+                () = stopped(&mut self.stop) => return Ok(STOPS.to_owned()),
             }
         }
     }
@@ -385,6 +436,14 @@ impl Session<'_> {
             self.requests.send(request)?;
         }
         Ok(())
+    }
+}
+
+/// Until the process ends.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Where nobody can say so any more, nobody waits for an end in order.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -40,6 +40,7 @@ fn published(destinations: &[&str]) -> Arc<Published> {
 fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>) {
     let (updates, received) = mpsc::unbounded_channel();
     let (live, is_live) = watch::channel(false);
+    let stop = watch::channel(false).1;
     let observe = Observe::new(1, &SourceLabels::of_gateway(&BTreeMap::new(), "istio-system", |_| None)).unwrap();
     let options = ControllerOptions {
         address: "127.0.0.1:15012".to_owned(),
@@ -49,11 +50,8 @@ fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>
         node: Node::default(),
     };
     let connection = ConnectionCell::new(observe.own.controller.clone());
-    (
-        Controller { options, updates, connection, live, demand: Arc::default(), asked: mpsc::unbounded_channel().1 },
-        received,
-        is_live,
-    )
+    let asked = mpsc::unbounded_channel().1;
+    (Controller { options, updates, connection, live, demand: Arc::default(), asked, stop }, received, is_live)
 }
 
 /// What a controller answers to the first requests of a stream.

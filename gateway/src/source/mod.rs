@@ -20,7 +20,7 @@ use mesh_core::object::ObjectRef;
 use tokio::sync::oneshot;
 
 pub use certificates::ControllerCa;
-pub use controller::{Connection, ConnectionCell, Controller, ControllerOptions};
+pub use controller::{Connection, ConnectionCell, Controller, ControllerOptions, Following};
 pub use files::{Files, FilesOptions, Loaded, load};
 
 use crate::observe::{LogSettings, LogTarget};

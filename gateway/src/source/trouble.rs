@@ -37,7 +37,7 @@ pub enum Trouble {
     TokenRefused(String),
     #[error("the controller cannot tell us anything now: {0}")]
     NotYet(String),
-    #[error("the stream broke: {0}")]
+    #[error("the connection to the controller broke ({0}); what it said last stays in force")]
     Broken(String),
 }
 
@@ -131,9 +131,26 @@ impl From<Status> for Trouble {
             Code::Unauthenticated | Code::PermissionDenied => Trouble::TokenRefused(message.to_owned()),
             // Its own word. What has a cause was made here, of a connection that failed.
             Code::Unavailable if std::error::Error::source(&status).is_none() => Trouble::NotYet(message.to_owned()),
-            code => Trouble::Broken(format!("{code:?}: {message}")),
+            code => Trouble::Broken(broken(&status).unwrap_or_else(|| format!("{code:?}: {message}"))),
         }
     }
+}
+
+/// Of a connection that failed: what the socket said. The layers above it say only that something did.
+fn broken(status: &Status) -> Option<String> {
+    let mut next = std::error::Error::source(status);
+    let mut innermost = None;
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(match io.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "it ended without a word".to_owned(),
+                _ => io.to_string(),
+            });
+        }
+        innermost = Some(error.to_string());
+        next = error.source();
+    }
+    innermost
 }
 
 #[cfg(test)]
@@ -148,6 +165,9 @@ mod tests {
         assert_eq!(Trouble::from(said.clone()).reason(), "not_yet");
         let mut broken = said;
         broken.set_source(Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)));
-        assert_eq!(Trouble::from(broken).reason(), "broken");
+        let trouble = Trouble::from(broken);
+        assert_eq!(trouble.reason(), "broken");
+        let said = "the connection to the controller broke (connection reset); what it said last stays in force";
+        assert_eq!(trouble.to_string(), said);
     }
 }

@@ -95,6 +95,32 @@ async fn a_stream_ends_with_its_pod() {
     assert_eq!(answer(edge, "a.example").await, "a", "what it had it serves");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_in_order_says_so_to_the_other_one() {
+    let control = Control::start().await.unwrap();
+    let edge = edge();
+    control.apply(&(gateway(edge.port()) + "---\n" + &route("a.example", "a"))).await.unwrap();
+    let serving = control.serve(None).await.unwrap();
+    let mut gateway = control.gateway(serving.address).unwrap();
+    gateway.ready().unwrap();
+    until_answer(edge, "a.example", "a").await.unwrap();
+
+    // The controller starts anew: that is no trouble of the gateway.
+    let address = serving.address;
+    serving.stop().await;
+    let line = gateway.wait_for_line(|line| line.contains("this controller stops"), client::DEADLINE).unwrap();
+    assert!(line.contains("INFO"), "{line}");
+    assert_eq!(ended(&control, Ending::Stopping), 1);
+    let _serving = control.serve(Some(address)).await.unwrap();
+    eventually("the gateway, again", || control.proxies.all().len() == 1).await.unwrap();
+
+    // The gateway stops: that is no trouble of the controller.
+    gateway.terminate().unwrap();
+    assert!(gateway.wait().unwrap().success());
+    eventually("the end of the stream", || control.proxies.all().is_empty()).await.unwrap();
+    assert_eq!((ended(&control, Ending::Closed), ended(&control, Ending::Broken)), (1, 0));
+}
+
 /// Until nobody listens there.
 async fn until_refused(address: SocketAddr) {
     let end = std::time::Instant::now() + client::DEADLINE;
