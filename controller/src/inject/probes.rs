@@ -1,8 +1,9 @@
-//! Probes of the application: the kubelet has no certificate of the mesh, so it asks the sidecar, which asks the application. What
+//! Probes of the application, and hooks of its life: the kubelet has no certificate of the mesh, so it asks the sidecar, which asks the application. What
 //! the sidecar asks is written into its environment, in Istio's words.
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::pod::{Container, Pod, Probe};
@@ -23,12 +24,24 @@ pub fn rewrite(pod: &mut Pod) -> Option<String> {
 }
 
 fn of_container(container: &mut Container, probers: &mut BTreeMap<String, Value>) {
-    let Container { name, ports, liveness_probe, readiness_probe, startup_probe, .. } = container;
+    let Container { name, ports, liveness_probe, readiness_probe, startup_probe, lifecycle, .. } = container;
     for (kind, probe) in [("livez", liveness_probe), ("readyz", readiness_probe), ("startupz", startup_probe)] {
         let Some(probe) = probe else { continue };
         let path = format!("/app-health/{name}/{kind}");
         if let Some(prober) = prober(probe, ports) {
             *probe = led(probe, &path);
+            probers.insert(path, prober);
+        }
+    }
+    for (kind, hook) in [("poststartz", "postStart"), ("prestopz", "preStop")] {
+        let Some(hook) = lifecycle.get_mut(hook) else { continue };
+        let path = format!("/app-lifecycle/{name}/{kind}");
+        // It is written as a probe is, without times.
+        let Ok(probe) = Probe::deserialize(&*hook) else { continue };
+        if let Some(prober) = prober(&probe, ports)
+            && let Ok(led) = serde_json::to_value(led(&probe, &path))
+        {
+            *hook = led;
             probers.insert(path, prober);
         }
     }
@@ -127,6 +140,25 @@ mod tests {
         assert_eq!(web["startupProbe"], json!({ "httpGet": { "path": "/app-health/web/startupz", "port": 15020 } }));
         assert_eq!(spec["containers"][1]["livenessProbe"], json!({ "exec": { "command": ["true"] } }));
         assert_eq!(spec["initContainers"][0]["startupProbe"]["httpGet"]["port"], 15020);
+    }
+
+    #[test]
+    fn hooks_that_ask_the_application_are_led_too() {
+        let get = json!({ "path": "/drain", "port": "http", "scheme": "HTTPS" });
+        let (spec, probers) = rewritten(json!({
+            "containers": [{
+                "name": "web",
+                "ports": [{ "name": "http", "containerPort": 8080 }],
+                "lifecycle": { "preStop": { "httpGet": get }, "postStart": { "exec": { "command": ["true"] } }, "stopSignal": "SIGUSR1" },
+            }],
+        }));
+        let asked = json!({ "path": "/drain", "port": 8080, "scheme": "HTTPS" });
+        assert_eq!(probers, json!({ "/app-lifecycle/web/prestopz": { "httpGet": asked } }));
+        let led = json!({ "path": "/app-lifecycle/web/prestopz", "port": 15020 });
+        assert_eq!(
+            spec["containers"][0]["lifecycle"],
+            json!({ "preStop": { "httpGet": led }, "postStart": { "exec": { "command": ["true"] } }, "stopSignal": "SIGUSR1" })
+        );
     }
 
     #[test]

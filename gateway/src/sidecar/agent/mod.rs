@@ -5,6 +5,7 @@
 
 mod call;
 mod probe;
+mod unverified;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,10 +16,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use call::Call;
-use probe::Prober;
+use probe::{Limit, Prober};
 
 /// What to ask for which path.
 const PROBERS: &str = "ISTIO_KUBE_APP_PROBERS";
+/// What begins so is no question but a hook of the container's life, which takes the time it takes.
+const HOOKS: &str = "/app-lifecycle/";
 /// Where the application's metrics are.
 const METRICS: &str = "ISTIO_PROMETHEUS_ANNOTATIONS";
 /// The pod's address.
@@ -63,7 +66,8 @@ impl Agent {
             Some(text) => serde_json::from_str(&text).map_err(|error| wrong(PROBERS, &error))?,
         };
         let probers = probes.into_iter().map(|(path, probe)| {
-            let prober = Prober::read(probe).inspect_err(|error| tracing::warn!(path, "{error}; it fails"));
+            let limit = if path.starts_with(HOOKS) { Limit::None } else { Limit::OfProbe };
+            let prober = Prober::read(probe, limit).inspect_err(|error| tracing::warn!(path, "{error}; it fails"));
             (path, prober)
         });
         let metrics = match read(METRICS) {
@@ -91,7 +95,7 @@ impl Agent {
         let path = if metrics.path.is_empty() { "/metrics" } else { &metrics.path };
         // As Prometheus does without the annotation.
         let port = if metrics.port.is_empty() { 80 } else { metrics.port.parse().ok()? };
-        let call = Call { to: (self.pod, port).into(), path, headers: HeaderMap::new() };
+        let call = Call { to: (self.pod, port).into(), path, headers: HeaderMap::new(), tls: None };
         match tokio::time::timeout(METRICS_TIMEOUT, call.get(MOST_METRICS)).await {
             Ok(Ok((status, body))) if status.is_success() => Some(String::from_utf8_lossy(&body).into_owned()),
             Ok(Ok((status, _))) => {

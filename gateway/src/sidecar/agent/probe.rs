@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use rustls::pki_types::ServerName;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -26,6 +27,17 @@ pub struct Prober {
     tcp_socket: Option<Port>,
     grpc: Option<Grpc>,
     timeout_seconds: Option<u64>,
+    #[serde(skip)]
+    limit: Limit,
+}
+
+/// How long the application may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limit {
+    /// As the probe says, else as Kubernetes does.
+    #[default]
+    OfProbe,
+    None,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,13 +85,23 @@ fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
 
 impl Prober {
     /// What is wrong with it otherwise.
-    pub fn read(probe: Value) -> Result<Prober, String> {
-        serde_json::from_value(probe).map_err(|error| format!("the probe cannot be asked: {error}"))
+    pub fn read(probe: Value, limit: Limit) -> Result<Prober, String> {
+        let prober = serde_json::from_value(probe);
+        prober.map(|prober| Prober { limit, ..prober }).map_err(|error| format!("the probe cannot be asked: {error}"))
+    }
+
+    fn limit(&self) -> Duration {
+        match self.limit {
+            Limit::OfProbe => {
+                Duration::from_secs(self.timeout_seconds.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT_SECONDS))
+            }
+            Limit::None => Duration::MAX,
+        }
     }
 
     /// 200 to 399: all is well. Otherwise why not, if that was not the application's word.
     pub async fn ask(&self, pod: IpAddr, headers: &HeaderMap) -> (StatusCode, String) {
-        let limit = Duration::from_secs(self.timeout_seconds.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT_SECONDS));
+        let limit = self.limit();
         match tokio::time::timeout(limit, self.answer(pod, headers)).await {
             Ok(Ok(status)) => (status, String::new()),
             Ok(Err(error)) => {
@@ -105,12 +127,9 @@ impl Prober {
     async fn answer(&self, pod: IpAddr, headers: &HeaderMap) -> io::Result<StatusCode> {
         if let Some(get) = &self.http_get {
             let to = address(get.host.as_deref(), get.port, pod).await?;
-            if get.scheme.eq_ignore_ascii_case("https") {
-                // Nobody looks at the certificate either: that it accepts connections has to do.
-                return connect(to).await.map(|_| StatusCode::OK);
-            }
             let path = if get.path.is_empty() { "/" } else { &get.path };
-            let call = Call { to, path, headers: get.headers(headers) };
+            let tls = get.scheme.eq_ignore_ascii_case("https").then(|| get.server_name(to));
+            let call = Call { to, path, headers: get.headers(headers), tls };
             return Ok(call.get(MOST).await?.0);
         }
         if let Some(socket) = &self.tcp_socket {
@@ -134,6 +153,12 @@ async fn address(host: Option<&str>, port: u16, pod: IpAddr) -> io::Result<Socke
 }
 
 impl HttpGet {
+    /// An address is no name, and is not said.
+    fn server_name(&self, to: SocketAddr) -> ServerName<'static> {
+        let name = self.host.as_ref().and_then(|host| ServerName::try_from(host.clone()).ok());
+        name.unwrap_or_else(|| ServerName::from(to.ip()))
+    }
+
     /// The kubelet's own, and those that the probe says.
     fn headers(&self, asked: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -69,6 +69,70 @@ async fn probes_ask_the_application_what_they_asked_before() {
     assert_eq!(status(&agent, "/app-health/b/livez").await, None);
 }
 
+/// An application that has TLS with a certificate that nobody would believe, speaks what was agreed, and answers with this.
+async fn secure_application(alpn: &[&[u8]], answer: StatusCode) -> u16 {
+    use crate::tls::testing::{Ca, dns};
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let leaf = Ca::new("nobody").leaf(vec![dns("other.example")], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let certificate = CertificateDer::from_pem_slice(leaf.chain[0].as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(crate::tls::provider::provider().clone());
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut config = config.with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((io, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(io).await else { continue };
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+                let fits = request.uri().path() == "/well" && request.uri().query() == Some("x=1");
+                let mut response = http::Response::new(http_body_util::Empty::<bytes::Bytes>::new());
+                *response.status_mut() = if fits { answer } else { StatusCode::NOT_FOUND };
+                Ok::<_, std::convert::Infallible>(response)
+            });
+            let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            tokio::spawn(async move { builder.serve_connection(stream, service).await.map_err(|_| ()) });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn over_tls_the_answer_counts_and_the_certificate_does_not() {
+    let cases = [
+        (&[&b"h2"[..]][..], StatusCode::OK),
+        (&[b"http/1.1"], StatusCode::NO_CONTENT),
+        (&[], StatusCode::SERVICE_UNAVAILABLE),
+    ];
+    for (alpn, answer) in cases {
+        let port = secure_application(alpn, answer).await;
+        let get = format!(r#"{{"path": "/well?x=1", "port": {port}, "scheme": "HTTPS"}}"#);
+        let agent = agent(PROBERS, format!(r#"{{"/p": {{"httpGet": {get}, "timeoutSeconds": 30}}}}"#)).unwrap();
+        assert_eq!(status(&agent, "/p").await, Some(answer), "{alpn:?}");
+    }
+    let (port, _) = application("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let get = format!(r#"{{"port": {port}, "scheme": "HTTPS"}}"#);
+    let agent = agent(PROBERS, format!(r#"{{"/p": {{"httpGet": {get}, "timeoutSeconds": 30}}}}"#)).unwrap();
+    assert_eq!(status(&agent, "/p").await, Some(StatusCode::INTERNAL_SERVER_ERROR), "no TLS there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_takes_the_time_it_takes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let get = format!(r#"{{"httpGet": {{"port": {}}}}}"#, listener.local_addr().unwrap().port());
+    let agent =
+        agent(PROBERS, format!(r#"{{"/app-lifecycle/a/prestopz": {get}, "/app-health/a/livez": {get}}}"#)).unwrap();
+    assert_eq!(status(&agent, "/app-health/a/livez").await, Some(StatusCode::GATEWAY_TIMEOUT));
+    let waits = tokio::time::timeout(Duration::from_secs(3600), status(&agent, "/app-lifecycle/a/prestopz"));
+    assert!(waits.await.is_err());
+}
+
 #[tokio::test]
 async fn an_application_that_is_not_there_is_not_well() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
