@@ -96,13 +96,22 @@ impl Context<'_> {
         }
     }
 
-    /// `service`: `HOST` or `NAMESPACE/HOST`.
+    /// `service`: `HOST` or `NAMESPACE/HOST`, which is that namespace's own, whoever else may see it.
     fn authorizers_place(&mut self, entry: &Entry<AuthorizationPolicy>, service: &str, port: u32) -> DestinationRef {
-        let host = service.rsplit_once('/').map_or(service, |(_, host)| host).to_ascii_lowercase();
+        let (namespace, host) = match service.split_once('/') {
+            Some((namespace, host)) => (Some(namespace), host.to_ascii_lowercase()),
+            None => (None, service.to_ascii_lowercase()),
+        };
         let unknown = DestinationRef::Unknown(format!("outbound|{port}||{host}").into());
-        let Some(found) = self.service(&host) else {
-            let message =
-                format!("the provider is at `{host}`, and no Service or ServiceEntry is called so; it cannot be asked");
+        let found = match namespace {
+            Some(namespace) => self.service_of(namespace, &host),
+            None => self.service(&host),
+        };
+        let Some(found) = found else {
+            let of = namespace.map_or_else(String::new, |namespace| format!(" of namespace `{namespace}`"));
+            let message = format!(
+                "the provider is at `{host}`, and no Service or ServiceEntry{of} is called so; it cannot be asked"
+            );
             self.findings.report_host(diag::DESTINATION_HOST_UNKNOWN, entry, FIELD, message, &host);
             return unknown;
         };

@@ -98,6 +98,12 @@ impl<'a> Context<'a> {
         self.world.index().registry.find_among(host, own, own, |service| scope.sees(service))
     }
 
+    /// The service of that name that a namespace has itself.
+    pub(super) fn service_of(&mut self, namespace: &str, host: &str) -> Option<&'a Arc<Service>> {
+        self.reads.note(Cell::Host(host.into()));
+        self.world.index().registry.of_namespace(host, namespace)
+    }
+
     /// Whether the destination exists and can be reached as its rule demands.
     fn emit<T>(
         &mut self,

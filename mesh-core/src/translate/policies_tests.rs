@@ -182,7 +182,9 @@ fn claims_in_rules_of_virtual_services() {
 
 const MESH: &str = "data: {mesh: \"extensionProviders: [\\
     {name: a, envoyExtAuthzHttp: {service: authz.default.svc.cluster.local, port: 80, timeout: 1s, statusOnError: '503', headersToUpstreamOnAllow: [X-User, x-g-*]}}, \\
-    {name: b, envoyExtAuthzGrpc: {service: other/authz.default.svc.cluster.local, port: 81}}, {name: c, zipkin: {}}]\"}";
+    {name: b, envoyExtAuthzGrpc: {service: default/authz.default.svc.cluster.local, port: 81}}, {name: c, zipkin: {}}, \
+    {name: far, envoyExtAuthzHttp: {service: far/authz.example, port: 80}}, {name: any, envoyExtAuthzHttp: {service: authz.example, port: 80}}, \
+    {name: nowhere, envoyExtAuthzHttp: {service: nowhere/authz.example, port: 80}}]\"}";
 
 fn custom(provider: &str) -> Docs {
     let spec = format!("{{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{}}]}}");
@@ -215,6 +217,29 @@ fn a_provider_is_read_and_its_destination_is_told() {
     world.remove(&[policy]);
     translator.update(&world);
     assert!(!translator.set().destinations.contains_key(key) && !translator.set().endpoints.contains_key(key));
+}
+
+/// The name is in two namespaces, and that of one nobody else may see.
+#[test]
+fn a_provider_of_a_namespace_is_that_namespaces_own() {
+    let entry = |address: &str, export: &str| {
+        format!(
+            "spec: {{hosts: [authz.example], exportTo: ['{export}'], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: STATIC, endpoints: [{{address: {address}}}]}}"
+        )
+    };
+    let translated = |provider: &str| {
+        let docs = custom(provider).add("ServiceEntry", "near/authz", &entry("10.0.0.1", "*"));
+        docs.add("ServiceEntry", "far/authz", &entry("10.0.0.2", ".")).translate_anyway()
+    };
+    for (provider, namespace) in [("far", "far"), ("any", "near")] {
+        let translation = translated(provider);
+        let DestinationRef::Known(key) = &asked(&translation).unwrap().destination else { panic!("{provider}") };
+        assert_eq!(&*translation.set.destinations[key].origin.namespace, namespace, "{provider}");
+    }
+    let nowhere = translated("nowhere");
+    assert!(matches!(asked(&nowhere).unwrap().destination, DestinationRef::Unknown(_)));
+    let said = nowhere.diagnostics.iter().find(|found| found.field == "spec.provider.name").unwrap();
+    assert!(said.message.contains("of namespace `nowhere`"), "{said:?}");
 }
 
 #[test]
