@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Metrics};
-use crate::admit::{self, Bundle, Injector, Judge, Webhooks};
+use crate::admit::{self, Bundle, CurrentSelection, Injector, Judge, Webhooks};
 use crate::ca::{Authority, Certificates, Counters, Follower, ServerCertificate, server_names};
 use crate::inject::{self, Injections, Settings};
 use crate::kube::{Keeper, LEASE, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
@@ -98,7 +98,12 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let settings = settings(options, patiently(|| has_native_sidecars(&client)).await);
     let webhooks = Arc::new(Webhooks {
         judge: Judge::new(handle.clone(), &options.namespace),
-        injector: Injector { keeper: handle.clone(), settings, counters: injections },
+        injector: Injector {
+            keeper: handle.clone(),
+            settings,
+            selection: CurrentSelection::follow(&client, &options.namespace),
+            counters: injections,
+        },
     });
     tokio::spawn(admit::serve(webhook_socket, certificate.config(&["h2", "http/1.1"])?, webhooks));
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::Parser;
-use controller::admit::{self, Injector, Judge, Webhooks};
+use controller::admit::{self, CurrentSelection, Injector, Judge, Webhooks};
 use controller::ca::{Authority, ServerCertificate};
 use controller::inject::{Injections, Settings};
 use controller::push::Identity;
@@ -91,7 +91,12 @@ async fn start(control: &Control) -> anyhow::Result<Client> {
     let keeper = control.keeper.clone();
     let webhooks = Webhooks {
         judge: Judge::new(keeper.clone(), NAMESPACE),
-        injector: Injector { keeper, settings: Settings::default(), counters: Injections::new()? },
+        injector: Injector {
+            keeper,
+            settings: Settings::default(),
+            selection: CurrentSelection::default(),
+            counters: Injections::new()?,
+        },
     };
     tokio::spawn(admit::serve(listener, certificate.config(&["h2", "http/1.1"])?, Arc::new(webhooks)));
     let tls = TlsOptions { sni: Some("webhook.test".to_owned()), ..TlsOptions::default() };

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::review::{Request, envelope};
+use super::selection::CurrentSelection;
 use crate::inject::{Decision, Injections, Namespace, Pod, Refusal, Settings, Workload, decide, inject};
 use crate::kube::KeeperHandle;
 
@@ -10,6 +11,7 @@ use crate::kube::KeeperHandle;
 pub struct Injector {
     pub keeper: KeeperHandle,
     pub settings: Settings,
+    pub selection: CurrentSelection,
     pub counters: Injections,
 }
 
@@ -22,7 +24,8 @@ impl Injector {
             return answer(&request.uid, Ok(None));
         }
         let defaults = self.keeper.proxy_defaults().await.unwrap_or_default();
-        let outcome = injected(request, &Settings { defaults, ..self.settings.clone() });
+        let selection = self.selection.get().await.as_ref().clone();
+        let outcome = injected(request, &Settings { defaults, selection, ..self.settings.clone() });
         match &outcome {
             Ok(Some(_)) => self.counters.succeeded.inc(),
             Ok(None) => self.counters.skipped.inc(),
@@ -48,7 +51,7 @@ fn injected(request: &Request, settings: &Settings) -> Result<Option<Patched>, R
     let pod = Pod::read(&request.object).map_err(unreadable)?;
     // The API server has looked at the labels of the namespace: it asks only for pods that its configuration selects.
     let namespace = Namespace { name: &request.namespace, labels: None };
-    if let Decision::Leave(reason) = decide(namespace, &pod) {
+    if let Decision::Leave(reason) = decide(namespace, &pod, &settings.selection) {
         tracing::debug!(namespace = request.namespace, "no sidecar: {reason}");
         return Ok(None);
     }

@@ -11,9 +11,11 @@ mod bundle;
 mod inject;
 mod judge;
 mod review;
+mod selection;
 mod server;
 
 pub use bundle::Bundle;
 pub use inject::Injector;
 pub use judge::{Judge, Verdict};
+pub use selection::CurrentSelection;
 pub use server::{Webhooks, serve};

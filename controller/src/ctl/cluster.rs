@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
+use kube::core::NamespaceResourceScope;
 use kube::{Client, ResourceExt as _};
 use tokio::time::timeout;
 
@@ -124,7 +125,7 @@ impl Cluster {
     pub async fn pods_of(&self, namespace: &str, deployment: &str) -> anyhow::Result<Vec<PodName>> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         let found = deployments.get_opt(deployment).await.map_err(said)?;
-        let found = found.ok_or_else(|| anyhow!("there is no deployment {namespace}/{deployment}"))?;
+        let Some(found) = found else { return Err(self.absent::<Deployment>(deployment, namespace).await) };
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let mut pods = pods.list(&ListParams::default().labels(&selector_of(&found))).await.map_err(said)?.items;
         pods.retain(|pod| {
@@ -145,6 +146,19 @@ impl Cluster {
         Ok(pods)
     }
 
+    /// That something is not there, and where it is instead, as far as we may look.
+    pub async fn absent<K>(&self, name: &str, namespace: &str) -> anyhow::Error
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug,
+        K: serde::de::DeserializeOwned,
+    {
+        let called = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = Api::<K>::all(self.client.clone()).list_metadata(&called).await;
+        let found = found.map(|list| list.items).unwrap_or_default();
+        let elsewhere: Vec<String> = found.into_iter().filter_map(|object| object.metadata.namespace).collect();
+        anyhow!(nowhere(&K::kind(&()).to_lowercase(), name, namespace, &elsewhere))
+    }
+
     /// A page of a pod, through the API server.
     pub async fn page(&self, pod: &PodName, port: u16, path: &str) -> anyhow::Result<Bytes> {
         let page = timeout(PATIENCE, self.ask(pod, port, path)).await;
@@ -161,7 +175,7 @@ impl Cluster {
                 // The upgrade that is refused says only a status; a look at the pod says more.
                 let there = pods.get_opt(&pod.name).await;
                 return Err(match there {
-                    Ok(None) => anyhow!("there is no pod {} in namespace {}", pod.name, pod.namespace),
+                    Ok(None) => self.absent::<Pod>(&pod.name, &pod.namespace).await,
                     _ => said(error).context("cannot forward to the pod"),
                 });
             }
@@ -178,6 +192,14 @@ impl Cluster {
         forward.abort();
         answer
     }
+}
+
+fn nowhere(kind: &str, name: &str, namespace: &str, elsewhere: &[String]) -> String {
+    let hint = match elsewhere.first() {
+        Some(first) => format!("; there is one in {}: say {name}.{first}", elsewhere.join(", ")),
+        None => String::new(),
+    };
+    format!("there is no {kind} {name} in namespace {namespace}{hint}")
 }
 
 async fn exchange<S>(stream: TokioIo<S>, path: &str) -> anyhow::Result<Bytes>
@@ -221,6 +243,16 @@ mod tests {
     fn target(text: &str) -> (bool, String, Option<String>) {
         let target: Target = text.parse().unwrap();
         (target.deployment, target.name, target.namespace)
+    }
+
+    #[test]
+    fn what_is_not_there_may_be_elsewhere() {
+        assert_eq!(nowhere("pod", "a", "sys", &[]), "there is no pod a in namespace sys");
+        let elsewhere = ["default".to_owned(), "shop".to_owned()];
+        assert_eq!(
+            nowhere("pod", "a", "sys", &elsewhere),
+            "there is no pod a in namespace sys; there is one in default, shop: say a.default"
+        );
     }
 
     #[test]

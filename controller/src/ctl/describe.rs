@@ -6,19 +6,19 @@ use std::fmt::Write as _;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Pod as KubePod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace as KubeNamespace, Pod as KubePod};
 use kube::api::Api;
-use mesh_core::api::{
-    AuthorizationPolicy, MatchLabels, PeerAuthentication, PeerTlsMode, RouteDestination, VirtualService,
-};
+use mesh_core::api::{AuthorizationPolicy, MatchLabels, RouteDestination, VirtualService};
+use mesh_core::model::MtlsMode;
+use mesh_core::translate::{PeerModes, peer_modes};
 use mesh_core::world::{Entry, World, hostname, selects};
 use serde::Serialize;
 
-use super::cluster::{ClusterArgs, Target};
+use super::cluster::{Cluster, ClusterArgs, Target};
 use super::exit;
 use super::output::Output;
 use super::trouble::said;
-use crate::inject::{Decision, Namespace, PROXY, Pod, decide, is_injected};
+use crate::inject::{Decision, KEY, Namespace, PROXY, Pod, SETTINGS, Selection, decide, is_injected};
 
 #[derive(Clone, Debug, Args)]
 pub struct DescribeArgs {
@@ -51,17 +51,35 @@ pub async fn run(cluster: &ClusterArgs, args: &DescribeArgs) -> anyhow::Result<u
     let name = cluster.find(&args.target, Some(args.namespace.as_deref().unwrap_or(&default))).await?;
     let pods: Api<KubePod> = Api::namespaced(cluster.client.clone(), &name.namespace);
     let found = pods.get_opt(&name.name).await.map_err(said)?;
-    let found = found.ok_or_else(|| anyhow!("there is no pod {} in namespace {}", name.name, name.namespace))?;
+    let Some(found) = found else { return Err(cluster.absent::<KubePod>(&name.name, &name.namespace).await) };
     let pod = Pod::read(&serde_json::to_value(found)?)?;
     let namespaces: Api<KubeNamespace> = Api::all(cluster.client.clone());
     let labels = namespaces.get(&name.namespace).await.map_err(said)?.metadata.labels.unwrap_or_default();
     let listed = crate::kube::list(&cluster.client, &cluster.system_namespace, &name.namespace).await.map_err(said)?;
     listed.unavailable.iter().filter(|kind| kind.is_read).for_each(|kind| eprintln!("meshctl: {kind}"));
     let world = World::from_objects(listed.objects);
-    let subject = Subject { pod: &pod, name: &name.name, namespace: &name.namespace, namespace_labels: &labels };
+    let selection = selection(&cluster).await?;
+    let subject = Subject {
+        pod: &pod,
+        name: &name.name,
+        namespace: &name.namespace,
+        namespace_labels: &labels,
+        selection: &selection,
+    };
     let description = describe(&subject, &world);
     super::print(&args.output.render(&description, || text(&description))?)?;
     Ok(exit::OK)
+}
+
+/// The injector's settings. Who may not see them is told what is so without.
+async fn selection(cluster: &Cluster) -> anyhow::Result<Selection> {
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.system_namespace);
+    let map = match maps.get_opt(SETTINGS).await {
+        Err(kube::Error::Api(status)) if status.is_forbidden() => None,
+        map => map.map_err(said)?,
+    };
+    let text = map.and_then(|map| map.data?.remove(KEY)).unwrap_or_else(|| "{}".to_owned());
+    Selection::read(&text).map_err(|error| anyhow!("ConfigMap {}/{SETTINGS}: {error}", cluster.system_namespace))
 }
 
 /// Which pod, and where it is.
@@ -70,6 +88,7 @@ struct Subject<'a> {
     name: &'a str,
     namespace: &'a str,
     namespace_labels: &'a BTreeMap<String, String>,
+    selection: &'a Selection,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +100,8 @@ struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     services: Vec<ServiceOf>,
-    mutual_tls: MutualTls,
+    /// None: a gateway, whom PeerAuthentications do not concern.
+    mutual_tls: Option<MutualTls>,
     request_authentications: Vec<String>,
     authorization_policies: Vec<String>,
 }
@@ -125,16 +145,18 @@ fn describe(subject: &Subject<'_>, world: &World) -> Description {
         services.filter(|service| !service.spec.selector.is_empty() && selects(&service.spec.selector, labels));
     let services =
         services.map(|service| of_service(world, &service.reference.name, subject.namespace, labels)).collect();
+    let sidecar = sidecar(subject);
+    let is_gateway = sidecar.present && !is_injected(subject.pod);
     let authentications = spaces.iter().flat_map(|namespace| world.request_authentications(namespace));
     let authentications = authentications.filter(|entry| selected(entry.spec.selector.as_ref()));
     let authorizations = spaces.iter().flat_map(|namespace| world.authorization_policies(namespace));
     let authorizations = authorizations.filter(|entry| selected(entry.spec.selector.as_ref()));
     Description {
         pod: format!("{}.{}", subject.name, subject.namespace),
-        sidecar: sidecar(subject),
+        sidecar,
         scope: world.sidecars_for(subject.namespace, labels).first().map(|entry| entry.reference.to_string()),
         services,
-        mutual_tls: mutual_tls(world, &spaces, labels),
+        mutual_tls: (!is_gateway).then(|| mutual_tls(world, subject.namespace, labels)),
         request_authentications: authentications.map(|entry| entry.reference.to_string()).collect(),
         authorization_policies: authorizations.map(|entry| policy(entry)).collect(),
     }
@@ -147,13 +169,13 @@ fn spaces<'a>(world: &'a World, namespace: &'a str) -> Vec<&'a str> {
 }
 
 fn sidecar(subject: &Subject<'_>) -> Sidecar {
-    let Subject { pod, namespace, namespace_labels, .. } = subject;
+    let Subject { pod, namespace, namespace_labels, selection, .. } = subject;
     let present = pod.spec.containers.iter().chain(&pod.spec.init_containers).any(|container| container.name == PROXY);
     if present {
         let why = (!is_injected(pod)).then(|| "not by injection: it is a gateway, or was written by hand".to_owned());
         return Sidecar { present, why };
     }
-    let why = match decide(Namespace { name: namespace, labels: Some(namespace_labels) }, pod) {
+    let why = match decide(Namespace { name: namespace, labels: Some(namespace_labels) }, pod, selection) {
         Decision::Leave(reason) => reason.to_string(),
         Decision::Inject => {
             "it is older than what asks for it, or the webhook was away: create it anew (`kubectl rollout restart`)"
@@ -213,42 +235,38 @@ fn hosts(routes: &[RouteDestination]) -> impl Iterator<Item = &str> {
     routes.iter().map(|route| &*route.destination.host)
 }
 
-/// The narrowest policy counts, and of several of one kind the oldest; what it leaves open the next one says.
-fn mutual_tls(world: &World, spaces: &[&str], labels: &BTreeMap<String, String>) -> MutualTls {
-    let own = spaces.first().copied().unwrap_or_default();
-    let for_some = world.peer_authentications(own).filter(|entry| entry.spec.is_for_some());
-    let for_some = for_some
-        .filter(|entry| entry.spec.selector.as_ref().is_some_and(|wanted| selects(&wanted.match_labels, labels)));
-    // Of several for the same pods the oldest counts.
-    let mut chosen: Vec<_> = for_some.min_by(|a, b| a.age().cmp(&b.age())).into_iter().collect();
-    for namespace in spaces {
-        let for_all = world.peer_authentications(namespace).filter(|entry| !entry.spec.is_for_some());
-        chosen.extend(for_all.min_by(|a, b| a.age().cmp(&b.age())));
-    }
-    let said = |mode: PeerTlsMode| match mode {
-        PeerTlsMode::Unset => None,
-        PeerTlsMode::Disable => Some("DISABLE"),
-        PeerTlsMode::Permissive => Some("PERMISSIVE"),
-        PeerTlsMode::Strict => Some("STRICT"),
-    };
-    let all = chosen.iter().find_map(|entry| said(entry.spec.mode())).unwrap_or("PERMISSIVE");
-    // Ports are named by policies for some workloads only.
-    let ports = chosen.iter().filter(|entry| entry.spec.is_for_some()).flat_map(|entry| ports(&entry.spec));
-    let ports = ports.map(|(port, mode)| (port, said(mode).unwrap_or(all).to_owned()));
+fn mutual_tls(world: &World, namespace: &str, labels: &BTreeMap<String, String>) -> MutualTls {
+    let PeerModes { ports, others, origins } = peer_modes(world, namespace, labels);
     MutualTls {
-        mode: all.to_owned(),
-        ports: ports.collect(),
-        from: chosen.iter().map(|entry| entry.reference.to_string()).collect(),
+        mode: word(others).to_owned(),
+        ports: ports.into_iter().map(|(port, mode)| (port, word(mode).to_owned())).collect(),
+        from: origins.iter().rev().map(ToString::to_string).collect(),
     }
 }
 
-fn ports(policy: &PeerAuthentication) -> Vec<(u16, PeerTlsMode)> {
-    policy.ports().collect()
+/// As users write it.
+fn word(mode: MtlsMode) -> &'static str {
+    match mode {
+        MtlsMode::Disable => "DISABLE",
+        MtlsMode::Permissive => "PERMISSIVE",
+        MtlsMode::Strict => "STRICT",
+    }
 }
 
 fn policy(entry: &Entry<AuthorizationPolicy>) -> String {
     let action = entry.spec.action.unwrap_or_default();
     format!("{} ({})", entry.reference, format!("{action:?}").to_uppercase())
+}
+
+fn mutual_tls_text(description: &Description) -> String {
+    let Some(MutualTls { mode, ports, from }) = &description.mutual_tls else {
+        return "of a gateway its servers say what they demand (`tls` of the Gateway), and no PeerAuthentication"
+            .to_owned();
+    };
+    let ports: String = ports.iter().map(|(port, mode)| format!(", port {port} {mode}")).collect();
+    let from = if from.is_empty() { "no PeerAuthentication: the default".to_owned() } else { from.join(", ") };
+    let not_yet = if description.sidecar.present { "" } else { "; nobody demands it while the pod has no sidecar" };
+    format!("{mode}{ports} ({from}){not_yet}")
 }
 
 fn text(description: &Description) -> String {
@@ -271,10 +289,7 @@ fn text(description: &Description) -> String {
         service.destination_rules.iter().for_each(|rule| line("", rule));
         service.virtual_services.iter().for_each(|rule| line("", rule));
     }
-    let MutualTls { mode, ports, from } = &description.mutual_tls;
-    let ports: String = ports.iter().map(|(port, mode)| format!(", port {port} {mode}")).collect();
-    let from = if from.is_empty() { "no PeerAuthentication: the default".to_owned() } else { from.join(", ") };
-    line("Mutual TLS", &format!("{mode}{ports} ({from})"));
+    line("Mutual TLS", &mutual_tls_text(description));
     line("Tokens", &description.request_authentications.join(", "));
     line("Policies", &description.authorization_policies.join(", "));
     out

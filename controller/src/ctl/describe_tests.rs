@@ -64,7 +64,13 @@ fn described(pod: serde_json::Value, namespace_labels: &[(&str, &str)]) -> Strin
     let namespace_labels =
         namespace_labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let pod = Pod::read(&pod).unwrap();
-    let subject = Subject { pod: &pod, name: "reviews-v1-x", namespace: "shop", namespace_labels: &namespace_labels };
+    let subject = Subject {
+        pod: &pod,
+        name: "reviews-v1-x",
+        namespace: "shop",
+        namespace_labels: &namespace_labels,
+        selection: &Selection::default(),
+    };
     text(&describe(&subject, &world))
 }
 
@@ -120,5 +126,15 @@ fn a_pod_without_a_service_is_told_so() {
     let other = pod(|pod| pod["metadata"]["labels"] = json!({ "app": "other" }));
     let text = described(other, &[]);
     assert!(text.contains("Services      none selects it"), "{text}");
-    assert!(text.contains("Mutual TLS    STRICT (PeerAuthentication/istio-system/default)"), "{text}");
+    let demanded = "Mutual TLS    STRICT (PeerAuthentication/istio-system/default); nobody demands it while the pod has no sidecar";
+    assert!(text.contains(demanded), "{text}");
+}
+
+/// A PeerAuthentication is for workloads, and would close a gateway to everybody outside.
+#[test]
+fn of_a_gateway_no_peer_authentication_speaks() {
+    let gateway = pod(|pod| pod["spec"]["containers"] = json!([{ "name": "istio-proxy" }]));
+    let text = described(gateway, &[]);
+    assert!(text.contains("Mutual TLS    of a gateway its servers say what they demand"), "{text}");
+    assert!(!text.contains("STRICT"), "{text}");
 }

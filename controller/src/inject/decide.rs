@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::pod::Pod;
+use super::selection::{SETTINGS, Said, Selection};
 
 /// Of namespaces.
 pub const NAMESPACE_LABEL: &str = "istio-injection";
@@ -46,6 +47,10 @@ pub enum Reason {
     /// The pod asks for it, of another control plane.
     OtherRevision(String),
     NotAsked,
+    /// Number of the selector of the injector's settings that says so.
+    NeverSelected(usize),
+    /// The injector's settings want to be asked by the pod itself.
+    PolicyDisabled,
 }
 
 impl fmt::Display for Reason {
@@ -59,6 +64,16 @@ impl fmt::Display for Reason {
             Reason::OtherRevision(revision) => {
                 write!(f, "the pod has the label `{REVISION_LABEL}: {revision}`; the revision here is `{REVISION}`")
             }
+            Reason::NeverSelected(number) => {
+                write!(
+                    f,
+                    "the injector's settings (ConfigMap `{SETTINGS}`) leave it out: neverInjectSelector[{number}]"
+                )
+            }
+            Reason::PolicyDisabled => write!(
+                f,
+                "the injector's settings (ConfigMap `{SETTINGS}`) say `policy: disabled`; the pod can ask by the label `{POD_LABEL}: \"true\"`"
+            ),
             Reason::NotAsked => write!(
                 f,
                 "nobody asks for it: neither the namespace (label `{NAMESPACE_LABEL}: enabled`) nor the pod (label `{POD_LABEL}: \"true\"`)"
@@ -75,14 +90,14 @@ pub fn is_injected(pod: &Pod) -> bool {
 
 /// See the module.
 #[must_use]
-pub fn decide(namespace: Namespace<'_>, pod: &Pod) -> Decision {
-    match obstacle(namespace, pod) {
+pub fn decide(namespace: Namespace<'_>, pod: &Pod, selection: &Selection) -> Decision {
+    match obstacle(namespace, pod, selection) {
         Some(reason) => Decision::Leave(reason),
         None => Decision::Inject,
     }
 }
 
-fn obstacle(namespace: Namespace<'_>, pod: &Pod) -> Option<Reason> {
+fn obstacle(namespace: Namespace<'_>, pod: &Pod, selection: &Selection) -> Option<Reason> {
     if pod.spec.host_network == Some(true) {
         return Some(Reason::HostNetwork);
     }
@@ -99,9 +114,16 @@ fn obstacle(namespace: Namespace<'_>, pod: &Pod) -> Option<Reason> {
     if let Some(reason) = namespace.labels.and_then(|labels| unselected(labels, pod)) {
         return Some(reason);
     }
-    // Whatever is neither `true` nor `false` counts as if it were not there.
-    let says_no = label.is_none() && pod.metadata.annotation(POD_LABEL) == Some("false");
-    says_no.then_some(Reason::PodSaysNo("annotation"))
+    match label.or_else(|| pod.metadata.annotation(POD_LABEL)) {
+        Some("true") => None,
+        Some("false") => Some(Reason::PodSaysNo("annotation")),
+        // Whatever is neither counts as if it were not there.
+        _ => match selection.of(&pod.metadata.labels) {
+            Said::Yes => None,
+            Said::Never(number) => Some(Reason::NeverSelected(number)),
+            Said::No => Some(Reason::PolicyDisabled),
+        },
+    }
 }
 
 /// What the selectors of the webhook's configuration do, for those who are not called by it.

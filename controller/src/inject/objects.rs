@@ -47,7 +47,7 @@ pub fn inject_object(object: &mut Value, namespace: &str, settings: &Settings) -
 fn inject_pod(place: &mut Value, workload: &Workload, settings: &Settings) -> Result<Outcome, Refusal> {
     let unreadable = |error: serde_json::Error| Refusal::Unreadable(error.to_string());
     let pod = Pod::read(place).map_err(unreadable)?;
-    let decision = decide(Namespace { name: &workload.namespace, labels: None }, &pod);
+    let decision = decide(Namespace { name: &workload.namespace, labels: None }, &pod, &settings.selection);
     let mut warnings = Vec::new();
     if decision == Decision::Inject {
         let injected = inject(&pod, workload, settings)?;

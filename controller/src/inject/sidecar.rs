@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::decide::{REVISION, REVISION_LABEL, STATUS};
 use super::pod::{Container, Pod, Spec};
+use super::selection::Selection;
 use super::wishes::{Interception, Malformed, Wishes};
 use super::workload::{CANONICAL_NAME, CANONICAL_REVISION, Workload};
 use super::{metrics, overlay, probes};
@@ -28,11 +29,19 @@ pub struct Settings {
     pub native: bool,
     /// `defaultConfig` of the mesh.
     pub defaults: ProxyConfig,
+    /// Who gets one.
+    pub selection: Selection,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { image: None, pull_policy: None, native: true, defaults: ProxyConfig::default() }
+        Settings {
+            image: None,
+            pull_policy: None,
+            native: true,
+            defaults: ProxyConfig::default(),
+            selection: Selection::default(),
+        }
     }
 }
 
@@ -170,6 +179,9 @@ fn choose_image(container: &mut Container, settings: &Settings, wishes: &Wishes)
 /// Resources, readiness and mounts.
 fn ask(proxy: &mut Container, wishes: &Wishes) {
     let resources = proxy.resources.get_or_insert_default();
+    // What is asked for by default may be more than the limit, and then no pod would be made. Kubernetes asks for as much as the
+    // limit where nothing is said.
+    resources.requests.retain(|resource, _| !wishes.limits.contains_key(resource));
     resources.requests.extend(wishes.requests.clone());
     resources.limits.extend(wishes.limits.clone());
     proxy.volume_mounts.extend(wishes.mounts.iter().cloned());

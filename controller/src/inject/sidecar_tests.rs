@@ -103,7 +103,7 @@ spec:
         &Settings { pull_policy: Some("Never".to_owned()), ..Settings::default() },
     );
     let (proxy, init) = (find(&pod, PROXY), find(&pod, INIT));
-    let resources = json!({ "requests": { "cpu": "50m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
+    let resources = json!({ "requests": { "cpu": "50m" }, "limits": { "memory": "64Mi" } });
     for container in [proxy, init] {
         assert_eq!(container.image.as_deref(), Some("registry.test/sidecar:2"));
         assert_eq!(container.image_pull_policy.as_deref(), Some("Never"));

@@ -10,6 +10,22 @@ use serde_json::{Map, Value};
 use super::pod::Metadata;
 use super::probes::STATUS_PORT;
 
+/// Annotations of Istio's that nothing here hears, and why.
+const UNHEARD: &[(&str, &str)] = &[
+    ("sidecar.istio.io/agentLogLevel", "there is one program, and `sidecar.istio.io/logLevel` is its level"),
+    ("sidecar.istio.io/bootstrapOverride", "it is a file of Envoy's"),
+    ("sidecar.istio.io/capNetBindService", "the sidecar listens on ports above 1024 only"),
+    ("sidecar.istio.io/componentLogLevel", "its components are Envoy's; `sidecar.istio.io/logLevel` is for all"),
+    ("sidecar.istio.io/extraStatTags", "labels of metrics are the same for all"),
+    ("sidecar.istio.io/proxyImageType", "there is one image, without a shell"),
+    ("sidecar.istio.io/statsEvictionInterval", "how long series stay is the same for all"),
+    ("sidecar.istio.io/statsInclusionPrefixes", "metrics are the same for all"),
+    ("sidecar.istio.io/statsInclusionRegexps", "metrics are the same for all"),
+    ("sidecar.istio.io/statsInclusionSuffixes", "metrics are the same for all"),
+    ("readiness.status.sidecar.istio.io/applicationPorts", "the application's own probe says whether it is ready"),
+];
+/// What of `proxy.istio.io/config` is heard by the injection or by the sidecar.
+const HEARD: &[&str] = &["concurrency", "holdApplicationUntilProxyStarts", "proxyMetadata", "terminationDrainDuration"];
 /// Inbound ports of the sidecar itself.
 const OWN_PORTS: &str = "15090,15021,15020";
 
@@ -65,7 +81,10 @@ impl Wishes {
     pub fn read(metadata: &Metadata, defaults: &ProxyConfig) -> Result<Wishes, Malformed> {
         let said = Said(metadata);
         let mut warnings = Vec::new();
-        let (proxy, proxy_text) = proxy_config(&said, defaults)?;
+        for (annotation, why) in UNHEARD.iter().filter(|(annotation, _)| said.text(annotation).is_some()) {
+            warnings.push(format!("annotation `{annotation}` has no effect: {why}"));
+        }
+        let (proxy, proxy_text) = proxy_config(&said, defaults, &mut warnings)?;
         let port = said.parsed::<u16>("status.sidecar.istio.io/port", "a port")?.unwrap_or(STATUS_PORT);
         if ![0, STATUS_PORT].contains(&port) {
             warnings.push(format!("annotation `status.sidecar.istio.io/port`: the port is always {STATUS_PORT}"));
@@ -234,12 +253,22 @@ fn interception(said: &Said<'_>, warnings: &mut Vec<String>) -> Result<Intercept
 }
 
 /// Of the annotation, on top of the mesh's.
-fn proxy_config(said: &Said<'_>, defaults: &ProxyConfig) -> Result<(ProxyConfig, Option<String>), Malformed> {
+fn proxy_config(
+    said: &Said<'_>,
+    defaults: &ProxyConfig,
+    warnings: &mut Vec<String>,
+) -> Result<(ProxyConfig, Option<String>), Malformed> {
     const NAME: &str = "proxy.istio.io/config";
     let Some(text) = said.text(NAME) else { return Ok((defaults.clone(), None)) };
     let wanted = |error: &dyn std::fmt::Display| malformed(NAME, text, &format!("a ProxyConfig: {error}"));
     let own: ProxyConfig = serde_saphyr::from_str(text).map_err(|error| wanted(&error))?;
     let json: Value = serde_saphyr::from_str(text).map_err(|error| wanted(&error))?;
+    let unheard = json.as_object().into_iter().flatten().map(|(field, _)| &**field);
+    let mut unheard: Vec<&str> = unheard.filter(|field| !HEARD.contains(field)).collect();
+    unheard.sort_unstable();
+    if !unheard.is_empty() {
+        warnings.push(format!("annotation `{NAME}`: {} has no effect", unheard.join(", ")));
+    }
     let mut all = defaults.clone();
     all.concurrency = own.concurrency.or(all.concurrency);
     all.hold_application_until_proxy_starts =
@@ -275,12 +304,13 @@ fn is_interface(item: &str) -> bool {
     !item.starts_with('-') && item.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:@+".contains(c))
 }
 
-/// A number that is not negative, with a unit of Kubernetes or none.
+/// A number that is not negative, with a unit of Kubernetes or an exponent or neither.
 pub fn is_quantity(text: &str) -> bool {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let units = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"];
-    number.parse::<f64>().is_ok() && units.contains(&unit)
+    let units = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let is_exponent = || unit.strip_prefix(['e', 'E']).is_some_and(|exponent| exponent.parse::<i8>().is_ok());
+    number.parse::<f64>().is_ok() && (units.contains(&unit) || is_exponent())
 }
 
 #[cfg(test)]

@@ -87,6 +87,13 @@ fn what_is_not_there_is_a_warning() {
         read(&[("sidecar.istio.io/interceptionMode", "TPROXY"), ("status.sidecar.istio.io/port", "15999")]).unwrap();
     assert_eq!((asked.interception, asked.warnings.len()), (Interception::Redirect, 2));
     assert!(asked.rewrite_probes && asked.readiness);
+    for (annotation, _) in UNHEARD {
+        let warnings = read(&[(annotation, "x")]).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(annotation), "{warnings:?}");
+    }
+    let config = "{ concurrency: 1, tracing: { sampling: 10 }, drainDuration: 5s }";
+    let warnings = read(&[("proxy.istio.io/config", config)]).unwrap().warnings;
+    assert_eq!(warnings, ["annotation `proxy.istio.io/config`: drainDuration, tracing has no effect"]);
     let without = read(&[("status.sidecar.istio.io/port", "0")]).unwrap();
     assert!(!without.rewrite_probes && !without.readiness && without.warnings.is_empty());
 }
@@ -109,6 +116,16 @@ fn the_pod_s_proxy_config_is_laid_over_the_mesh_s() {
         wishes.proxy_text.unwrap(),
         r#"{"holdApplicationUntilProxyStarts":true,"proxyMetadata":{"B":"own"},"tracing":{"sampling":10}}"#
     );
+}
+
+#[test]
+fn amounts_are_written_as_kubernetes_has_them() {
+    for amount in ["1", "1.5", "500m", "250u", "1e3", "1E-2", "2E", "128Mi", "1Pi", "3k"] {
+        assert!(is_quantity(amount), "{amount}");
+    }
+    for wrong in ["", "-1", "1.2.3", "1K", "1mi", "e3", "1e", "1e3m", "much"] {
+        assert!(!is_quantity(wrong), "{wrong}");
+    }
 }
 
 #[test]

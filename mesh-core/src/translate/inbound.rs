@@ -94,7 +94,7 @@ impl Inbound {
             listener.ports.entry(*number).or_insert_with(|| unserved(*mode));
         }
         Inbound {
-            demands: context.peer_origins(namespace, labels),
+            demands: modes.origins,
             listener: Some(Arc::new(context.captured(PORT, ListenerProtocol::Inbound(listener)))),
             own,
             ports,

@@ -53,6 +53,7 @@ use std::sync::Arc;
 pub use concerned::{Composite, Concerned};
 use findings::Findings;
 use http_match::Patterns;
+pub use peer_authentication::{PeerModes, peer_modes};
 use sidecar_scope::Scope;
 pub use translator::Translator;
 pub use unconcerned::{Unconcerned, unconcerned};

@@ -8,18 +8,20 @@ use super::Context;
 use crate::api::{PeerAuthentication, PeerTlsMode};
 use crate::model::MtlsMode;
 use crate::object::ObjectRef;
-use crate::world::{Cell, Entry, selects};
+use crate::world::{Cell, Entry, World, selects};
 
 /// What a workload demands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PeerModes {
+pub struct PeerModes {
     /// Of ports that are named.
     pub ports: BTreeMap<u16, MtlsMode>,
     pub others: MtlsMode,
+    /// The PeerAuthentications that say it: of the mesh, of the namespace, of the workload.
+    pub origins: Vec<ObjectRef>,
 }
 
 impl PeerModes {
-    pub fn of(&self, port: u16) -> MtlsMode {
+    pub(super) fn of(&self, port: u16) -> MtlsMode {
         self.ports.get(&port).copied().unwrap_or(self.others)
     }
 }
@@ -27,38 +29,37 @@ impl PeerModes {
 /// The one that counts there.
 type Scope<'a> = Option<&'a Arc<Entry<PeerAuthentication>>>;
 
-impl<'a> Context<'a> {
+impl Context<'_> {
     /// Of the workloads of a namespace with these labels.
     pub(super) fn peer_modes(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> PeerModes {
-        let scopes = self.peer_scopes(namespace, labels);
-        let [_, _, of_workload] = scopes;
-        let scopes = scopes.into_iter().flatten();
-        let others = scopes.fold(MtlsMode::default(), |wider, entry| read(entry.spec.mode(), wider));
-        let ports = of_workload.into_iter().flat_map(|entry| entry.spec.ports());
-        PeerModes { ports: ports.map(|(port, mode)| (port, read(mode, others))).collect(), others }
+        for namespace in [self.world.mesh().root_namespace.as_str(), namespace] {
+            self.reads.note(Cell::Namespace("PeerAuthentication", namespace.into()));
+        }
+        peer_modes(self.world, namespace, labels)
     }
+}
 
-    /// The PeerAuthentications that say it.
-    pub(super) fn peer_origins(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<ObjectRef> {
-        self.peer_scopes(namespace, labels).into_iter().flatten().map(|entry| entry.reference.clone()).collect()
-    }
+/// What workloads of a namespace with these labels demand.
+#[must_use]
+pub fn peer_modes(world: &World, namespace: &str, labels: &BTreeMap<String, String>) -> PeerModes {
+    let of_mesh = oldest(world, world.mesh().root_namespace.as_str(), |spec| !spec.is_for_some());
+    let of_namespace = oldest(world, namespace, |spec| !spec.is_for_some());
+    let of_workload = oldest(world, namespace, |spec| {
+        spec.is_for_some() && spec.selector.as_ref().is_some_and(|own| selects(&own.match_labels, labels))
+    });
+    let scopes = [of_mesh, of_namespace, of_workload].into_iter().flatten();
+    let others = scopes.clone().fold(MtlsMode::default(), |wider, entry| read(entry.spec.mode(), wider));
+    let ports = of_workload.into_iter().flat_map(|entry| entry.spec.ports());
+    let ports = ports.map(|(port, mode)| (port, read(mode, others))).collect();
+    let mut origins: Vec<ObjectRef> = scopes.map(|entry| entry.reference.clone()).collect();
+    // That of the mesh is in a namespace, too.
+    origins.dedup();
+    PeerModes { ports, others, origins }
+}
 
-    /// Of the mesh, of the namespace, of the workload.
-    fn peer_scopes(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> [Scope<'a>; 3] {
-        let root = self.world.mesh().root_namespace.as_str();
-        let of_mesh = self.oldest(root, |spec| !spec.is_for_some());
-        let of_namespace = self.oldest(namespace, |spec| !spec.is_for_some());
-        let of_workload = self.oldest(namespace, |spec| {
-            spec.is_for_some() && spec.selector.as_ref().is_some_and(|own| selects(&own.match_labels, labels))
-        });
-        [of_mesh, of_namespace, of_workload]
-    }
-
-    fn oldest(&mut self, namespace: &str, wanted: impl Fn(&PeerAuthentication) -> bool) -> Scope<'a> {
-        self.reads.note(Cell::Namespace("PeerAuthentication", namespace.into()));
-        let all = self.world.peer_authentications(namespace).filter(|entry| wanted(&entry.spec));
-        all.min_by(|a, b| a.age().cmp(&b.age()))
-    }
+fn oldest<'w>(world: &'w World, namespace: &str, wanted: impl Fn(&PeerAuthentication) -> bool) -> Scope<'w> {
+    let all = world.peer_authentications(namespace).filter(|entry| wanted(&entry.spec));
+    all.min_by(|a, b| a.age().cmp(&b.age()))
 }
 
 fn read(mode: PeerTlsMode, wider: MtlsMode) -> MtlsMode {

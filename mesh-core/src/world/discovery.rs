@@ -60,7 +60,7 @@ impl Discovery {
         let mut labels = entry.map(|entry| entry.meta.labels.clone()).unwrap_or_default();
         // Files seldom hold the namespaces; their names can be selected nevertheless.
         labels.entry(NAME.to_owned()).or_insert_with(|| namespace.to_string());
-        self.selectors.iter().any(|selector| holds(selector, &labels))
+        self.selectors.iter().any(|selector| fits(selector, &labels))
     }
 
     /// Moves objects of the touched namespaces to where they belong now.
@@ -96,7 +96,9 @@ impl Discovery {
     }
 }
 
-fn holds(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+/// Whether labels are as a selector wants them.
+#[must_use]
+pub fn fits(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let expression = |LabelExpression { key, operator, values }: &LabelExpression| {
         let value = labels.get(key);
         let listed = value.is_some_and(|value| values.contains(value));

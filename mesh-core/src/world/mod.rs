@@ -20,6 +20,7 @@ mod sidecars;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+pub use discovery::fits;
 pub use endpoints::Instance;
 pub use entry::{Entry, selects};
 pub use extent::Extent;
