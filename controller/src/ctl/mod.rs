@@ -51,7 +51,7 @@ enum Command {
     /// How far each proxy is with what the controller told it.
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatusArgs),
-    /// What a gateway serves, asked of itself.
+    /// What a gateway or a sidecar serves, asked of itself.
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::ProxyConfigArgs),
     /// Reads objects of the cluster and of files, and says what is wrong with them.

@@ -122,6 +122,7 @@ pub struct Root {
     /// SHA-256 of the certificate, hexadecimal.
     pub sha256: String,
     /// Seconds since 1970.
+    pub not_before: i64,
     pub not_after: i64,
 }
 
@@ -296,6 +297,7 @@ fn describe(root: &CertificateDer<'_>) -> Option<Root> {
         subject: parsed.subject().to_string(),
         serial: parsed.raw_serial_as_string(),
         sha256: hex(&sha256(root)),
+        not_before: parsed.validity().not_before.timestamp(),
         not_after: parsed.validity().not_after.timestamp(),
     })
 }

@@ -1,4 +1,4 @@
-//! `meshctl proxy-config`: what a gateway serves, read off its admin pages.
+//! `meshctl proxy-config`: what a proxy serves, read off its admin pages.
 
 mod captured;
 mod pages;
@@ -17,7 +17,7 @@ use pages::Pages;
 pub struct ProxyConfigArgs {
     #[arg(value_name = "WHAT")]
     what: What,
-    /// The gateway: POD[.NS] or deploy/NAME[.NS]
+    /// The gateway, or the pod with the sidecar: POD[.NS] or deploy/NAME[.NS]
     #[arg(value_name = "POD[.NS]")]
     target: Target,
     /// Of a name without one [default: that of --system-namespace]

@@ -1,4 +1,4 @@
-//! The admin pages of a gateway, as far as they are looked at.
+//! The admin pages of a proxy, as far as they are looked at.
 
 use std::collections::BTreeMap;
 
@@ -68,8 +68,31 @@ pub struct Connections {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Certificate {
     pub source: String,
-    pub days_left: i64,
     pub san: Vec<String>,
+    pub serial: String,
+    pub not_before: i64,
+    pub not_after: i64,
+    pub key_type: String,
+}
+
+/// Who the proxy is in the mesh, and whom it believes.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Workload {
+    pub roots: Vec<Root>,
+    pub certificate: Option<OwnCertificate>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Root {
+    pub serial: String,
+    /// A proxy that is older does not say it.
+    pub not_before: Option<i64>,
+    pub not_after: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct OwnCertificate {
+    pub id: String,
     pub serial: String,
     pub not_before: i64,
     pub not_after: i64,
@@ -78,7 +101,7 @@ pub struct Certificate {
 
 fn typed<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, Failure> {
     T::deserialize(value).map_err(|error| {
-        let about = "the gateway may be of another version; -o json shows what it says";
+        let about = "the proxy may be of another version; -o json shows what it says";
         Failure::BadData(format!("{what}: {error}; {about}"))
     })
 }
@@ -121,11 +144,19 @@ impl Pages {
         typed(part(&self.certificates, "certificates"), "certificates")
     }
 
+    /// Of a proxy without an identity there is nothing.
+    pub fn workload(&self) -> Result<Workload, Failure> {
+        match part(&self.certificates, "workload") {
+            Value::Null => Ok(Workload::default()),
+            workload => typed(workload, "workload"),
+        }
+    }
+
     fn cluster_list(&self) -> &Value {
         self.clusters.get("clusters").unwrap_or(&self.clusters)
     }
 
-    /// For programs: as the gateway says it, without what the filter leaves out.
+    /// For programs: as the proxy says it, without what the filter leaves out.
     pub fn raw(&self, what: What, filter: &Filter) -> Result<Value, Failure> {
         Ok(match what {
             What::Listeners => keep(part(&self.dump, "listeners"), |_, listener| {
@@ -156,7 +187,7 @@ impl Pages {
                     list.into_iter().filter(|cluster| takes(&key(cluster))).collect()
                 }
             }
-            What::Secrets => part(&self.certificates, "certificates").clone(),
+            What::Secrets => self.certificates.clone(),
             What::Names => {
                 keep(part(&self.dump, "dns"), |key, _| filter.host.as_ref().is_none_or(|wanted| wanted == key))
             }

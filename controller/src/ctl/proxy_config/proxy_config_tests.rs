@@ -74,7 +74,11 @@ fn pages() -> Pages {
                 "connections": { "connects": 3, "connect_failures": 1, "active": 1, "idle": 2, "streams": 0 } }] }] }),
         certificates: json!({ "certificates": [{ "source": "istio-system/shop", "days_left": 29, "subject": "CN=shop",
             "issuer": "CN=ca", "san": ["shop.example", "a", "b", "c", "d"], "serial": "0a:1b",
-            "not_before": 1_767_225_600, "not_after": 1_769_817_600, "key_type": "ECDSA" }] }),
+            "not_before": 1_767_225_600, "not_after": 1_769_817_600, "key_type": "ECDSA" }],
+            "workload": { "generation": 1, "trust_domains": ["cluster.local"], "renewals": 1,
+                "roots": [{ "subject": "O=a", "serial": "0c", "sha256": "x", "not_before": 1_767_225_600, "not_after": 4_102_444_800_i64 }],
+                "certificate": { "id": "spiffe://cluster.local/ns/ns/sa/web", "sha256": "y", "seconds_left": 9, "subject": "",
+                    "issuer": "", "san": [], "serial": "0d:2e", "not_before": 1_767_225_600, "not_after": 4_102_444_800_i64, "key_type": "ECDSA" } } }),
     }
 }
 
@@ -96,9 +100,9 @@ fn shown(line: &[&str]) -> String {
 fn everything() {
     insta::assert_snapshot!(shown(&["all", "pod.ns"]), @r#"
     LISTENERS
-    ADDRESS       PORT   MATCH               DESTINATION                          STATE       CONNECTIONS   GATEWAY
-    0.0.0.0:443   443    SNI: shop.example   Route: https.443.https.web.default   CLOSED      -             web.default
-    0.0.0.0:80    80     HTTP                Route: http.80                       ACCEPTING   2 of 17       web.default
+    ADDRESS       PORT   MATCH               DESTINATION                          STATE       CONNECTIONS   FROM
+    0.0.0.0:443   443    SNI: shop.example   Route: https.443.https.web.default   CLOSED      -             Gateway/default/web
+    0.0.0.0:80    80     HTTP                Route: http.80                       ACCEPTING   2 of 17       Gateway/default/web
 
     ROUTES
     NAME                          HOST             MATCH                                  VIRTUAL SERVICE   ACTION
@@ -124,9 +128,11 @@ fn everything() {
     10.0.0.1:8080   1        north/a    default/cart-v1   1        42         3             1                 outbound|80|v1|cart.default.svc.cluster.local
 
     SECRETS
-    RESOURCE NAME         STATUS     VALID     NAMES                         KEY     SERIAL NUMBER   NOT BEFORE             NOT AFTER
-    istio-system/shop     ACTIVE     29 days   shop.example,a,b and 2 more   ECDSA   0a1b            2026-01-01T00:00:00Z   2026-01-31T00:00:00Z
-    istio-system/broken   UNUSABLE   -         -                             -       -               -                      -
+    RESOURCE NAME         TYPE         STATUS     VALID CERT   SERIAL NUMBER   NOT AFTER              NOT BEFORE             KEY     NAMES
+    default               Cert Chain   ACTIVE     true         0d2e            2100-01-01T00:00:00Z   2026-01-01T00:00:00Z   ECDSA   spiffe://cluster.local/ns/ns/sa/web
+    ROOTCA                CA           ACTIVE     true         0c              2100-01-01T00:00:00Z   2026-01-01T00:00:00Z   -       -
+    istio-system/shop     Cert Chain   ACTIVE     false        0a1b            2026-01-31T00:00:00Z   2026-01-01T00:00:00Z   ECDSA   shop.example,a,b and 2 more
+    istio-system/broken   Cert Chain   UNUSABLE   -            -               -                      -                      -       -
 
     NAMES
     NAME         ADDRESSES                    SERVICE ENTRY
@@ -154,7 +160,9 @@ fn programs_get_what_the_gateway_says() {
     assert_eq!(some["http.80"]["virtual_hosts"].as_array().unwrap().len(), 1);
     assert_eq!(json(&["endpoints", "pod", "-o", "json"])[0]["endpoints"][0]["address"], "10.0.0.1:8080");
     assert_eq!(json(&["endpoints", "pod", "-o", "json", "--subset", "v2"]), json!([]));
-    assert_eq!(json(&["secrets", "pod", "-o", "json"])[0]["source"], "istio-system/shop");
+    let secrets = json(&["secrets", "pod", "-o", "json"]);
+    assert_eq!(secrets["certificates"][0]["source"], "istio-system/shop");
+    assert_eq!(secrets["workload"]["certificate"]["serial"], "0d:2e");
     let all = json(&["all", "pod", "-o", "json"]);
     let parts: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(parts, ["listeners", "routes", "clusters", "endpoints", "secrets", "names"]);

@@ -8,7 +8,7 @@ use mesh_core::model::{
 };
 use mesh_core::object::ObjectRef;
 
-use super::pages::{Cluster, Pages};
+use super::pages::{Cluster, Pages, Workload};
 use super::{Filter, What, captured};
 use crate::ctl::exit::Failure;
 use crate::ctl::output::Table;
@@ -30,7 +30,7 @@ pub fn render(what: What, pages: &Pages, filter: &Filter) -> Result<String, Fail
 }
 
 fn listeners(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
-    let mut table = Table::new(&["ADDRESS", "PORT", "MATCH", "DESTINATION", "STATE", "CONNECTIONS", "GATEWAY"]);
+    let mut table = Table::new(&["ADDRESS", "PORT", "MATCH", "DESTINATION", "STATE", "CONNECTIONS", "FROM"]);
     let open: HashMap<String, _> =
         pages.open_listeners()?.into_iter().map(|open| (format!("{} {}", open.key, open.state), open)).collect();
     for (key, listener) in pages.listeners()? {
@@ -44,7 +44,7 @@ fn listeners(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
                 continue;
             }
             let cells = [served.address, served.port.to_string(), served.matches, served.destination];
-            table.row(cells.into_iter().chain([state.clone(), connections.clone(), name(served.origin)]));
+            table.row(cells.into_iter().chain([state.clone(), connections.clone(), served.origin.to_string()]));
         }
     }
     Ok(table)
@@ -185,31 +185,37 @@ fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
     Ok(table)
 }
 
+/// In istioctl's words, and the names and the kind of key beside them.
 fn secrets(pages: &Pages) -> Result<Table, Failure> {
-    let heads = ["RESOURCE NAME", "STATUS", "VALID", "NAMES", "KEY", "SERIAL NUMBER", "NOT BEFORE", "NOT AFTER"];
+    const CHAIN: &str = "Cert Chain";
+    let heads =
+        ["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE", "KEY", "NAMES"];
     let mut table = Table::new(&heads);
+    let now = jiff::Timestamp::now().as_second();
+    let mut row = |name: String, kind: &str, serial: &str, [begins, ends]: [Option<i64>; 2], key: String, names| {
+        let valid = begins.is_none_or(|at| at <= now) && ends.is_none_or(|at| at >= now);
+        let (serial, valid) = (serial.replace(':', ""), valid.to_string());
+        let [begins, ends] = [begins, ends].map(|at| at.map(time).unwrap_or_default());
+        table.row([name, kind.to_owned(), "ACTIVE".to_owned(), valid, serial, ends, begins, key, names]);
+    };
+    let Workload { roots, certificate } = pages.workload()?;
+    if let Some(own) = certificate {
+        let times = [Some(own.not_before), Some(own.not_after)];
+        row("default".to_owned(), CHAIN, &own.serial, times, own.key_type, own.id);
+    }
+    for root in roots {
+        let times = [root.not_before, Some(root.not_after)];
+        row("ROOTCA".to_owned(), "CA", &root.serial, times, String::new(), String::new());
+    }
     let mut served = BTreeSet::new();
-    for certificate in pages.certificates()? {
-        served.insert(certificate.source.clone());
-        let valid = match certificate.days_left {
-            ..=-1 => "expired".to_owned(),
-            1 => "1 day".to_owned(),
-            days => format!("{days} days"),
-        };
-        table.row([
-            certificate.source,
-            "ACTIVE".to_owned(),
-            valid,
-            few(&certificate.san),
-            certificate.key_type,
-            certificate.serial.replace(':', ""),
-            time(certificate.not_before),
-            time(certificate.not_after),
-        ]);
+    for one in pages.certificates()? {
+        served.insert(one.source.clone());
+        let times = [Some(one.not_before), Some(one.not_after)];
+        row(one.source, CHAIN, &one.serial, times, one.key_type, few(&one.san));
     }
     for key in pages.secrets()?.keys().filter(|key| !served.contains(&***key)) {
-        let rest = std::iter::repeat_n(String::new(), heads.len().saturating_sub(2));
-        table.row([key.to_string(), "UNUSABLE".to_owned()].into_iter().chain(rest));
+        let rest = std::iter::repeat_n(String::new(), heads.len().saturating_sub(3));
+        table.row([key.to_string(), CHAIN.to_owned(), "UNUSABLE".to_owned()].into_iter().chain(rest));
     }
     Ok(table)
 }
