@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::Client;
 use kube::api::Api;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -14,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Metrics};
 use crate::admit::{self, Bundle, CurrentSelection, Injector, Judge, Webhooks};
-use crate::ca::{Authority, Certificates, Counters, Follower, ServerCertificate, server_names};
+use crate::ca::{Authority, Certificates, Counters, Current, Follower, ServerCertificate, server_names};
 use crate::inject::{self, Injections, Settings};
-use crate::kube::{Keeper, LEASE, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
+use crate::kube::{Keeper, LEASE, Leadership, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
 use crate::options::Options;
 use crate::push::{self, Discovery, Proxies, TokenReviewer};
 use crate::status::{self, Writer, Writes};
@@ -79,22 +80,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(keeper.run());
 
-    let authority = patiently(|| Authority::load(&client, &options.namespace)).await;
-    let follower = Follower {
-        client: client.clone(),
-        namespace: options.namespace.clone(),
-        leadership: leadership.clone(),
-        overlap: Duration::from_secs(options.root_overlap_seconds),
-        counters: counters.clone(),
-    };
-    let authority = follower.start(authority);
-    let mut names = server_names(&options.service, &options.namespace);
-    names.extend(options.san.iter().cloned());
-    let certificate = ServerCertificate::start(authority.clone(), names)?;
-    tokio::spawn(publish_roots(client.clone(), authority.roots(), leadership.clone()));
-    let bundle =
-        Bundle { service: options.service.clone(), namespace: options.namespace.clone(), roots: authority.roots() };
-    bundle.publish(&client, &leadership);
+    let (authority, certificate) = certify(options, &client, &leadership, &counters).await?;
     let settings = settings(options, patiently(|| has_native_sidecars(&client)).await);
     let webhooks = Arc::new(Webhooks {
         judge: Judge::new(handle.clone(), &options.namespace),
@@ -127,6 +113,32 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, keep_alive };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop, busy).await;
     Ok(())
+}
+
+/// The CA, its roots where others look for them, and what this process shows to who connects.
+async fn certify(
+    options: &Options,
+    client: &Client,
+    leadership: &Leadership,
+    counters: &Counters,
+) -> anyhow::Result<(Current, Arc<ServerCertificate>)> {
+    let authority = patiently(|| Authority::load(client, &options.namespace)).await;
+    let follower = Follower {
+        client: client.clone(),
+        namespace: options.namespace.clone(),
+        leadership: leadership.clone(),
+        overlap: Duration::from_secs(options.root_overlap_seconds),
+        counters: counters.clone(),
+    };
+    let authority = follower.start(authority);
+    let mut names = server_names(&options.service, &options.namespace);
+    names.extend(options.san.iter().cloned());
+    let certificate = ServerCertificate::start(authority.clone(), names)?;
+    tokio::spawn(publish_roots(client.clone(), authority.roots(), leadership.clone()));
+    let bundle =
+        Bundle { service: options.service.clone(), namespace: options.namespace.clone(), roots: authority.roots() };
+    bundle.publish(client, leadership);
+    Ok((authority, certificate))
 }
 
 /// What is the same for all sidecars.

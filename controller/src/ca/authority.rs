@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use rcgen::{
@@ -20,6 +20,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::kube::{OURS, ROOTS};
 
 /// Secret of the root that the controller made.
 pub const SECRET: &str = "meshgate-ca-secret";
@@ -109,6 +111,7 @@ impl Authority {
             if let Some(authority) = Authority::find(client, namespace).await? {
                 return Ok(authority);
             }
+            unannounced(client, namespace).await?;
             let authority = Authority::generate()?;
             match api.create(&PostParams::default(), &authority.secret()).await {
                 Ok(_) => return Ok(authority),
@@ -206,6 +209,22 @@ impl Authority {
         let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private)?;
         Ok(CertifiedKey::new(chain.collect(), signer))
     }
+}
+
+/// An error: somebody signed here before, and whose key that was is gone. Workloads believe its root, and would not believe
+/// another one. A replica that has the key still writes it again.
+async fn unannounced(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let map = maps.get_opt(ROOTS).await.context("cannot see whether a root is announced")?;
+    let (label, value) = OURS;
+    let is_ours =
+        |map: &ConfigMap| map.metadata.labels.as_ref().is_some_and(|all| all.get(label).is_some_and(|is| is == value));
+    ensure!(
+        !map.as_ref().is_some_and(is_ours),
+        "ConfigMap {namespace}/{ROOTS} announces the root of a CA whose secret ({SECRET} or {PLUGGED_IN}) is gone: put the secret \
+         back; or delete the ConfigMap, and a new root is made, which no workload believes before it starts anew"
+    );
+    Ok(())
 }
 
 /// From a moment ago, for clocks differ.

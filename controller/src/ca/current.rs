@@ -107,8 +107,8 @@ impl Follower {
         let namespace = &self.namespace;
         if before.is_plugged_in() {
             tracing::error!(
-                "secret {namespace}/{PLUGGED_IN} is gone: its CA signs on until this process ends, and the next one makes a \
-                 root of its own, which no workload believes yet; put the secret back"
+                "secret {namespace}/{PLUGGED_IN} is gone: its CA signs on until this process ends, and the next one does not \
+                 start without it; put the secret back"
             );
             return;
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ca::rotation::{OVERLAP, ROTATE, step};
+use crate::kube::{OURS, ROOTS};
 
 const NAMESPACE: &str = "sys";
 
@@ -97,6 +98,27 @@ async fn only_the_leader_writes_and_nobody_makes_a_new_root() {
     desk.lose().await;
     assert!(**desk.current.borrow() == made);
     assert_eq!(desk.names(), [""; 0]);
+}
+
+/// A replica that starts while the Secret is away must not make a root that nobody believes.
+#[tokio::test]
+async fn no_root_is_made_where_one_is_announced() {
+    let made = Authority::generate().unwrap();
+    let desk = Desk::new(SECRET, &made.secret(), false).await;
+    let map =
+        |labels: Value| json!({ "metadata": { "name": ROOTS, "labels": labels }, "data": { "root-cert.pem": "" } });
+    let put = |map: Value| desk.secrets.lock().unwrap().insert(ROOTS.to_owned(), map);
+    let load = || Authority::load(&desk.follower.client, NAMESPACE);
+    put(map(json!({ "istio.io/config": "true", OURS.0: OURS.1 })));
+    assert!(load().await.unwrap() == made, "the key is there");
+    desk.secrets.lock().unwrap().remove(SECRET);
+    let refused = load().await.err().unwrap().to_string();
+    assert!(refused.contains("announces the root of a CA whose secret"), "{refused}");
+    assert_eq!(desk.names(), [ROOTS]);
+    // That of another control plane says nothing of ours.
+    put(map(json!({ "istio.io/config": "true" })));
+    assert!(load().await.unwrap() != made);
+    assert_eq!(desk.names(), [ROOTS, SECRET]);
 }
 
 /// The key of somebody else is written nowhere.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use mesh_core::diag::{self, Verdict};
+use mesh_core::model::{CertificateSource, ListenerProtocol, TlsServer};
 use mesh_core::snapshot::{ExplainedAuthorization, Explanation, Question};
 
 use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
@@ -71,6 +72,7 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
     let request = format!("{} {}", args.method, args.url);
     super::print(&args.output.render(&explanation, || text(&request, &explanation))?)?;
     if let Some(picture) = &picture {
+        listened(&explanation, picture).iter().for_each(|note| eprintln!("meshctl: {note}"));
         hint(picture);
         if diag::verdict(&picture.diagnostics) == Verdict::BadData {
             return Ok(exit::BAD_DATA);
@@ -88,7 +90,48 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
 fn drawn(question: &Question, picture: &Picture) -> Result<Explanation, Failure> {
     let mut explanation = question.ask(&picture.snapshot).map_err(usage)?;
     explanation.count_endpoints(|key| picture.set.endpoints.get(key).map_or(0, |found| found.endpoints.len()));
+    if lacks_certificate(&explanation, picture) {
+        let Explanation { generation, listener, server, .. } = explanation;
+        let outcome = "no certificate".into();
+        return Ok(Explanation { generation, listener, server, outcome, ..Explanation::default() });
+    }
     Ok(explanation)
+}
+
+/// Whether the handshake fails, for the server of the listener has nothing to show. Where secrets cannot be seen that is not known.
+fn lacks_certificate(explanation: &Explanation, picture: &Picture) -> bool {
+    let Some(ListenerProtocol::Tls { servers }) =
+        picture.set.listeners.get(&*explanation.listener).map(|listener| &listener.protocol)
+    else {
+        return false;
+    };
+    let called =
+        |server: &&TlsServer| explanation.server == Some(format!("{}[{}]", server.origin, server.server_index));
+    let is_there = |source: &CertificateSource| match source {
+        CertificateSource::Secret(key) => picture.set.secrets.contains_key(key),
+        CertificateSource::Files { .. } => true,
+    };
+    let blind = picture.unavailable.iter().any(|unavailable| unavailable.kind == "secrets");
+    !blind && servers.iter().find(called).is_some_and(|server| !server.tls.certificates.iter().any(is_there))
+}
+
+/// Where somebody listens, for who asked elsewhere.
+fn listened(explanation: &Explanation, picture: &Picture) -> Option<String> {
+    if explanation.outcome != "no listener" {
+        return None;
+    }
+    let listeners = picture.set.listeners.values().map(|listener| {
+        let scheme = if matches!(listener.protocol, ListenerProtocol::Tls { .. }) { "https" } else { "http" };
+        match (listener.port, listener.address.port()) {
+            (port, inside) if port == inside => format!("{scheme} on {port}"),
+            (port, inside) => format!("{scheme} on {port} ({inside} inside the pod)"),
+        }
+    });
+    let listeners: Vec<String> = listeners.collect();
+    Some(match listeners.is_empty() {
+        true => "no Gateway opens a port here".to_owned(),
+        false => format!("the gateway listens for {}", listeners.join(", ")),
+    })
 }
 
 /// The answer may be what it is because something is wrong.
@@ -159,7 +202,7 @@ fn encode(text: &str) -> String {
 
 /// Whether the request gets an answer that somebody wanted, whichever destination it hits.
 fn is_served(explanation: &Explanation) -> bool {
-    let lost = matches!(&*explanation.outcome, "no listener" | "no server" | "no host" | "no route");
+    let lost = matches!(&*explanation.outcome, "no listener" | "no server" | "no certificate" | "no host" | "no route");
     !lost && explanation.destinations.iter().all(|destination| destination.known || destination.weight == 0)
 }
 
@@ -205,19 +248,9 @@ fn text(request: &str, explanation: &Explanation) -> String {
             line(name, &format!("rewritten to {value}"));
         }
     }
-    let total: u64 = explanation.destinations.iter().map(|destination| u64::from(destination.weight)).sum();
     let mut name = "To";
-    for destination in &explanation.destinations {
-        let share = (f64::from(destination.weight) * 100.0 / (total.max(1) as f64)).round();
-        let state = match (destination.known, destination.endpoints) {
-            (false, _) => " — unknown: 503".to_owned(),
-            (true, Some(0)) => " — no endpoints: 503".to_owned(),
-            (true, Some(1)) => " — 1 endpoint".to_owned(),
-            (true, Some(count)) => format!(" — {count} endpoints"),
-            // A gateway that is older.
-            (true, None) => String::new(),
-        };
-        line(name, &format!("{share:>3} % {}{state}", destination.cluster));
+    for destination in destinations(explanation) {
+        line(name, &destination);
         name = "";
     }
     for fault in &explanation.faults {
@@ -228,6 +261,24 @@ fn text(request: &str, explanation: &Explanation) -> String {
         line("Copies", &format!("{} {}{state}", mirror.share, mirror.cluster));
     }
     out
+}
+
+/// With the share that each gets.
+fn destinations(explanation: &Explanation) -> Vec<String> {
+    let total: u64 = explanation.destinations.iter().map(|destination| u64::from(destination.weight)).sum();
+    let lines = explanation.destinations.iter().map(|destination| {
+        let share = (f64::from(destination.weight) * 100.0 / (total.max(1) as f64)).round();
+        let state = match (destination.known, destination.endpoints) {
+            (false, _) => " — unknown: 503".to_owned(),
+            (true, Some(0)) => " — no endpoints: 503".to_owned(),
+            (true, Some(1)) => " — 1 endpoint".to_owned(),
+            (true, Some(count)) => format!(" — {count} endpoints"),
+            // A gateway that is older.
+            (true, None) => String::new(),
+        };
+        format!("{share:>3} % {}{state}", destination.cluster)
+    });
+    lines.collect()
 }
 
 fn policies(said: &ExplainedAuthorization) -> String {
@@ -247,6 +298,7 @@ fn outcome(explanation: &Explanation) -> String {
     let why = match &*explanation.outcome {
         "no listener" => " (nothing listens for this scheme and port)",
         "no server" => " (no server of the listener has this name: the handshake fails)",
+        "no certificate" => " (the server of this name has none: the handshake fails; see meshctl analyze)",
         "no host" => " (404: no virtual host for this name)",
         "no route" => " (404: no rule matches)",
         _ => "",

@@ -125,6 +125,27 @@ fn lost() {
     );
 }
 
+/// The objects with a server for TLS, of which nobody has the secret; and on a port that the pod has under another number.
+#[test]
+fn where_nobody_answers_it_is_said_why() {
+    let server = "  - { port: { number: 443, name: https, protocol: HTTPS }, hosts: [shop.example], tls: { mode: SIMPLE, credentialName: shop } }\n";
+    let objects = OBJECTS.replacen("---\n", &format!("{server}---\n"), 1);
+    let service = "{ apiVersion: v1, kind: Service, metadata: { name: gw, namespace: istio-system }, spec: { selector: { istio: ingressgateway }, ports: [{ name: http, port: 80, targetPort: 8080 }, { name: https, port: 443, targetPort: 8443 }] } }";
+    let picture = picture(&format!("{objects}---\n{service}\n"));
+    let ask = |url: &str| drawn(&Question::new(url).unwrap(), &picture).unwrap();
+    let secure = ask("https://shop.example/cart");
+    assert!(
+        text("GET x", &secure).contains("Outcome     no certificate (the server of this name has none"),
+        "{secure:?}"
+    );
+    assert!(!is_served(&secure) && listened(&secure, &picture).is_none());
+    let inside = ask("http://shop.example:8081/cart");
+    assert_eq!(
+        listened(&inside, &picture).unwrap(),
+        "the gateway listens for http on 80 (8080 inside the pod), https on 443 (8443 inside the pod)"
+    );
+}
+
 /// What a gateway answers is read back as it was meant.
 #[test]
 fn explanations_travel() {

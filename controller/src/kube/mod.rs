@@ -21,5 +21,5 @@ pub use leader::{LEASE, Leadership, Lease, STOPPING, Term};
 pub use list::{Listed, Unavailable, list};
 pub use members::{Departure, Leaving};
 pub(crate) use objects::{read_value, reference};
-pub use roots::{ROOTS, publish_roots};
+pub use roots::{OURS, ROOTS, publish_roots};
 pub use watch::{Detail, Feed, KINDS, Scope, Source, Watched, sources, watch};

@@ -20,6 +20,9 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(600), Duration::from_se
 /// Name of the ConfigMap.
 pub const ROOTS: &str = "istio-ca-root-cert";
 
+/// Label by which all that is ours is found again.
+pub const OURS: (&str, &str) = ("app.kubernetes.io/part-of", "meshgate");
+
 /// Writes it while this replica leads, wherever a namespace appears, and anew when there are other roots.
 pub async fn publish_roots(client: Client, mut roots: watch::Receiver<String>, mut leadership: Leadership) {
     loop {
@@ -62,9 +65,7 @@ async fn publish(client: &Client, namespace: &str, root_pem: &str) -> kube::Resu
             name: Some(ROOTS.to_owned()),
             // Istio's, and the one by which all that is ours is found again.
             labels: Some(
-                [("istio.io/config", "true"), ("app.kubernetes.io/part-of", "meshgate")]
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .into(),
+                [("istio.io/config", "true"), OURS].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             ),
             ..ObjectMeta::default()
         },

@@ -19,7 +19,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// So many objects the keeper is asked about at a time.
 const CHUNK: usize = 256;
 /// With many objects a count is work: the pause is so many times as long as that, and the rest of the time is for proxies.
-pub(super) const SHARE: u32 = 30;
+const SHARE: u32 = 30;
+/// And no longer than this: on a machine that is busy otherwise a count takes long without being much work.
+const LONGEST: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -110,6 +112,11 @@ impl Finding {
     }
 }
 
+/// How long to rest after work that took so long.
+pub(super) fn rest(took: Duration) -> Duration {
+    took.saturating_mul(SHARE).min(LONGEST)
+}
+
 /// Says of those without proxies why. None: the keeper ended.
 async fn explain(keeper: &KeeperHandle, connected: &[ProxyStatus], objects: &mut [Progress]) -> Option<()> {
     let classes: BTreeSet<u64> = connected.iter().map(|proxy| proxy.class).collect();
@@ -147,7 +154,7 @@ pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> wa
                 version += 1;
                 send.send_replace(Arc::new(Tally { replica: replica.clone(), version, objects }));
             }
-            tokio::time::sleep(PAUSE.max(begun.elapsed() * SHARE)).await;
+            tokio::time::sleep(PAUSE.max(rest(begun.elapsed()))).await;
             tokio::select! {
                 changed = generation.changed() => if changed.is_err() { return },
                 changed = changes.changed() => if changed.is_err() { return },
@@ -156,4 +163,16 @@ pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> wa
         }
     });
     receive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_kept_from_working_does_not_rest_for_it() {
+        assert_eq!(rest(Duration::from_millis(10)), Duration::from_millis(300));
+        assert_eq!(rest(Duration::from_secs(2)), LONGEST);
+        assert_eq!(rest(Duration::MAX), LONGEST);
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::tally::SHARE;
+use super::tally::rest;
 use super::write::{Outcome, Write, tell};
 use super::{Desired, Known, Ours, Peers, Tally, Writes, desired, merge};
 use crate::kube::{KINDS as WATCHED, Leadership, Watched, reference};
@@ -126,7 +126,7 @@ impl Writer {
                         changed = false;
                         let own = tally.borrow().clone();
                         desk.compare(std::iter::once(&*own).chain(others.iter().map(|tally| &**tally)), now);
-                        rested = Instant::now() + now.elapsed() * SHARE;
+                        rested = Instant::now() + rest(now.elapsed());
                     }
                     for Errand { write, trouble, uid } in desk.due(now, AT_A_TIME.saturating_sub(writes.len())) {
                         let (client, recorder) = (self.client.clone(), recorder.clone());
