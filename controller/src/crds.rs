@@ -217,7 +217,9 @@ fn definition(kind: &Kind) -> Result<CustomResourceDefinition, serde_json::Error
                 list_kind: Some(format!("{}List", kind.kind)),
                 plural: kind.plural.to_owned(),
                 singular: Some(kind.kind.to_lowercase()),
-                short_names: Some(kind.short.iter().map(|name| (*name).to_owned()).collect()),
+                // The API server keeps no empty list, so that who sets one is at odds with whoever did before.
+                short_names: Some(kind.short.iter().map(|name| (*name).to_owned()).collect())
+                    .filter(|names: &Vec<String>| !names.is_empty()),
                 categories: Some(vec!["istio-io".to_owned(), kind.group.name.replace('.', "-")]),
             },
             versions: kind.group.versions.iter().map(|name| version(name)).collect(),
