@@ -378,7 +378,7 @@ impl Announced {
             line.push_str(&listener.address.to_string());
         }
         eprintln!("{line}");
-        resident::forget_start();
+        resident::give_back_code();
     }
 
     fn waiting(&self) {

@@ -1,12 +1,12 @@
-//! Pages of the program that only its start needed: reading flags, building tables of metrics, parsing certificates. A third of the
-//! resident memory of an idle sidecar is that, and there is one beside every workload. They are given back once it serves; what is
-//! needed after all comes again from the file.
+//! Pages of the program that only its start needed, or a change: reading flags, building tables, parsing certificates. Half of the
+//! resident memory of an idle sidecar is that, and there is one beside every workload. They are given back once it serves and when
+//! no more changes come; what is needed after all comes again from the file.
 
 use std::ops::Range;
 use std::path::Path;
 
-/// To be called when the process has started. What cannot be given back stays.
-pub fn forget_start() {
+/// To be called when the process has started, and when it has nothing new to do. What cannot be given back stays.
+pub fn give_back_code() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
     for range in code(&maps, &program) {
@@ -66,7 +66,7 @@ nonsense
     fn the_process_goes_on() {
         let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
         assert!(!code(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default(), &program).is_empty());
-        forget_start();
+        give_back_code();
         assert_eq!(format!("{:?}", "still".parse::<u8>().is_err()), "true");
     }
 }

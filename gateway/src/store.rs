@@ -26,6 +26,7 @@ pub use status::{Status, StatusCell};
 use crate::listen::ListenerManager;
 use crate::live::{Cells, Live};
 use crate::observe::{LogSettings, Observe};
+use crate::resident;
 use crate::source::{Configuration, Update};
 use crate::tls::certs::CertificateTable;
 use crate::upstream::{KeyStore, Resolver};
@@ -65,6 +66,8 @@ impl Default for StoreOptions {
 const TICK: Duration = Duration::from_secs(1);
 /// Certificate files are read again, and names resolved again, every so many ticks.
 const SLOW_TICKS: u64 = 5;
+/// So long after the last new tables the memory that only their making needed is given back.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The only writer of the cells.
 pub struct Store {
@@ -89,6 +92,8 @@ pub struct Store {
     certificates: Option<Arc<CertificateTable>>,
     /// When updates were taken over the last time.
     applied: TokioInstant,
+    /// Nothing was made since memory was given back.
+    is_quiet: bool,
     /// Until then updates are gathered.
     next: TokioInstant,
 }
@@ -120,6 +125,7 @@ impl Store {
             retired: Vec::new(),
             certificates: None,
             applied: TokioInstant::now(),
+            is_quiet: false,
             next: TokioInstant::now(),
         }
     }
@@ -216,6 +222,7 @@ impl Store {
         }
         self.publish(set, begun, &changes).await;
         self.applied = TokioInstant::now();
+        self.is_quiet = false;
     }
 
     /// Endpoints alone: nothing else is looked at.
@@ -345,6 +352,9 @@ impl Store {
             self.cells.certificates.store(certificates);
         }
         self.drop_retired();
+        if self.applied.elapsed() >= QUIET && !std::mem::replace(&mut self.is_quiet, true) {
+            resident::give_back_code();
+        }
         self.clusters.refresh_names(&self.set, slow);
         let mut different = false;
         if !self.listen_diagnostics.is_empty() {
