@@ -167,6 +167,15 @@ within 90 "the job is complete" kubectl wait --for=condition=Complete job/once -
 [ "$(kubectl get pods -l job-name=once -o jsonpath='{.items[0].spec.initContainers[*].name}')" = "istio-init istio-proxy" ] || die "the job had no sidecar"
 kubectl delete job once >/dev/null
 
+step "a sidecar that is no native one: a container beside the application"
+kubectl patch deployment ratings-v1 -p '{"spec":{"template":{"metadata":{"annotations":{"sidecar.istio.io/nativeSidecar":"false"}}}}}'
+within 120 "ratings is replaced" kubectl rollout status deployment/ratings-v1 --timeout 1s
+within 90 "ratings of before is gone" settled default app=ratings
+beside=$(kubectl get pods -l app=ratings -o jsonpath='{.items[*].spec.containers[*].name}')
+before=$(kubectl get pods -l app=ratings -o jsonpath='{.items[*].spec.initContainers[*].name}')
+case $beside/$before in *istio-proxy*/istio-init) ;; *) die "it has other containers: $beside after $before" ;; esac
+within 30 "the page is whole" whole
+
 step "every pod is replaced under k6"
 load_begin
 roll_everything
@@ -197,12 +206,21 @@ restarted() { [ "$(restarts)" -gt "$before" ]; }
 within 60 "it was started again" restarted
 within 60 "the page is whole" whole
 
-step "what it weighs"
-weigh() { # PROGRAM: resident KiB of each process
-  local process
-  for process in $(processes "$1"); do awk '/^VmRSS/ { print $2 }' "/proc/$process/status" 2>/dev/null || true; done
+step "what it weighs, while pages are read and when nobody asks"
+weigh() {
+  local program process
+  for program in meshgate-sidecar meshgate-controller meshgate; do
+    for process in $(processes $program); do
+      awk -v p=$program '/^VmRSS/ { print p, $2 / 1024 }' "/proc/$process/status" 2>/dev/null || true
+    done
+  done | awk '{ n[$1]++; s[$1] += $2; if ($2 > m[$1]) m[$1] = $2; all += $2 }
+    END { for (p in n) printf "%s: %d processes, %.1f MB, largest %.1f MB\n", p, n[p], s[p], m[p]; printf "together: %.1f MB\n", all }'
 }
-for program in meshgate-sidecar meshgate-controller meshgate; do
-  weigh $program | awk -v p=$program '{ n++; s += $1; if ($1 > m) m = $1 } END { printf "%s: %d processes, %.1f MB, largest %.1f MB\n", p, n, s / 1024, m / 1024 }'
-done
+load_begin
+pages 100 >"$work/pages"
+weigh
+load_end whole
+quiet() { local before; before=$(weigh | tail -n 1); sleep 3; [ "$(weigh | tail -n 1)" = "$before" ]; }
+within 60 "it changes no more" quiet
+weigh
 kubectl delete namespace istio-system >/dev/null

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
@@ -284,12 +284,15 @@ impl ApiServer {
         Ok(ApiServer { folder: cluster.to_owned(), pid, line })
     }
 
-    /// As if its machine had failed; until its port is free.
+    /// As if its machine had failed; until its port is free. That it has ended is not enough: the first of its threads may have, and
+    /// the others still hold its sockets.
     pub fn kill(&self) -> anyhow::Result<()> {
+        let port = self.line.iter().find_map(|part| part.strip_prefix("--secure-port=")).context("no port is noted")?;
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.parse()?));
         let born = started(self.pid)?;
         signal(self.pid, "KILL")?;
         let begun = Instant::now();
-        while started(self.pid).is_ok_and(|now| now == born) {
+        while started(self.pid).is_ok_and(|now| now == born) || TcpListener::bind(address).is_err() {
             ensure!(begun.elapsed() < DEADLINE, "the API server does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -299,7 +302,8 @@ impl ApiServer {
     /// The same one again, until it is ready. It outlives the test: who takes the cluster down ends it.
     pub fn start(&self) -> anyhow::Result<()> {
         let (program, arguments) = self.line.split_first().context("it had no command line")?;
-        let log = std::fs::File::options().append(true).create(true).open(self.folder.join("log/apiserver.log"))?;
+        let path = self.folder.join("log/apiserver.log");
+        let log = std::fs::File::options().append(true).create(true).open(&path)?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = command.spawn()?;
@@ -308,13 +312,22 @@ impl ApiServer {
         let begun = Instant::now();
         while let Err(error) = kubectl(&["get", "--raw", "/readyz"], "") {
             let ended = server.try_wait()?;
-            ensure!(ended.is_none(), "the API server ended: {ended:?}");
+            if let Some(ended) = ended {
+                bail!("the API server ended: {ended}:\n{}", last_lines(&path)?);
+            }
             ensure!(begun.elapsed() < START, "the API server does not get ready: {error}");
             std::thread::sleep(Duration::from_millis(50));
         }
         std::thread::spawn(move || server.wait());
         Ok(())
     }
+}
+
+/// The last twenty.
+fn last_lines(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n"))
 }
 
 /// When a process was started, in ticks since the machine was: with its number it is one process and no other. An error if it has

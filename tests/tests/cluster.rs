@@ -106,6 +106,18 @@ async fn hosts_of(gateway: &Meshgate, suffix: &str) -> usize {
     hosts.filter(|host| host["host"].to_string().contains(suffix)).count()
 }
 
+/// Until it serves as many. Objects that are written at once take effect in any order: who serves one may not serve all yet.
+async fn until_hosts(gateway: &Meshgate, suffix: &str, wanted: usize) {
+    let mut last = 0;
+    let holds = async || {
+        last = hosts_of(gateway, suffix).await;
+        Ok(last == wanted)
+    };
+    if let Err(error) = eventually_async(&format!("{wanted} hosts"), DEADLINE, holds).await {
+        panic!("{error}: {last}");
+    }
+}
+
 /// Until the object's status says of its present generation that it is in force at all proxies, or not: status, reason, beginning
 /// of the message.
 async fn until_programmed(routes: &Routes, name: &str, wanted: (&str, &str, &str)) {

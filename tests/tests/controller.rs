@@ -6,7 +6,7 @@ use std::time::Duration;
 use controller::kube::{Joined, Versions};
 use controller::push::Identity;
 use e2e::controller::{Control, NAMESPACE, UID};
-use e2e::fixture::{answer, eventually, until_answer};
+use e2e::fixture::{answer, eventually, eventually_async, until_answer};
 use e2e::ports;
 use e2e::process::Meshgate;
 use mesh_core::model::IpFamilies;

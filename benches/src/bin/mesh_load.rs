@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
@@ -122,6 +123,8 @@ async fn weigh(options: &Options, missed: &mut Vec<String>) -> anyhow::Result<()
             .await?;
         }
     }
+    say(&format!("{} services, {USED} called just now", options.services), memory(&first).await?);
+    tokio::time::sleep(AT_REST).await;
     let loaded = memory(&first).await?;
     say(&format!("{} services, {USED} called", options.services), loaded);
     if loaded.resident > LOADED {
@@ -130,6 +133,9 @@ async fn weigh(options: &Options, missed: &mut Vec<String>) -> anyhow::Result<()
     }
     Ok(())
 }
+
+/// So long after the last change a sidecar has given back what only changes need.
+const AT_REST: Duration = Duration::from_secs(7);
 
 const NAMESPACES: usize = 50;
 

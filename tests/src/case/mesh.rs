@@ -29,6 +29,8 @@ const LIVE_DEADLINE: Duration = Duration::from_secs(10);
 const ADMIN: u16 = 15000;
 /// Who has no sidecar.
 const OUTSIDE: &str = "outside";
+/// The workload's own application; at another port than it was called on `itself:PORT`.
+const ITSELF: &str = "itself";
 
 pub async fn run(case: &Case) -> anyhow::Result<Outcome> {
     let mut running = Running::start(case).await?;
@@ -68,7 +70,7 @@ struct Running {
     outside: Pod,
     /// Of the backends.
     places: BTreeMap<String, Place>,
-    /// By their names; `itself` and `outside` have several.
+    /// By their names; `outside` has several.
     servers: Vec<(String, Backend)>,
     addresses: Addresses,
     /// By `Kind/namespace/name`.
@@ -156,10 +158,12 @@ impl Running {
                 outside.insert(port.parse().context("`to` is not `:PORT`")?);
             }
         }
-        for (name, pod, ports) in [("itself", &self.own.pod, inside), (OUTSIDE, &self.outside, outside)] {
+        for (name, pod, ports) in [(ITSELF, &self.own.pod, inside), (OUTSIDE, &self.outside, outside)] {
             for port in ports {
                 let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-                self.servers.push((name.to_owned(), server(pod, at, name, &BackendSettings::default()).await?));
+                let called = if name == ITSELF { format!("{ITSELF}:{port}") } else { name.to_owned() };
+                let server = server(pod, at, &called, &BackendSettings::default()).await?;
+                self.servers.push((called, server));
             }
         }
         Ok(())
@@ -262,7 +266,9 @@ impl Running {
             }
             Err(error) => Observation { error: Some(error), ..Observation::default() },
         };
-        Ok(Observation { took: Some(took), ..seen })
+        let own = format!("{ITSELF}:{}", to.port());
+        let backend = seen.backend.map(|name| if name == own { ITSELF.to_owned() } else { name });
+        Ok(Observation { took: Some(took), backend, ..seen })
     }
 
     /// How many requests this one saw.
