@@ -45,6 +45,7 @@ pub fn rule(number: u32, predicate: Predicate) -> Rule {
             retry: RetryPolicy::default(),
             fault: None,
             mirrors: Vec::new(),
+            cors: None,
         })),
         headers: Arc::default(),
     }

@@ -256,6 +256,9 @@ fn text(request: &str, explanation: &Explanation) -> String {
     for fault in &explanation.faults {
         line("Fault", fault);
     }
+    if let Some(cors) = &explanation.cors {
+        line("CORS", cors);
+    }
     for mirror in &explanation.mirrors {
         let state = if mirror.known { "" } else { " — unknown: nothing is sent" };
         line("Copies", &format!("{} {}{state}", mirror.share, mirror.cluster));

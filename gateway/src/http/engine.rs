@@ -24,7 +24,7 @@ use super::forward::Way;
 use super::message::Downstream;
 use super::mirror::Copies;
 use super::peer_metadata::Said;
-use super::{authorize, client_cert, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand};
+use super::{authorize, client_cert, cors, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
@@ -185,6 +185,11 @@ impl Engine {
                     && let Err(failure) = fault::inject(fault, exchange, client).await
                 {
                     return self.fail(&failure, Some(&split.headers), exchange, client).await;
+                }
+                if let Some(policy) = &forward.cors
+                    && let Some(headers) = cors::rule(policy, exchange)
+                {
+                    return self.answer_preflight(headers, exchange, client).await;
                 }
                 let Some(cluster) = cluster else {
                     return self.fail(&Failure::ClusterNotFound, Some(&split.headers), exchange, client).await;

@@ -11,6 +11,7 @@ use mesh_core::lb::EndpointState;
 use mesh_core::model::Workload;
 use mesh_core::snapshot::{FormatContext, Request, Token};
 
+use super::cors::Leave;
 use super::failure::LocalReply;
 use super::forwarded;
 use super::h1::Frame;
@@ -119,6 +120,8 @@ pub struct Exchange {
     pub(super) repeatable: bool,
     /// Headers that an external authorizer adds to the answer.
     pub(super) added: HeaderMap,
+    /// That a page of another origin may read the answer.
+    pub(super) leave: Option<Leave>,
     /// Copies that want to have its body.
     pub(super) taps: Taps,
     pub outcome: Outcome,
@@ -170,6 +173,7 @@ impl Exchange {
             read_ahead: Vec::new(),
             repeatable: false,
             added: HeaderMap::new(),
+            leave: None,
             taps: Taps::new(),
             outcome: Outcome {
                 status: 0,
@@ -214,8 +218,11 @@ impl Exchange {
         if self.https { "https" } else { "http" }
     }
 
-    /// What an authorizer wants the client to have.
+    /// What filters want the client to have, behind what rule and upstream say.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+        if let Some(leave) = &self.leave {
+            leave.give(headers);
+        }
         for (name, value) in &self.added {
             headers.append(name, value.clone());
         }

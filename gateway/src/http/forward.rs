@@ -387,6 +387,7 @@ impl Engine {
         hop_by_hop::clean_response(&mut head.headers);
         head.body = BodySize::Empty;
         let _ = split.headers.response.apply(&mut head.headers, exchange);
+        exchange.add_to(&mut head.headers);
         let name = exchange.peer.server_name();
         forwarded::finish_response(&mut head.headers, name, std::time::SystemTime::now(), None);
         head.headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));

@@ -7,6 +7,7 @@
 pub mod authority;
 mod authorize;
 pub mod client_cert;
+mod cors;
 #[cfg(test)]
 mod drain_tests;
 mod engine;

@@ -91,7 +91,7 @@ impl Engine {
     }
 
     #[allow(clippy::too_many_arguments)]
-    async fn send_reply<D: Downstream>(
+    pub(super) async fn send_reply<D: Downstream>(
         &self,
         mut status: StatusCode,
         mut body: Vec<u8>,

@@ -55,6 +55,7 @@ pub fn forward_to(destination: DestinationRef) -> Forward {
         retry: RetryPolicy { attempts: 2, connect_failure: true, refused_stream: true },
         fault: None,
         mirrors: Vec::new(),
+        cors: None,
     }
 }
 

@@ -64,7 +64,6 @@ const ROWS: &[Row] = &[
     row(GW, "spec.servers[].tls.insecureSkipVerify", Present, "client certificates"),
     row(GW, "spec.servers[].tls.cipherSuites", Present, "the choice of cipher suites"),
     row(GW, "spec.servers[].tls.ecdhCurves", Present, "the choice of curves"),
-    row(VS, "spec.http[].corsPolicy", Present, "CORS"),
     row(VS, "spec.http[].retries.perTryTimeout", Present, "timeouts of single tries"),
     row(VS, "spec.http[].retries.backoff", Present, "the choice of the back-off"),
     row(VS, "spec.http[].retries.retryRemoteLocalities", Present, "localities"),

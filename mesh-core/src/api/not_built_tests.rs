@@ -9,19 +9,19 @@ fn fields(kind: &str, spec: &str) -> Vec<String> {
 
 #[test]
 fn each_kind_of_field_is_reported_once_at_its_first_place() {
-    let spec = "  hosts: [a]
-  http:
-  - route: [{destination: {host: a}}]
-  - route: [{destination: {host: a}}]
-    cors_policy: {}
-    retries: {attempts: 1, retryOn: 'connect-failure,refused-stream'}
-  - route: [{destination: {host: a}}]
-    corsPolicy: {}
-    retries: {attempts: 1, retryOn: 'connect-failure,5xx', perTryTimeout: 1s}
+    let spec = "  servers:
+  - {port: {number: 80, name: a, protocol: HTTP}, hosts: ['*']}
+  - port: {number: 81, name: b, protocol: HTTP}
+    hosts: ['*']
+    default_endpoint: '127.0.0.1:80'
+  - port: {number: 82, name: c, protocol: HTTP}
+    hosts: ['*']
+    defaultEndpoint: '127.0.0.1:80'
+    tls: {minProtocolVersion: TLSV1_1}
 ";
     assert_eq!(
-        fields("VirtualService", spec),
-        ["spec.http[1].corsPolicy 9", "spec.http[2].retries.perTryTimeout 13", "spec.http[2].retries.retryOn 13",]
+        fields("Gateway", spec),
+        ["spec.servers[1].defaultEndpoint 9", "spec.servers[2].tls.minProtocolVersion 13"]
     );
 }
 

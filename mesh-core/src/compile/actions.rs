@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 
-use super::{header_ops, regex};
+use super::regex::Patterns;
+use super::{cors, header_ops, regex};
 use crate::diag::{self, Diagnostic};
 use crate::model::{Action, DestinationRef, Forward, Key, Mirror, PathRewrite, Rewrite, Rule, RuleSource};
 use crate::snapshot::{
@@ -39,7 +40,7 @@ impl Actions {
         self.destinations
     }
 
-    pub(super) fn prepare(&mut self, rule: &Rule) -> Prepared {
+    pub(super) fn prepare(&mut self, rule: &Rule, patterns: &mut Patterns) -> Prepared {
         let address = (Arc::as_ptr(&rule.action) as usize, Arc::as_ptr(&rule.headers) as usize);
         if let Some(prepared) = self.prepared.get(&address) {
             return prepared.clone();
@@ -52,7 +53,11 @@ impl Actions {
         };
         let action = match rule.action.as_ref() {
             Action::Forward(forward) => {
-                CompiledAction::Forward(self.forward(forward, rule, &headers, &mut diagnostics))
+                let mut forwarded = self.forward(forward, rule, &headers, &mut diagnostics);
+                let cors = forward.cors.as_deref();
+                forwarded.cors =
+                    cors.map(|policy| Arc::new(cors::cors(policy, &rule.source, patterns, &mut diagnostics)));
+                CompiledAction::Forward(forwarded)
             }
             Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
             Action::Respond(response) => CompiledAction::Respond(response.clone()),
@@ -97,6 +102,7 @@ impl Actions {
             retry: forward.retry.clone(),
             fault: forward.fault.clone(),
             mirrors: forward.mirrors.iter().map(|mirror| self.mirror(mirror)).collect(),
+            cors: None,
             splits,
             total_weight,
         }

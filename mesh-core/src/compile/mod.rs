@@ -3,6 +3,7 @@
 
 mod actions;
 mod buckets;
+mod cors;
 mod header_ops;
 mod hosts;
 mod policies;

@@ -25,7 +25,7 @@ pub(super) fn compiled_rule(rule: &Rule, actions: &mut Actions, patterns: &mut P
     };
     let conditions = reader.conditions(&rule.predicate);
     let Reader { refused, diagnostics: mut found, .. } = reader;
-    let prepared = actions.prepare(rule);
+    let prepared = actions.prepare(rule, patterns);
     let diagnostics = if found.is_empty() {
         prepared.diagnostics
     } else {

@@ -48,6 +48,7 @@ pub(crate) fn forward(splits: Vec<Split>) -> Action {
         retry: RetryPolicy::default(),
         fault: None,
         mirrors: Vec::new(),
+        cors: None,
     })
 }
 

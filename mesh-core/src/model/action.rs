@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, is_default};
+use super::{Key, StringMatch, is_default};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -29,6 +29,35 @@ pub struct Forward {
     pub fault: Option<Box<Fault>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub mirrors: Vec<Mirror>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cors: Option<Box<Cors>>,
+}
+
+/// Which pages of other origins may use what a rule serves (`corsPolicy`). The lists are values of headers; an empty one is not
+/// sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cors {
+    /// One is enough; none: no origin is allowed. An exact `*` is every origin.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub origins: Vec<StringMatch>,
+    /// `access-control-allow-methods`; `*` is whichever was asked for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub methods: String,
+    /// `access-control-allow-headers`; `*` are those that were asked for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub headers: String,
+    /// `access-control-expose-headers`
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expose: String,
+    /// `access-control-max-age`, in seconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_age: Option<u64>,
+    /// `access-control-allow-credentials`
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub credentials: bool,
+    /// Preflights of other origins are answered, without leave, instead of forwarded.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub answer_unmatched: bool,
 }
 
 /// Trouble that is made on purpose (`fault`): first the delay, then the abort, before anything is forwarded.

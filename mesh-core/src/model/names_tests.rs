@@ -13,6 +13,7 @@ fn rule(name: &str, timeout: u64) -> Rule {
         retry: RetryPolicy::default(),
         fault: None,
         mirrors: Vec::new(),
+        cors: None,
     };
     Rule {
         source: RuleSource { object: ObjectRef::new("VirtualService", "default", name), http: 0, r#match: None },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::{CompiledHeaderOps, CompiledPathRewrite, Condition};
+use super::{CompiledCors, CompiledHeaderOps, CompiledPathRewrite, Condition};
 use crate::diag::Diagnostic;
 use crate::model::{DirectResponse, Fault, Key, Redirect, RetryPolicy, RuleSource, Share};
 
@@ -80,6 +80,8 @@ pub struct CompiledForward {
     pub retry: RetryPolicy,
     pub fault: Option<Box<Fault>>,
     pub mirrors: Box<[CompiledMirror]>,
+    /// Shared, because a request whose answer it shapes keeps it.
+    pub cors: Option<Arc<CompiledCors>>,
     pub(crate) splits: SmallVec<[CompiledSplit; 1]>,
     /// Sum of the weights.
     pub(crate) total_weight: u32,

@@ -58,6 +58,9 @@ pub struct Explanation {
     /// Trouble that is made on purpose: `100% delay 7s`, `50% abort 503`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
+    /// What the rule's `corsPolicy` makes of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cow<'static, str>>,
     /// What the policies say, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<ExplainedAuthorization>,
@@ -299,6 +302,7 @@ impl HostTable {
                     known: mirror.cluster(&entry.clusters).is_some(),
                 });
                 explanation.mirrors = mirrors.collect();
+                explanation.cors = forward.cors.as_ref().map(|cors| cors.explain(request).into());
                 explanation.faults = forward.fault.as_deref().map(faults).unwrap_or_default();
             }
             CompiledAction::Redirect(redirect) => {

@@ -5,6 +5,7 @@ mod authorize;
 mod candidates;
 mod captured;
 mod condition;
+mod cors;
 mod decision;
 mod dns_table;
 mod explain;
@@ -32,6 +33,8 @@ pub use authorize::{Authorizer, CompiledPolicy, CompiledPolicyRule, Facts, PeerF
 pub(crate) use captured::route_keys;
 pub use captured::{CompiledInbound, CompiledInboundPort, CompiledOutbound, OutboundMatch};
 pub(crate) use condition::{Condition, HeaderKey, TextMatch};
+pub(crate) use cors::Listed;
+pub use cors::{CompiledCors, CorsRuling};
 pub(crate) use decision::PathKind;
 pub use decision::{
     CompiledAction, CompiledForward, CompiledMirror, CompiledRewrite, CompiledRule, CompiledSplit, Decision,

@@ -93,6 +93,7 @@ impl Context<'_> {
             retry: self.retries(http.retries.as_deref()),
             fault: http.fault.as_deref().and_then(read_fault).map(Box::new),
             mirrors: self.mirrors(entry, http, field, port),
+            cors: self.cors(entry, http, field),
         }))
     }
 

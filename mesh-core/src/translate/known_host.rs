@@ -218,8 +218,15 @@ impl Context<'_> {
         origin: &ObjectRef,
     ) -> Rule {
         let splits = vec![Split { destination, weight: 1, headers: Arc::clone(&self.no_headers) }];
-        let forward =
-            Forward { splits, rewrite: Rewrite::default(), timeout: None, retry, fault: None, mirrors: Vec::new() };
+        let forward = Forward {
+            splits,
+            rewrite: Rewrite::default(),
+            timeout: None,
+            retry,
+            fault: None,
+            mirrors: Vec::new(),
+            cors: None,
+        };
         self.answer_all(name, Action::Forward(forward), origin)
     }
 

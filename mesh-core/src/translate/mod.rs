@@ -8,6 +8,7 @@ mod authentication;
 mod authorization;
 mod checks;
 mod concerned;
+mod cors;
 mod delegate;
 mod destination_rule;
 mod dns;

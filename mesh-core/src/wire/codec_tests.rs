@@ -40,6 +40,7 @@ fn host() -> Config {
             retry: RetryPolicy { attempts: 0, connect_failure: false, refused_stream: false },
             fault: None,
             mirrors: Vec::new(),
+            cors: None,
         }),
         Action::Redirect(Redirect { status: 301, scheme: None, authority: None, port: RedirectPort::Keep, path: None }),
         Action::Respond(DirectResponse { status: 200, body: None }),

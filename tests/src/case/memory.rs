@@ -15,8 +15,8 @@ use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::{AbortStatus, CertificateSource, EndpointAddress, ProxyInfo, Reach, ResourceSet, Role};
 use mesh_core::snapshot::{
-    CompiledHeaderOp, CompiledListener, CompiledProtocol, Decision, Facts, FormatContext, HostTable, Request, Ruling,
-    Snapshot, https_location,
+    CompiledHeaderOp, CompiledListener, CompiledProtocol, CorsRuling, Decision, Facts, FormatContext, HostTable,
+    Request, Ruling, Snapshot, https_location,
 };
 use mesh_core::testing::{self, BackendKind, BackendSettings, Case, Expect};
 use mesh_core::translate::translate;
@@ -260,6 +260,16 @@ impl Asking<'_> {
                     seen.reply = self.with_response_headers(&split.headers.response, base, seen.reply);
                     return Ok(seen);
                 }
+                let mut leave = None;
+                match forward.cors.as_ref().map(|cors| (cors, cors.rule(&request))) {
+                    Some((_, CorsRuling::Answer(said))) => {
+                        let mut seen = own_answer(200, &rule_name, "");
+                        seen.reply = headers_or(said, seen.reply);
+                        return Ok(seen);
+                    }
+                    Some((cors, CorsRuling::Allowed(origin))) => leave = Some((cors, origin.clone())),
+                    _ => {}
+                }
                 let Some(cluster) = cluster else { return Ok(own_answer(503, &rule_name, "")) };
                 let key = &tables.snapshot.clusters.get(cluster as usize).context("a cluster that is not there")?.key;
                 let Some(backend) = self.backend(tables, key, original, random)? else {
@@ -279,8 +289,12 @@ impl Asking<'_> {
                 };
                 let settings = self.case.backends.get(&*backend).map(testing::Backend::settings).unwrap_or_default();
                 let mut seen = forwarded(rule_name, &backend, &settings, sent);
-                let base = backend_headers(&backend, &settings);
-                seen.reply = self.with_response_headers(&split.headers.response, base, Box::new(|_| None));
+                let mut reply = backend_headers(&backend, &settings);
+                split.headers.response.apply(&mut reply, &TableContext(&HeaderMap::new()));
+                if let Some((cors, origin)) = leave {
+                    cors.permit(&origin, &mut reply);
+                }
+                seen.reply = headers_or(reply, Box::new(|_| None));
                 seen
             }
         })
@@ -328,14 +342,19 @@ impl Asking<'_> {
     ) -> verdict::Look<'b> {
         let asked = HeaderMap::new();
         operations.apply(&mut headers, &TableContext(&asked));
-        Box::new(move |key| match key.strip_prefix("header.") {
-            Some(name) if !added_by_engine(name) => match otherwise(key) {
-                Some(values) if !values.is_empty() => Some(values),
-                _ => Some(lines(&headers, name)),
-            },
-            _ => otherwise(key),
-        })
+        headers_or(headers, otherwise)
     }
+}
+
+/// What else is known comes first.
+fn headers_or(headers: HeaderMap, otherwise: verdict::Look<'_>) -> verdict::Look<'_> {
+    Box::new(move |key| match key.strip_prefix("header.") {
+        Some(name) if !added_by_engine(name) => match otherwise(key) {
+            Some(values) if !values.is_empty() => Some(values),
+            _ => Some(lines(&headers, name)),
+        },
+        _ => otherwise(key),
+    })
 }
 
 /// A request as it leaves the tables.

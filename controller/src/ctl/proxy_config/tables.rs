@@ -302,7 +302,8 @@ fn action(rule: &Rule) -> String {
             let mirrors = forward.mirrors.iter();
             let mirrors = mirrors.map(|one| format!("copies of {} to {}", one.share, destination(&one.destination)));
             let fault = forward.fault.as_deref().map(|_| "fault".to_owned());
-            parts.chain(mirrors).chain(fault).collect::<Vec<_>>().join(", ")
+            let cors = forward.cors.as_deref().map(|_| "CORS".to_owned());
+            parts.chain(mirrors).chain(fault).chain(cors).collect::<Vec<_>>().join(", ")
         }
     }
 }
