@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mesh_core::model::{
     Action, Balancing, Destination, DestinationRef, Forward, HeaderMatch, HostPattern, Listener, ListenerProtocol,
-    PathMatch, PathNormalization, Predicate, Reach, ResourceSet, Resources, RetryPolicy, Rewrite, RouteSet, Rule,
-    RuleSource, Split, StringMatch, UpstreamProtocol, UpstreamTls, VirtualHost,
+    PathMatch, PathNormalization, Predicate, Reach, ResourceSet, Resources, Rewrite, RouteSet, Rule, RuleSource, Split,
+    StringMatch, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledProtocol, HostTable, Snapshot};
@@ -42,7 +42,7 @@ pub fn rule(number: u32, predicate: Predicate) -> Rule {
             splits: vec![split],
             rewrite: Rewrite::default(),
             timeout: None,
-            retry: RetryPolicy::default(),
+            retry: Arc::default(),
             fault: None,
             mirrors: Vec::new(),
             cors: None,

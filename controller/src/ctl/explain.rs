@@ -256,6 +256,9 @@ fn text(request: &str, explanation: &Explanation) -> String {
     for fault in &explanation.faults {
         line("Fault", fault);
     }
+    if let Some(retries) = &explanation.retries {
+        line("Retries", retries);
+    }
     if let Some(cors) = &explanation.cors {
         line("CORS", cors);
     }

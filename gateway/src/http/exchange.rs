@@ -130,6 +130,8 @@ pub struct Exchange {
 /// What became of it. Filled in as it happens, read once at the end.
 pub struct Outcome {
     pub status: u16,
+    /// How often it was sent, or was to be.
+    pub attempts: u32,
     pub flags: ResponseFlags,
     pub details: Cow<'static, str>,
     pub transport_failure: Cow<'static, str>,
@@ -177,6 +179,7 @@ impl Exchange {
             taps: Taps::new(),
             outcome: Outcome {
                 status: 0,
+                attempts: 0,
                 flags: ResponseFlags::NONE,
                 details: Cow::Borrowed("-"),
                 transport_failure: Cow::Borrowed("-"),
@@ -247,6 +250,7 @@ impl Exchange {
             path: &self.head.target,
             protocol: self.head.protocol.as_str(),
             status: outcome.status,
+            attempts: outcome.attempts,
             flags: outcome.flags,
             details: &outcome.details,
             upstream_transport_failure: &outcome.transport_failure,

@@ -21,18 +21,20 @@ pub enum Failure {
     NotAnswered,
     /// The destination has no endpoint.
     NoHealthyUpstream,
-    /// No connection could be made; after `tries` tries.
-    ConnectFailed { detail: Cow<'static, str>, tries: u32 },
+    /// No connection could be made.
+    ConnectFailed { detail: Cow<'static, str> },
     /// As above, for lack of time.
-    ConnectTimeout { tries: u32 },
+    ConnectTimeout,
     /// The upstream closed or reset the connection before it answered.
     UpstreamClosed,
     /// The upstream sent something that is not HTTP.
     UpstreamProtocol,
-    /// The upstream reset the HTTP/2 stream; refused streams were tried `tries` times.
-    UpstreamReset { refused: bool, tries: u32 },
+    /// The upstream reset the HTTP/2 stream.
+    UpstreamReset { refused: bool },
     /// The route's time is over.
     Timeout,
+    /// The time of a try is over (`perTryTimeout`).
+    TryTimeout,
     /// The client went away; nothing is sent.
     ClientGone,
     /// Mutual TLS is demanded, and the connection is in clear; nothing is sent.
@@ -81,41 +83,47 @@ pub struct LocalReply {
 const BEFORE_HEADERS: &str = "upstream connect error or disconnect/reset before headers. ";
 
 impl Failure {
-    pub fn reply(&self) -> LocalReply {
+    /// `tries`: how often the request was sent, or was to be.
+    pub fn reply(&self, tries: u32) -> LocalReply {
         match self {
             Failure::NoRoute => reply(404, "", ResponseFlags::NR, "route_not_found"),
             Failure::Misdirected => reply(421, "", ResponseFlags::NR, "misdirected_request"),
             Failure::ClusterNotFound => reply(503, "", ResponseFlags::NC, "cluster_not_found"),
             Failure::NotAnswered => reply(503, "", ResponseFlags::NC, "controller_did_not_answer"),
             Failure::NoHealthyUpstream => reply(503, "no healthy upstream", ResponseFlags::UH, "no_healthy_upstream"),
-            Failure::ConnectFailed { detail, tries } => LocalReply {
+            Failure::ConnectFailed { detail } => LocalReply {
                 transport_failure: detail.clone(),
                 ..before_headers(
                     503,
                     "remote connection failure",
                     format!("remote_connection_failure|{detail}"),
                     ResponseFlags::UF,
-                    *tries,
+                    tries,
                 )
             },
-            Failure::ConnectTimeout { tries } => {
-                before_headers(503, "connection timeout", "connection_timeout", ResponseFlags::UF, *tries)
+            Failure::ConnectTimeout => {
+                before_headers(503, "connection timeout", "connection_timeout", ResponseFlags::UF, tries)
             }
             Failure::UpstreamClosed => {
-                before_headers(503, "connection termination", "connection_termination", ResponseFlags::UC, 1)
+                before_headers(503, "connection termination", "connection_termination", ResponseFlags::UC, tries)
             }
-            Failure::UpstreamProtocol => before_headers(502, "protocol error", "protocol_error", ResponseFlags::UPE, 1),
-            Failure::UpstreamReset { refused: true, tries } => before_headers(
+            Failure::UpstreamProtocol => {
+                before_headers(502, "protocol error", "protocol_error", ResponseFlags::UPE, tries)
+            }
+            Failure::UpstreamReset { refused: true } => before_headers(
                 503,
                 "remote refused stream reset",
                 "remote_refused_stream_reset",
                 ResponseFlags::UR,
-                *tries,
+                tries,
             ),
-            Failure::UpstreamReset { refused: false, .. } => {
-                before_headers(503, "remote reset", "remote_reset", ResponseFlags::UR, 1)
+            Failure::UpstreamReset { refused: false } => {
+                before_headers(503, "remote reset", "remote_reset", ResponseFlags::UR, tries)
             }
             Failure::Timeout => reply(504, "upstream request timeout", ResponseFlags::UT, "response_timeout"),
+            Failure::TryTimeout => {
+                reply(504, "upstream request timeout", ResponseFlags::UT, "upstream_per_try_timeout")
+            }
             Failure::ClientGone => reply(0, "", ResponseFlags::DC, "downstream_remote_disconnect"),
             Failure::ClearText => reply(0, "", ResponseFlags::NONE, "mutual_tls_demanded"),
             Failure::BadBody { status, detail } => reply(*status, reason(*status), ResponseFlags::DPE, detail),
@@ -159,7 +167,7 @@ fn reply(status: u16, body: &'static str, flags: ResponseFlags, details: &'stati
 
 /// A failure before the upstream's head: the text says the reason, and that it was retried if it was.
 fn before_headers(status: u16, reason: &str, detail: impl AsRef<str>, flags: ResponseFlags, tries: u32) -> LocalReply {
-    let (prefix, flags) = if tries > 1 { ("retried and the latest ", flags | ResponseFlags::URX) } else { ("", flags) };
+    let prefix = if tries > 1 { "retried and the latest " } else { "" };
     LocalReply {
         status,
         body: Cow::Owned(format!("{BEFORE_HEADERS}{prefix}reset reason: {reason}")),

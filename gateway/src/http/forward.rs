@@ -1,21 +1,20 @@
 //! Forwarding: pick an endpoint, connect, send, stream both ways; and try again where nothing was lost by it. The snapshot
 //! stays the same through all tries.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::Method;
 use mesh_core::lb::EndpointState;
-use mesh_core::model::UpstreamProtocol;
+use mesh_core::model::{Loss, UpstreamProtocol};
 use mesh_core::snapshot::path;
 use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
 use smallvec::SmallVec;
-use tokio::time::{Sleep, sleep_until};
 
+use super::clock::{Clock, Over};
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, Protocol};
 use super::failure::Failure;
@@ -23,19 +22,15 @@ use super::h1_stream::H1Upstream;
 use super::h2_stream::H2Upstream;
 use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, Upstream, UpstreamError};
 use super::pump::{Direction, PumpError};
+use super::retry::{Attempt, Tried, back_off, give_back, grpc_code};
 use super::tunnel::Tunnel;
 use super::{forwarded, grpc_status, hop_by_hop, peer_metadata, upstream_request};
 use crate::live::{Live, LiveCluster};
+use crate::observe::ResponseFlags;
 use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
-
-/// Back-off between tries: a random time up to this, doubled each time, at most ten times as much (Envoy's default).
-const BACKOFF: Duration = Duration::from_millis(25);
 
 /// A dead idle connection is no failure of the endpoint; but not endlessly.
 const MAX_STALE: u32 = 4;
-
-/// When the route's time is over.
-pub(super) type Deadline = Option<Pin<Box<Sleep>>>;
 
 /// What the tables say of a request that is forwarded.
 pub(super) struct Way<'l> {
@@ -45,18 +40,6 @@ pub(super) struct Way<'l> {
     pub split: &'l CompiledSplit,
     /// Of the virtual host, for the rule's mirrors.
     pub clusters: &'l [Option<u32>],
-}
-
-/// What a try came to.
-pub(super) enum Tried {
-    Done(After),
-    /// The connection could not be made: the request was not sent.
-    NotConnected(ConnectError),
-    /// The upstream refused the stream before it looked at it.
-    Refused,
-    /// A connection that was idle turned out to be dead; the request was not processed.
-    Stale,
-    Failed(Failure),
 }
 
 impl Engine {
@@ -79,16 +62,21 @@ impl Engine {
         if !forward.mirrors.is_empty() {
             self.mirror(live, forward, clusters, timeout, exchange, client);
         }
+        let policy = &*forward.retry;
+        let per_try = policy.per_try_timeout.filter(|limit| timeout.is_none_or(|timeout| *limit < timeout));
         let begun = exchange.started + exchange.delayed;
-        let mut deadline: Deadline = timeout.map(|timeout| Box::pin(sleep_until((begun + timeout).into())));
+        let mut clock = Clock::new(timeout.map(|timeout| (begun + timeout).into()), per_try);
         let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
-        let (mut attempt, mut stale) = (1, 0);
+        let mut stale = 0;
+        exchange.outcome.attempts = 1;
         let failure = loop {
+            let attempt = exchange.outcome.attempts;
             let picked = cluster.pick(exchange.peer.info.original(), &tried);
             let Some(endpoint) = picked else { break Failure::NoHealthyUpstream };
-            self.prepare_try(attempt, timeout, exchange);
-            let result = self.attempt(cluster, &endpoint, split, exchange, client, &mut deadline).await;
-            match result {
+            self.prepare_try(attempt, per_try.or(timeout), exchange);
+            let is_last = attempt > policy.attempts;
+            let to = Attempt { cluster, endpoint: &endpoint, split, policy: Some(policy), is_last };
+            match self.attempt(&to, exchange, client, &mut clock).await {
                 Tried::Done(after) => return after,
                 Tried::Failed(failure) => break failure,
                 Tried::Stale if stale < MAX_STALE => {
@@ -96,23 +84,22 @@ impl Engine {
                     continue;
                 }
                 Tried::Stale => break Failure::UpstreamClosed,
-                Tried::NotConnected(error) => {
-                    tried.push(endpoint.address);
-                    if !forward.retry.connect_failure || attempt > forward.retry.attempts {
-                        break not_connected(&error, attempt);
-                    }
+                Tried::Lost { failure, how, .. } if !policy.after(how) => break failure,
+                Tried::Lost { failure, .. } if is_last => {
+                    exchange.outcome.flags |= ResponseFlags::URX;
+                    break failure;
                 }
-                Tried::Refused => {
-                    tried.push(endpoint.address);
-                    if !forward.retry.refused_stream || attempt > forward.retry.attempts {
-                        break Failure::UpstreamReset { refused: true, tries: attempt };
-                    }
-                }
+                Tried::Lost { failure, whole: false, .. } => break failure,
+                Tried::Lost { .. } | Tried::Unwanted => {}
             }
-            if back_off(attempt, &mut deadline).await.is_err() {
-                break Failure::Timeout;
+            if !policy.same_hosts {
+                tried.push(endpoint.address);
             }
-            attempt += 1;
+            let pause = policy.pause(attempt, |below| fastrand::u64(..below));
+            if let Err(failure) = back_off(pause, &mut clock, client).await {
+                break failure;
+            }
+            exchange.outcome.attempts += 1;
         };
         self.fail(&failure, Some(&split.headers), exchange, client).await
     }
@@ -141,33 +128,33 @@ impl Engine {
 
     pub(super) async fn attempt<D: Downstream>(
         &self,
-        cluster: &Arc<LiveCluster>,
-        endpoint: &Arc<EndpointState>,
-        split: &CompiledSplit,
+        to: &Attempt<'_>,
         exchange: &mut Exchange,
         client: &mut D,
-        deadline: &mut Deadline,
+        clock: &mut Clock,
     ) -> Tried {
+        let endpoint = to.endpoint;
         exchange.outcome.endpoint = Some(endpoint.clone());
         exchange.outcome.upstream_peer = None;
         self.tell_workload(endpoint, exchange);
         let active = endpoint.enter();
-        let lease = match until(deadline, self.connect(cluster, endpoint, exchange)).await {
-            None => return Tried::Failed(Failure::Timeout),
-            Some(Err(error)) => return Tried::NotConnected(error),
-            Some(Ok(lease)) => lease,
+        clock.begin_try(client.is_done());
+        let lease = match clock.until(self.connect(to.cluster, endpoint, exchange)).await {
+            Err(over) => return Tried::late(over),
+            Ok(Err(error)) => return Tried::not_connected(&error),
+            Ok(Ok(lease)) => lease,
         };
         let sent = Instant::now();
         let mut tried = match lease {
             Lease::H1(lease) => {
                 exchange.outcome.upstream_local = lease.local;
                 exchange.outcome.upstream_peer = lease.peer().cloned();
-                self.attempt_h1(lease, split, exchange, client, deadline, sent).await
+                self.attempt_h1(lease, to, exchange, client, clock, sent).await
             }
             Lease::H2(lease) => {
                 exchange.outcome.upstream_local = lease.local;
                 exchange.outcome.upstream_peer = lease.peer.clone();
-                self.attempt_h2(lease, split, exchange, client, deadline, sent).await
+                self.attempt_h2(lease, to, exchange, client, clock, sent).await
             }
         };
         if let Tried::Done(After::Tunnel(tunnel)) = &mut tried {
@@ -193,28 +180,31 @@ impl Engine {
     async fn attempt_h1<D: Downstream>(
         &self,
         mut lease: H1Lease,
-        split: &CompiledSplit,
+        to: &Attempt<'_>,
         exchange: &mut Exchange,
         client: &mut D,
-        deadline: &mut Deadline,
+        clock: &mut Clock,
         sent: Instant,
     ) -> Tried {
         let mut upload = new_upload(exchange, client);
+        to.keep_body(&mut upload, exchange, false);
         let mut upstream = H1Upstream::new(&mut lease.codec);
         upstream_request::send_h1(exchange, &mut upstream);
         if upload.is_ended() {
             // Also a body that turned out to be empty in a try before.
             let _ = upstream.finish();
         }
-        let head = self.await_head(&mut upload, exchange, client, &mut upstream, deadline).await;
+        let head = self.await_head(&mut upload, exchange, client, &mut upstream, clock).await;
         let tried = match head {
             Ok(head) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
-                return self.switch(lease, head, split, exchange, client).await;
+                return self.switch(lease, head, to.split, exchange, client).await;
             }
-            Ok(head) => self.download(head, split, &mut upload, exchange, client, &mut upstream, deadline, sent).await,
-            Err(failure) => self.before_head(failure, lease.reused, &upload, exchange),
+            Ok(head) if to.wants_another(&head, &mut upload, exchange) => Tried::Unwanted,
+            Ok(head) => self.download(head, to.split, &mut upload, exchange, client, &mut upstream, clock, sent).await,
+            Err(early) => self.before_head(early, lease.reused, &mut upload, exchange),
         };
-        if matches!(tried, Tried::Done(After::Continue | After::Close)) && lease.codec.reusable() && upload.is_done() {
+        let over = matches!(tried, Tried::Done(After::Continue | After::Close) | Tried::Unwanted);
+        if over && lease.codec.reusable() && upload.is_done() {
             self.pools.release(lease);
         }
         tried
@@ -223,31 +213,36 @@ impl Engine {
     async fn attempt_h2<D: Downstream>(
         &self,
         lease: H2Lease,
-        split: &CompiledSplit,
+        to: &Attempt<'_>,
         exchange: &mut Exchange,
         client: &mut D,
-        deadline: &mut Deadline,
+        clock: &mut Clock,
         sent: Instant,
     ) -> Tried {
         let mut upload = new_upload(exchange, client);
-        let Some(ready) = until(deadline, lease.send.clone().ready()).await else {
-            return Tried::Failed(Failure::Timeout);
+        to.keep_body(&mut upload, exchange, true);
+        let ready = match clock.until(lease.send.clone().ready()).await {
+            Ok(ready) => ready,
+            Err(over) => return Tried::late(over),
         };
         let Some(request) = upstream_request::h2(exchange) else { return Tried::Failed(Failure::BadPath) };
         let opened = ready.and_then(|mut send| send.send_request(request, upload.is_ended()));
         let (response, body) = match opened {
             Ok(opened) => opened,
             Err(_) if lease.reused => return Tried::Stale,
-            Err(_) => return Tried::Failed(Failure::UpstreamClosed),
+            Err(_) => {
+                return Tried::Lost { failure: Failure::UpstreamClosed, how: Loss::NotConnected, whole: true };
+            }
         };
         let mut upstream = H2Upstream::new(response, body, upload.is_ended());
-        let head = self.await_head(&mut upload, exchange, client, &mut upstream, deadline).await;
+        let head = self.await_head(&mut upload, exchange, client, &mut upstream, clock).await;
         match head {
             Ok(head) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
                 Tried::Failed(Failure::UpstreamProtocol)
             }
-            Ok(head) => self.download(head, split, &mut upload, exchange, client, &mut upstream, deadline, sent).await,
-            Err(failure) => self.before_head(failure, lease.reused, &upload, exchange),
+            Ok(head) if to.wants_another(&head, &mut upload, exchange) => Tried::Unwanted,
+            Ok(head) => self.download(head, to.split, &mut upload, exchange, client, &mut upstream, clock, sent).await,
+            Err(early) => self.before_head(early, lease.reused, &mut upload, exchange),
         }
     }
 
@@ -258,7 +253,7 @@ impl Engine {
         exchange: &mut Exchange,
         client: &mut D,
         upstream: &mut U,
-        deadline: &mut Deadline,
+        clock: &mut Clock,
     ) -> Result<ResponseHead, Early> {
         loop {
             let head = poll_fn(|cx| {
@@ -273,13 +268,13 @@ impl Engine {
                 if let Poll::Ready(head) = upstream.poll_head(cx) {
                     return Poll::Ready(head.map_err(Early::Upstream));
                 }
-                if upload.is_ended() && client.poll_gone(cx).is_ready() {
-                    return Poll::Ready(Err(Early::Client(DownstreamError::Gone)));
+                if upload.is_ended() {
+                    clock.request_complete();
+                    if client.poll_gone(cx).is_ready() {
+                        return Poll::Ready(Err(Early::Client(DownstreamError::Gone)));
+                    }
                 }
-                match deadline {
-                    Some(timer) => timer.as_mut().poll(cx).map(|()| Err(Early::Timeout)),
-                    None => Poll::Pending,
-                }
+                clock.poll(cx).map(|over| Err(Early::Over(over)))
             })
             .await;
             exchange.outcome.bytes_received = upload.bytes;
@@ -297,29 +292,26 @@ impl Engine {
     }
 
     /// A try that ended before its answer began.
-    fn before_head(&self, early: Early, reused: bool, upload: &Direction, exchange: &Exchange) -> Tried {
-        // Nothing of the body was taken from the client, so the same request can be sent again.
-        let untouched = !upload.moved;
-        match early {
-            Early::Client(DownstreamError::Gone) => Tried::Failed(Failure::ClientGone),
+    fn before_head(&self, early: Early, reused: bool, upload: &mut Direction, exchange: &mut Exchange) -> Tried {
+        let (failure, how) = match early {
+            Early::Client(DownstreamError::Gone) => return Tried::Failed(Failure::ClientGone),
             Early::Client(DownstreamError::Malformed { status, detail }) => {
-                Tried::Failed(Failure::BadBody { status, detail })
+                return Tried::Failed(Failure::BadBody { status, detail });
             }
-            Early::Timeout => Tried::Failed(Failure::Timeout),
-            // RFC 9110 section 9.2.2: an idempotent request may be repeated when the connection was closed under it.
-            Early::Upstream(UpstreamError::Closed)
-                if reused && untouched && (exchange.repeatable || exchange.head.method.is_idempotent()) =>
-            {
-                Tried::Stale
-            }
-            Early::Upstream(UpstreamError::Closed) => Tried::Failed(Failure::UpstreamClosed),
-            Early::Upstream(UpstreamError::Protocol) => Tried::Failed(Failure::UpstreamProtocol),
-            Early::Upstream(UpstreamError::Refused) if untouched => Tried::Refused,
-            Early::Upstream(UpstreamError::Refused) => {
-                Tried::Failed(Failure::UpstreamReset { refused: true, tries: 1 })
-            }
-            Early::Upstream(UpstreamError::Reset) => Tried::Failed(Failure::UpstreamReset { refused: false, tries: 1 }),
+            Early::Over(Over::Route) => return Tried::Failed(Failure::Timeout),
+            Early::Over(Over::Try) => (Failure::TryTimeout, Loss::LateSent),
+            Early::Upstream(UpstreamError::Closed) => (Failure::UpstreamClosed, Loss::Reset),
+            Early::Upstream(UpstreamError::Protocol) => (Failure::UpstreamProtocol, Loss::Reset),
+            Early::Upstream(UpstreamError::Refused) => (Failure::UpstreamReset { refused: true }, Loss::Refused),
+            Early::Upstream(UpstreamError::Reset) => (Failure::UpstreamReset { refused: false }, Loss::Reset),
+        };
+        let whole = give_back(upload, exchange);
+        // RFC 9110 section 9.2.2: an idempotent request may be repeated when the connection was closed under it.
+        let repeatable = || exchange.repeatable || exchange.head.method.is_idempotent();
+        if reused && whole && failure == Failure::UpstreamClosed && repeatable() {
+            return Tried::Stale;
         }
+        Tried::Lost { failure, how, whole }
     }
 
     /// Passes the answer on, while what is left of the request still goes up.
@@ -332,9 +324,10 @@ impl Engine {
         exchange: &mut Exchange,
         client: &mut D,
         upstream: &mut U,
-        deadline: &mut Deadline,
+        clock: &mut Clock,
         sent: Instant,
     ) -> Tried {
+        clock.answer_began();
         let service_time = sent.elapsed();
         exchange.outcome.service_time = Some(service_time);
         exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
@@ -366,10 +359,7 @@ impl Engine {
             if upload.is_ended() && client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Cut::Client));
             }
-            match deadline {
-                Some(timer) => timer.as_mut().poll(cx).map(|()| Err(Cut::Timeout)),
-                None => Poll::Pending,
-            }
+            clock.poll(cx).map(|_| Err(Cut::Timeout))
         })
         .await;
         note_end(end, upload, download, client, exchange)
@@ -409,7 +399,7 @@ impl Engine {
 enum Early {
     Client(DownstreamError),
     Upstream(UpstreamError),
-    Timeout,
+    Over(Over),
 }
 
 /// What cut an answer short.
@@ -482,29 +472,6 @@ fn new_upload<D: Downstream>(exchange: &Exchange, client: &D) -> Direction {
     upload
 }
 
-/// The future's output, or none when the time is over.
-async fn until<F: Future>(deadline: &mut Deadline, future: F) -> Option<F::Output> {
-    let Some(timer) = deadline else { return Some(future.await) };
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = timer.as_mut() => None,
-    }
-}
-
-async fn back_off(attempt: u32, deadline: &mut Deadline) -> Result<(), ()> {
-    let limit = BACKOFF.saturating_mul(1 << attempt.min(4).saturating_sub(1)).min(BACKOFF * 10);
-    let pause = Duration::from_micros(fastrand::u64(..=u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)));
-    until(deadline, tokio::time::sleep(pause)).await.ok_or(())
-}
-
-fn not_connected(error: &ConnectError, tries: u32) -> Failure {
-    match error.transport_failure() {
-        Some(detail) => Failure::ConnectFailed { detail, tries },
-        None => Failure::ConnectTimeout { tries },
-    }
-}
-
 fn finish_head(
     head: &mut ResponseHead,
     split: &CompiledSplit,
@@ -530,12 +497,8 @@ fn finish_head(
     }
 }
 
-fn grpc_code(headers: &http::HeaderMap) -> Option<u16> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
 fn client_gone(exchange: &mut Exchange) -> After {
-    let reply = Failure::ClientGone.reply();
+    let reply = Failure::ClientGone.reply(1);
     exchange.outcome.flags |= reply.flags;
     exchange.outcome.details = reply.details;
     After::Abort
@@ -566,15 +529,15 @@ fn note_end<D: Downstream>(
     Tried::Done(match cut {
         Cut::Client => client_gone(exchange),
         Cut::Timeout => {
-            outcome.flags |= crate::observe::ResponseFlags::UT;
+            outcome.flags |= ResponseFlags::UT;
             outcome.details = std::borrow::Cow::Borrowed("response_timeout");
             After::Abort
         }
         Cut::Upstream(error) => {
             let (flag, reason) = match error {
-                UpstreamError::Closed => (crate::observe::ResponseFlags::UC, "connection_termination"),
-                UpstreamError::Protocol => (crate::observe::ResponseFlags::UPE, "protocol_error"),
-                UpstreamError::Reset | UpstreamError::Refused => (crate::observe::ResponseFlags::UR, "remote_reset"),
+                UpstreamError::Closed => (ResponseFlags::UC, "connection_termination"),
+                UpstreamError::Protocol => (ResponseFlags::UPE, "protocol_error"),
+                UpstreamError::Reset | UpstreamError::Refused => (ResponseFlags::UR, "remote_reset"),
             };
             outcome.flags |= flag;
             outcome.details = format!("upstream_reset_after_response_started{{{reason}}}").into();

@@ -11,14 +11,15 @@ use http::{HeaderMap, StatusCode};
 use mesh_core::snapshot::{CompiledForward, CompiledSplit};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, RequestHead};
-use super::forward::Tried;
 use super::forwarded;
 use super::h1::Frame;
 use super::message::{BodySize, Downstream, DownstreamError, Sink, Source};
+use super::retry::{Attempt, Tried};
 use crate::live::{Live, LiveCluster};
 
 /// Copies in flight, per worker.
@@ -239,15 +240,16 @@ impl Engine {
         timeout: Option<Duration>,
     ) -> bool {
         let limit = timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
-        let mut deadline = Some(Box::pin(sleep(limit)));
+        let mut clock = Clock::new(Some(Instant::now() + limit), None);
         self.prepare_try(1, timeout, &mut copy);
         for _ in 0..=MOST_STALE {
             let Some(endpoint) = cluster.pick(copy.peer.info.original(), &[]) else { return false };
-            match self.attempt(cluster, &endpoint, to, &mut copy, &mut shadow, &mut deadline).await {
+            let to = Attempt { cluster, endpoint: &endpoint, split: to, policy: None, is_last: true };
+            match self.attempt(&to, &mut copy, &mut shadow, &mut clock).await {
                 Tried::Stale => {}
                 Tried::Done(After::Abort) => return false,
                 Tried::Done(_) => return true,
-                Tried::NotConnected(_) | Tried::Refused | Tried::Failed(_) => return false,
+                Tried::Lost { .. } | Tried::Unwanted | Tried::Failed(_) => return false,
             }
         }
         false

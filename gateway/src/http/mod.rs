@@ -7,6 +7,7 @@
 pub mod authority;
 mod authorize;
 pub mod client_cert;
+mod clock;
 mod cors;
 #[cfg(test)]
 mod drain_tests;
@@ -33,6 +34,7 @@ mod peer_metadata;
 mod pump;
 mod respond;
 mod response_headers;
+mod retry;
 mod settings;
 #[cfg(test)]
 mod testing;

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use super::h1::Frame;
 use super::message::{Sink, Source};
 use super::mirror::Taps;
+use super::retry::Kept;
 
 /// What ended a direction early.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Direction {
     pub keep_trailers: bool,
     /// Pieces that were taken from the source before.
     pub(super) ahead: VecDeque<Frame>,
+    /// What was taken from the source, as far as it may be wanted again.
+    pub(super) kept: Option<Kept>,
     /// Copies that want to have the body too.
     pub(super) taps: Taps,
 }
@@ -100,6 +103,11 @@ impl Direction {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     self.moved = true;
+                    if let Some(kept) = &mut self.kept
+                        && !kept.add(&frame)
+                    {
+                        self.kept = None;
+                    }
                     self.count(&frame);
                     let end = source.is_done();
                     self.taps.iter().for_each(|tap| tap.pass(Some(&frame), end));

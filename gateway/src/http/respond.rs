@@ -24,7 +24,7 @@ impl Engine {
         exchange: &mut Exchange,
         client: &mut D,
     ) -> After {
-        let reply = failure.reply();
+        let reply = failure.reply(exchange.outcome.attempts);
         exchange.note(&reply);
         if matches!(failure, Failure::ClientGone | Failure::ClearText) {
             return After::Abort;

@@ -52,7 +52,11 @@ pub fn forward_to(destination: DestinationRef) -> Forward {
         splits: vec![Split { destination, weight: 1, headers: Arc::default() }],
         rewrite: Rewrite::default(),
         timeout: None,
-        retry: RetryPolicy { attempts: 2, connect_failure: true, refused_stream: true },
+        retry: Arc::new(RetryPolicy {
+            attempts: 2,
+            on: RetryOn::CONNECT_FAILURE | RetryOn::REFUSED_STREAM,
+            ..RetryPolicy::default()
+        }),
         fault: None,
         mirrors: Vec::new(),
         cors: None,
@@ -65,8 +69,22 @@ impl Rig {
         Self::with_mirror(backends, protocol, &[])
     }
 
+    /// The same, with another policy where everything else goes.
+    pub fn with_retries(backends: &[SocketAddr], protocol: UpstreamProtocol, retry: RetryPolicy) -> Rig {
+        Self::made(backends, protocol, &[], Some(retry))
+    }
+
     /// The same, and copies of requests for `/copied` go to `aside`.
     pub fn with_mirror(backends: &[SocketAddr], protocol: UpstreamProtocol, aside: &[SocketAddr]) -> Rig {
+        Self::made(backends, protocol, aside, None)
+    }
+
+    fn made(
+        backends: &[SocketAddr],
+        protocol: UpstreamProtocol,
+        aside: &[SocketAddr],
+        retry: Option<RetryPolicy>,
+    ) -> Rig {
         let key: Key = "outbound|80||b.default.svc.cluster.local".into();
         let empty: Key = "outbound|80||none.default.svc.cluster.local".into();
         let mirror: Key = "outbound|80||aside.default.svc.cluster.local".into();
@@ -76,12 +94,14 @@ impl Rig {
         };
         let slow =
             Forward { timeout: Some(Duration::from_millis(200)), ..forward_to(DestinationRef::Known(key.clone())) };
+        let mut rest = forward_to(DestinationRef::Known(key.clone()));
+        rest.retry = retry.map_or(rest.retry, Arc::new);
         let rules = vec![
             rule("/nc", forward_to(DestinationRef::Unknown("outbound|80||x".into()))),
             rule("/uh", forward_to(DestinationRef::Known(empty.clone()))),
             rule("/slow", slow),
             rule("/copied", copied),
-            rule("/", forward_to(DestinationRef::Known(key.clone()))),
+            rule("/", rest),
         ];
         let host = VirtualHost {
             host: HostPattern::Exact("x.example".into()),

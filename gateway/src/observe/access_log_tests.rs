@@ -74,6 +74,7 @@ fn custom_formats() {
         ("%RESP(Content-Type)% %RESP(x-none)%\n", "text/html -\n"),
         ("%REQ_WITHOUT_QUERY(:PATH)% %REQ(:PATH)%", "/p /p?q=1\n"),
         ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%", "127.0.0.1 80\n"),
+        ("%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "1\n"),
         ("%GRPC_STATUS% %MESHGATE_GENERATION% %DYNAMIC_METADATA(istio:x)%", "- 7 -\n"),
     ];
     for (format, expected) in cases {

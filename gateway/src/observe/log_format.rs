@@ -78,6 +78,7 @@ pub enum Operator {
     UpstreamHost,
     UpstreamCluster,
     UpstreamLocalAddress,
+    UpstreamAttempts,
     Address {
         local: bool,
         part: AddressPart,
@@ -226,6 +227,7 @@ fn value<'a>(operator: &'a Operator, record: &'a RequestRecord<'a>) -> Value<'a>
         Operator::Duration => millis(Some(record.duration)),
         Operator::UpstreamHost => record.upstream_host.map_or(Value::Missing, Value::Address),
         Operator::UpstreamCluster => Value::user(record.upstream_cluster),
+        Operator::UpstreamAttempts => Value::Number(u64::from(record.attempts)),
         Operator::UpstreamLocalAddress => record.upstream_local.map_or(Value::Missing, Value::Address),
         Operator::Address { local: true, part } => address(record.downstream_local, *part),
         Operator::Address { local: false, part } => address(record.downstream_remote, *part),
@@ -371,6 +373,7 @@ fn plain_operator(name: &str) -> Option<Operator> {
         "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Operator::UpstreamHost,
         "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
         "UPSTREAM_LOCAL_ADDRESS" => Operator::UpstreamLocalAddress,
+        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::UpstreamAttempts,
         "DOWNSTREAM_LOCAL_ADDRESS" => address(true, Whole),
         "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => address(true, Host),
         "DOWNSTREAM_LOCAL_PORT" => address(true, Port),

@@ -85,7 +85,7 @@ pub(super) struct RequestCollector {
     descriptions: Vec<Desc>,
 }
 
-const FAMILIES: [(&str, &str, MetricType); 12] = [
+const FAMILIES: [(&str, &str, MetricType); 14] = [
     ("istio_requests_total", "Requests.", MetricType::COUNTER),
     ("istio_request_duration_milliseconds", "Duration of requests.", MetricType::HISTOGRAM),
     ("istio_request_bytes", "Bytes of request bodies.", MetricType::HISTOGRAM),
@@ -98,6 +98,12 @@ const FAMILIES: [(&str, &str, MetricType); 12] = [
     ("istio_tcp_received_bytes_total", "Bytes from clients, of connections that are not HTTP.", MetricType::COUNTER),
     ("istio_tcp_connections_opened_total", "Connections that are not HTTP, opened.", MetricType::COUNTER),
     ("istio_tcp_connections_closed_total", "Connections that are not HTTP, closed.", MetricType::COUNTER),
+    ("meshgate_retries_total", "Tries of requests beyond the first.", MetricType::COUNTER),
+    (
+        "meshgate_retries_used_up_total",
+        "Requests that failed although they were tried as often as was allowed.",
+        MetricType::COUNTER,
+    ),
 ];
 
 impl RequestCollector {
@@ -165,6 +171,7 @@ impl RequestCollector {
             all.map(|(pairs, counts)| metric(pairs.clone(), |metric| metric.set_counter(counter(count(counts)))))
                 .collect()
         };
+        let single = |count: u64| vec![metric(Vec::new(), |metric| metric.set_counter(counter(count)))];
         vec![
             family(0, each(false, &|counts, metric| metric.set_counter(counter(counts.requests)))),
             family(1, each(false, &|counts, metric| metric.set_histogram(histogram(&counts.duration_ms)))),
@@ -178,6 +185,8 @@ impl RequestCollector {
             family(9, connections(&|counts| counts.received)),
             family(10, connections(&|counts| counts.opened)),
             family(11, connections(&|counts| counts.closed)),
+            family(12, single(totals.retried.tries)),
+            family(13, single(totals.retried.used_up)),
         ]
     }
 

@@ -25,6 +25,8 @@ pub struct RequestRecord<'a> {
     pub protocol: &'a str,
     /// 0 if no answer was begun.
     pub status: u16,
+    /// How often it was sent to an upstream, or was to be.
+    pub attempts: u32,
     pub flags: ResponseFlags,
     /// `via_upstream`, `route_not_found`, ...
     pub details: &'a str,

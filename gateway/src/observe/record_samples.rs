@@ -13,6 +13,7 @@ pub fn forwarded() -> RequestRecord<'static> {
         path: "/p",
         protocol: "HTTP/1.1",
         status: 200,
+        attempts: 1,
         flags: ResponseFlags::NONE,
         details: "via_upstream",
         upstream_transport_failure: "",
@@ -50,6 +51,7 @@ pub fn unrouted() -> RequestRecord<'static> {
     RequestRecord {
         path: "/x",
         status: 404,
+        attempts: 0,
         flags: ResponseFlags::NR,
         details: "route_not_found",
         bytes_sent: 0,
@@ -69,6 +71,7 @@ pub fn malformed() -> RequestRecord<'static> {
         method: "",
         path: "",
         status: 400,
+        attempts: 0,
         flags: ResponseFlags::DPE,
         details: "http1.codec_error",
         bytes_sent: 16,
@@ -84,6 +87,7 @@ pub fn refused() -> RequestRecord<'static> {
     RequestRecord {
         path: "/dead",
         status: 503,
+        attempts: 1,
         flags: ResponseFlags::UF | ResponseFlags::URX,
         details: "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error: Connection refused}",
         upstream_transport_failure: "delayed_connect_error: Connection refused",

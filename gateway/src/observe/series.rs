@@ -134,6 +134,28 @@ pub struct WorkerCounts {
     /// Requests that never became one, by details.
     bad: HashMap<Box<str>, u64>,
     pub(super) mirrored: Mirrored,
+    retried: Retried,
+}
+
+/// Requests that were sent more than once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retried {
+    /// Tries beyond the first.
+    pub tries: u64,
+    /// Requests that failed although they were tried as often as was allowed.
+    pub used_up: u64,
+}
+
+impl Retried {
+    fn count(&mut self, record: &RequestRecord<'_>) {
+        self.tries = self.tries.saturating_add(u64::from(record.attempts.saturating_sub(1)));
+        self.used_up = self.used_up.saturating_add(u64::from(record.flags.contains(ResponseFlags::URX)));
+    }
+
+    fn add(&mut self, other: Retried) {
+        self.tries = self.tries.saturating_add(other.tries);
+        self.used_up = self.used_up.saturating_add(other.used_up);
+    }
 }
 
 /// Copies of requests.
@@ -180,6 +202,7 @@ impl WorkerCounts {
         let series =
             self.series.entry(key).or_insert_with(|| WorkerSeries { parties: parties(), counts: Counts::default() });
         series.counts.count(record);
+        self.retried.count(record);
         if record.flags.contains(ResponseFlags::DPE) {
             self.count_bad(record.details);
         }
@@ -236,6 +259,7 @@ pub struct Totals {
     pub tcp: HashMap<PartyLabels, Series<TcpCounts>>,
     pub bad: HashMap<Box<str>, u64>,
     pub mirrored: Mirrored,
+    pub retried: Retried,
 }
 
 impl Totals {
@@ -260,6 +284,7 @@ impl Totals {
             total.used = now;
         }
         self.mirrored.add(worker.mirrored);
+        self.retried.add(worker.retried);
         for (details, count) in worker.bad {
             let total = self.bad.entry(details).or_default();
             *total = total.saturating_add(count);

@@ -86,6 +86,7 @@ impl<'o> Passage<'o> {
             path: "",
             protocol: "",
             status: 0,
+            attempts: 0,
             flags: self.flags,
             details: &self.details,
             upstream_transport_failure: &self.transport_failure,

@@ -45,7 +45,7 @@ pub(crate) fn forward(splits: Vec<Split>) -> Action {
         splits,
         rewrite: Rewrite::default(),
         timeout: None,
-        retry: RetryPolicy::default(),
+        retry: Arc::default(),
         fault: None,
         mirrors: Vec::new(),
         cors: None,

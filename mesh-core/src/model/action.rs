@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, StringMatch, is_default};
+use super::{Key, RetryPolicy, StringMatch, is_default};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -23,8 +23,9 @@ pub struct Forward {
     /// Whole request, retries included; none: no limit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Option<Duration>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub retry: RetryPolicy,
+    /// Shared: nearly all rules have that of the mesh.
+    #[serde(default, skip_serializing_if = "RetryPolicy::is_none")]
+    pub retry: Arc<RetryPolicy>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub fault: Option<Box<Fault>>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -211,20 +212,6 @@ pub struct DirectResponse {
     /// At most 1 MiB.
     #[serde(default, skip_serializing_if = "is_default")]
     pub body: Option<Vec<u8>>,
-}
-
-/// Tries beyond the first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryPolicy {
-    /// Extra tries; 0: none.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub attempts: u32,
-    /// A connection that could not be made (refused, timed out, TLS): the request was not sent.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub connect_failure: bool,
-    /// The upstream refused the HTTP/2 stream before it looked at the request.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub refused_stream: bool,
 }
 
 /// In the order remove, set, add.

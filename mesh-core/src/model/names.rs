@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use super::{Action, Destination, DestinationRef, Endpoints, HeaderOps, HostPattern, Rule, VirtualHost};
+use super::{Action, Destination, DestinationRef, Endpoints, HeaderOps, HostPattern, RetryPolicy, Rule, VirtualHost};
 use crate::object::ObjectRef;
 
 /// Fewer names than this are not worth to be looked through for those that nobody has any more.
@@ -18,6 +18,7 @@ static NO_OPS: LazyLock<Arc<HeaderOps>> = LazyLock::new(Arc::default);
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     known: HashSet<Arc<str>>,
+    retries: HashSet<Arc<RetryPolicy>>,
     /// So many there were after the last time that unused ones were dropped.
     swept: usize,
     /// Resources that went since then.
@@ -48,6 +49,7 @@ impl Names {
     fn sweep(&mut self) {
         self.known.retain(|name| Arc::strong_count(name) > 1);
         self.known.shrink_to_fit();
+        self.retries.retain(|policy| Arc::strong_count(policy) > 1);
         (self.swept, self.gone) = (self.known.len(), 0);
     }
 
@@ -117,6 +119,10 @@ impl Names {
 
     fn share_action(&mut self, action: &mut Arc<Action>) {
         let Some(Action::Forward(forward)) = Arc::get_mut(action) else { return };
+        match self.retries.get(&forward.retry) {
+            Some(known) => forward.retry = Arc::clone(known),
+            None => drop(self.retries.insert(Arc::clone(&forward.retry))),
+        }
         forward.splits.shrink_to_fit();
         for split in &mut forward.splits {
             let (DestinationRef::Known(key) | DestinationRef::Unknown(key)) = &mut split.destination;

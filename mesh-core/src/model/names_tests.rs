@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Forward, Predicate, RetryPolicy, Rewrite, RuleSource, Split};
+use crate::model::{Forward, Predicate, Rewrite, RuleSource, Split};
 
 fn rule(name: &str, timeout: u64) -> Rule {
     let split =
@@ -10,7 +10,7 @@ fn rule(name: &str, timeout: u64) -> Rule {
         splits: vec![split],
         rewrite: Rewrite::default(),
         timeout: Some(Duration::from_secs(timeout)),
-        retry: RetryPolicy::default(),
+        retry: Arc::default(),
         fault: None,
         mirrors: Vec::new(),
         cors: None,

@@ -77,7 +77,7 @@ pub struct CompiledForward {
     pub rewrite: CompiledRewrite,
     /// Whole request, retries included.
     pub timeout: Option<Duration>,
-    pub retry: RetryPolicy,
+    pub retry: Arc<RetryPolicy>,
     pub fault: Option<Box<Fault>>,
     pub mirrors: Box<[CompiledMirror]>,
     /// Shared, because a request whose answer it shapes keeps it.

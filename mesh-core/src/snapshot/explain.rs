@@ -58,6 +58,9 @@ pub struct Explanation {
     /// Trouble that is made on purpose: `100% delay 7s`, `50% abort 503`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
+    /// When the request is tried again: `up to 2 more tries on connect-failure`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<String>,
     /// What the rule's `corsPolicy` makes of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cow<'static, str>>,
@@ -302,6 +305,7 @@ impl HostTable {
                     known: mirror.cluster(&entry.clusters).is_some(),
                 });
                 explanation.mirrors = mirrors.collect();
+                explanation.retries = Some(forward.retry.to_string());
                 explanation.cors = forward.cors.as_ref().map(|cors| cors.explain(request).into());
                 explanation.faults = forward.fault.as_deref().map(faults).unwrap_or_default();
             }

@@ -2,24 +2,35 @@
 //! here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::Context;
 use super::http_match::NeverMatches;
 use super::rules::Effect;
 use crate::api::{
-    HeaderOperations, Headers, HttpBody, HttpFault, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute,
+    self, HeaderOperations, Headers, HttpBody, HttpFault, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute,
     HttpRouteDestination, Percent, RedirectPortSelection, VirtualService, grpc_status,
 };
 use crate::diag;
 use crate::model::{
     Abort, AbortStatus, Action, Delay, DirectResponse, Fault, Forward, HeaderOp, HeaderOps, Mirror, PathRewrite,
-    Redirect, RedirectPath, RedirectPort, RetryPolicy, Rewrite, Share, Split,
+    Redirect, RedirectPath, RedirectPort, RetryOn, RetryPolicy, Rewrite, Share, Split,
 };
 use crate::world::Entry;
 
-/// Tries beyond the first where nobody says otherwise.
-const DEFAULT_RETRIES: u32 = 2;
+/// Where nobody says otherwise: what was not done, whatever the method.
+static DEFAULT_RETRIES: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
+    let on = RetryOn::CONNECT_FAILURE | RetryOn::REFUSED_STREAM | RetryOn::UNAVAILABLE | RetryOn::CANCELLED;
+    Arc::new(RetryPolicy { attempts: 2, on, ..RetryPolicy::default() })
+});
+
+/// Of requests that arrive at the workload: what it never saw.
+static INBOUND_RETRIES: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
+    Arc::new(RetryPolicy { attempts: 2, on: RetryOn::RESET_BEFORE_REQUEST, ..RetryPolicy::default() })
+});
+
+pub(super) static NO_RETRIES: LazyLock<Arc<RetryPolicy>> = LazyLock::new(Arc::default);
 
 impl Context<'_> {
     pub(super) fn effect(
@@ -133,9 +144,17 @@ impl Context<'_> {
         Split { destination, weight, headers: self.headers(route.headers.as_ref()) }
     }
 
-    /// The rule's policy, else the mesh's, else two tries more where nothing was sent.
-    pub(super) fn retries(&self, policy: Option<&HttpRetry>) -> RetryPolicy {
+    /// The rule's policy, else the mesh's, else two tries more where nothing was done.
+    pub(super) fn retries(&self, policy: Option<&HttpRetry>) -> Arc<RetryPolicy> {
         read_retries(policy.or(self.world.mesh().config.default_http_retry_policy.as_ref()))
+    }
+
+    /// Of requests that arrive at the workload.
+    pub(super) fn inbound_retries(&self) -> Arc<RetryPolicy> {
+        match &self.world.mesh().config.default_inbound_http_retry_policy {
+            Some(policy) => read_retries(Some(policy)),
+            None => Arc::clone(&INBOUND_RETRIES),
+        }
     }
 
     fn headers(&self, headers: Option<&Headers>) -> Arc<HeaderOps> {
@@ -175,21 +194,29 @@ fn read_fault(fault: &HttpFault) -> Option<Fault> {
     (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
 }
 
-/// None: two tries more where nothing was sent.
-pub(super) fn read_retries(policy: Option<&HttpRetry>) -> RetryPolicy {
-    let Some(policy) = policy else {
-        return RetryPolicy { attempts: DEFAULT_RETRIES, connect_failure: true, refused_stream: true };
-    };
+/// None: two tries more where nothing was done.
+fn read_retries(policy: Option<&HttpRetry>) -> Arc<RetryPolicy> {
+    let Some(policy) = policy else { return Arc::clone(&DEFAULT_RETRIES) };
     let attempts = policy.attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or_default();
     if attempts == 0 {
-        return RetryPolicy::default();
+        return Arc::clone(&NO_RETRIES);
     }
     let words = policy.retry_on.as_deref().unwrap_or_default();
     let words: Vec<&str> = words.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-    // These cover every kind of reset, so also what happens before anything is sent.
-    let wide = words.iter().any(|word| matches!(*word, "5xx" | "gateway-error" | "reset" | "reset-before-request"));
-    let asked = |word| words.is_empty() || wide || words.contains(&word);
-    RetryPolicy { attempts, connect_failure: asked("connect-failure"), refused_stream: asked("refused-stream") }
+    let on = words.iter().filter_map(|word| RetryOn::of_word(word)).fold(RetryOn::default(), |all, one| all | one);
+    Arc::new(RetryPolicy {
+        attempts,
+        on: if words.is_empty() { DEFAULT_RETRIES.on } else { on },
+        statuses: words.iter().filter_map(|word| word.parse().ok()).collect(),
+        per_try_timeout: positive(policy.per_try_timeout),
+        backoff: positive(policy.backoff),
+        same_hosts: policy.retry_ignore_previous_hosts == Some(false),
+        remote_localities: policy.retry_remote_localities == Some(true),
+    })
+}
+
+fn positive(duration: Option<api::Duration>) -> Option<Duration> {
+    duration.map(|duration| duration.get()).filter(|duration| !duration.is_zero())
 }
 
 /// An empty value changes nothing. `host` of a request is its authority.

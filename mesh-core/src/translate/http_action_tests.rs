@@ -4,7 +4,7 @@ use super::super::fixture::{docs, forward};
 use crate::diag;
 use crate::model::{
     Abort, AbortStatus, Action, Delay, DestinationRef, DirectResponse, HeaderOp, PathRewrite, Redirect, RedirectPath,
-    RedirectPort, RetryPolicy, Rule, Share,
+    RedirectPort, RetryOn, RetryPolicy, Rule, Share,
 };
 
 fn translate(http: &str) -> super::super::Translation {
@@ -42,15 +42,36 @@ fn weights() {
 
 #[test]
 fn retries() {
-    let retry = |settings: &str| forward(&only(&format!("{{{ROUTE}{settings}}}"))).retry.clone();
-    let both = |attempts: u32| RetryPolicy { attempts, connect_failure: true, refused_stream: true };
-    assert_eq!(retry(""), both(2));
-    assert_eq!(retry(", retries: {attempts: 5}"), both(5));
+    let retry = |settings: &str| (*forward(&only(&format!("{{{ROUTE}{settings}}}"))).retry).clone();
+    let on = |text: &str| RetryOn::try_from(text.to_owned()).unwrap();
+    let usual = "connect-failure,refused-stream,unavailable,cancelled";
+    let of = |attempts: u32, words: &str| RetryPolicy { attempts, on: on(words), ..RetryPolicy::default() };
+    assert_eq!(retry(""), of(2, usual));
+    assert_eq!(retry(", retries: {attempts: 5}"), of(5, usual));
     assert_eq!(retry(", retries: {attempts: 0}"), RetryPolicy::default());
     assert_eq!(retry(", retries: {}"), RetryPolicy::default());
-    assert_eq!(retry(", retries: {attempts: 1, retryOn: '5xx,gateway-error'}"), both(1));
-    let connect = RetryPolicy { attempts: 1, connect_failure: true, refused_stream: false };
-    assert_eq!(retry(", retries: {attempts: 1, retryOn: connect-failure}"), connect);
+    assert_eq!(retry(", retries: {attempts: 1, retryOn: '5xx,gateway-error'}"), of(1, "5xx,gateway-error"));
+    let every = "5xx,gateway-error,reset,reset-before-request,connect-failure,envoy-ratelimited,retriable-4xx,\
+                 refused-stream,cancelled,deadline-exceeded,internal,resource-exhausted,unavailable";
+    let none = "retriable-status-codes,retriable-headers,http3-post-connect-failure";
+    assert_eq!(retry(&format!(", retries: {{attempts: 1, retryOn: '{every},{none}'}}")), of(1, every));
+    assert_eq!(retry(&format!(", retries: {{attempts: 1, retryOn: '{none}'}}")), of(1, ""));
+    let codes = RetryPolicy { statuses: vec![503, 404], ..of(1, "reset") };
+    assert_eq!(retry(", retries: {attempts: 1, retryOn: '503,reset,404'}"), codes);
+}
+
+#[test]
+fn the_rest_of_a_retry_policy() {
+    let settings =
+        "attempts: 1, perTryTimeout: 2s, backoff: 50ms, retryIgnorePreviousHosts: false, retryRemoteLocalities: true";
+    let retry = &forward(&only(&format!("{{{ROUTE}, retries: {{{settings}}}}}"))).retry.clone();
+    assert_eq!(retry.per_try_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(retry.backoff, Some(Duration::from_millis(50)));
+    assert!(retry.same_hosts && retry.remote_localities);
+    let retry = &forward(&only(&format!("{{{ROUTE}, retries: {{attempts: 1, retryIgnorePreviousHosts: true}}}}")))
+        .retry
+        .clone();
+    assert!(!retry.same_hosts && !retry.remote_localities);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::Context;
 use super::concerned::{self, Composite, Concerned};
 use super::destination_rule::Policy;
 use super::findings::Said;
-use super::http_action::read_retries;
+use super::http_action::NO_RETRIES;
 use super::ingress::{Ingress, LeadsTo};
 use super::ports::{selects_proxy, stands_before, wildcard};
 use crate::api::Sidecar;
@@ -229,12 +229,8 @@ impl Context<'_> {
 
     fn served(&self, key: &Key, ingress: &Ingress<'_>, target: &Target) -> Served {
         let grpc = matches!(ingress.protocol, Protocol::Grpc | Protocol::GrpcWeb);
-        let config = &self.world.mesh().config;
-        let retry = match grpc {
-            // A call may be streaming what cannot be sent twice.
-            true => RetryPolicy::default(),
-            false => read_retries(config.default_inbound_http_retry_policy.as_ref()),
-        };
+        // A call may be streaming what cannot be sent twice.
+        let retry = if grpc { Arc::clone(&NO_RETRIES) } else { self.inbound_retries() };
         self.workload(key, ingress, target, retry)
     }
 
@@ -250,11 +246,11 @@ impl Context<'_> {
         };
         let entry = self.scope.entry.as_deref();
         let pool = entry.and_then(|entry| entry.spec.inbound_connection_pool.as_ref());
-        self.workload(&key, &Ingress::of_service(0, Protocol::Auto, pool), &target, RetryPolicy::default())
+        self.workload(&key, &Ingress::of_service(0, Protocol::Auto, pool), &target, Arc::clone(&NO_RETRIES))
     }
 
     /// The way to the workload.
-    fn workload(&self, key: &Key, ingress: &Ingress<'_>, target: &Target, retry: RetryPolicy) -> Served {
+    fn workload(&self, key: &Key, ingress: &Ingress<'_>, target: &Target, retry: Arc<RetryPolicy>) -> Served {
         let known = DestinationRef::Known(Arc::clone(key));
         let (to, reach) = match ingress.leads_to {
             LeadsTo::Same => (known, Some(Reach::OwnWorkload)),

@@ -214,7 +214,7 @@ impl Context<'_> {
         &self,
         name: &str,
         destination: DestinationRef,
-        retry: RetryPolicy,
+        retry: Arc<RetryPolicy>,
         origin: &ObjectRef,
     ) -> Rule {
         let splits = vec![Split { destination, weight: 1, headers: Arc::clone(&self.no_headers) }];

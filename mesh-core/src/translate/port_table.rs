@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::Context;
 use super::destination_rule::IDLE_TIMEOUT;
+use super::http_action::NO_RETRIES;
 use super::inbound::settings_of_mesh;
 use crate::model::{
-    Action, Balancing, Destination, DestinationRef, DirectResponse, HostPattern, Key, PASSTHROUGH, Reach, RetryPolicy,
+    Action, Balancing, Destination, DestinationRef, DirectResponse, HostPattern, Key, PASSTHROUGH, Reach,
     UnknownDestination, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 
@@ -78,7 +79,7 @@ impl PortTable {
 pub(super) fn unknown_hosts(context: &Context<'_>, unknown: &UnknownDestination) -> VirtualHost {
     let origin = settings_of_mesh();
     let forward =
-        |key: Key| context.forward_all("allow_any", DestinationRef::Known(key), RetryPolicy::default(), &origin);
+        |key: Key| context.forward_all("allow_any", DestinationRef::Known(key), Arc::clone(&NO_RETRIES), &origin);
     let rule = match unknown {
         UnknownDestination::Passthrough => forward(PASSTHROUGH.into()),
         UnknownDestination::Proxy(key) => forward(Arc::clone(key)),

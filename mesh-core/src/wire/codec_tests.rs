@@ -7,8 +7,8 @@ use crate::model::{
     Action, Attribute, Balancing, Clause, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints,
     Forward, HeaderOp, HeaderOps, Inbound, InboundPort, InboundProtocol, ListenerProtocol, MtlsMode, Outbound,
     OutboundHttp, OutboundTcp, PathMatch, PathNormalization, PolicyAction, PolicyRule, Predicate, Reach, Redirect,
-    RedirectPort, RetryPolicy, Rewrite, Rule, RuleSource, Split, UnknownDestination, UpstreamProtocol, UpstreamTls,
-    ValueMatch, WeightedDestination,
+    RedirectPort, Rewrite, Rule, RuleSource, Split, UnknownDestination, UpstreamProtocol, UpstreamTls, ValueMatch,
+    WeightedDestination,
 };
 
 fn rule(action: Action) -> Rule {
@@ -37,7 +37,7 @@ fn host() -> Config {
             splits: vec![split],
             rewrite: Rewrite { path: None, authority: None },
             timeout: None,
-            retry: RetryPolicy { attempts: 0, connect_failure: false, refused_stream: false },
+            retry: std::sync::Arc::default(),
             fault: None,
             mirrors: Vec::new(),
             cors: None,

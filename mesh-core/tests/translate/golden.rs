@@ -149,13 +149,8 @@ fn show_rule(out: &mut String, rule: &Rule) {
         Action::Redirect(redirect) => writeln!(out, "      {redirect:?}").unwrap(),
         Action::Respond(answer) => writeln!(out, "      {answer:?}").unwrap(),
         Action::Forward(forward) => {
-            let retry = &forward.retry;
-            writeln!(
-                out,
-                "      forward: timeout {:?}, {} retries (connect {}, refused {}), {:?}",
-                forward.timeout, retry.attempts, retry.connect_failure, retry.refused_stream, forward.rewrite
-            )
-            .unwrap();
+            let (timeout, retry, rewrite) = (forward.timeout, &forward.retry, &forward.rewrite);
+            writeln!(out, "      forward: timeout {timeout:?}, retries: {retry}, {rewrite:?}").unwrap();
             for split in &forward.splits {
                 let (known, key) = match &split.destination {
                     DestinationRef::Known(key) => ("", key),

@@ -16,19 +16,20 @@ use ::http::header::EXPECT;
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 use mesh_core::lb::EndpointState;
-use mesh_core::model::{AuthorizerProtocol, BodyInCheck, DestinationRef, ExternalAuthorizer, PolicyAction};
+use mesh_core::model::{AuthorizerProtocol, BodyInCheck, DestinationRef, ExternalAuthorizer, Loss, PolicyAction};
 use mesh_core::snapshot::CompiledSplit;
 use smallvec::SmallVec;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use self::collector::Collector;
 use super::authorize::facts;
+use super::clock::Clock;
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, RequestHead};
 use super::failure::{Failure, Refusal};
-use super::forward::Tried;
 use super::h1::Frame;
 use super::message::{BodySize, Downstream, DownstreamError};
+use super::retry::{Attempt, Tried};
 use crate::live::Live;
 
 /// Says of a body that is shown whether it is cut.
@@ -143,8 +144,8 @@ impl Engine {
             }
             AuthorizerProtocol::Http(check) => http::question(check, exchange, authorizer.body, body, whole),
         };
-        let to = CompiledSplit::plain(key);
-        let mut deadline = Some(Box::pin(sleep(authorizer.timeout)));
+        let split = CompiledSplit::plain(key);
+        let mut clock = Clock::new(Some(Instant::now() + authorizer.timeout), None);
         let mut asking = Exchange::new(Arc::clone(&exchange.peer), head);
         asking.grpc = authorizer.protocol == AuthorizerProtocol::Grpc;
         asking.repeatable = true;
@@ -153,7 +154,8 @@ impl Engine {
         for _ in 0..=MOST_STALE {
             let endpoint: Arc<EndpointState> = cluster.pick(None, &tried).ok_or(Unanswered)?;
             let mut collector = Collector::default();
-            match self.attempt(cluster, &endpoint, &to, &mut asking, &mut collector, &mut deadline).await {
+            let to = Attempt { cluster, endpoint: &endpoint, split: &split, policy: None, is_last: true };
+            match self.attempt(&to, &mut asking, &mut collector, &mut clock).await {
                 Tried::Done(After::Abort) => return Err(Unanswered),
                 Tried::Done(_) => {
                     let answer = collector.answer().ok_or(Unanswered)?;
@@ -164,9 +166,9 @@ impl Engine {
                 }
                 Tried::Stale => {}
                 // Nothing was asked yet.
-                Tried::NotConnected(_) | Tried::Refused => tried.push(endpoint.address),
+                Tried::Lost { how: Loss::NotConnected | Loss::Refused, .. } => tried.push(endpoint.address),
                 Tried::Failed(Failure::BadPath) => return Err(NoVerdict::Unaskable),
-                Tried::Failed(_) => return Err(Unanswered),
+                Tried::Lost { .. } | Tried::Unwanted | Tried::Failed(_) => return Err(Unanswered),
             }
         }
         Err(Unanswered)
