@@ -1,6 +1,6 @@
 //! Pages of the program that only its start needed, or a change: reading flags, building tables, parsing certificates. Half of the
-//! resident memory of an idle sidecar is that, and there is one beside every workload. They are given back once it serves and when
-//! no more changes come; what is needed after all comes again from the file.
+//! resident memory of an idle sidecar is that, and there is one beside every workload. They are given back once it serves, when
+//! no more changes come, and now and then; what is needed after all comes again from the file.
 
 use std::ops::Range;
 use std::path::Path;

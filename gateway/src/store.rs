@@ -68,6 +68,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SLOW_TICKS: u64 = 5;
 /// So long after the last new tables the memory that only their making needed is given back.
 const QUIET: Duration = Duration::from_secs(5);
+/// And that often what only a burst of requests needed; what the present ones need comes back within a millisecond.
+const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// The only writer of the cells.
 pub struct Store {
@@ -92,8 +94,8 @@ pub struct Store {
     certificates: Option<Arc<CertificateTable>>,
     /// When updates were taken over the last time.
     applied: TokioInstant,
-    /// Nothing was made since memory was given back.
-    is_quiet: bool,
+    /// When pages of the program were given back the last time.
+    given_back: TokioInstant,
     /// Until then updates are gathered.
     next: TokioInstant,
 }
@@ -125,7 +127,7 @@ impl Store {
             retired: Vec::new(),
             certificates: None,
             applied: TokioInstant::now(),
-            is_quiet: false,
+            given_back: TokioInstant::now(),
             next: TokioInstant::now(),
         }
     }
@@ -222,7 +224,6 @@ impl Store {
         }
         self.publish(set, begun, &changes).await;
         self.applied = TokioInstant::now();
-        self.is_quiet = false;
     }
 
     /// Endpoints alone: nothing else is looked at.
@@ -352,7 +353,9 @@ impl Store {
             self.cells.certificates.store(certificates);
         }
         self.drop_retired();
-        if self.applied.elapsed() >= QUIET && !std::mem::replace(&mut self.is_quiet, true) {
+        let is_due = self.given_back < self.applied || self.given_back.elapsed() >= GIVE_BACK;
+        if is_due && self.applied.elapsed() >= QUIET {
+            self.given_back = TokioInstant::now();
             resident::give_back_code();
         }
         self.clusters.refresh_names(&self.set, slow);
