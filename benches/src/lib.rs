@@ -99,7 +99,7 @@ pub fn set(virtual_hosts: Vec<Arc<VirtualHost>>) -> ResourceSet {
         path_normalization: PathNormalization::Base,
         origin: origin(),
     };
-    let routes = RouteSet { key: "http.8080".into(), virtual_hosts, origin: origin() };
+    let routes = RouteSet { key: "http.8080".into(), virtual_hosts, tcp: Vec::new(), origin: origin() };
     ResourceSet {
         listeners: Resources::from_iter([(listener.key.clone(), Arc::new(listener))]),
         routes: Resources::from_iter([(routes.key.clone(), Arc::new(routes))]),
@@ -132,6 +132,9 @@ fn destination(number: u32) -> Arc<Destination> {
 pub fn table(snapshot: &Snapshot) -> Option<&HostTable> {
     match &snapshot.listeners.get(LISTENER)?.protocol {
         CompiledProtocol::Http(table) => Some(table),
-        CompiledProtocol::Tls(_) | CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) => None,
+        CompiledProtocol::Tls(_)
+        | CompiledProtocol::Tcp(_)
+        | CompiledProtocol::Outbound(_)
+        | CompiledProtocol::Inbound(_) => None,
     }
 }

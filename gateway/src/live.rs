@@ -3,12 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
 use mesh_core::lb::{Balancer, EndpointSet, EndpointState};
-use mesh_core::model::{Destination, Endpoint, EndpointAddress, Reach, TokenRule};
+use mesh_core::model::{Destination, Endpoint, EndpointAddress, Reach, TokenRule, Topology};
 use mesh_core::snapshot::Snapshot;
 
 use crate::demand::Demand;
@@ -112,8 +111,8 @@ pub struct Cells {
     pub certificates: ArcSwap<CertificateTable>,
     /// Who this proxy is in the mesh.
     pub workload: Arc<WorkloadCell>,
-    /// Proxies in front whose headers are trusted (`numTrustedProxies`); for connections that come from now on.
-    pub trusted_proxies: AtomicU32,
+    /// For connections that come from now on.
+    pub topology: ArcSwap<Topology>,
     /// What the tables lack.
     pub demand: Arc<Demand>,
 }

@@ -10,13 +10,12 @@ mod tokens;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_core::certificate;
 use mesh_core::compile::{Compiled, compile};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{CertificateSource, DiffItem, Endpoints, Key, ResourceSet};
+use mesh_core::model::{DiffItem, Endpoints, Key, ResourceSet};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, timeout_at};
@@ -202,7 +201,7 @@ impl Store {
         let mut set = match batch.configuration {
             Some(configuration) => {
                 self.configuration = *configuration;
-                self.cells.trusted_proxies.store(self.configuration.trusted_proxies, Ordering::Relaxed);
+                self.cells.topology.store(Arc::new(self.configuration.topology));
                 self.cells.workload.set_trust_domains(&self.configuration.trust_domains);
                 std::mem::take(&mut self.configuration.set)
             }
@@ -458,9 +457,7 @@ fn millis(duration: Duration) -> f64 {
 }
 
 fn names_files(set: &ResourceSet) -> bool {
-    certificate::servers(set)
-        .flat_map(|server| &server.tls.certificates)
-        .any(|source| matches!(source, CertificateSource::Files { .. }))
+    certificate::servers(set).any(|server| server.tls.names_files())
 }
 
 fn log_diagnostic(diagnostic: &Diagnostic) {

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use mesh_core::model::{
     Balancing, Destination, Endpoint, EndpointAddress, Listener, ListenerProtocol, PathNormalization, Reach, RouteSet,
-    UpstreamProtocol, UpstreamTls,
+    Topology, UpstreamProtocol, UpstreamTls,
 };
 use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;
@@ -29,7 +29,7 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
         origin: origin(),
     };
     set.listeners.insert(listener.key.clone(), Arc::new(listener));
-    let routes = RouteSet { key: "http.80".into(), virtual_hosts: Vec::new(), origin: origin() };
+    let routes = RouteSet { key: "http.80".into(), virtual_hosts: Vec::new(), tcp: Vec::new(), origin: origin() };
     set.routes.insert(routes.key.clone(), Arc::new(routes));
     for (key, timeout, port) in destinations {
         let destination = Destination {
@@ -94,9 +94,12 @@ async fn nothing_new_is_not_published() {
 #[tokio::test]
 async fn trusted_proxies_follow_the_configuration() {
     let mut store = store(StoreOptions::default());
-    let trusted = |store: &Store| store.cells.trusted_proxies.load(Ordering::Relaxed);
+    let trusted = |store: &Store| store.cells.topology.load().trusted_proxies;
     for count in [2, 0, 1] {
-        let new = Configuration { trusted_proxies: count, ..configuration(&[("a", 1, 1001)]) };
+        let new = Configuration {
+            topology: Topology { trusted_proxies: count, ..Topology::default() },
+            ..configuration(&[("a", 1, 1001)])
+        };
         store.apply(new.into()).await;
         assert_eq!(trusted(&store), count);
     }

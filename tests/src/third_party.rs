@@ -394,7 +394,7 @@ impl Running {
         let tls = call.tls.as_ref().map(|tls| TlsOptions {
             sni: tls.sni.clone(),
             alpn: if tls.alpn.is_empty() { alpn(&call.protocol) } else { tls.alpn.clone() },
-            version: None,
+            ..TlsOptions::default()
         });
         let h2 = matches!(call.protocol.as_str(), "http2" | "grpc");
         if call.protocol == "tcp" {

@@ -151,7 +151,7 @@ async fn a_hundred_mebibytes_each_way_in_flat_memory() {
 async fn a_hundred_mebibytes_over_http2_and_tls() {
     let (backend, _) = Backend::bulk().await.unwrap();
     let edge = Edge::start(&[("a.example", backend.address, "http")]).await.unwrap();
-    let tls = TlsOptions { sni: Some("a.example".to_owned()), alpn: vec!["h2".to_owned()], version: None };
+    let tls = TlsOptions { sni: Some("a.example".to_owned()), alpn: vec!["h2".to_owned()], ..TlsOptions::default() };
     let (io, details) = client::connect(edge.https, Some(&tls)).await.unwrap();
     assert_eq!(details.unwrap().alpn.as_deref(), Some("h2"));
     let client = H2::handshake(io).await.unwrap().over_tls();

@@ -38,8 +38,9 @@ async fn changes_under_load_fail_nothing_and_drop_nothing() {
     let (one, two) = (Backend::echo("one").await.unwrap(), Backend::echo("two").await.unwrap());
     let edge = Edge::start(&[("a.example", one.address, "http"), ("b.example", two.address, "http")]).await.unwrap();
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-    let tls =
-        |alpn: &str| Some(TlsOptions { sni: Some("a.example".to_owned()), alpn: vec![alpn.to_owned()], version: None });
+    let tls = |alpn: &str| {
+        Some(TlsOptions { sni: Some("a.example".to_owned()), alpn: vec![alpn.to_owned()], ..TlsOptions::default() })
+    };
     let kinds = [
         (edge.http, None, false),
         (edge.http, None, true),

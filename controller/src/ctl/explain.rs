@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use mesh_core::diag::{self, Verdict};
-use mesh_core::model::{CertificateSource, ListenerProtocol, TlsServer};
+use mesh_core::model::{AuthoritySource, CertificateSource, ClientDemand, ListenerProtocol, TlsServer};
 use mesh_core::snapshot::{ExplainedAuthorization, Explanation, Question};
 
 use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
@@ -37,6 +37,9 @@ pub struct ExplainArgs {
     /// Server name of the TLS handshake [default: the host of the URL]
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
+    /// A name in the certificate that the client shows: spiffe://… or a DNS name
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
     /// Key of the listener, where the port of the URL does not say which.
     #[arg(long, value_name = "ADDR:PORT")]
     listener: Option<String>,
@@ -108,7 +111,9 @@ fn lacks_certificate(explanation: &Explanation, picture: &Picture) -> bool {
     let called =
         |server: &&TlsServer| explanation.server == Some(format!("{}[{}]", server.origin, server.server_index));
     let is_there = |source: &CertificateSource| match source {
-        CertificateSource::Secret(key) => picture.set.secrets.contains_key(key),
+        CertificateSource::Secret(key) => {
+            picture.set.secrets.get(key).is_some_and(|secret| !secret.certificate_pem.is_empty())
+        }
         CertificateSource::Files { .. } => true,
     };
     let blind = picture.unavailable.iter().any(|unavailable| unavailable.kind == "secrets");
@@ -121,7 +126,11 @@ fn listened(explanation: &Explanation, picture: &Picture) -> Option<String> {
         return None;
     }
     let listeners = picture.set.listeners.values().map(|listener| {
-        let scheme = if matches!(listener.protocol, ListenerProtocol::Tls { .. }) { "https" } else { "http" };
+        let scheme = match &listener.protocol {
+            ListenerProtocol::Tls { .. } => "https",
+            ListenerProtocol::Tcp { .. } => "tcp",
+            _ => "http",
+        };
         match (listener.port, listener.address.port()) {
             (port, inside) if port == inside => format!("{scheme} on {port}"),
             (port, inside) => format!("{scheme} on {port} ({inside} inside the pod)"),
@@ -156,6 +165,7 @@ fn question(args: &ExplainArgs) -> Result<Question, Failure> {
     }
     question.method.clone_from(&args.method);
     question.sni.clone_from(&args.sni);
+    question.client.clone_from(&args.client);
     question.listener.clone_from(&args.listener);
     Ok(question)
 }
@@ -180,6 +190,7 @@ fn page(args: &ExplainArgs) -> String {
     let mut query = vec![("url", args.url.clone()), ("method", args.method.clone())];
     query.extend(args.headers.iter().map(|line| ("header", header(line))));
     query.extend(args.sni.iter().map(|name| ("sni", name.clone())));
+    query.extend(args.client.iter().map(|name| ("client", name.clone())));
     query.extend(args.listener.iter().map(|key| ("listener", key.clone())));
     let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     format!("/explain?{}", pairs.join("&"))
@@ -202,7 +213,10 @@ fn encode(text: &str) -> String {
 
 /// Whether the request gets an answer that somebody wanted, whichever destination it hits.
 fn is_served(explanation: &Explanation) -> bool {
-    let lost = matches!(&*explanation.outcome, "no listener" | "no server" | "no certificate" | "no host" | "no route");
+    let lost = matches!(
+        &*explanation.outcome,
+        "no listener" | "no server" | "no certificate" | "no host" | "no route" | "no tcp route"
+    );
     !lost && explanation.destinations.iter().all(|destination| destination.known || destination.weight == 0)
 }
 
@@ -215,6 +229,9 @@ fn text(request: &str, explanation: &Explanation) -> String {
     line("Listener", &none(&explanation.listener));
     if let Some(server) = &explanation.server {
         line("Server", server);
+    }
+    if let Some(demand) = &explanation.clients {
+        line("Clients", &clients(demand));
     }
     if let Some(routes) = &explanation.routes {
         line("Routes", routes);
@@ -287,6 +304,24 @@ fn destinations(explanation: &Explanation) -> Vec<String> {
     lines.collect()
 }
 
+/// What they must show.
+fn clients(demand: &ClientDemand) -> String {
+    let mut said = if demand.optional { "may show a certificate" } else { "must show a certificate" }.to_owned();
+    match &demand.authorities {
+        _ if demand.unverified => said.push_str(", whoever signed it"),
+        Some(AuthoritySource::Secret(key)) => said.push_str(&format!(" of a CA in secret {key}")),
+        Some(AuthoritySource::Files { certificates, .. }) => said.push_str(&format!(" of a CA in {certificates}")),
+        None => said.push_str(", and no CA is there: the handshake fails; see meshctl analyze"),
+    }
+    if !demand.names.is_empty() {
+        said.push_str(&format!(", for one of the names {}", demand.names.join(", ")));
+    }
+    if !(demand.certificate_hashes.is_empty() && demand.key_hashes.is_empty()) {
+        said.push_str(", with one of the hashes that are listed");
+    }
+    said
+}
+
 fn policies(said: &ExplainedAuthorization) -> String {
     let observers: Vec<String> = said.without_effect.iter().map(ToString::to_string).collect();
     let observers =
@@ -307,6 +342,7 @@ fn outcome(explanation: &Explanation) -> String {
         "no certificate" => " (the server of this name has none: the handshake fails; see meshctl analyze)",
         "no host" => " (404: no virtual host for this name)",
         "no route" => " (404: no rule matches)",
+        "no tcp route" => " (no rule is for it: the connection is closed)",
         _ => "",
     };
     let rule = explanation.rule.as_ref().map_or_else(String::new, |rule| format!(" by {rule}"));

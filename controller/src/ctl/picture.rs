@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -245,7 +246,7 @@ fn draw(
         diagnostics.extend(translate(&world, sidecar).diagnostics.into_iter().filter(known));
     }
     diagnostics.extend(compiled.diagnostics);
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     diagnostics.extend(certificate::check_secrets(&translation.set, now, &provider));
     for diagnostic in &mut diagnostics {
         match &diagnostic.position {

@@ -64,8 +64,9 @@ pub(crate) fn read_value(kind: &Watched, reference: &ObjectRef, mut value: Value
     Read { object, diagnostics: parsed.diagnostics }
 }
 
-/// Whether it may hold a certificate. Others, the CA's key among them, are not kept.
+/// Whether it may hold a certificate, or CA certificates for clients. Others, the mesh's CA's key among them, are not kept.
 fn is_for_tls(secret: &DynamicObject) -> bool {
+    const KEYS: [&str; 4] = ["tls.crt", "cert", "ca.crt", "cacert"];
     let data = secret.data.get("data").and_then(|data| data.as_object());
-    data.is_some_and(|data| data.contains_key("tls.crt") || data.contains_key("cert"))
+    data.is_some_and(|data| KEYS.iter().any(|key| data.contains_key(*key)))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{CertificateSource, ListenerProtocol};
+use mesh_core::model::ListenerProtocol;
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::Composite;
 use mesh_core::wire::Kind;
@@ -152,20 +152,21 @@ fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(Kind, &dyn Fn()
             ListenerProtocol::Tls { servers } => {
                 origins.extend(servers.iter().map(|server| &server.origin));
                 for server in servers {
-                    for certificate in &server.tls.certificates {
-                        if let CertificateSource::Secret(key) = certificate {
-                            each(Kind::Secret, &|| key.to_string(), &[&server.origin]);
-                        }
+                    for key in server.tls.secrets() {
+                        each(Kind::Secret, &|| key.to_string(), &[&server.origin]);
                     }
                 }
             }
             ListenerProtocol::Outbound(outbound) => origins.extend(outbound.tcp.iter().map(|tcp| &tcp.origin)),
-            ListenerProtocol::Http { .. } | ListenerProtocol::Inbound(_) => {}
+            ListenerProtocol::Http { .. } | ListenerProtocol::Tcp { .. } | ListenerProtocol::Inbound(_) => {}
         }
         each(Kind::Config, &|| format!("listener/{key}"), &origins);
     }
     for (key, routes) in &set.routes {
-        each(Kind::Config, &|| format!("routes/{key}"), &[&routes.origin]);
+        let mut origins = vec![&routes.origin];
+        origins.extend(routes.tcp.iter().map(|route| &route.origin));
+        origins.dedup();
+        each(Kind::Config, &|| format!("routes/{key}"), &origins);
         for host in &routes.virtual_hosts {
             let mut origins = vec![&host.origin];
             origins.extend(host.rules.iter().map(|rule| &rule.source.object));

@@ -1,8 +1,9 @@
-//! `/certs`: certificates that are served, and who this proxy is in the mesh. Keys are not part of it.
+//! `/certs`: certificates that are served, CAs that clients are verified with, and who this proxy is in the mesh. Keys are not part of it.
 
 use std::time::SystemTime;
 
-use mesh_core::model::CertificateSource;
+use mesh_core::certificate::ClientTrust;
+use mesh_core::model::{AuthoritySource, CertificateSource};
 use serde::Serialize;
 
 use super::Admin;
@@ -62,11 +63,28 @@ pub fn page(admin: &Admin, _: &Ask) -> Answer {
         })
         .collect();
     entries.sort_by(|a, b| a.source.cmp(&b.source));
-    let mut page = serde_json::json!({ "certificates": entries });
+    let mut authorities: Vec<Entry<'_>> = table.trusts().flat_map(|trust| authorities(trust, now)).collect();
+    authorities.sort_by(|a, b| (&a.source, &a.info.serial).cmp(&(&b.source, &b.info.serial)));
+    authorities.dedup_by(|a, b| a.source == b.source && a.info == b.info);
+    let mut page = serde_json::json!({ "certificates": entries, "authorities": authorities });
     if let (Some(renewal), Some(page)) = (&admin.renewal, page.as_object_mut()) {
         page.insert("workload".to_owned(), serde_json::json!(own(&admin.cells.workload.load(), renewal)));
     }
     json(&page)
+}
+
+/// CAs that clients are verified with.
+fn authorities(trust: &ClientTrust, now: i64) -> impl Iterator<Item = Entry<'_>> {
+    let source = match &trust.demand().authorities {
+        Some(AuthoritySource::Secret(key)) => key.to_string(),
+        Some(AuthoritySource::Files { certificates, .. }) => certificates.clone(),
+        None => String::new(),
+    };
+    trust.authorities.iter().map(move |info| Entry {
+        source: source.clone(),
+        days_left: info.not_after.saturating_sub(now).div_euclid(86_400),
+        info,
+    })
 }
 
 fn own<'a>(workload: &'a Workload, renewal: &RenewalHandle) -> Own<'a> {

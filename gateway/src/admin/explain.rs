@@ -1,5 +1,6 @@
 //! `/explain?url=https://a.example/x&method=GET&header=name:value`: what the serving tables would do with a request.
-//! `listener=KEY` chooses the listener, where the port of the URL does not; `source=ADDRESS` is the client's, for policies.
+//! `listener=KEY` chooses the listener, where the port of the URL does not; `source=ADDRESS` is the client's and `client=NAME` is
+//! in its certificate, for policies.
 
 use http::StatusCode;
 use mesh_core::snapshot::{Question, QuestionError};
@@ -43,6 +44,7 @@ fn question(url: &str, ask: &Ask) -> Result<Question, QuestionError> {
         question.method = method.to_owned();
     }
     question.sni = ask.get("sni").map(str::to_owned);
+    question.client = ask.get("client").map(str::to_owned);
     question.source = ask.get("source").and_then(|address| address.parse().ok());
     question.listener = ask.get("listener").map(str::to_owned);
     Ok(question)

@@ -24,7 +24,7 @@ pub(super) fn facts(exchange: &Exchange) -> Facts<'_> {
     let info = &exchange.peer.info;
     Facts {
         request: Some(exchange.request()),
-        peer: info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).map(Identity::facts),
+        peer: info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).and_then(Identity::facts),
         source: Some(info.peer.ip()),
         remote: Some(exchange.remote),
         local: Some(info.local),

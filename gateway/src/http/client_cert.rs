@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use mesh_core::model::ForwardedCertificates;
 
 use crate::tls::peer_verify::Identity;
 use crate::tls::provider::hex;
@@ -14,8 +15,44 @@ pub static X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forw
 /// Length of a line of base64 in PEM.
 const LINE: usize = 64;
 
-/// At the edge, where it replaces whatever the client said (Istio's SANITIZE_SET for gateways):
-/// `Hash=…;Cert="…";Subject="CN=…";URI=…;DNS=…`.
+/// What becomes of the header at the edge.
+#[derive(Clone, Debug)]
+pub enum CertificateHeader {
+    Remove,
+    Keep,
+    Set(HeaderValue),
+    Append(HeaderValue),
+}
+
+impl CertificateHeader {
+    /// For a connection whose client showed this certificate.
+    #[must_use]
+    pub fn of(forwarded: ForwardedCertificates, peer: Option<&Identity>) -> CertificateHeader {
+        let value = |then: fn(HeaderValue) -> CertificateHeader| {
+            peer.and_then(of_client).map_or(CertificateHeader::Remove, then)
+        };
+        match forwarded {
+            ForwardedCertificates::Remove => CertificateHeader::Remove,
+            ForwardedCertificates::ForwardAlways => CertificateHeader::Keep,
+            ForwardedCertificates::Forward if peer.is_some() => CertificateHeader::Keep,
+            ForwardedCertificates::Forward => CertificateHeader::Remove,
+            ForwardedCertificates::Set => value(CertificateHeader::Set),
+            ForwardedCertificates::Append => value(CertificateHeader::Append),
+        }
+    }
+
+    /// Makes it so. `is_there`: the client said something.
+    pub fn apply(&self, headers: &mut HeaderMap, is_there: bool) {
+        match self {
+            CertificateHeader::Remove if is_there => drop(headers.remove(&X_FORWARDED_CLIENT_CERT)),
+            CertificateHeader::Remove | CertificateHeader::Keep => {}
+            CertificateHeader::Set(value) => drop(headers.insert(&X_FORWARDED_CLIENT_CERT, value.clone())),
+            CertificateHeader::Append(value) => append(headers, value.as_bytes()),
+        }
+    }
+}
+
+/// As the edge tells it: `Hash=…;Cert="…";Subject="CN=…";URI=…;DNS=…`.
 #[must_use]
 pub fn of_client(peer: &Identity) -> Option<HeaderValue> {
     let mut element = format!("Hash={};Cert=\"{}\"", hex(&peer.hash), url_encoded_pem(peer.certificate()));
@@ -35,12 +72,17 @@ pub fn append_forward(headers: &mut HeaderMap, own: &str, peer: Option<&Identity
     };
     let mut element = format!("By={};Hash={}", quoted(own), hex(&peer.hash));
     subject_and_uris(&mut element, peer);
+    append(headers, element.as_bytes());
+}
+
+/// Behind what is there.
+fn append(headers: &mut HeaderMap, element: &[u8]) {
     let mut list = Vec::with_capacity(element.len());
     for value in headers.get_all(&X_FORWARDED_CLIENT_CERT) {
         list.extend_from_slice(value.as_bytes());
         list.push(b',');
     }
-    list.extend_from_slice(element.as_bytes());
+    list.extend_from_slice(element);
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
         Ok(value) => drop(headers.insert(&X_FORWARDED_CLIENT_CERT, value)),
         Err(_) => drop(headers.remove(&X_FORWARDED_CLIENT_CERT)),
@@ -121,6 +163,31 @@ mod tests {
         assert!(pem.ends_with("%0A-----END%20CERTIFICATE-----%0A"), "{pem}");
         assert!(!pem.contains(['+', '/', '=', ' ', '\n']));
         assert_eq!(rest, r#"Subject="CN=client";URI=https://a.example/x;DNS=a.example;DNS=b.example"#);
+    }
+
+    #[test]
+    fn the_edge_does_what_it_is_told_with_what_is_said() {
+        use ForwardedCertificates::{Append, Forward, ForwardAlways, Remove, Set};
+        let peer = identity(vec![dns("a.example")], None);
+        let own = of_client(&peer).unwrap();
+        let own = own.to_str().unwrap();
+        for (forwarded, with, without) in [
+            (Set, own.to_owned(), ""),
+            (Remove, String::new(), ""),
+            (Forward, "said,again".to_owned(), ""),
+            (Append, format!("said,again,{own}"), ""),
+            (ForwardAlways, "said,again".to_owned(), "said,again"),
+        ] {
+            for (peer, wanted) in [(Some(&peer), with.as_str()), (None, without)] {
+                let mut headers = HeaderMap::new();
+                headers.append(&X_FORWARDED_CLIENT_CERT, HeaderValue::from_static("said"));
+                headers.append(&X_FORWARDED_CLIENT_CERT, HeaderValue::from_static("again"));
+                CertificateHeader::of(forwarded, peer).apply(&mut headers, true);
+                let lines: Vec<&str> =
+                    headers.get_all(&X_FORWARDED_CLIENT_CERT).iter().map(|line| line.to_str().unwrap()).collect();
+                assert_eq!(lines.join(","), wanted, "{forwarded:?}");
+            }
+        }
     }
 
     #[test]

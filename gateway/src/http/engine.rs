@@ -5,7 +5,6 @@
 //! snapshot) -> record
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode};
@@ -18,13 +17,14 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::watch;
 
 use super::authority;
+use super::client_cert::CertificateHeader;
 use super::exchange::{Exchange, Peer, Protocol, Scheme};
 use super::failure::Failure;
 use super::forward::Way;
 use super::message::Downstream;
 use super::mirror::Copies;
 use super::peer_metadata::Said;
-use super::{authorize, client_cert, cors, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand};
+use super::{authorize, cors, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
@@ -95,17 +95,20 @@ impl Engine {
     }
 
     pub(super) fn peer(&self, info: &Arc<ConnectionInfo>) -> Arc<Peer> {
-        let trusted = self.cells.trusted_proxies.load(Ordering::Relaxed);
+        let topology = **self.cells.topology.load();
         let certificate = match info.direction() {
-            None => info.tls.as_ref().and_then(|tls| tls.peer.as_deref()).and_then(client_cert::of_client),
-            Some(_) => None,
+            None => {
+                let peer = info.tls.as_ref().and_then(|tls| tls.peer.as_deref());
+                CertificateHeader::of(topology.client_certificates, peer)
+            }
+            Some(_) => CertificateHeader::Remove,
         };
         let own = info.captured.as_ref().and_then(|_| {
             let workload = self.cells.workload.load();
             workload.last_certificate().map(|certificate| certificate.id.to_string())
         });
         Arc::new(Peer {
-            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), certificate, trusted),
+            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), certificate, topology.trusted_proxies),
             info: info.clone(),
             hostname: self.settings.hostname.clone(),
             own: own.unwrap_or_default().into(),
@@ -286,19 +289,33 @@ fn table<'l>(protocol: &'l CompiledProtocol, exchange: &Exchange) -> Result<&'l 
     let info = &exchange.peer.info;
     match protocol {
         CompiledProtocol::Http(table) => Ok(table),
+        // It came as HTTP when the listener was another.
+        CompiledProtocol::Tcp(_) => Err(Failure::NoRoute),
         CompiledProtocol::Outbound(outbound) => outbound.find(info.local).http.map(Arc::as_ref).ok_or(Failure::NoRoute),
         CompiledProtocol::Inbound(inbound) => {
             let port = inbound.port(info.local.port());
             // The connection may be older than the demand.
             if port.port.mtls == MtlsMode::Strict && info.tls.is_none() {
-                return Err(Failure::ClearText);
+                return Err(Failure::TooOpen);
+            }
+            if let Some(server) = &port.port.tls
+                && !info.is_as_demanded(server)
+            {
+                return Err(Failure::TooOpen);
             }
             Ok(&port.routes)
         }
         CompiledProtocol::Tls(table) => {
             let sni = info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
             let server = table.server(sni).ok_or(Failure::NoRoute)?;
+            if !info.is_as_demanded(&server.server) {
+                return Err(Failure::TooOpen);
+            }
             let authority = &exchange.head.authority;
+            // Another server's clients are others.
+            if table.asks_differently(server, authority) {
+                return Err(Failure::Misdirected);
+            }
             if !server.routes.has_host(authority) && table.servers().any(|other| other.routes.has_host(authority)) {
                 return Err(Failure::Misdirected);
             }

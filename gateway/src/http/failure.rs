@@ -37,8 +37,9 @@ pub enum Failure {
     TryTimeout,
     /// The client went away; nothing is sent.
     ClientGone,
-    /// Mutual TLS is demanded, and the connection is in clear; nothing is sent.
-    ClearText,
+    /// The connection is older than what is demanded of its client now: it is in clear, or another certificate was asked for or
+    /// none; nothing is sent.
+    TooOpen,
     /// The request's body is malformed.
     BadBody { status: u16, detail: &'static str },
     /// The path cannot be made canonical.
@@ -125,7 +126,7 @@ impl Failure {
                 reply(504, "upstream request timeout", ResponseFlags::UT, "upstream_per_try_timeout")
             }
             Failure::ClientGone => reply(0, "", ResponseFlags::DC, "downstream_remote_disconnect"),
-            Failure::ClearText => reply(0, "", ResponseFlags::NONE, "mutual_tls_demanded"),
+            Failure::TooOpen => reply(0, "", ResponseFlags::NONE, "mutual_tls_demanded"),
             Failure::BadBody { status, detail } => reply(*status, reason(*status), ResponseFlags::DPE, detail),
             Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
             Failure::BadRequest { status, detail } => reply(*status, "", ResponseFlags::NONE, detail),

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::client_cert::{X_FORWARDED_CLIENT_CERT, append_forward};
+use super::client_cert::{CertificateHeader, X_FORWARDED_CLIENT_CERT, append_forward};
 use crate::tls::peer_verify::Identity;
 
 pub use super::response_headers::{ServerName, finish_local_reply, finish_response};
@@ -30,8 +30,8 @@ pub struct Client {
     peer: IpAddr,
     peer_value: HeaderValue,
     tls: bool,
-    /// `x-forwarded-client-cert` to set; none without a client certificate.
-    certificate: Option<HeaderValue>,
+    /// What becomes of `x-forwarded-client-cert`.
+    certificate: CertificateHeader,
     /// `numTrustedProxies`
     trusted_proxies: u32,
 }
@@ -39,7 +39,7 @@ pub struct Client {
 impl Client {
     /// `peer` is the other end of the connection, or who a PROXY header says it is.
     #[must_use]
-    pub fn new(peer: IpAddr, tls: bool, certificate: Option<HeaderValue>, trusted_proxies: u32) -> Self {
+    pub fn new(peer: IpAddr, tls: bool, certificate: CertificateHeader, trusted_proxies: u32) -> Self {
         // An IPv4 client of a socket for both families.
         let peer = peer.to_canonical();
         Self { peer, peer_value: address_value(peer), tls, certificate, trusted_proxies }
@@ -85,9 +85,7 @@ pub fn accept(headers: &mut HeaderMap, client: &Client) -> Origin {
         headers.insert(&X_FORWARDED_FOR, client.peer_value.clone());
     }
     let https = forwarded_proto(headers, client);
-    if let Some(certificate) = &client.certificate {
-        headers.insert(&X_FORWARDED_CLIENT_CERT, certificate.clone());
-    }
+    client.certificate.apply(headers, found.client_certificate);
     let external = if address == client.peer { client.peer_value.clone() } else { address_value(address) };
     headers.insert(&X_ENVOY_EXTERNAL_ADDRESS, external);
     headers.insert(&X_REQUEST_ID, request_id(found.client_trace));
@@ -149,6 +147,7 @@ pub fn mirrored(headers: &mut HeaderMap, client: &Client) {
 struct Found {
     forwarded_for: bool,
     client_trace: bool,
+    client_certificate: bool,
     /// To be removed.
     forbidden: Vec<HeaderName>,
 }
@@ -161,7 +160,7 @@ impl Found {
             match rest {
                 "forwarded-for" => found.forwarded_for = true,
                 "client-trace-id" => found.client_trace = true,
-                "forwarded-client-cert" => found.forbidden.push(name.clone()),
+                "forwarded-client-cert" => found.client_certificate = true,
                 _ if rest.strip_prefix("envoy-").is_some_and(is_forbidden) => found.forbidden.push(name.clone()),
                 _ => {}
             }

@@ -4,7 +4,7 @@ use super::*;
 use crate::http::hop_by_hop::tests::{lines, map};
 
 fn client(peer: &str, tls: bool, trusted_proxies: u32) -> Client {
-    Client::new(peer.parse().unwrap(), tls, None, trusted_proxies)
+    Client::new(peer.parse().unwrap(), tls, CertificateHeader::Remove, trusted_proxies)
 }
 
 /// The headers after `accept`, without the request id.
@@ -118,7 +118,7 @@ fn trusted_proxies_are_believed() {
 #[test]
 fn client_certificates_are_told() {
     let value = HeaderValue::from_static("Hash=00;Subject=\"CN=client\"");
-    let client = Client::new("10.0.0.1".parse().unwrap(), true, Some(value), 0);
+    let client = Client::new("10.0.0.1".parse().unwrap(), true, CertificateHeader::Set(value), 0);
     let (headers, _) = accepted(&[("x-forwarded-client-cert", "x"), ("x-forwarded-client-cert", "y")], &client);
     assert!(headers.contains(&"x-forwarded-client-cert: Hash=00;Subject=\"CN=client\"".to_owned()));
     assert_eq!(headers.iter().filter(|line| line.starts_with("x-forwarded-client-cert")).count(), 1);

@@ -26,7 +26,7 @@ impl Engine {
     ) -> After {
         let reply = failure.reply(exchange.outcome.attempts);
         exchange.note(&reply);
-        if matches!(failure, Failure::ClientGone | Failure::ClearText) {
+        if matches!(failure, Failure::ClientGone | Failure::TooOpen) {
             return After::Abort;
         }
         if let Failure::Aborted(AbortStatus::Grpc(code)) = failure {

@@ -110,7 +110,8 @@ impl Rig {
             rules,
             origin: origin(),
         };
-        let routes = RouteSet { key: "http.80".into(), virtual_hosts: vec![Arc::new(host)], origin: origin() };
+        let routes =
+            RouteSet { key: "http.80".into(), virtual_hosts: vec![Arc::new(host)], tcp: Vec::new(), origin: origin() };
         let listener = Listener {
             key: "l".into(),
             address: "127.0.0.1:80".parse().unwrap(),
@@ -193,6 +194,8 @@ impl Rig {
             listener: "l".into(),
             listener_port: 80,
             tls: None,
+            bytes: false,
+            server_name: None,
             captured: None,
             retired: self.retired.clone(),
         };

@@ -16,12 +16,10 @@ use tokio::sync::{Notify, watch};
 
 use super::captured::{self, Arrived, Port};
 use super::counters::Counters;
-use super::handshake::{self, Refusal};
+use super::handshake::{self, Begun, Refusal};
 use super::inspect::Look;
 use super::original_dst::canonical;
-use super::{
-    BufferedTcp, Captured, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, TlsInfo, sniff,
-};
+use super::{BufferedTcp, Captured, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, sniff};
 use crate::live::Cells;
 use crate::tls::server::ServerConfigs;
 
@@ -231,7 +229,7 @@ async fn establish(
 ) -> Option<(Connection, ConnectionInfo)> {
     let compiled = current(shared, listening);
     let original = match &compiled.protocol {
-        CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => None,
+        CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) | CompiledProtocol::Tcp(_) => None,
         CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_) if !compiled.listener.is_redirected() => {
             Some(local_address(&io, listening))
         }
@@ -239,17 +237,12 @@ async fn establish(
     };
     let local = original.unwrap_or_else(|| local_address(&io, listening));
     let listener_port = original.map_or(compiled.listener.port, |original| original.port());
-    let (connection, tls, captured) = match original {
-        None => {
-            let (connection, tls) = direct(io, peer, compiled, shared, listening, drain).await?;
-            (connection, tls, None)
-        }
-        Some(original) => {
-            let direct = !compiled.listener.is_redirected();
-            let arrived = redirected(io, peer, original, compiled, shared, listening, drain).await?;
-            (arrived.connection, arrived.tls, Some(Captured { direct, ..arrived.captured }))
-        }
+    let is_redirected = compiled.listener.is_redirected();
+    let arrived = match original {
+        None => direct(io, peer, compiled, shared, listening, drain).await?,
+        Some(original) => redirected(io, peer, original, compiled, shared, listening, drain).await?,
     };
+    let Arrived { connection, tls, bytes, server_name, direction } = arrived;
     let info = ConnectionInfo {
         id: shared.next_id.fetch_add(1, Ordering::Relaxed),
         peer: canonical(peer),
@@ -257,7 +250,9 @@ async fn establish(
         listener: Arc::clone(&listening.key),
         listener_port,
         tls,
-        captured,
+        bytes,
+        server_name,
+        captured: direction.map(|direction| Captured { direction, direct: !is_redirected }),
         retired: listening.retired.clone(),
     };
     Some((connection, info))
@@ -271,24 +266,27 @@ async fn direct(
     shared: &Shared,
     listening: &Listening,
     drain: &mut watch::Receiver<bool>,
-) -> Option<(Connection, Option<TlsInfo>)> {
-    let (mut connection, tls) = match &compiled.protocol {
-        CompiledProtocol::Tls(table) => match handshake::terminate(BufferedTcp::under_tls(io), table, shared).await {
-            Ok((connection, tls)) => (connection, Some(tls)),
+) -> Option<Arrived> {
+    let (mut connection, tls, server_name, bytes) = match &compiled.protocol {
+        CompiledProtocol::Tls(table) => match handshake::serve(io, table, shared).await {
+            Ok(Begun::Terminated { connection, tls, bytes }) => (connection, Some(tls), None, bytes),
+            Ok(Begun::Passed { connection, server_name }) => (connection, None, server_name, true),
             Err(refusal) => {
                 refused(listening, peer, refusal);
                 return None;
             }
         },
-        _ => (Connection::accepted(io), None),
+        protocol => (Connection::accepted(io), None, None, matches!(protocol, CompiledProtocol::Tcp(_))),
     };
     drop(compiled);
-    if connection.selected_alpn_proto().is_none()
+    if bytes {
+        connection.set_bytes();
+    } else if connection.selected_alpn_proto().is_none()
         && !sniff::sniff(&mut connection, shared.options.sniff_timeout, drain).await.ok()?
     {
         return None;
     }
-    Some((connection, tls))
+    Some(Arrived { connection, tls, bytes, server_name, direction: None })
 }
 
 /// From a client that was going elsewhere. The tables are not kept while it is waited for what it says.
@@ -313,13 +311,13 @@ async fn redirected(
             }
             return captured::outbound(io, look).await;
         }
-        CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) => return None,
+        CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) | CompiledProtocol::Tcp(_) => return None,
     };
     drop(compiled);
     let arrived = match tls {
         None => captured::inbound(io, port, &shared.cells.workload, options, drain).await,
         Some(server) => match handshake::terminate(BufferedTcp::under_tls(io), &server, shared).await {
-            Ok((connection, tls)) => captured::terminated(connection, tls, port, options, drain).await,
+            Ok((connection, tls, _)) => captured::terminated(connection, tls, port, options, drain).await,
             Err(refusal) => Err(refusal),
         },
     };

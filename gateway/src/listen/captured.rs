@@ -2,6 +2,7 @@
 //! handler's affair, which asks the tables of its moment.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::model::{InboundProtocol, MtlsMode};
@@ -13,14 +14,18 @@ use tokio::time::Instant;
 
 use super::handshake::Refusal;
 use super::inspect::{Look, Speech, inspect};
-use super::{AcceptLimits, Accepted, Captured, Connection, Direction, ListenOptions, TlsInfo, accept_mesh, sniff};
+use super::{AcceptLimits, Accepted, Connection, Direction, ListenOptions, TlsInfo, accept_mesh, sniff};
 use crate::tls::workload::WorkloadCell;
 
 /// A connection of which everything is known that the handler must know.
 pub(super) struct Arrived {
     pub connection: Connection,
     pub tls: Option<TlsInfo>,
-    pub captured: Captured,
+    /// See [`ConnectionInfo`](super::ConnectionInfo).
+    pub bytes: bool,
+    pub server_name: Option<Arc<str>>,
+    /// None: the client came here, and wanted to.
+    pub direction: Option<Direction>,
 }
 
 /// What is to be found out about a connection that leaves the workload.
@@ -52,8 +57,7 @@ pub(super) async fn outbound(io: TcpStream, look: Option<Look>) -> Option<Arrive
         Speech::Tls(name) => (true, name),
         Speech::Other => (true, None),
     };
-    let captured = Captured { direction: Direction::Outbound, bytes, server_name, direct: false };
-    Some(Arrived { connection, tls: None, captured })
+    Some(Arrived { connection, tls: None, bytes, server_name, direction: Some(Direction::Outbound) })
 }
 
 /// What is promised of a port of the workload, and demanded of its clients.
@@ -127,8 +131,7 @@ async fn arrive(
     if bytes {
         connection.set_bytes();
     }
-    let captured = Captured { direction: Direction::Inbound, bytes, server_name: None, direct: false };
-    Ok(Arrived { connection, tls, captured })
+    Ok(Arrived { connection, tls, bytes, server_name: None, direction: Some(Direction::Inbound) })
 }
 
 async fn is_bytes(connection: &mut Connection, patience: Duration) -> Result<bool, Refusal> {

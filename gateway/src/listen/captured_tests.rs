@@ -23,13 +23,13 @@ impl ConnectionHandler for Tell {
         _: watch::Receiver<bool>,
     ) -> ConnectionFuture {
         Box::pin(async move {
-            let captured = info.captured.clone().unwrap();
-            let spoken = match (captured.bytes, stream.selected_alpn_proto()) {
+            let captured = info.captured.unwrap();
+            let spoken = match (info.bytes, stream.selected_alpn_proto()) {
                 (true, _) => "bytes",
                 (false, Some(ALPN::H2)) => "h2",
                 (false, _) => "h1",
             };
-            let name = captured.server_name.as_deref().unwrap_or("-");
+            let name = info.server_name.as_deref().unwrap_or("-");
             let nowhere = if info.original().is_none() { " going nowhere" } else { "" };
             let words = format!("{:?} {spoken} {name} {}{nowhere}|", captured.direction, info.local);
             stream.write_all(words.as_bytes()).await.unwrap();

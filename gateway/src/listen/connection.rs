@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use mesh_core::model::ClientDemand;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
@@ -100,8 +101,8 @@ impl Connection {
         Box::new(self)
     }
 
-    /// What the handshake agreed on.
-    pub(super) fn tls_info(&self, sni: Option<Arc<str>>) -> TlsInfo {
+    /// What the handshake agreed on, at a server that asked this of its client.
+    pub(super) fn tls_info(&self, sni: Option<Arc<str>>, clients: Option<&Arc<ClientDemand>>) -> TlsInfo {
         let (version, cipher) = self.tls_parameters().unwrap_or(("-", "-"));
         let session = match &self.transport {
             Transport::Plain(_) => None,
@@ -113,8 +114,10 @@ impl Connection {
             _ => session.and_then(|session| session.alpn_protocol()).filter(|name| *name == b"istio").map(|_| "istio"),
         };
         let leaf = session.and_then(|session| session.peer_certificates()).and_then(<[_]>::first);
-        let peer = leaf.and_then(|leaf| Identity::of(leaf).ok()).map(Arc::new);
-        TlsInfo { sni, alpn, version, cipher, peer }
+        let peer = leaf.and_then(|leaf| Identity::of(leaf).ok());
+        let is_verified = clients.is_none_or(|demand| !demand.unverified);
+        let peer = peer.map(|peer| Arc::new(if is_verified { peer } else { peer.unverified() }));
+        TlsInfo { sni, alpn, version, cipher, peer, clients: clients.cloned() }
     }
 
     /// Version and cipher suite.

@@ -37,7 +37,7 @@ pub struct ListenerCounts {
     pub not_tls: u64,
     /// Server names that no server has.
     pub unknown_names: u64,
-    /// Connections for servers without a usable certificate.
+    /// Connections for servers without a usable certificate, or without a CA to verify their clients with.
     pub no_certificate: u64,
     /// Handshakes that failed for another reason.
     pub handshake_failures: u64,

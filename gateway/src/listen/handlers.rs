@@ -20,8 +20,7 @@ impl ConnectionHandler for Handlers {
         info: Arc<ConnectionInfo>,
         drain: watch::Receiver<bool>,
     ) -> ConnectionFuture {
-        let bytes = info.captured.as_ref().is_some_and(|captured| captured.bytes);
-        let handler = if bytes { &self.bytes } else { &self.http };
+        let handler = if info.bytes { &self.bytes } else { &self.http };
         Arc::clone(handler).handle(stream, info, drain)
     }
 }

@@ -1,17 +1,19 @@
-//! A client's TLS handshake: which server it asks for, with which certificate that server answers, and how those are
-//! turned away that cannot be served. Every failure concerns one connection and is counted at its listener.
+//! A client's TLS handshake: which server it asks for, whether that one answers or somebody behind, with which certificate, and how
+//! those are turned away that cannot be served. Every failure concerns one connection and is counted at its listener.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use mesh_core::model::Serves;
 use mesh_core::snapshot::TlsTable;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::accept::Shared;
-
+use super::mesh::{Hello, hello};
 use super::{BufferedTcp, Connection, TlsInfo};
 
 /// Record type of a handshake, the first byte of every TLS connection.
@@ -35,22 +37,52 @@ pub enum Refusal {
     NotTls,
     /// No server of the listener has this name.
     UnknownName,
-    /// The server has no usable certificate.
+    /// The server has no usable certificate, or no CA to verify its clients with.
     NoCertificate,
     /// Whatever else TLS found wrong.
     Failed,
 }
 
-pub(super) async fn terminate(
-    io: BufferedTcp,
-    table: &TlsTable,
-    shared: &Shared,
-) -> Result<(Connection, TlsInfo), Refusal> {
+/// What has begun.
+pub(super) enum Begun {
+    /// TLS ends here. `bytes`: nobody looks at what is inside.
+    Terminated { connection: Connection, tls: TlsInfo, bytes: bool },
+    /// It goes on as it came; not a byte of it was answered.
+    Passed { connection: Connection, server_name: Option<Arc<str>> },
+}
+
+/// A connection to a listener for TLS.
+pub(super) async fn serve(mut io: TcpStream, table: &TlsTable, shared: &Shared) -> Result<Begun, Refusal> {
+    let begun = Instant::now();
+    let mut seen = Vec::new();
+    if table.passes() {
+        let look = hello(&mut io, &mut seen);
+        let found = tokio::time::timeout(shared.options.handshake_timeout, look).await;
+        let found = found.map_err(|_| Refusal::Timeout)?.map_err(|_| Refusal::Left)?;
+        if let Some(Hello { sni, .. }) = found
+            && table.server(sni.as_deref()).is_some_and(|server| server.server.serves == Serves::Passthrough)
+        {
+            let mut connection = Connection::accepted(io);
+            connection.unread(&seen);
+            return Ok(Begun::Passed { connection, server_name: sni });
+        }
+    }
+    let mut io = BufferedTcp::under_tls(io);
+    io.unread(&seen);
+    let left = shared.options.handshake_timeout.saturating_sub(begun.elapsed());
+    let terminated = tokio::time::timeout(left, handshake(io, table, shared)).await;
+    let (connection, tls, bytes) = terminated.unwrap_or(Err(Refusal::Timeout))?;
+    Ok(Begun::Terminated { connection, tls, bytes })
+}
+
+type Terminated = (Connection, TlsInfo, bool);
+
+pub(super) async fn terminate(io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Result<Terminated, Refusal> {
     let handshake = handshake(io, table, shared);
     tokio::time::timeout(shared.options.handshake_timeout, handshake).await.unwrap_or(Err(Refusal::Timeout))
 }
 
-async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Result<(Connection, TlsInfo), Refusal> {
+async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Result<Terminated, Refusal> {
     if let Err((refusal, alert)) = peek(&mut io).await {
         if let Some(alert) = alert {
             send_alert(io, alert).await;
@@ -67,15 +99,19 @@ async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Re
             return Err(Refusal::Failed);
         }
     };
-    let (sni, config) = {
+    let (sni, server, config) = {
         let hello = start.client_hello();
         let sni: Option<Arc<str>> = hello.server_name().map(canonical);
         match table.server(sni.as_deref()) {
-            None => (sni, Err((Refusal::UnknownName, UNRECOGNIZED_NAME))),
+            None => (sni, None, Err((Refusal::UnknownName, UNRECOGNIZED_NAME))),
             Some(server) => {
-                let certificates = shared.cells.certificates.load();
-                let config = shared.configs.for_handshake(&server.server.tls, &certificates, &hello);
-                (sni, config.ok_or((Refusal::NoCertificate, INTERNAL_ERROR)))
+                let tls = &server.server.tls;
+                let (certificates, workload) = (shared.cells.certificates.load(), shared.cells.workload.load());
+                let mut config = shared.configs.for_handshake(tls, &certificates, &workload, &hello);
+                // Whoever is behind speaks for itself.
+                let bytes = server.server.serves == Serves::Bytes;
+                config.iter_mut().filter(|_| bytes).for_each(|config| config.alpn_protocols.clear());
+                (sni, Some(server), config.ok_or((Refusal::NoCertificate, INTERNAL_ERROR)))
             }
         }
     };
@@ -89,10 +125,17 @@ async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Re
     match start.into_stream(Arc::new(config)).into_fallible().await {
         Ok(stream) => {
             let connection = Connection::tls_server(stream);
-            let info = connection.tls_info(sni);
-            Ok((connection, info))
+            let server = server.map(|server| &server.server);
+            let info = connection.tls_info(sni, server.and_then(|server| server.tls.clients.as_ref()));
+            if let Some(mesh) = server.and_then(|server| server.tls.mesh.as_ref())
+                && !mesh.admits(info.peer.as_ref().and_then(|peer| peer.uri()))
+            {
+                return Err(Refusal::Failed);
+            }
+            Ok((connection, info, server.is_some_and(|server| server.serves == Serves::Bytes)))
         }
-        Err((_, io)) => {
+        Err((error, io)) => {
+            tracing::debug!(%error, "a handshake failed");
             close(io).await;
             Err(Refusal::Failed)
         }
@@ -146,6 +189,9 @@ pub(super) async fn close(mut io: BufferedTcp) {
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
+#[cfg(test)]
+#[path = "clients_tests.rs"]
+mod clients_tests;
 #[cfg(test)]
 #[path = "handshake_tests.rs"]
 mod tests;

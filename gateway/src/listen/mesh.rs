@@ -104,19 +104,20 @@ async fn tls(
         }
     };
     let connection = Connection::tls_server(stream);
-    let info = connection.tls_info(sni);
+    let info = connection.tls_info(sni, None);
     // The verifier let it through, so it is there.
     if info.peer.is_none() { Err(Refusal::Failed) } else { Ok(Accepted::Mesh(connection, info)) }
 }
 
-struct Hello {
+/// What a ClientHello says.
+pub(super) struct Hello {
     /// A protocol of the mesh is among those that are offered.
     mesh: bool,
-    sni: Option<Arc<str>>,
+    pub sni: Option<Arc<str>>,
 }
 
 /// Reads until the ClientHello is complete. None: it will not be one.
-async fn hello(io: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<Hello>> {
+pub(super) async fn hello(io: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<Hello>> {
     let mut acceptor = Acceptor::default();
     let mut fed = 0;
     loop {

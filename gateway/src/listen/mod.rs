@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use mesh_core::model::Key;
+use mesh_core::model::{ClientDemand, Key, TlsServer};
 use pingora_core::protocols::Stream;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -90,6 +90,10 @@ pub struct ConnectionInfo {
     /// Port that the user wrote for the listener; that of `local` may differ.
     pub listener_port: u16,
     pub tls: Option<TlsInfo>,
+    /// It is not HTTP, or nobody looks.
+    pub bytes: bool,
+    /// What the client's own TLS asks for, where that has a say.
+    pub server_name: Option<Arc<str>>,
     /// Of a connection that was redirected here.
     pub captured: Option<Captured>,
     pub retired: Retired,
@@ -103,6 +107,20 @@ impl ConnectionInfo {
         (!captured.direct || captured.direction == Direction::Inbound).then_some(self.local)
     }
 
+    /// Whether the client was asked for what the server asks now.
+    #[must_use]
+    pub fn is_as_demanded(&self, server: &TlsServer) -> bool {
+        let asked = self.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+        if let Some(mesh) = &server.tls.mesh {
+            let peer = self.tls.as_ref().and_then(|tls| tls.peer.as_ref());
+            return asked.is_none() && mesh.admits(peer.and_then(|peer| peer.uri()));
+        }
+        match (&server.tls.clients, asked) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then) || now == then,
+            (now, then) => now.is_none() && then.is_none(),
+        }
+    }
+
     /// None: the client came to this proxy, and wanted to.
     #[must_use]
     pub fn direction(&self) -> Option<Direction> {
@@ -111,13 +129,9 @@ impl ConnectionInfo {
 }
 
 /// What is known of a redirected connection, or of one to a listener that does the same without that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured {
     pub direction: Direction,
-    /// It is not HTTP.
-    pub bytes: bool,
-    /// What the client's own TLS asks for, where that has a say.
-    pub server_name: Option<Arc<str>>,
     /// It was not redirected: the client was going to this listener, and no further.
     pub direct: bool,
 }
@@ -158,8 +172,10 @@ pub struct TlsInfo {
     /// `TLSv1.2`, `TLSv1.3`
     pub version: &'static str,
     pub cipher: &'static str,
-    /// Of the client, which showed a certificate that was verified.
+    /// Of the client, which showed a certificate.
     pub peer: Option<Arc<Identity>>,
+    /// What the server asked of its client, if it is not one of the mesh.
+    pub clients: Option<Arc<ClientDemand>>,
 }
 
 pub type ConnectionFuture = Pin<Box<dyn Future<Output = ()> + Send>>;

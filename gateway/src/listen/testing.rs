@@ -161,10 +161,10 @@ pub fn server(hosts: &[&str], secrets: &[&str]) -> TlsServer {
     };
     TlsServer {
         hosts: hosts.iter().map(host).collect(),
+        serves: Serves::Http,
         tls: TlsTermination {
             certificates: secrets.iter().map(|key| CertificateSource::Secret((*key).into())).collect(),
-            min_version: TlsVersion::V1_2,
-            max_version: TlsVersion::V1_3,
+            ..TlsTermination::default()
         },
         routes: "none".into(),
         origin: origin(),
@@ -191,10 +191,9 @@ pub fn issue_with(host: &str, algorithm: &'static SignatureAlgorithm) -> Issued 
 
 pub fn secret(key: &str, issued: &Issued) -> Secret {
     Secret {
-        key: key.into(),
         certificate_pem: issued.certificate.clone(),
         private_key_pem: issued.key.clone(),
-        origin: ObjectRef::new("Secret", "default", key),
+        ..Secret::new(key.into(), ObjectRef::new("Secret", "default", key))
     }
 }
 

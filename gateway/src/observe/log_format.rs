@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::RequestRecord;
+use super::log_peer::{PeerPart, peer};
 use super::log_value::{Value, write_json_string, write_start_time, write_text};
 
 /// Istio's default, text.
@@ -84,6 +85,7 @@ pub enum Operator {
         part: AddressPart,
     },
     RequestedServerName,
+    Peer(PeerPart),
     RouteName,
     GrpcStatus,
     Hostname,
@@ -232,6 +234,7 @@ fn value<'a>(operator: &'a Operator, record: &'a RequestRecord<'a>) -> Value<'a>
         Operator::Address { local: true, part } => address(record.downstream_local, *part),
         Operator::Address { local: false, part } => address(record.downstream_remote, *part),
         Operator::RequestedServerName => Value::user(record.sni.unwrap_or_default()),
+        Operator::Peer(part) => record.client.map_or(Value::Missing, |client| peer(client, *part)),
         Operator::RouteName => Value::user(record.route_name.unwrap_or_default()),
         Operator::GrpcStatus => record.grpc_status.map_or(Value::Missing, |status| Value::Number(u64::from(status))),
         Operator::Hostname => Value::user(super::hostname()),
@@ -382,6 +385,10 @@ fn plain_operator(name: &str) -> Option<Operator> {
             address(false, Host)
         }
         "DOWNSTREAM_REMOTE_PORT" => address(false, Port),
+        "DOWNSTREAM_PEER_URI_SAN" => Operator::Peer(PeerPart::Uris),
+        "DOWNSTREAM_PEER_DNS_SAN" => Operator::Peer(PeerPart::Names),
+        "DOWNSTREAM_PEER_SUBJECT" => Operator::Peer(PeerPart::Subject),
+        "DOWNSTREAM_PEER_FINGERPRINT_256" => Operator::Peer(PeerPart::Fingerprint),
         "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
         "ROUTE_NAME" => Operator::RouteName,
         "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => Operator::GrpcStatus,
@@ -392,7 +399,6 @@ fn plain_operator(name: &str) -> Option<Operator> {
         | "DYNAMIC_METADATA"
         | "METADATA"
         | "TRAILER"
-        | "DOWNSTREAM_PEER_URI_SAN"
         | "VIRTUAL_CLUSTER_NAME" => Operator::Nothing,
         _ => return None,
     })

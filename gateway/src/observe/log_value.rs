@@ -67,6 +67,7 @@ impl<'a> Value<'a> {
 pub fn write_text(value: &Value<'_>, limit: Option<usize>, out: &mut Vec<u8>) {
     match value {
         Value::Text(text) => write_escaped(cut(text, limit), out),
+        Value::Owned(text) => write_escaped(cut(text, limit), out),
         other => other.write_plain(limit, out),
     }
 }

@@ -4,6 +4,7 @@
 mod access_log;
 mod flags;
 mod log_format;
+mod log_peer;
 mod log_value;
 mod metrics;
 mod observer;

@@ -375,7 +375,7 @@ impl Controller {
         let configuration = Configuration {
             set: state.set(),
             access_log: settings.access_log.as_ref().map(log_settings),
-            trusted_proxies: settings.trusted_proxies,
+            topology: settings.topology(),
             trust_domains: settings.trust_domains,
             ..Configuration::default()
         };

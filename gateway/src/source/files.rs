@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use mesh_core::certificate;
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{ProxyInfo, ResourceSet, UpstreamTls};
 use mesh_core::object::{ObjectRef, Position};
@@ -319,7 +320,7 @@ impl Reader {
             objects: Some(self.documents.references().cloned().collect()),
             positions: self.documents.positions(&["Gateway", "Secret"]),
             access_log: settings.access_log.as_ref().map(log_settings),
-            trusted_proxies: settings.trusted_proxies,
+            topology: settings.topology(),
             trust_domains: settings.trust_domains,
         }
     }
@@ -328,23 +329,28 @@ impl Reader {
 /// Nobody gives a workload certificate to who reads files.
 fn without_certificate(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
     let mutual = set.destinations.values().filter(|destination| destination.tls == UpstreamTls::Mutual);
-    let rules: BTreeSet<_> = mutual.filter_map(|destination| destination.rule.as_ref()).collect();
-    if rules.is_empty() {
+    let rules =
+        mutual.filter_map(|destination| Some((destination.rule.as_ref()?, "spec.trafficPolicy.tls".to_owned())));
+    let servers = certificate::servers(set).filter(|server| server.tls.mesh.is_some());
+    let named: BTreeSet<_> = rules.chain(servers.map(|server| (&server.origin, server.field()))).collect();
+    if named.is_empty() {
         return Vec::new();
     }
-    let positions = documents.positions(&["DestinationRule"]);
-    let finding = |rule: &ObjectRef| {
-        let field = "spec.trafficPolicy.tls";
-        let position = positions.get(rule).and_then(|positions| positions.get(field));
-        let message = "mode ISTIO_MUTUAL needs a workload certificate, which only a controller gives; requests to the host are \
-                       answered 503";
+    let positions = documents.positions(&["DestinationRule", "Gateway"]);
+    let finding = |(object, field): (&ObjectRef, String)| {
+        let position = positions.get(object).and_then(|positions| positions.get(&field));
+        let what = match &*object.kind {
+            "Gateway" => "connections to its hosts are closed",
+            _ => "requests to the host are answered 503",
+        };
+        let message = format!("mode ISTIO_MUTUAL needs a workload certificate, which only a controller gives; {what}");
         Diagnostic::new(diag::WORKLOAD_CERTIFICATE, message)
-            .object(rule)
+            .object(object)
             .field(field)
             .at(position)
             .help("run the gateway with --controller, or leave `tls` out")
     };
-    rules.into_iter().map(finding).collect()
+    named.into_iter().map(finding).collect()
 }
 
 /// None: it was written to meanwhile.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use mesh_core::api::Positions;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{AccessLog, Endpoints, ResourceSet};
+use mesh_core::model::{AccessLog, Endpoints, ResourceSet, Topology};
 use mesh_core::object::ObjectRef;
 use tokio::sync::oneshot;
 
@@ -47,8 +47,8 @@ pub struct Configuration {
     pub positions: HashMap<ObjectRef, Positions>,
     /// As the MeshConfig wants it; none: off.
     pub access_log: Option<LogSettings>,
-    /// Proxies in front of the gateway whose headers are believed (`numTrustedProxies`).
-    pub trusted_proxies: u32,
+    /// As the MeshConfig describes it.
+    pub topology: Topology,
     /// Trust domains of the mesh, its own first.
     pub trust_domains: Vec<Arc<str>>,
 }

@@ -50,6 +50,7 @@ fn origins(set: &ResourceSet) -> Vec<ObjectRef> {
     let rules = set.routes.values().flat_map(|routes| &routes.virtual_hosts).flat_map(|host| &host.rules);
     let all = gateways
         .chain(rules.map(|rule| &rule.source.object))
+        .chain(set.routes.values().flat_map(|routes| &routes.tcp).map(|route| &route.origin))
         .chain(set.destinations.values().map(|destination| &destination.origin))
         .chain(set.destinations.values().filter_map(|destination| destination.rule.as_ref()))
         .chain(set.secrets.values().map(|secret| &secret.origin))

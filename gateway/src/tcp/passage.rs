@@ -78,7 +78,6 @@ impl<'o> Passage<'o> {
 
     fn record(&self) -> RequestRecord<'_> {
         let info = &self.info;
-        let own = info.captured.as_ref().and_then(|captured| captured.server_name.as_deref());
         RequestRecord {
             start: self.start,
             duration: self.started.elapsed(),
@@ -102,7 +101,7 @@ impl<'o> Passage<'o> {
             upstream_local: self.upstream_local,
             downstream_local: info.local,
             downstream_remote: info.peer,
-            sni: own.or_else(|| info.tls.as_ref()?.sni.as_deref()),
+            sni: info.server_name.as_deref().or_else(|| info.tls.as_ref()?.sni.as_deref()),
             route_name: None,
             grpc: false,
             grpc_status: None,

@@ -60,8 +60,13 @@ impl TcpProxy {
                 return;
             }
             let Some(cluster) = passage.target.cluster.clone() else {
-                // As Envoy has it: a cluster without hosts, or none.
-                passage.flags |= ResponseFlags::UH;
+                // As Envoy has it: a cluster without hosts, or none; or nobody said what is to become of it.
+                if passage.target.is_routed {
+                    passage.flags |= ResponseFlags::UH;
+                } else {
+                    passage.flags |= ResponseFlags::NR;
+                    passage.details = "filter_chain_not_found".into();
+                }
                 return;
             };
             drop(live);
@@ -203,7 +208,7 @@ fn authorize(authorizer: &Authorizer, info: &ConnectionInfo) -> Result<(), Strin
     let peer = info.tls.as_ref().and_then(|tls| tls.peer.as_deref());
     let ruling = authorizer.decide(&Facts {
         request: None,
-        peer: peer.map(Identity::facts),
+        peer: peer.and_then(Identity::facts),
         source: Some(info.peer.ip()),
         remote: Some(info.peer.ip()),
         local: Some(info.local),

@@ -106,7 +106,9 @@ impl Rig {
             listener: "out".into(),
             listener_port: original.port(),
             tls: None,
-            captured: Some(Captured { direction: Direction::Outbound, bytes: true, server_name: None, direct: false }),
+            bytes: true,
+            server_name: None,
+            captured: Some(Captured { direction: Direction::Outbound, direct: false }),
             retired: Retired::default(),
         };
         let (_, drain) = watch::channel(false);

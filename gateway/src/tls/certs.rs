@@ -1,5 +1,5 @@
-//! Certificates that are being served: one immutable table, replaced as a whole when a secret or a file changes. Entries
-//! that did not change keep their parsed key; one that became bad keeps the last good one. The table is made away from
+//! Certificates that are being served, and whose client certificates are believed: one immutable table, replaced as a whole when a
+//! secret or a file changes. Entries that did not change keep their parsed key; one that became bad keeps the last good one. The table is made away from
 //! the workers; a handshake only reads it.
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,19 +7,34 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mesh_core::certificate::{self, Origin, Pem, check_hosts, pem_of, servers};
+use mesh_core::certificate::{
+    self, AuthorityPem, ClientTrust, Origin, Pem, authorities_of, check_hosts, demands, pem_of, servers,
+};
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{CertificateSource, ResourceSet, TlsServer};
+use mesh_core::model::{AuthoritySource, CertificateSource, ClientDemand, ResourceSet, TlsServer, TlsTermination};
+use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 
 pub use mesh_core::certificate::{Certificate, CertificateInfo};
 
 use super::provider::provider;
+use super::server::template;
 
 /// What can be served, by where it comes from.
 #[derive(Clone, Default)]
 pub struct CertificateTable {
     entries: HashMap<CertificateSource, Arc<Certificate>>,
+    /// Whose client certificates are believed. What is not in here cannot be verified.
+    trusts: HashMap<Arc<ClientDemand>, Arc<ClientTrust>>,
+    /// Of the servers that are not plain.
+    templates: HashMap<TlsTermination, Arc<Template>>,
+}
+
+/// See [`template`].
+struct Template {
+    config: ServerConfig,
+    /// What it was made with.
+    trust: Option<Arc<ClientTrust>>,
 }
 
 impl CertificateTable {
@@ -28,7 +43,7 @@ impl CertificateTable {
     pub async fn build(set: &ResourceSet, previous: &Self, now: SystemTime) -> (Self, Vec<Diagnostic>) {
         let mut table = Self::default();
         let mut diagnostics = Vec::new();
-        for secret in set.secrets.values() {
+        for secret in set.secrets.values().filter(|secret| secret.has_pair()) {
             let source = CertificateSource::Secret(Arc::clone(&secret.key));
             table.add(source, previous, Ok(pem_of(secret)), &Origin::secret(secret), now, &mut diagnostics);
         }
@@ -39,6 +54,12 @@ impl CertificateTable {
             let pem = read(certificate, private_key).await;
             table.add(source.clone(), previous, pem, &origin, now, &mut diagnostics);
         }
+        for (demand, server) in demands(set) {
+            table.believe(set, demand, server, previous, now, &mut diagnostics).await;
+        }
+        for server in servers(set).filter(|server| !server.tls.is_plain()) {
+            table.prepare(&server.tls, previous);
+        }
         check_hosts(set, |source| table.entries.get(source).map(|entry| &entry.info), &mut diagnostics);
         (table, diagnostics)
     }
@@ -48,7 +69,9 @@ impl CertificateTable {
     pub fn joined_with(&self, other: &Self) -> Self {
         let mut entries = other.entries.clone();
         entries.extend(self.entries.iter().map(|(source, entry)| (source.clone(), Arc::clone(entry))));
-        Self { entries }
+        let mut templates = other.templates.clone();
+        templates.extend(self.templates.iter().map(|(tls, template)| (tls.clone(), Arc::clone(template))));
+        Self { entries, templates, trusts: self.trusts.clone() }
     }
 
     pub fn get(&self, source: &CertificateSource) -> Option<&Arc<Certificate>> {
@@ -58,6 +81,16 @@ impl CertificateTable {
     /// For dumps: every certificate that is served.
     pub fn iter(&self) -> impl Iterator<Item = (&CertificateSource, &Arc<Certificate>)> {
         self.entries.iter()
+    }
+
+    /// For dumps: the CAs that clients are verified with.
+    pub fn trusts(&self) -> impl Iterator<Item = &Arc<ClientTrust>> {
+        self.trusts.values()
+    }
+
+    /// Of a server that is not plain. None: its clients cannot be verified.
+    pub(super) fn template(&self, tls: &TlsTermination) -> Option<&ServerConfig> {
+        self.templates.get(tls).map(|template| &template.config)
     }
 
     pub fn len(&self) -> usize {
@@ -75,6 +108,65 @@ impl CertificateTable {
             .filter_map(|source| self.entries.get(source))
             .map(|entry| Arc::clone(entry.certified_key()))
             .collect()
+    }
+
+    /// Looks whom a server is to believe.
+    async fn believe(
+        &mut self,
+        set: &ResourceSet,
+        demand: &Arc<ClientDemand>,
+        server: &TlsServer,
+        previous: &Self,
+        now: SystemTime,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let own = |what: String| Origin { object: &server.origin, field: server.field(), what };
+        let (pem, origin) = match &demand.authorities {
+            None if demand.unverified => (Ok(AuthorityPem::default()), own("client certificates".to_owned())),
+            None => return,
+            Some(AuthoritySource::Secret(key)) => {
+                let secret = set.secrets.get(key).filter(|secret| !secret.authorities_pem.is_empty());
+                let Some(secret) = secret else { return };
+                (Ok(authorities_of(secret)), Origin::authorities(secret))
+            }
+            Some(AuthoritySource::Files { certificates, revoked }) => (
+                read_authorities(certificates, revoked.as_deref()).await,
+                own(format!("CA certificates {certificates}")),
+            ),
+        };
+        let before = previous.trusts.get(demand);
+        let trust = match pem.and_then(|pem| ClientTrust::load(demand, &pem, before, provider())) {
+            Ok(trust) => Some(trust),
+            Err(error) => {
+                diagnostics.push(origin.unbelievable(&error, before.is_some()));
+                before.cloned()
+            }
+        };
+        if let Some(trust) = trust {
+            diagnostics.extend(trust.authorities.iter().filter_map(|info| origin.doubt(info, now)));
+            self.trusts.insert(Arc::clone(demand), trust);
+        }
+    }
+
+    /// The template is the same, with its tickets, as long as the server and whom it believes are.
+    fn prepare(&mut self, tls: &TlsTermination, previous: &Self) {
+        let trust = tls.clients.as_ref().map(|demand| self.trusts.get(demand).cloned());
+        let Some(trust) = trust.map_or(Some(None), |trust| trust.map(Some)) else { return };
+        let is_same = |before: &&Arc<Template>| match (&before.trust, &trust) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let made = match previous.templates.get(tls).filter(is_same) {
+            Some(before) => Some(Arc::clone(before)),
+            None => match template(tls, trust.as_ref()) {
+                Ok(config) => Some(Arc::new(Template { config, trust })),
+                Err(error) => {
+                    tracing::error!(%error, "a TLS server cannot be served");
+                    None
+                }
+            },
+        };
+        self.templates.extend(made.map(|made| (tls.clone(), made)));
     }
 
     fn add(
@@ -108,8 +200,17 @@ impl fmt::Debug for CertificateTable {
 }
 
 async fn read(certificate: &str, private_key: &str) -> Result<Pem, String> {
-    let one = async |path: &str| tokio::fs::read(path).await.map_err(|error| format!("cannot read {path}: {error}"));
-    Ok(Pem { certificate: one(certificate).await?, private_key: one(private_key).await? })
+    Ok(Pem { certificate: bytes(certificate).await?, private_key: bytes(private_key).await? })
+}
+
+async fn bytes(path: &str) -> Result<Vec<u8>, String> {
+    tokio::fs::read(path).await.map_err(|error| format!("cannot read {path}: {error}"))
+}
+
+async fn read_authorities(certificates: &str, revoked: Option<&str>) -> Result<AuthorityPem, String> {
+    let certificates = bytes(certificates).await?;
+    let revoked = if let Some(path) = revoked { bytes(path).await? } else { Vec::new() };
+    Ok(AuthorityPem { certificates, revoked })
 }
 
 /// Every source with the first server that names it: files have no object of their own to name.

@@ -1,6 +1,6 @@
 use std::time::{Duration, UNIX_EPOCH};
 
-use mesh_core::model::{Listener, ListenerProtocol, PathNormalization, Secret, TlsTermination, TlsVersion};
+use mesh_core::model::{Listener, ListenerProtocol, PathNormalization, Secret, TlsTermination};
 use mesh_core::object::ObjectRef;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -151,11 +151,7 @@ async fn files_are_read_and_named() {
     let issued = issue("a.example");
     let files = CertificateSource::Files { certificate: path("tls.crt"), private_key: path("tls.key") };
     let mut from_files = server(&["a.example"], &[]);
-    from_files.tls = TlsTermination {
-        certificates: vec![files.clone()],
-        min_version: TlsVersion::V1_2,
-        max_version: TlsVersion::V1_3,
-    };
+    from_files.tls = TlsTermination { certificates: vec![files.clone()], ..TlsTermination::default() };
     let set = set(&[], vec![server(&["x.example"], &["none"]), TlsServer { server_index: 1, ..from_files }]);
     let (missing, diagnostics) = build(&set, &CertificateTable::default()).await;
     assert!(missing.is_empty());

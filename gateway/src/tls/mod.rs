@@ -4,6 +4,7 @@
 
 pub mod certs;
 pub mod client;
+mod client_verify;
 pub mod names;
 pub mod peer_verify;
 pub mod provider;

@@ -23,11 +23,13 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::provider::{provider, sha256};
 
-/// What a verified certificate says of its owner.
+/// What a certificate says of its owner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Of a workload of the mesh. None: a client of a server that has a CA of its own.
+    /// Of a workload, verified. None: of a client of a server that has a CA of its own, which calls its clients otherwise.
     pub id: Option<SpiffeId>,
+    /// It comes from a CA that is believed. What others say of themselves can be told, and nothing else.
+    pub is_verified: bool,
     /// SHA-256 of the certificate.
     pub hash: [u8; 32],
     /// As RFC 2253 writes it, most specific first; empty for workloads.
@@ -85,6 +87,7 @@ impl Identity {
         let [a, b, c, d, e, f, g, h, ..] = sha256(principal.as_bytes());
         Ok(Identity {
             id,
+            is_verified: true,
             hash: sha256(certificate),
             subject: rfc2253(parsed.subject()).into(),
             uris: uris.into(),
@@ -93,6 +96,12 @@ impl Identity {
             fingerprint: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
             certificate: certificate.clone().into_owned(),
         })
+    }
+
+    /// The same of a certificate that nobody verified.
+    #[must_use]
+    pub fn unverified(self) -> Identity {
+        Identity { id: None, is_verified: false, principal: Box::default(), fingerprint: 0, ..self }
     }
 
     /// `cluster.local/ns/default/sa/reviews`, as policies name it. None without an id.
@@ -107,11 +116,13 @@ impl Identity {
         self.id.as_ref().and(self.uris.first()).map(|uri| &**uri)
     }
 
-    /// As policies see it. Without a SPIFFE id, a certificate's first name stands for its owner, as with Envoy.
+    /// As policies see it, which is not at all if nobody verified it. Without a SPIFFE id, a certificate's first name stands for
+    /// its owner, as with Envoy.
     #[must_use]
-    pub fn facts(&self) -> PeerFacts<'_> {
+    pub fn facts(&self) -> Option<PeerFacts<'_>> {
         let other = || self.uris.first().or(self.dns.first()).map_or(&*self.subject, |name| &**name);
-        PeerFacts { principal: self.principal().unwrap_or_else(other), id: self.id.as_ref() }
+        let facts = || PeerFacts { principal: self.principal().unwrap_or_else(other), id: self.id.as_ref() };
+        self.is_verified.then(facts)
     }
 
     /// The same for all certificates of a principal.

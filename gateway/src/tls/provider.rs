@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::SupportedCipherSuite;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 
 /// Most preferred first. AES-128 comes before AES-256, as in Envoy: it costs less and is not the weak part of anything.
 static SUITES: &[SupportedCipherSuite] = &[
@@ -27,6 +27,45 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
         .get_or_init(|| Arc::new(CryptoProvider { cipher_suites: SUITES.to_vec(), ..aws_lc_rs::default_provider() }))
 }
 
+/// A provider that offers no other suites of TLS 1.2 and groups than these; empty: the usual ones.
+pub fn narrowed(cipher_suites: &[String], groups: &[String]) -> Arc<CryptoProvider> {
+    let usual = provider();
+    if cipher_suites.is_empty() && groups.is_empty() {
+        return Arc::clone(usual);
+    }
+    let mut narrowed = CryptoProvider::clone(usual);
+    if !cipher_suites.is_empty() {
+        narrowed.cipher_suites.retain(|suite| suite.tls13().is_some());
+        narrowed.cipher_suites.extend(cipher_suites.iter().filter_map(|name| suite(name)));
+    }
+    if !groups.is_empty() {
+        narrowed.kx_groups = groups.iter().filter_map(|name| group(name)).collect();
+    }
+    Arc::new(narrowed)
+}
+
+fn suite(name: &str) -> Option<SupportedCipherSuite> {
+    Some(match name {
+        "ECDHE-ECDSA-AES128-GCM-SHA256" => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        "ECDHE-RSA-AES128-GCM-SHA256" => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        "ECDHE-ECDSA-AES256-GCM-SHA384" => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        "ECDHE-RSA-AES256-GCM-SHA384" => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        "ECDHE-ECDSA-CHACHA20-POLY1305" => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        "ECDHE-RSA-CHACHA20-POLY1305" => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        _ => return None,
+    })
+}
+
+fn group(name: &str) -> Option<&'static dyn SupportedKxGroup> {
+    Some(match name {
+        "X25519MLKEM768" => kx_group::X25519MLKEM768,
+        "X25519" => kx_group::X25519,
+        "P-256" => kx_group::SECP256R1,
+        "P-384" => kx_group::SECP384R1,
+        _ => return None,
+    })
+}
+
 /// SHA-256, by which certificates are named.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
@@ -44,4 +83,30 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::api::tls_names::{CIPHER_SUITES, GROUPS};
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_offered_is() {
+        assert!(CIPHER_SUITES.iter().all(|(name, offered)| suite(name).is_some() == *offered));
+        assert!(GROUPS.iter().all(|(name, offered)| group(name).is_some() == *offered));
+    }
+
+    #[test]
+    fn what_is_not_chosen_is_not_offered() {
+        let only = narrowed(&["ECDHE-RSA-AES256-GCM-SHA384".to_owned()], &["P-256".to_owned()]);
+        let old = only.cipher_suites.iter().filter(|suite| suite.tls13().is_none());
+        let old: Vec<_> = old.map(|suite| suite.suite()).collect();
+        assert_eq!(old, [rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]);
+        assert_eq!(only.cipher_suites.len(), 4, "those of TLS 1.3 stay");
+        assert_eq!(
+            only.kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>(),
+            [rustls::NamedGroup::secp256r1]
+        );
+    }
 }

@@ -2,13 +2,14 @@
 //!
 //! A configuration is put together for each handshake from a template and the certificates of that moment, so that a
 //! new certificate needs no new configuration and none can be stale. What must survive outlives them: session tickets are
-//! made and read by one ticketer for the whole process. Servers that ask for client certificates have a ticketer of their
-//! own: a session resumed from another server's ticket would not be asked.
+//! made and read by one ticketer for the whole process. Servers that ask for client certificates have a template of their
+//! own, and a ticketer that lasts as long as whom they believe: a session that is resumed is not asked again.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mesh_core::certificate::ClientTrust;
 use mesh_core::model::{TlsTermination, TlsVersion};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -18,8 +19,10 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, SignatureAlgorithm, SupportedProtocolVersion};
 
 use super::certs::CertificateTable;
+use super::client_verify::verifier;
 use super::peer_verify::{ClientVerifier, Trust};
-use super::provider::provider;
+use super::provider::{narrowed, provider};
+use super::workload::Workload;
 
 /// Makes configurations for handshakes.
 pub struct ServerConfigs {
@@ -37,41 +40,78 @@ impl ServerConfigs {
                 .with_no_client_auth()
                 .with_cert_resolver(Arc::new(Choice(Vec::new())));
             config.ticketer = Arc::clone(&tickets);
-            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            config.alpn_protocols = http_alpn();
             config.max_early_data_size = 0;
             Ok(config)
         };
         Ok(Self { tls12: template(&[&TLS12])?, tls13: template(&[&TLS13])?, both: template(&[&TLS13, &TLS12])? })
     }
 
-    /// The configuration for one handshake. None if no certificate of the server is usable.
+    /// The configuration for one handshake. None if no certificate of the server is usable, or clients cannot be verified.
     pub fn for_handshake(
         &self,
         tls: &TlsTermination,
         certificates: &CertificateTable,
+        workload: &Workload,
         hello: &ClientHello<'_>,
     ) -> Option<ServerConfig> {
+        if tls.mesh.is_some() {
+            let mut config = ServerConfig::clone(workload.server_config()?);
+            without_common(&mut config, hello);
+            return Some(config);
+        }
         let keys = certificates.keys(&tls.certificates);
         if keys.is_empty() {
             return None;
         }
-        let mut config = match (tls.min_version, tls.max_version) {
+        let template = match (tls.min_version, tls.max_version) {
+            _ if !tls.is_plain() => certificates.template(tls)?,
             (_, TlsVersion::V1_2) => &self.tls12,
             (TlsVersion::V1_3, _) => &self.tls13,
             _ => &self.both,
-        }
-        .clone();
+        };
+        let mut config = template.clone();
         config.cert_resolver = Arc::new(Choice(keys));
-        // A client that offers none of ours is not refused: its first bytes show what it speaks.
-        let ours = &config.alpn_protocols;
-        let common = hello.alpn().is_some_and(|mut offered| offered.any(|offer| ours.iter().any(|our| our == offer)));
-        if !common {
-            config.alpn_protocols.clear();
-        }
+        without_common(&mut config, hello);
         // The cheapest suite for us, unless the client has no hardware for AES, which it shows by its own order.
         config.ignore_client_order = !hello.cipher_suites().first().is_some_and(is_chacha);
         Some(config)
     }
+}
+
+/// A client that offers none of our protocols is not refused: its first bytes show what it speaks.
+fn without_common(config: &mut ServerConfig, hello: &ClientHello<'_>) {
+    let ours = &config.alpn_protocols;
+    let common = hello.alpn().is_some_and(|mut offered| offered.any(|offer| ours.iter().any(|our| our == offer)));
+    if !common {
+        config.alpn_protocols.clear();
+    }
+}
+
+fn http_alpn() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+/// The template of a server that is not plain. Without `trust` clients are not asked for a certificate.
+pub(super) fn template(tls: &TlsTermination, trust: Option<&Arc<ClientTrust>>) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match (tls.min_version, tls.max_version) {
+        (_, TlsVersion::V1_2) => &[&TLS12],
+        (TlsVersion::V1_3, _) => &[&TLS13],
+        _ => &[&TLS13, &TLS12],
+    };
+    let builder = ServerConfig::builder_with_provider(narrowed(&tls.cipher_suites, &tls.groups))
+        .with_protocol_versions(versions)?;
+    let builder = match trust {
+        Some(trust) => builder.with_client_cert_verifier(verifier(trust)),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Choice(Vec::new())));
+    config.ticketer = DatedTickets::new()?;
+    // Sessions that are kept here would outlive what tickets say.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.alpn_protocols = http_alpn();
+    config.max_early_data_size = 0;
+    Ok(config)
 }
 
 /// Protocols of the mesh, most preferred first: HTTP/2 and HTTP/1.1 between proxies, bytes between proxies; and the names
@@ -98,17 +138,17 @@ pub fn mesh_config(
     Ok(config)
 }
 
-/// How long a session of the mesh may be resumed, in seconds: certificates are not looked at again then, and one may end
-/// meanwhile.
-const MESH_SESSION: u32 = 3600;
+/// How long a session of a client that showed a certificate may be resumed, in seconds: it is not looked at again then, and may
+/// end meanwhile.
+const SESSION: u32 = 3600;
 
 /// Tickets that say themselves how old they are.
 #[derive(Debug)]
-pub struct MeshTickets(Arc<dyn ProducesTickets>);
+pub struct DatedTickets(Arc<dyn ProducesTickets>);
 
-impl MeshTickets {
-    pub fn new() -> Result<Arc<MeshTickets>, rustls::Error> {
-        Ok(Arc::new(MeshTickets(Ticketer::new()?)))
+impl DatedTickets {
+    pub fn new() -> Result<Arc<DatedTickets>, rustls::Error> {
+        Ok(Arc::new(DatedTickets(Ticketer::new()?)))
     }
 
     fn now() -> Option<u64> {
@@ -116,13 +156,13 @@ impl MeshTickets {
     }
 }
 
-impl ProducesTickets for MeshTickets {
+impl ProducesTickets for DatedTickets {
     fn enabled(&self) -> bool {
         self.0.enabled()
     }
 
     fn lifetime(&self) -> u32 {
-        MESH_SESSION.min(self.0.lifetime())
+        SESSION.min(self.0.lifetime())
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
@@ -135,7 +175,7 @@ impl ProducesTickets for MeshTickets {
         let dated = self.0.decrypt(cipher)?;
         let (issued, plain) = dated.split_first_chunk::<8>()?;
         let age = Self::now()?.checked_sub(u64::from_be_bytes(*issued))?;
-        (age <= u64::from(MESH_SESSION)).then(|| plain.to_vec())
+        (age <= u64::from(SESSION)).then(|| plain.to_vec())
     }
 }
 

@@ -22,7 +22,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::peer_verify::{Identity, Trust};
 use super::provider::{hex, provider, sha256};
-use super::server::{MeshTickets, mesh_config};
+use super::server::{DatedTickets, mesh_config};
 
 /// A certificate of this proxy with its key.
 pub struct WorkloadCertificate {
@@ -259,7 +259,7 @@ impl WorkloadCell {
         let same_trust = before.roots == state.roots && before.trust.domains() == state.trust.domains();
         if !same_trust || inputs.ticketer.is_none() {
             // Without random numbers there are no tickets: every handshake is a full one.
-            inputs.ticketer = MeshTickets::new().ok().map(|tickets| tickets as Arc<dyn ProducesTickets>);
+            inputs.ticketer = DatedTickets::new().ok().map(|tickets| tickets as Arc<dyn ProducesTickets>);
         }
         let server = state.certificate.as_ref().and_then(|certificate| {
             let config = mesh_config(certificate.certified_key(), &state.trust, inputs.ticketer.as_ref());

@@ -29,6 +29,7 @@ mod scope;
 mod service_entry;
 mod sidecar;
 mod string_match;
+pub mod tls_names;
 mod validate;
 mod virtual_service;
 mod workload_entry;

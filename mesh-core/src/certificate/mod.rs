@@ -1,12 +1,14 @@
-//! Certificates: chains with their keys, read from PEM, checked, described; and what is wrong with those of a set. Gateways
-//! serve them, the controller and `meshctl` only look. It must not know files, clocks or handshakes.
+//! Certificates: chains with their keys, and the CAs that clients are verified with, read from PEM, checked, described; and what is
+//! wrong with those of a set. Gateways serve them, the controller and `meshctl` only look. It must not know files, clocks or handshakes.
 
 mod checks;
+mod clients;
 
-pub use checks::{Origin, check_hosts, check_secrets, pem_of, servers};
+pub use checks::{Origin, authorities_of, check_hosts, check_secrets, demands, pem_of, servers};
+pub use clients::{AuthorityPem, ClientError, ClientTrust};
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -189,6 +191,11 @@ fn key_type(key: &CertifiedKey) -> &'static str {
 }
 
 fn fingerprint(pem: &Pem) -> u64 {
+    fingerprint_of(&(&pem.certificate, &pem.private_key))
+}
+
+/// The same for the same in this process.
+fn fingerprint_of(of: &impl Hash) -> u64 {
     static RANDOM: OnceLock<RandomState> = OnceLock::new();
-    RANDOM.get_or_init(RandomState::new).hash_one((&pem.certificate, &pem.private_key))
+    RANDOM.get_or_init(RandomState::new).hash_one(of)
 }

@@ -156,7 +156,8 @@ fn hostile_regexes_are_bounded() {
 fn tls_servers_are_found_by_name() {
     let server = |hosts: &[&str], index| TlsServer {
         hosts: hosts.iter().map(|host| pattern(host)).collect(),
-        tls: TlsTermination { certificates: Vec::new(), min_version: TlsVersion::V1_2, max_version: TlsVersion::V1_3 },
+        serves: Serves::Http,
+        tls: TlsTermination::default(),
         routes: "http.80".into(),
         origin: origin(),
         server_index: index,

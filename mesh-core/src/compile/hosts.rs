@@ -47,7 +47,9 @@ impl<'a> Hosts<'a> {
             return Arc::new(HostTable::new(routes.clone(), entries));
         };
         let same_entries = previous.hosts.iter().zip(&entries).all(|(old, new)| Arc::ptr_eq(old, new));
-        if same_entries && previous.model.key == routes.key && previous.model.origin == routes.origin {
+        let is_same =
+            |before: &RouteSet| before.key == routes.key && before.origin == routes.origin && before.tcp == routes.tcp;
+        if same_entries && is_same(&previous.model) {
             return previous.clone();
         }
         Arc::new(previous.with_entries(routes.clone(), entries))
@@ -105,6 +107,7 @@ impl<'a> Hosts<'a> {
 
 /// A listener that names routes which are not there serves nothing: 404 for every request.
 pub(super) fn empty(key: &Key, listener: &Listener) -> HostTable {
-    let routes = RouteSet { key: key.clone(), virtual_hosts: Vec::new(), origin: listener.origin.clone() };
+    let routes =
+        RouteSet { key: key.clone(), virtual_hosts: Vec::new(), tcp: Vec::new(), origin: listener.origin.clone() };
     HostTable::new(Arc::new(routes), Vec::new())
 }

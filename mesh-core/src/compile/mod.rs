@@ -70,6 +70,7 @@ fn listener_table(
     };
     let protocol = match &listener.protocol {
         ListenerProtocol::Http { routes: key } => CompiledProtocol::Http(routes(key)),
+        ListenerProtocol::Tcp { routes: key } => CompiledProtocol::Tcp(routes(key)),
         ListenerProtocol::Tls { servers } => {
             let servers = servers
                 .iter()

@@ -89,6 +89,9 @@ pub(super) fn listener(new: CompiledListener, old: Option<&Arc<CompiledListener>
             }
             Arc::new(CompiledListener { listener: new.listener, protocol: CompiledProtocol::Http(after) })
         }
+        (CompiledProtocol::Tcp(before), CompiledProtocol::Tcp(after)) if same_model && Arc::ptr_eq(before, &after) => {
+            old.clone()
+        }
         (CompiledProtocol::Tls(before), CompiledProtocol::Tls(after)) => {
             // Servers seldom share their routes, and there may be thousands.
             let by_routes: HashMap<&Key, &Arc<CompiledTlsServer>> =

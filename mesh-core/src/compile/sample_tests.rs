@@ -96,7 +96,7 @@ pub(crate) fn set(hosts: Vec<Arc<VirtualHost>>, destinations: &[&str]) -> Resour
         path_normalization: PathNormalization::Base,
         origin: origin(),
     };
-    let routes = RouteSet { key: "http.80".into(), virtual_hosts: hosts, origin: origin() };
+    let routes = RouteSet { key: "http.80".into(), virtual_hosts: hosts, tcp: Vec::new(), origin: origin() };
     ResourceSet {
         listeners: Resources::from_iter([(listener.key.clone(), Arc::new(listener))]),
         routes: Resources::from_iter([(routes.key.clone(), Arc::new(routes))]),

@@ -39,6 +39,7 @@ codes! {
     DESTINATION_NOT_BUILT = "MESH0116", Error, "destinations of this kind are not reached yet";
     SECRET_FORBIDDEN = "MESH0117", Error, "the server may not use a secret of this namespace";
     SERVER_WITHOUT_CERTIFICATE = "MESH0118", Error, "the TLS server names no certificate";
+    SERVER_WITHOUT_AUTHORITY = "MESH0119", Error, "the TLS server asks for client certificates and has no CA to verify them with";
     MESH_CONFIG_INVALID = "MESH0120", Error, "the mesh configuration cannot be read; defaults are used";
     SUBSET_DUPLICATE = "MESH0121", Warning, "the subset is defined more than once; the first one counts";
     RULE_IGNORED = "MESH0122", Warning, "another DestinationRule for the host counts instead";

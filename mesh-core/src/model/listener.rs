@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, Inbound, Key, Outbound, TlsTermination};
+use super::{HostPattern, Inbound, Key, Outbound, TlsTermination, is_default};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl Listener {
         match &self.protocol {
             ListenerProtocol::Outbound(outbound) => !outbound.direct,
             ListenerProtocol::Inbound(inbound) => !inbound.direct,
-            ListenerProtocol::Http { .. } | ListenerProtocol::Tls { .. } => false,
+            ListenerProtocol::Http { .. } | ListenerProtocol::Tls { .. } | ListenerProtocol::Tcp { .. } => false,
         }
     }
 }
@@ -42,23 +42,43 @@ pub enum ListenerProtocol {
     },
     /// TLS: the server is chosen by SNI (exact, longest suffix, `*`).
     Tls { servers: Vec<TlsServer> },
+    /// Bytes, whatever they are.
+    Tcp {
+        /// Key of the [`RouteSet`](super::RouteSet).
+        routes: Key,
+    },
     /// Connections that leave the workload and were redirected here: what is done with one depends on where it was going.
     Outbound(Outbound),
     /// Connections to the workload that were redirected here.
     Inbound(Inbound),
 }
 
-/// One `servers[]` entry of a Gateway that terminates TLS, or one of `ingress[]` of a Sidecar.
+/// One `servers[]` entry of a Gateway for TLS, or one of `ingress[]` of a Sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsServer {
-    /// SNI names that it answers to.
+    /// SNI names that it answers to. Where TLS is passed through, those of its routes count too, wherever they are the narrower.
     pub hosts: Vec<HostPattern>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub serves: Serves,
+    /// Where TLS is passed through it means nothing.
     pub tls: TlsTermination,
     /// Key of the [`RouteSet`](super::RouteSet).
     pub routes: Key,
     pub origin: ObjectRef,
     /// Index in `spec.servers` of `origin`, or in `spec.ingress`.
     pub server_index: u32,
+}
+
+/// What a TLS server does with a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Serves {
+    /// TLS ends here, and HTTP is inside.
+    #[default]
+    Http,
+    /// TLS ends here, and bytes are inside.
+    Bytes,
+    /// TLS goes on as it came; the server name says where.
+    Passthrough,
 }
 
 impl TlsServer {

@@ -13,7 +13,12 @@ fn host(name: &str, redirect: bool) -> Arc<VirtualHost> {
 
 fn set(hosts: Vec<Arc<VirtualHost>>) -> ResourceSet {
     let key: Key = "http.80".into();
-    let routes = RouteSet { key: key.clone(), virtual_hosts: hosts, origin: ObjectRef::new("Gateway", "default", "g") };
+    let routes = RouteSet {
+        key: key.clone(),
+        virtual_hosts: hosts,
+        tcp: Vec::new(),
+        origin: ObjectRef::new("Gateway", "default", "g"),
+    };
     ResourceSet { routes: Resources::from_iter([(key, Arc::new(routes))]), ..ResourceSet::default() }
 }
 

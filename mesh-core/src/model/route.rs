@@ -5,16 +5,31 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, HeaderOps, Key, Predicate, is_default};
+use super::{Action, HeaderOps, Key, Predicate, WeightedDestination, is_default};
 use crate::object::ObjectRef;
 
-/// The routes of one listener (HTTP), one TLS server, or one port of a sidecar.
+/// The routes of one listener (HTTP, TCP), one TLS server, or one port of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSet {
-    /// `http.8080` or `https.443.<server>.<gateway>.<namespace>`; of a sidecar `9080`, `<host>:9080` or `inbound|9080||`
+    /// `http.8080`, `https.443.<server>.<gateway>.<namespace>` or `tcp.9000`; of a sidecar `9080`, `<host>:9080` or `inbound|9080||`
     pub key: Key,
     /// Sorted by host.
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
+    /// Where bytes go that are not looked into. Of several for one server name the first counts, and of those without names.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tcp: Vec<TcpRoute>,
+    pub origin: ObjectRef,
+}
+
+/// Where connections go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpRoute {
+    /// Server names of TLS that goes there; empty: everything does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sni: Vec<HostPattern>,
+    /// Chosen once for a connection. At least one.
+    pub destinations: Vec<WeightedDestination>,
+    /// The VirtualService whose rule it is.
     pub origin: ObjectRef,
 }
 

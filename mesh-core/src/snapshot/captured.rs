@@ -7,7 +7,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use super::host_table::{HostIndex, host_of};
+use super::choices::Choices;
+use super::host_table::host_of;
 use super::{HostTable, TlsTable};
 use crate::model::{
     InboundPort, Key, Listener, ListenerProtocol, OnDemand, Outbound, OutboundTcp, UnknownDestination, asked_address,
@@ -48,13 +49,6 @@ struct Http {
 struct Size {
     v6: bool,
     prefix: u8,
-}
-
-/// Numbers of `Outbound::tcp` for one network and port.
-#[derive(Debug, Default)]
-struct Choices {
-    plain: Option<u32>,
-    named: Option<Box<HostIndex>>,
 }
 
 /// What is done with connections to one address.
@@ -170,11 +164,11 @@ impl OutboundIndex {
         index.routes = with_routes.zip(first..).map(|((_, entry), table)| (entry, table)).collect();
         for (tcp, number) in outbound.tcp.iter().zip(0_u32..) {
             if tcp.networks.is_empty() {
-                index.anywhere.entry(tcp.port).or_default().add(tcp, number);
+                index.anywhere.entry(tcp.port).or_default().add(&tcp.sni, number);
             }
             for network in &tcp.networks {
                 let network = network.trunc();
-                index.networks.entry((network, tcp.port)).or_default().add(tcp, number);
+                index.networks.entry((network, tcp.port)).or_default().add(&tcp.sni, number);
                 let size = Size { v6: network.addr().is_ipv6(), prefix: network.prefix_len() };
                 let sizes = index.sizes.entry(tcp.port).or_default();
                 if !sizes.contains(&size) {
@@ -211,26 +205,12 @@ impl Size {
     }
 }
 
-impl Choices {
-    fn add(&mut self, tcp: &OutboundTcp, number: u32) {
-        if tcp.sni.is_empty() {
-            self.plain.get_or_insert(number);
-        }
-        for pattern in &tcp.sni {
-            self.named.get_or_insert_default().add(pattern, number);
-        }
-    }
-}
-
 impl<'a> OutboundMatch<'a> {
     /// Where bytes go that are not HTTP; `sni` is the server name if they are TLS and ask for one. None: nobody knows the
     /// address.
     pub fn tcp(&self, sni: Option<&str>) -> Option<&'a OutboundTcp> {
         let index = &self.outbound.index;
-        let number = index.choices(self.original).find_map(|choices| {
-            let named = sni.zip(choices.named.as_ref());
-            named.and_then(|(sni, named)| named.lookup(sni.strip_suffix('.').unwrap_or(sni))).or(choices.plain)
-        })?;
+        let number = index.choices(self.original).find_map(|choices| choices.find(sni))?;
         index.tcp(number)
     }
 

@@ -41,7 +41,7 @@ fn set(protocol: ListenerProtocol, routes: &[&str]) -> ResourceSet {
     };
     let routes = routes.iter().map(|key| {
         let key: Key = (*key).into();
-        (Arc::clone(&key), Arc::new(RouteSet { key, virtual_hosts: Vec::new(), origin: origin() }))
+        (Arc::clone(&key), Arc::new(RouteSet { key, virtual_hosts: Vec::new(), tcp: Vec::new(), origin: origin() }))
     });
     ResourceSet {
         listeners: Resources::from_iter([(Arc::clone(&listener.key), Arc::new(listener))]),
@@ -158,7 +158,12 @@ fn what_did_not_change_is_taken_over() {
     assert!(Arc::ptr_eq(&listener(&before), &listener(&same)));
     // Other routes: the index stays, the table is the new one.
     let mut routes = first.clone();
-    let other = RouteSet { key: "80".into(), virtual_hosts: Vec::new(), origin: ObjectRef::new("Service", "x", "y") };
+    let other = RouteSet {
+        key: "80".into(),
+        virtual_hosts: Vec::new(),
+        tcp: Vec::new(),
+        origin: ObjectRef::new("Service", "x", "y"),
+    };
     routes.routes.insert("80".into(), Arc::new(other));
     let after = compiled(&routes, Some(&before));
     assert!(Arc::ptr_eq(&outbound(&before).index, &outbound(&after).index));
@@ -264,7 +269,7 @@ fn who_knows_some_hosts_only_tells_what_it_lacks() {
         rules: Vec::new(),
         origin: origin(),
     };
-    let routes = RouteSet { key: "80".into(), virtual_hosts: vec![Arc::new(known)], origin: origin() };
+    let routes = RouteSet { key: "80".into(), virtual_hosts: vec![Arc::new(known)], tcp: Vec::new(), origin: origin() };
     let mut some = set(protocol(Some(on_demand)), &["s:7000"]);
     some.routes.insert("80".into(), Arc::new(routes));
     let snapshot = compiled(&some, None);

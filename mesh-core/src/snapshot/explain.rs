@@ -10,7 +10,8 @@ use super::{
     Request, Ruling, Snapshot,
 };
 use crate::model::{
-    AbortStatus, DestinationRef, Fault, INBOUND_PASSTHROUGH, PASSTHROUGH, PolicyAction, UnknownDestination,
+    AbortStatus, ClientDemand, DestinationRef, Fault, INBOUND_PASSTHROUGH, PASSTHROUGH, PolicyAction, Serves,
+    UnknownDestination, WeightedDestination,
 };
 use crate::object::ObjectRef;
 
@@ -23,6 +24,9 @@ pub struct Explanation {
     /// For TLS: the Gateway server that the name chose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// What that server asks of its clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientDemand>,
     /// Key of the route set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routes: Option<String>,
@@ -34,7 +38,7 @@ pub struct Explanation {
     /// Rules before the winner that are not told of, because their path differs and there are too many of them.
     pub omitted: usize,
     /// `forward`, `redirect`, `respond`, `https redirect`, `no route`, `no host`, `no server`, `no listener`; of connections
-    /// that leave a workload and are not looked into, `tcp`, `passthrough` and `refused`
+    /// that are not looked into `tcp` and `no tcp route`, and of those that leave a workload `passthrough` and `refused`
     pub outcome: Cow<'static, str>,
     /// The winner as `namespace/name[http]`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,6 +203,10 @@ impl Snapshot {
         let mut port = compiled.listener.port;
         let table = match &compiled.protocol {
             CompiledProtocol::Http(table) => table,
+            CompiledProtocol::Tcp(table) => {
+                explanation.bytes(table, None);
+                return explanation;
+            }
             CompiledProtocol::Outbound(outbound) => {
                 let original = addressed(request);
                 port = original.port();
@@ -218,6 +226,12 @@ impl Snapshot {
             CompiledProtocol::Tls(servers) => match servers.server(sni) {
                 Some(server) => {
                     explanation.server = Some(format!("{}[{}]", server.server.origin, server.server.server_index));
+                    explanation.clients = server.server.tls.clients.as_deref().cloned();
+                    let sni = sni.filter(|_| server.server.serves == Serves::Passthrough);
+                    if server.server.serves != Serves::Http {
+                        explanation.bytes(&server.routes, sni);
+                        return explanation;
+                    }
                     &server.routes
                 }
                 None => {
@@ -253,9 +267,22 @@ impl Explanation {
             };
             return;
         };
+        self.led(&tcp.origin, &tcp.destinations);
+    }
+
+    /// Of a connection at a gateway that is not looked into.
+    fn bytes(&mut self, table: &HostTable, sni: Option<&str>) {
+        self.routes = Some(table.key().to_owned());
+        match table.tcp(sni) {
+            Some(route) => self.led(&route.origin, &route.destinations),
+            None => self.outcome = "no tcp route".into(),
+        }
+    }
+
+    fn led(&mut self, origin: &ObjectRef, destinations: &[WeightedDestination]) {
         self.outcome = "tcp".into();
-        self.rule = Some(tcp.origin.to_string());
-        let destinations = tcp.destinations.iter().map(|one| {
+        self.rule = Some(origin.to_string());
+        let destinations = destinations.iter().map(|one| {
             let (cluster, known) = match &one.destination {
                 DestinationRef::Known(key) => (key, true),
                 DestinationRef::Unknown(key) => (key, false),

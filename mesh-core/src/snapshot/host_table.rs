@@ -6,22 +6,25 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::choices::Choices;
 use super::{Decision, Request, RouteTable};
-use crate::model::{HostPattern, RouteSet, VirtualHost};
+use crate::model::{HostPattern, RouteSet, TcpRoute, VirtualHost};
 
 /// Longest host name that a table finds, RFC 1035 section 2.3.4 with some room. Longer authorities match only `*`.
 const LONGEST_HOST: usize = 256;
 
-/// The routes of one listener (HTTP) or of one TLS server.
+/// The routes of one listener or of one TLS server.
 #[derive(Debug)]
 pub struct HostTable {
     pub(crate) model: Arc<RouteSet>,
     index: Arc<HostIndex>,
+    /// Numbers of the model's `tcp`.
+    tcp: Choices,
     pub(crate) hosts: Vec<Arc<HostEntry>>,
 }
 
 /// A number for each host pattern.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HostIndex {
     exact: HashMap<Arc<str>, u32, RandomState>,
     suffix: HashMap<Arc<str>, u32, RandomState>,
@@ -50,12 +53,12 @@ impl HostTable {
         for (entry, number) in hosts.iter().zip(0_u32..) {
             entry.model.aliases.iter().for_each(|alias| index.add(alias, number));
         }
-        HostTable { model, index: Arc::new(index), hosts }
+        HostTable { tcp: choices(&model), model, index: Arc::new(index), hosts }
     }
 
     /// The same host patterns in the same order, with other rules.
     pub(crate) fn with_entries(&self, model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>) -> HostTable {
-        HostTable { model, index: self.index.clone(), hosts }
+        HostTable { tcp: choices(&model), model, index: self.index.clone(), hosts }
     }
 
     /// The entry with the same pattern, which is most likely at the same position.
@@ -76,6 +79,11 @@ impl HostTable {
     /// Key of the route set.
     pub fn key(&self) -> &str {
         &self.model.key
+    }
+
+    /// Where bytes go; `sni` is the server name if they are TLS.
+    pub fn tcp(&self, sni: Option<&str>) -> Option<&TcpRoute> {
+        self.model.tcp.get(usize::try_from(self.tcp.find(sni)?).ok()?)
     }
 
     /// Whether a request with this authority would reach a virtual host of this table.
@@ -112,6 +120,12 @@ impl HostTable {
         let position = self.index.lookup(host_of(authority))?;
         self.hosts.get(position as usize).map(Arc::as_ref)
     }
+}
+
+fn choices(model: &RouteSet) -> Choices {
+    let mut choices = Choices::default();
+    model.tcp.iter().zip(0..).for_each(|(route, number)| choices.add(&route.sni, number));
+    choices
 }
 
 impl HostIndex {

@@ -4,6 +4,7 @@
 mod authorize;
 mod candidates;
 mod captured;
+mod choices;
 mod condition;
 mod cors;
 mod decision;

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::host_table::host_of;
-use super::{CompiledListener, CompiledProtocol, Explanation, Facts, Request, Snapshot, path};
+use super::{CompiledListener, CompiledProtocol, Explanation, Facts, PeerFacts, Request, Snapshot, path};
+use crate::identity::SpiffeId;
 use crate::model::Key;
 
 /// The question is none.
@@ -20,6 +21,8 @@ pub struct Question {
     pub headers: HeaderMap,
     /// Server name of the TLS handshake, where it is not the host of the URL.
     pub sni: Option<String>,
+    /// Name in the certificate that the client shows. None: it shows none.
+    pub client: Option<String>,
     /// Key of the listener, where the port of the URL does not say which.
     pub listener: Option<String>,
     /// Address of the client. None: what policies say of addresses is taken to deny.
@@ -36,7 +39,7 @@ impl Question {
         match uri.scheme_str() {
             Some("http" | "https") => {
                 let (method, headers) = ("GET".to_owned(), HeaderMap::new());
-                Ok(Question { method, headers, sni: None, listener: None, source: None, uri })
+                Ok(Question { method, headers, sni: None, client: None, listener: None, source: None, uri })
             }
             _ => Err(wrong("does not begin with http:// or https://".to_owned())),
         }
@@ -62,6 +65,8 @@ impl Question {
         let mut listeners = self.listeners(snapshot);
         listeners.sort_by(|a, b| a.listener.key.cmp(&b.listener.key));
         let mut explanations = Vec::new();
+        let id = self.client.as_deref().and_then(|client| client.parse::<SpiffeId>().ok());
+        let principal = self.client.as_deref().map(|client| client.strip_prefix("spiffe://").unwrap_or(client));
         let https = self.is_https();
         for listener in listeners {
             let target = path::normalize(target, listener.listener.path_normalization)
@@ -85,7 +90,7 @@ impl Question {
                 remote: self.source,
                 local: Some(listener.listener.address),
                 sni: sni.filter(|_| is_tls(listener)),
-                ..Facts::default()
+                peer: principal.map(|principal| PeerFacts { principal, id: id.as_ref() }),
             });
             explanations.push(explanation);
         }

@@ -20,7 +20,8 @@ pub struct Case {
     #[serde(default)]
     pub runners: Vec<Runner>,
     /// Ordinary API objects. `${NAME.address}`, `${NAME.port}`: a backend's; `${cert.HOST}`, `${key.HOST}`: PEM, base64, of a
-    /// certificate for HOST.
+    /// certificate for HOST; `${ca.CA}`: the same of a CA, `${crl.CA/NAME}`: of its list with that client's certificate;
+    /// `${hash.CA/NAME}`, `${spki.CA/NAME}`: of that certificate.
     #[serde(default)]
     pub config: String,
     #[serde(default)]
@@ -234,4 +235,6 @@ pub struct Tls {
     pub alpn: Option<Vec<String>>,
     /// `1.2` or `1.3`: this one only.
     pub version: Option<String>,
+    /// Certificate that the client shows, `CA/NAME,NAME`; default: none.
+    pub client: Option<String>,
 }

@@ -19,7 +19,7 @@ pub struct Expect {
     /// `trailer.NAME`.
     pub saw: BTreeMap<String, Matcher>,
     /// The answer as the client got it: `body`, `protocol`, `header.NAME`, `trailer.NAME`, and of a TLS connection `alpn`,
-    /// `certificate` (a DNS name in it).
+    /// `certificate` (a DNS name in it), `tls` (its version), `cipher`.
     pub reply: BTreeMap<String, Matcher>,
     /// Share per backend over `repeat` requests: `0.9±0.03`.
     pub split: BTreeMap<String, Share>,

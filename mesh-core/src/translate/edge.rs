@@ -1,10 +1,11 @@
 //! What a gateway at the edge gets: a change of the world is followed by looking again at what it touches, not at everything.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
+use super::edge_tcp::{self, Passage, Passages};
 use super::findings::{Said, arrange};
 use super::gateway::Frame;
 use super::named::Destinations;
@@ -26,6 +27,8 @@ pub(super) struct Edge {
     policies: Policies,
     /// Hosts of the frame's tables.
     hosts: Vec<Hosts>,
+    /// Of the frame's tables.
+    passages: Vec<Passages>,
     /// By namespace and name.
     services: HashMap<(Arc<str>, Arc<str>), ServicePart>,
     rules: RuleChecks,
@@ -40,6 +43,7 @@ pub(super) struct Edge {
 #[derive(Debug)]
 struct ServicePart {
     meetings: Vec<Meeting>,
+    passages: Vec<Meeting>,
     destinations: Vec<Key>,
     findings: Vec<Said>,
 }
@@ -50,6 +54,8 @@ struct Work {
     units: BTreeSet<Unit>,
     /// Hosts of tables.
     hosts: BTreeSet<(usize, HostPattern)>,
+    /// Whose routes of bytes changed.
+    tables: BTreeSet<usize>,
     destinations: BTreeSet<Key>,
     findings: bool,
 }
@@ -71,6 +77,7 @@ impl Edge {
         *self = Edge { frame, policies, world, ..Edge::default() };
         concerned::note_tables(&mut self.concerned, &self.frame.tables);
         self.hosts.resize_with(self.frame.tables.len(), Hosts::default);
+        self.passages.resize_with(self.frame.tables.len(), Passages::default);
         let mut work = Work { findings: true, ..Work::default() };
         for (number, table) in self.frame.tables.iter().enumerate() {
             work.hosts.extend(Hosts::redirected(table).map(|pattern| (number, pattern)));
@@ -167,7 +174,7 @@ impl Edge {
                 Unit::Host(_) => {}
             }
         }
-        let mut tables = BTreeSet::new();
+        let mut tables = std::mem::take(&mut work.tables);
         for (number, pattern) in std::mem::take(&mut work.hosts) {
             let (Some(hosts), Some(table)) = (self.hosts.get_mut(number), self.frame.tables.get(number)) else {
                 continue;
@@ -210,20 +217,23 @@ impl Edge {
             }
             work.hosts.insert((meeting.table, meeting.pattern.clone()));
         }
+        let mut gone = self.take_passages(before.iter().flat_map(|before| &before.passages));
         for key in before.iter().flat_map(|before| &before.destinations) {
             self.destinations.release(key);
             work.destinations.insert(Arc::clone(key));
         }
         let Some(entry) = context.world.virtual_service(name.0, name.1) else {
             work.findings |= before.is_some_and(|before| !before.findings.is_empty());
+            work.tables.extend(gone.keys().map(|meeting| meeting.table));
             return self.readers.forget(unit);
         };
-        let virtual_service::Yield { meetings, destinations, findings, reads } =
+        let virtual_service::Yield { meetings, passages, destinations, findings, reads } =
             virtual_service::read(context, &self.frame, entry);
         self.readers.set(unit, reads);
         work.findings |= before.map_or_else(|| !findings.is_empty(), |before| before.findings != findings);
         let part = ServicePart {
             meetings: meetings.keys().cloned().collect(),
+            passages: passages.keys().cloned().collect(),
             destinations: destinations.keys().cloned().collect(),
             findings,
         };
@@ -233,6 +243,15 @@ impl Edge {
             }
             work.hosts.insert((table, pattern));
         }
+        for (meeting, routes) in passages {
+            if gone.remove(&meeting).is_none_or(|before| before != routes) {
+                work.tables.insert(meeting.table);
+            }
+            if let Some(passages) = self.passages.get_mut(meeting.table) {
+                passages.insert((meeting.turn, meeting.pattern), routes);
+            }
+        }
+        work.tables.extend(gone.keys().map(|meeting| meeting.table));
         for (key, destination) in destinations {
             self.destinations.name(&key, destination);
             work.destinations.insert(key);
@@ -240,11 +259,23 @@ impl Edge {
         self.services.insert(key, part);
     }
 
+    /// What was said so far of connections that are not looked into.
+    fn take_passages<'m>(&mut self, meetings: impl Iterator<Item = &'m Meeting>) -> BTreeMap<Meeting, Arc<[Passage]>> {
+        let mut taken = BTreeMap::new();
+        for meeting in meetings {
+            let key = (meeting.turn.clone(), meeting.pattern.clone());
+            let passages = self.passages.get_mut(meeting.table).and_then(|passages| passages.remove(&key));
+            taken.extend(passages.map(|passages| (meeting.clone(), passages)));
+        }
+        taken
+    }
+
     fn route_set(&self, number: usize, set: &mut ResourceSet) {
         let (Some(table), Some(hosts)) = (self.frame.tables.get(number), self.hosts.get(number)) else { return };
         let routes = RouteSet {
             key: Arc::clone(&table.key),
             virtual_hosts: hosts.built().cloned().collect(),
+            tcp: self.passages.get(number).map(edge_tcp::routes).unwrap_or_default(),
             origin: table.origin.clone(),
         };
         set.routes.insert(Arc::clone(&table.key), Arc::new(routes));

@@ -12,7 +12,7 @@ use super::ports::{FrontPorts, wildcard};
 use super::server::{Kind, ServerHost, Slot};
 use crate::api::Gateway;
 use crate::diag;
-use crate::model::{HostPattern, Key, Listener, ListenerProtocol, Resources, Secret, TlsServer};
+use crate::model::{HostPattern, Key, Listener, ListenerProtocol, Resources, Secret, Serves, TlsServer};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, Reads, selects};
 
@@ -96,13 +96,13 @@ impl Frame {
     }
 
     fn listener(&mut self, context: &mut Context<'_>, address: SocketAddr, slots: &[Arc<Slot>]) {
-        let Some(first) = slots.iter().find(|slot| matches!(slot.kind, Kind::Http | Kind::Https)) else { return };
-        let protocol = if first.kind == Kind::Http {
+        let Some(first) = slots.iter().find(|slot| slot.kind.is_served()) else { return };
+        let protocol = if first.kind.is_tls() {
+            ListenerProtocol::Tls { servers: slots.iter().map(|slot| self.tls_server(context, slot)).collect() }
+        } else {
             let routes = routes_key(first, address.port());
             self.table(&routes, slots, first);
-            ListenerProtocol::Http { routes }
-        } else {
-            ListenerProtocol::Tls { servers: slots.iter().map(|slot| self.tls_server(context, slot)).collect() }
+            if first.kind == Kind::Tcp { ListenerProtocol::Tcp { routes } } else { ListenerProtocol::Http { routes } }
         };
         let key: Key = address.to_string().into();
         let listener = Listener {
@@ -119,13 +119,18 @@ impl Frame {
     fn tls_server(&mut self, context: &mut Context<'_>, slot: &Arc<Slot>) -> TlsServer {
         let routes = routes_key(slot, 0);
         // Behind names that are closed there are no routes.
-        let open = if slot.kind == Kind::Https { std::slice::from_ref(slot) } else { &[] };
+        let open = if slot.kind.is_served() { std::slice::from_ref(slot) } else { &[] };
         self.table(&routes, open, slot);
         let mut hosts: Vec<HostPattern> = slot.hosts.iter().map(|host| host.pattern.clone()).collect();
         hosts.sort_unstable();
         hosts.dedup();
         TlsServer {
             hosts,
+            serves: match slot.kind {
+                Kind::Passthrough => Serves::Passthrough,
+                Kind::TlsBytes => Serves::Bytes,
+                _ => Serves::Http,
+            },
             tls: context.termination(slot),
             routes,
             origin: slot.gateway.reference.clone(),
@@ -204,8 +209,7 @@ fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot) -> Op
         },
     };
     match slot.kind {
-        Kind::Http | Kind::Https => {}
-        Kind::Tcp => not_built(context, slot, ".port.protocol", "a protocol other than HTTP"),
+        Kind::Http | Kind::Https | Kind::TlsBytes | Kind::Passthrough | Kind::Tcp => {}
         Kind::ClosedTls(what) => not_built(context, slot, ".tls.mode", what),
         Kind::WithoutTls => {
             let message = "the server's protocol needs `tls`".to_owned();
@@ -214,9 +218,9 @@ fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot) -> Op
             return None;
         }
     }
-    // Two HTTPS servers of one Gateway with the same port name would be the same route table.
+    // Two such servers of one Gateway with the same port name would be the same route table.
     if slot.kind.is_tls() && !names.insert(routes_key(slot, 0)) {
-        let message = format!("the Gateway has another HTTPS server with the port name `{}`", slot.server.port.name);
+        let message = format!("the Gateway has another TLS server with the port name `{}`", slot.server.port.name);
         let help = "port names must differ within a Gateway".to_owned();
         let field = slot.field(".port.name");
         context.findings.report(diag::SERVER_CONFLICT, &slot.gateway, &field, message, Some(help));
@@ -269,13 +273,14 @@ fn not_built(context: &mut Context<'_>, slot: &Slot, field: &str, what: &str) {
     context.findings.report(diag::SERVER_NOT_BUILT, &slot.gateway, &slot.field(field), message, None);
 }
 
-/// `http.<port where it listens>`, or `https.<port>.<port name>.<gateway>.<namespace>`; and `.<bind>`.
+/// `http.<port where it listens>`, the same with `tcp`, or `https.<port>.<port name>.<gateway>.<namespace>`; and `.<bind>`.
 fn routes_key(slot: &Slot, port: u16) -> Key {
     let bind = slot.server.bind.as_deref().filter(|bind| !bind.is_empty());
     let bind = bind.map_or_else(String::new, |bind| format!(".{bind}"));
     let reference = &slot.gateway.reference;
     match slot.kind {
         Kind::Http => format!("http.{port}{bind}").into(),
+        Kind::Tcp => format!("tcp.{port}{bind}").into(),
         _ => format!(
             "https.{}.{}.{}.{}{bind}",
             slot.server.port.number, slot.server.port.name, reference.name, reference.namespace

@@ -265,8 +265,12 @@ impl Context<'_> {
             rules: vec![self.forward_all("default", to, retry, &target.origin)],
             origin: target.origin.clone(),
         };
-        let routes =
-            RouteSet { key: Arc::clone(key), virtual_hosts: vec![Arc::new(host)], origin: target.origin.clone() };
+        let routes = RouteSet {
+            key: Arc::clone(key),
+            virtual_hosts: vec![Arc::new(host)],
+            tcp: Vec::new(),
+            origin: target.origin.clone(),
+        };
         let policy = Policy::of_pool(ingress.pool);
         let mesh = self.world.mesh();
         let destination = reach.map(|reach| Destination {

@@ -24,7 +24,7 @@ fn sidecar() -> ProxyInfo {
     ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("sidecar", "default", labels.into()) }
 }
 
-const KINDS: u8 = 21;
+const KINDS: u8 = 24;
 
 /// One of a few objects, in one of four versions.
 fn object(number: u8, version: u8) -> ApiObject {
@@ -178,6 +178,30 @@ fn object(number: u8, version: u8) -> ApiObject {
                 "{egress: [{captureMode: NONE, hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: s1.default.svc.cluster.local, port: {number: 80}}}}",
                 "{ingress: [{port: {number: 8080, protocol: HTTP}, defaultEndpoint: '127.0.0.1:80'}, {port: {number: 8081}, captureMode: NONE, defaultEndpoint: '0.0.0.0:81'}], inboundConnectionPool: {tcp: {connectTimeout: 2s}}, outboundTrafficPolicy: {mode: REGISTRY_ONLY}}",
             ]),
+        ),
+        20 => networking(
+            "Gateway",
+            "l4",
+            &pick([
+                "{selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.example.com'], tls: {mode: PASSTHROUGH}}]}",
+                "{selector: {istio: ingressgateway}, servers: [{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ['*']}]}",
+                "{selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: [h1.example.com], tls: {mode: MUTUAL, credentialName: c0}}]}",
+                "{selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: tls, protocol: HTTPS}, hosts: [default/h1.example.com], tls: {mode: PASSTHROUGH}}, {port: {number: 9000, name: tcp, protocol: TCP}, hosts: [h2.example.com]}]}",
+            ]),
+        ),
+        21 => networking(
+            "VirtualService",
+            "l4",
+            &pick([
+                "{hosts: ['*.example.com'], gateways: [l40, l41], tls: [{match: [{sniHosts: [h1.example.com, '*.a.example.com']}], route: [{destination: {host: s0, subset: a}}]}, {match: [{sniHosts: ['*.example.com']}], route: [{destination: {host: tcp0}}]}]}",
+                "{hosts: ['*'], gateways: [l40], tcp: [{match: [{port: 9000}], route: [{destination: {host: s0}, weight: 1}, {destination: {host: tcp1}, weight: 2}]}, {route: [{destination: {host: s1}}]}]}",
+                "{hosts: [h1.example.com], gateways: [l40, l41, g0], exportTo: [.], tcp: [{route: [{destination: {host: x.example.com}}]}], http: [{route: [{destination: {host: s0}}]}]}",
+                "{hosts: [h1.example.com, h2.example.com], gateways: [l41, mesh], tcp: [{match: [{gateways: [l40]}], route: [{destination: {host: s0}}]}], tls: [{match: [{sniHosts: [h1.example.com], port: 443}], route: [{destination: {host: s1}}]}]}",
+            ]),
+        ),
+        22 => format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: c{name}-cacert}}\nstringData: {{{}: a{version}}}",
+            pick(["cacert", "ca.crt", "other", "cacert"])
         ),
         _ => format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{}'}}",

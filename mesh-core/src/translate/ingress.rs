@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Context;
+use super::client_demand::client_demand;
 use super::inbound::Target;
 use super::peer_authentication::PeerModes;
-use super::server_tls::{files, versions};
+use super::server_tls::{authority_files, files, versions};
 use super::sidecar_scope::TAKEN;
 use crate::api::{self, CaptureMode, ConnectionPool, IngressListener, ServerTls, ServerTlsMode};
 use crate::diag;
-use crate::model::{HostPattern, MtlsMode, TlsServer};
+use crate::model::{ClientDemand, HostPattern, MtlsMode, Serves, TlsServer};
 use crate::world::{Entry, Protocol};
 
 /// A port that the Sidecar names.
@@ -113,15 +114,12 @@ impl Context<'_> {
             return None;
         }
         let mut termination = versions(tls);
-        if mode == ServerTlsMode::Simple {
-            termination.certificates.extend(files(&tls.server_certificate, &tls.private_key));
-        } else {
-            let message = "client certificates are not verified yet: no TLS connection to the port is taken";
-            let field = format!("{at}.mode");
-            self.findings.report(diag::SIDECAR_NOT_BUILT, entry, &field, message.to_owned(), None);
-        }
+        termination.certificates.extend(files(&tls.server_certificate, &tls.private_key));
+        termination.clients =
+            client_demand(tls).map(|demand| Arc::new(ClientDemand { authorities: authority_files(tls), ..demand }));
         Some(TlsServer {
             hosts: vec![HostPattern::Any],
+            serves: Serves::Http,
             tls: termination,
             routes: format!("inbound|{}||", listener.port.number()).into(),
             origin: entry.reference.clone(),

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::model::{CertificateSource, Inbound, InboundProtocol, ListenerProtocol, MtlsMode, Reach};
+use crate::model::{AuthoritySource, CertificateSource, Inbound, InboundProtocol, ListenerProtocol, MtlsMode, Reach};
 use crate::translate::Translation;
 use crate::translate::fixture::{docs, keys};
 
@@ -125,11 +125,11 @@ fn tls_ends_where_the_port_takes_none_of_the_mesh() {
         ([file].as_slice(), "spec.ingress[0].tls")
     );
     assert_eq!(simple.codes(), Vec::<&str>::new());
-    // Nobody gets in whose certificate should have been asked for.
     let mutual = with("MUTUAL");
     let server = inbound(&mutual, "0.0.0.0:15006").ports[&8080].tls.as_ref().unwrap();
-    assert!(server.tls.certificates.is_empty());
-    assert_eq!(mutual.codes(), ["MESH0142"]);
+    let authorities = AuthoritySource::Files { certificates: "c.pem".to_owned(), revoked: None };
+    assert_eq!(server.tls.clients.as_ref().unwrap().authorities, Some(authorities));
+    assert_eq!(mutual.codes(), Vec::<&str>::new());
     let passed = docs()
         .add("PeerAuthentication", "default/open", open)
         .add(

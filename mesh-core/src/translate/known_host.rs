@@ -167,8 +167,12 @@ impl Reader<'_, '_> {
     fn alone(&mut self, port: &ServicePort, host: VirtualHost) {
         let any = VirtualHost { host: HostPattern::Any, aliases: Vec::new(), ..host };
         let key = self.own_key(port);
-        let own =
-            RouteSet { key: Arc::clone(&key), virtual_hosts: vec![Arc::new(any)], origin: self.service.origin.clone() };
+        let own = RouteSet {
+            key: Arc::clone(&key),
+            virtual_hosts: vec![Arc::new(any)],
+            tcp: Vec::new(),
+            origin: self.service.origin.clone(),
+        };
         self.found.own.insert(key, own);
     }
 

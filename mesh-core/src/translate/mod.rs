@@ -7,6 +7,7 @@
 mod authentication;
 mod authorization;
 mod checks;
+mod client_demand;
 mod concerned;
 mod cors;
 mod delegate;
@@ -14,6 +15,7 @@ mod destination_rule;
 mod dns;
 mod doors;
 mod edge;
+mod edge_tcp;
 mod external_authorizer;
 mod findings;
 #[cfg(test)]

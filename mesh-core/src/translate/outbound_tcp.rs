@@ -148,7 +148,7 @@ impl<'a> Context<'a> {
     }
 
     /// At least one.
-    fn weighted(
+    pub(super) fn weighted(
         &mut self,
         entry: &Arc<Entry<VirtualService>>,
         routes: &[RouteDestination],

@@ -12,6 +12,10 @@ pub(super) enum Kind {
     Http,
     /// HTTP in TLS that ends here.
     Https,
+    /// Something else in TLS that ends here.
+    TlsBytes,
+    /// TLS that goes on as it comes.
+    Passthrough,
     /// TLS that is not served yet, and why. Its names stay taken, and closed.
     ClosedTls(&'static str),
     /// Clear text that is not HTTP.
@@ -30,18 +34,29 @@ impl Kind {
             return if protocol.is_tls() { Kind::WithoutTls } else { Kind::Tcp };
         };
         match (protocol, tls.mode.unwrap_or_default()) {
-            (_, ServerTlsMode::Passthrough) => Kind::ClosedTls("TLS mode PASSTHROUGH"),
+            (_, ServerTlsMode::Passthrough) => Kind::Passthrough,
             (_, ServerTlsMode::AutoPassthrough) => Kind::ClosedTls("TLS mode AUTO_PASSTHROUGH"),
-            (_, ServerTlsMode::IstioMutual) => Kind::ClosedTls("TLS mode ISTIO_MUTUAL"),
-            (_, ServerTlsMode::Mutual) => Kind::ClosedTls("TLS mode MUTUAL"),
-            (_, ServerTlsMode::OptionalMutual) => Kind::ClosedTls("TLS mode OPTIONAL_MUTUAL"),
-            (Protocol::Https, ServerTlsMode::Simple) => Kind::Https,
-            (_, ServerTlsMode::Simple) => Kind::ClosedTls("TLS termination of other protocols than HTTPS"),
+            (Protocol::Https, _) => Kind::Https,
+            _ => Kind::TlsBytes,
         }
     }
 
     pub fn is_tls(self) -> bool {
-        matches!(self, Kind::Https | Kind::ClosedTls(_))
+        self.terminates() || matches!(self, Kind::Passthrough | Kind::ClosedTls(_))
+    }
+
+    /// TLS ends here.
+    pub fn terminates(self) -> bool {
+        matches!(self, Kind::Https | Kind::TlsBytes)
+    }
+
+    /// What is inside is not looked into.
+    pub fn is_bytes(self) -> bool {
+        matches!(self, Kind::Tcp | Kind::TlsBytes | Kind::Passthrough)
+    }
+
+    pub fn is_served(self) -> bool {
+        !matches!(self, Kind::ClosedTls(_) | Kind::WithoutTls)
     }
 }
 

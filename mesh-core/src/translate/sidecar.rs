@@ -457,6 +457,7 @@ impl Sidecar {
         let routes = RouteSet {
             key: Arc::clone(&key),
             virtual_hosts: table.hosts().cloned().chain([last]).collect(),
+            tcp: Vec::new(),
             origin: settings_of_mesh(),
         };
         if set.routes.get(&key).is_none_or(|known| **known != routes) {

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Context;
+use super::edge_tcp::Passage;
 use super::findings::{Said, nearest};
 use super::gateway::{Frame, OwnGateway};
 use super::rules::Rules;
+use super::server::Kind;
 use crate::api::VirtualService;
 use crate::diag;
 use crate::model::{Destination, HostPattern, Resources};
@@ -18,6 +20,8 @@ use crate::world::{Cell, Entry, ExportTo, MESH, Reads, World, gateway_name, host
 #[derive(Debug, Default)]
 pub(super) struct Yield {
     pub meetings: BTreeMap<Meeting, Arc<Rules>>,
+    /// The same at servers whose bytes are not looked into.
+    pub passages: BTreeMap<Meeting, Arc<[Passage]>>,
     pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
     pub reads: Reads,
@@ -57,22 +61,22 @@ pub(super) fn read(context: &mut Context<'_>, frame: &Frame, entry: &Arc<Entry<V
     unknown_gateways(context, entry);
     let named: BTreeSet<String> = names(entry).map(|(_, name)| name).collect();
     let own: Vec<&OwnGateway> = frame.gateways.iter().filter(|gateway| named.contains(&gateway.name)).collect();
-    let mut meetings = BTreeMap::new();
+    let mut met = Met::default();
     match visibility(context, entry) {
         None => own.iter().for_each(|gateway| hidden(context, entry, gateway)),
         Some(visibility) => {
-            let mut met = BTreeSet::new();
             for gateway in &own {
-                meet(context, frame, entry, visibility, gateway, &mut meetings, &mut met);
+                meet(context, frame, entry, visibility, gateway, &mut met);
             }
             if !own.is_empty() && context.only_here(entry) {
-                let missing = (0..entry.spec.hosts.len()).filter(|host| !met.contains(host));
+                let missing = (0..entry.spec.hosts.len()).filter(|host| !met.hosts.contains(host));
                 missing.for_each(|host| host_not_opened(context, entry, host, &own));
             }
         }
     }
     Yield {
-        meetings,
+        meetings: met.meetings,
+        passages: met.passages,
         destinations: std::mem::take(&mut context.destinations),
         findings: context.findings.take(),
         reads: std::mem::take(&mut context.reads),
@@ -103,15 +107,23 @@ pub(super) fn visibility(context: &Context<'_>, entry: &Entry<VirtualService>) -
     }
 }
 
-/// Adds the meetings with the servers of one Gateway, and the hosts that met any.
+/// What a VirtualService met.
+#[derive(Default)]
+struct Met {
+    meetings: BTreeMap<Meeting, Arc<Rules>>,
+    passages: BTreeMap<Meeting, Arc<[Passage]>>,
+    /// Numbers of its hosts that met any server.
+    hosts: BTreeSet<usize>,
+}
+
+/// Adds the meetings with the servers of one Gateway.
 fn meet(
     context: &mut Context<'_>,
     frame: &Frame,
     entry: &Arc<Entry<VirtualService>>,
     visibility: Visibility,
     gateway: &OwnGateway,
-    meetings: &mut BTreeMap<Meeting, Arc<Rules>>,
-    met: &mut BTreeSet<usize>,
+    met: &mut Met,
 ) {
     // Rules depend on Gateway and port, which servers often share.
     let mut known: HashMap<u16, Arc<Rules>> = HashMap::new();
@@ -122,14 +134,28 @@ fn meet(
             if !opened.host.admits(entry.namespace()) {
                 continue;
             }
-            met.insert(number);
+            met.hosts.insert(number);
             for (table, slot) in &opened.places {
                 let Some(server) = frame.tables.get(*table).and_then(|table| table.slots.get(*slot)) else { continue };
                 let port = server.number();
-                let rules = known.entry(port).or_insert_with(|| Arc::new(context.rules(entry, &gateway.name, port)));
                 let turn = Turn::new(*slot, visibility, entry);
-                let meeting = Meeting { table: *table, pattern: meeting.pattern.clone(), turn };
-                meetings.insert(meeting, Arc::clone(rules));
+                let pattern = meeting.pattern.clone();
+                if server.kind.is_bytes() {
+                    let (pattern, passages) = match server.kind {
+                        Kind::Passthrough => {
+                            let passages = context.names_at(entry, &gateway.name, port, &pattern);
+                            (pattern, passages)
+                        }
+                        // Whatever the name is.
+                        _ => (HostPattern::Any, context.bytes_at(entry, &gateway.name, port)),
+                    };
+                    if !passages.is_empty() {
+                        met.passages.insert(Meeting { table: *table, pattern, turn }, passages);
+                    }
+                    continue;
+                }
+                let rules = known.entry(port).or_insert_with(|| Arc::new(context.rules(entry, &gateway.name, port)));
+                met.meetings.insert(Meeting { table: *table, pattern, turn }, Arc::clone(rules));
             }
         }
     }

@@ -15,8 +15,8 @@ use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Ref
 use super::request::{REQUEST_PART, Wanted, ask, requests_for, shorten, string_len};
 use super::{ASKED, IN_PARTS, Kind, MAX_ASKED, REFUSED, clip};
 use crate::model::{
-    Authentication, Authorization, CertificateSource, Destination, DiffItem, Endpoints, HostPattern, Key, Listener,
-    ListenerProtocol, Names, ProxySettings, ResourceSet, Resources, RouteSet, Secret, VirtualHost,
+    Authentication, Authorization, Destination, DiffItem, Endpoints, HostPattern, Key, Listener, ListenerProtocol,
+    Names, ProxySettings, ResourceSet, Resources, RouteSet, Secret, TcpRoute, VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -45,6 +45,7 @@ pub struct ClientState {
 struct Routes {
     origin: Option<ObjectRef>,
     hosts: OrdMap<HostPattern, Arc<VirtualHost>>,
+    tcp: Vec<TcpRoute>,
     /// The set has another state of it.
     changed: bool,
 }
@@ -131,7 +132,8 @@ impl ClientState {
             match &routes.origin {
                 Some(origin) => {
                     let virtual_hosts = routes.hosts.values().cloned().collect();
-                    let built = RouteSet { key: key.clone(), virtual_hosts, origin: origin.clone() };
+                    let built =
+                        RouteSet { key: key.clone(), virtual_hosts, tcp: routes.tcp.clone(), origin: origin.clone() };
                     self.set.routes.insert(key.clone(), Arc::new(built));
                 }
                 // The controller never said that there is such a set.
@@ -202,9 +204,9 @@ impl ClientState {
                 drop(self.set.authentication.insert(policy.key.clone(), Arc::new(policy)));
             }
             Config::DnsName(name) => drop(self.set.dns.insert(name.key.clone(), Arc::new(name))),
-            Config::Routes { key, origin } => {
+            Config::Routes { key, tcp, origin } => {
                 let routes = self.routes.entry(key).or_default();
-                routes.origin = Some(origin);
+                (routes.tcp, routes.origin) = (tcp, Some(origin));
                 routes.changed = true;
             }
             Config::Host { mut routes, mut host } => {
@@ -520,13 +522,7 @@ fn right_name(is: &str, called: &str) -> Result<(), DecodeError> {
 
 fn secrets_of(listener: &Listener) -> Vec<Key> {
     let ListenerProtocol::Tls { servers } = &listener.protocol else { return Vec::new() };
-    let sources = servers.iter().flat_map(|server| &server.tls.certificates);
-    sources
-        .filter_map(|source| match source {
-            CertificateSource::Secret(key) => Some(key.clone()),
-            CertificateSource::Files { .. } => None,
-        })
-        .collect()
+    servers.iter().flat_map(|server| server.tls.secrets()).cloned().collect()
 }
 
 /// As [`HostPattern`] is displayed.

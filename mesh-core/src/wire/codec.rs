@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Authentication, Authorization, Destination, DnsName, HostPattern, Key, Listener, ProxySettings, VirtualHost,
+    Authentication, Authorization, Destination, DnsName, HostPattern, Key, Listener, ProxySettings, TcpRoute,
+    VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -17,6 +18,8 @@ pub enum Config {
     /// A route set without its virtual hosts, which are resources of their own.
     Routes {
         key: Key,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tcp: Vec<TcpRoute>,
         origin: ObjectRef,
     },
     Host {

@@ -9,6 +9,7 @@ pub(super) fn large(hosts: usize, path: &str) -> ResourceSet {
     let routes = RouteSet {
         key: "http.8080".into(),
         virtual_hosts: (0..hosts).map(host).collect(),
+        tcp: Vec::new(),
         origin: ObjectRef::new("Gateway", "default", "edge"),
     };
     ResourceSet {

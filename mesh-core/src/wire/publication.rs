@@ -114,6 +114,10 @@ impl Publication {
     }
 }
 
+fn without_hosts(routes: &RouteSet) -> Config {
+    Config::Routes { key: routes.key.clone(), tcp: routes.tcp.clone(), origin: routes.origin.clone() }
+}
+
 /// What to do with a table: a body, or none for a name that is gone.
 #[derive(Default)]
 struct Edits(Vec<(String, Option<Vec<u8>>)>);
@@ -146,16 +150,13 @@ impl Edits {
         for difference in old.diff(new) {
             match difference {
                 DiffItem::Update { old: (_, before), new: (key, routes) } => {
-                    if before.origin != routes.origin {
-                        self.put(
-                            routes_name(key),
-                            &Config::Routes { key: key.clone(), origin: routes.origin.clone() },
-                        )?;
+                    if before.origin != routes.origin || before.tcp != routes.tcp {
+                        self.put(routes_name(key), &without_hosts(routes))?;
                     }
                     self.hosts(key, &before.virtual_hosts, &routes.virtual_hosts)?;
                 }
                 DiffItem::Add(key, routes) => {
-                    self.put(routes_name(key), &Config::Routes { key: key.clone(), origin: routes.origin.clone() })?;
+                    self.put(routes_name(key), &without_hosts(routes))?;
                     self.hosts(key, &[], &routes.virtual_hosts)?;
                 }
                 DiffItem::Remove(key, routes) => {

@@ -75,12 +75,8 @@ fn endpoints(key: &str, ports: &[u16]) -> Arc<Endpoints> {
 }
 
 fn secret(key: &str, text: &str) -> Arc<Secret> {
-    Arc::new(Secret {
-        key: key.into(),
-        certificate_pem: text.to_owned(),
-        private_key_pem: "k".to_owned(),
-        origin: origin(key),
-    })
+    let secret = Secret::new(key.into(), origin(key));
+    Arc::new(Secret { certificate_pem: text.to_owned(), private_key_pem: "k".to_owned(), ..secret })
 }
 
 /// A world in numbers: which hosts, with which paths; which destinations with how many endpoints; which secrets.
@@ -101,14 +97,14 @@ fn set(plan: &Plan) -> ResourceSet {
     let virtual_hosts: Vec<Arc<VirtualHost>> = by_pattern.into_values().collect();
     if !virtual_hosts.is_empty() {
         let key: Key = "http.80".into();
-        let routes = RouteSet { key: key.clone(), virtual_hosts, origin: origin("gateway") };
+        let routes = RouteSet { key: key.clone(), virtual_hosts, tcp: Vec::new(), origin: origin("gateway") };
         set.routes.insert(key.clone(), Arc::new(routes));
         let servers = plan.secrets.keys().map(|number| TlsServer {
             hosts: vec![HostPattern::Any],
+            serves: Serves::Http,
             tls: TlsTermination {
                 certificates: vec![CertificateSource::Secret(format!("ns/s{number}").into())],
-                min_version: TlsVersion::V1_2,
-                max_version: TlsVersion::V1_3,
+                ..TlsTermination::default()
             },
             routes: key.clone(),
             origin: origin("gateway"),

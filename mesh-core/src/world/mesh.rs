@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{Entry, Objects};
 use crate::api::kube::ConfigMap;
-use crate::api::{AccessLogEncoding, MeshConfig, NormalizationType};
+use crate::api::{AccessLogEncoding, ForwardClientCertDetails, MeshConfig, NormalizationType};
 use crate::diag::Diagnostic;
-use crate::model::{AccessLog, PathNormalization, ProxySettings};
+use crate::model::{AccessLog, ForwardedCertificates, PathNormalization, ProxySettings};
 
 /// Namespaces in which the ConfigMap is looked for, in this order; else any.
 const NAMESPACES: [&str; 2] = ["istio-system", "meshgate-system"];
@@ -52,6 +52,7 @@ impl Mesh {
                 format: self.config.access_log_format.clone().filter(|format| !format.is_empty()),
             }),
             trusted_proxies: topology.and_then(|topology| topology.num_trusted_proxies).unwrap_or(0),
+            client_certificates: forwarded(topology.and_then(|topology| topology.forward_client_cert_details)),
             trust_domains: self.trust_domains(),
         }
     }
@@ -90,5 +91,15 @@ fn normalization(config: &MeshConfig) -> PathNormalization {
         NormalizationType::None => PathNormalization::None,
         NormalizationType::MergeSlashes => PathNormalization::MergeSlashes,
         NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+    }
+}
+/// Without a word of it, as Istio has it at gateways.
+fn forwarded(details: Option<ForwardClientCertDetails>) -> ForwardedCertificates {
+    match details.unwrap_or_default() {
+        ForwardClientCertDetails::Undefined | ForwardClientCertDetails::SanitizeSet => ForwardedCertificates::Set,
+        ForwardClientCertDetails::Sanitize => ForwardedCertificates::Remove,
+        ForwardClientCertDetails::ForwardOnly => ForwardedCertificates::Forward,
+        ForwardClientCertDetails::AppendForward => ForwardedCertificates::Append,
+        ForwardClientCertDetails::AlwaysForwardOnly => ForwardedCertificates::ForwardAlways,
     }
 }

@@ -47,6 +47,10 @@ fn show(out: &mut String, translation: &Translation) {
     show_listeners(out, set);
     for (key, routes) in &set.routes {
         writeln!(out, "\nroutes {key}").unwrap();
+        for route in &routes.tcp {
+            let names: Vec<String> = route.sni.iter().map(ToString::to_string).collect();
+            writeln!(out, "  tcp {} -> {:?}, from {}", names.join(", "), route.destinations, route.origin).unwrap();
+        }
         for host in &routes.virtual_hosts {
             let redirect = if host.https_redirect { " -> https" } else { "" };
             let aliases: String = host.aliases.iter().map(|alias| format!(", {alias}")).collect();
@@ -84,6 +88,7 @@ fn show_listeners(out: &mut String, set: &ResourceSet) {
         write!(out, "\nlistener {key} (port {}, {:?})", listener.port, listener.path_normalization).unwrap();
         match &listener.protocol {
             ListenerProtocol::Http { routes } => writeln!(out, " http {routes}").unwrap(),
+            ListenerProtocol::Tcp { routes } => writeln!(out, " tcp {routes}").unwrap(),
             ListenerProtocol::Tls { servers } => {
                 writeln!(out, " tls").unwrap();
                 for server in servers {

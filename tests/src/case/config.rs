@@ -40,6 +40,13 @@ fn placeholder(name: &str, addresses: &Addresses) -> anyhow::Result<String> {
     if let Some(host) = name.strip_prefix("key.") {
         return Ok(BASE64.encode(certs::certificate(host)?.key_pem));
     }
+    match name.split_once('.') {
+        Some(("ca", name)) => return Ok(BASE64.encode(certs::authority(name)?)),
+        Some(("crl", client)) => return Ok(BASE64.encode(certs::revoked(client)?)),
+        Some(("hash", client)) => return certs::hash(client),
+        Some(("spki", client)) => return certs::key_hash(client),
+        _ => {}
+    }
     let (backend, what) = name.rsplit_once('.').with_context(|| format!("`${{{name}}}` is no placeholder"))?;
     let address = addresses.get(backend).with_context(|| format!("`${{{name}}}`: no such backend"))?;
     match what {

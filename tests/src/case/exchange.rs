@@ -116,7 +116,8 @@ fn connection_error(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     if text.contains("connecting to") {
         "refused".to_owned()
-    } else if text.contains("TLS handshake") {
+    } else if text.contains("TLS handshake") || text.contains("fatal alert") {
+        // In TLS 1.3 the client hears of what is wrong with its certificate when it reads.
         "tls".to_owned()
     } else if text.contains("closed") || text.contains("reset") || text.contains("broken pipe") || text.contains("eof")
     {
@@ -132,7 +133,12 @@ fn tls_options(tls: &testing::Tls, protocol: Option<&str>) -> TlsOptions {
         Some("h1") => vec!["http/1.1".to_owned()],
         _ => Vec::new(),
     };
-    TlsOptions { sni: tls.sni.clone(), alpn: tls.alpn.clone().unwrap_or_else(usual), version: tls.version.clone() }
+    TlsOptions {
+        sni: tls.sni.clone(),
+        alpn: tls.alpn.clone().unwrap_or_else(usual),
+        version: tls.version.clone(),
+        client: tls.client.clone(),
+    }
 }
 
 fn plain(request: &testing::Request, agent: Option<&str>) -> Request {
@@ -177,6 +183,7 @@ fn reply_values(response: &Response, details: Option<&TlsDetails>, key: &str) ->
         "protocol" => vec![response.protocol.to_owned()],
         "alpn" => details.and_then(|details| details.alpn.clone()).into_iter().collect(),
         "certificate" => details.map(|details| details.names.clone()).unwrap_or_default(),
+        "cipher" => details.map(|details| details.cipher.clone()).into_iter().collect(),
         "tls" => details.map(|details| details.version.clone()).into_iter().collect(),
         _ => match (key.strip_prefix("header."), key.strip_prefix("trailer.")) {
             (Some(name), _) => owned(response.header_lines(name)),

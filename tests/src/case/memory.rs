@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_core::api::{ApiObject, parse};
 use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{AbortStatus, CertificateSource, EndpointAddress, ProxyInfo, Reach, ResourceSet, Role};
+use mesh_core::model::{
+    AbortStatus, DestinationRef, EndpointAddress, ProxyInfo, Reach, ResourceSet, Role, Serves, TcpRoute,
+};
 use mesh_core::snapshot::{
     CompiledHeaderOp, CompiledListener, CompiledProtocol, CorsRuling, Decision, Facts, FormatContext, HostTable,
     Request, Ruling, Snapshot, https_location,
@@ -24,7 +26,7 @@ use mesh_core::world::World;
 
 use super::sidecar::{self, Captured};
 use super::verdict::{self, Finding, Observation};
-use super::{Outcome, config};
+use super::{Outcome, config, handshake};
 
 /// Objects by `Kind/namespace/name`, and what came of them.
 pub(super) struct Tables {
@@ -114,27 +116,40 @@ impl Tables {
     }
 
     /// The routes behind a port, or why there are none.
-    fn routes(&self, port: u16, tls: Option<&testing::Tls>) -> Result<(&Arc<HostTable>, u16), &'static str> {
+    fn routes(&self, port: u16, tls: Option<&testing::Tls>) -> Result<Routes<'_>, &'static str> {
         let listener = self.listener(port).ok_or("refused")?;
         let user_port = listener.listener.port;
         match (&listener.protocol, tls) {
-            (CompiledProtocol::Http(routes), None) => Ok((routes, user_port)),
+            (CompiledProtocol::Http(routes), None) => Ok(Routes::Http(routes, user_port)),
             (CompiledProtocol::Http(_), Some(_)) => Err("tls"),
+            (CompiledProtocol::Tcp(routes), tls) => {
+                routes.tcp(None).map(Routes::Bytes).ok_or(if tls.is_some() { "tls" } else { "closed" })
+            }
             (CompiledProtocol::Tls(_), None) => Err("closed"),
             (CompiledProtocol::Tls(table), Some(tls)) => {
-                let server = table.server(tls.sni.as_deref()).ok_or("tls")?;
-                let missing = |source: &CertificateSource| match source {
-                    CertificateSource::Secret(key) => !self.set.secrets.contains_key(key),
-                    CertificateSource::Files { .. } => false,
-                };
-                if server.server.tls.certificates.iter().all(missing) {
+                let sni = tls.sni.as_deref();
+                let server = table.server(sni).ok_or("tls")?;
+                if server.server.serves == Serves::Passthrough {
+                    return server.routes.tcp(sni).map(Routes::Bytes).ok_or("tls");
+                }
+                if !handshake::succeeds(&self.set, &server.server.tls, tls) {
                     return Err("tls");
                 }
-                Ok((&server.routes, user_port))
+                match server.server.serves {
+                    Serves::Bytes => server.routes.tcp(None).map(Routes::Bytes).ok_or("closed"),
+                    _ => Ok(Routes::Http(&server.routes, user_port)),
+                }
             }
             (CompiledProtocol::Outbound(_) | CompiledProtocol::Inbound(_), _) => Err("closed"),
         }
     }
+}
+
+/// What is behind a port of a gateway.
+enum Routes<'t> {
+    /// With the port that the user wrote.
+    Http(&'t Arc<HostTable>, u16),
+    Bytes(&'t TcpRoute),
 }
 
 /// One request of a case.
@@ -179,19 +194,21 @@ impl Asking<'_> {
         let ((routes, user_port), original) = match captured {
             None => {
                 let port = self.request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
+                let original = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
                 match tables.routes(port, self.request.tls.as_ref()) {
-                    Ok(found) => (found, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+                    Ok(Routes::Http(table, port)) => ((table, port), original),
+                    Ok(Routes::Bytes(route)) => {
+                        let chosen = route.choose(&mut |below| random.u32(0..below.max(1)));
+                        let Some(DestinationRef::Known(key)) = chosen.map(|chosen| &chosen.destination) else {
+                            return error(if self.request.tls.is_some() { "tls" } else { "closed" });
+                        };
+                        return self.bytes(tables, key, original, random);
+                    }
                     Err(why) => return error(why),
                 }
             }
             Some(Captured::Http { routes, original, .. }) => ((routes, original.port()), original),
-            Some(Captured::Bytes { key, original }) => {
-                let backend = self.backend(tables, key, original, random)?;
-                return Ok(Observation {
-                    backend: Some(backend.unwrap_or("none".into()).into_owned()),
-                    ..Observation::default()
-                });
-            }
+            Some(Captured::Bytes { key, original }) => return self.bytes(tables, key, original, random),
             Some(Captured::Refused) => return error("closed"),
         };
         let leaves = matches!(captured, Some(Captured::Http { arrives: false, .. }));
@@ -298,6 +315,18 @@ impl Asking<'_> {
                 seen
             }
         })
+    }
+
+    /// Of a connection that is not looked into.
+    fn bytes(
+        &self,
+        tables: &Tables,
+        key: &str,
+        original: SocketAddr,
+        random: &mut fastrand::Rng,
+    ) -> anyhow::Result<Observation<'_>> {
+        let backend = self.backend(tables, key, original, random)?;
+        Ok(Observation { backend: Some(backend.unwrap_or("none".into()).into_owned()), ..Observation::default() })
     }
 
     /// Who gets what goes to a destination. None: it has no endpoints.

@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod exchange;
 mod front;
+mod handshake;
 mod memory;
 #[cfg(feature = "controller")]
 mod mesh;

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::certs;
 
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
@@ -20,6 +23,8 @@ pub struct TlsOptions {
     pub alpn: Vec<String>,
     /// `1.2` or `1.3` only.
     pub version: Option<String>,
+    /// Certificate to show, see [`certs::client`].
+    pub client: Option<String>,
 }
 
 /// What came of the handshake.
@@ -39,11 +44,18 @@ pub async fn handshake(stream: TcpStream, options: &TlsOptions) -> anyhow::Resul
         Some("1.3") => &[&rustls::version::TLS13],
         _ => rustls::ALL_VERSIONS,
     };
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
+    let config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
+    let mut config = match &options.client {
+        None => config.with_no_client_auth(),
+        Some(client) => {
+            let certs::Certificate { certificate_pem, key_pem } = certs::client(client)?;
+            let chain = vec![CertificateDer::from_pem_slice(certificate_pem.as_bytes())?];
+            config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?)?
+        }
+    };
     config.alpn_protocols = options.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.enable_sni = options.sni.is_some();
     let name = match &options.sni {

@@ -2,7 +2,7 @@
 
 use mesh_core::model::{
     BLACK_HOLE, DestinationRef, Inbound, InboundPort, InboundProtocol, Listener, MtlsMode, Outbound, OutboundTcp,
-    PASSTHROUGH, UnknownDestination,
+    PASSTHROUGH, UnknownDestination, WeightedDestination,
 };
 
 use super::tables::Served;
@@ -33,14 +33,6 @@ pub fn outbound<'l>(listener: &'l Listener, outbound: &'l Outbound) -> Vec<Serve
 
 fn connections<'l>(tcp: &'l OutboundTcp, everywhere: &str) -> Vec<Served<'l>> {
     let names: Vec<String> = tcp.sni.iter().map(ToString::to_string).collect();
-    let destinations: Vec<String> = tcp
-        .destinations
-        .iter()
-        .map(|one| match &one.destination {
-            DestinationRef::Known(key) => format!("Cluster: {key}"),
-            DestinationRef::Unknown(key) => format!("{key} (unknown)"),
-        })
-        .collect();
     let addresses = match tcp.networks.as_slice() {
         [] => vec![everywhere.to_owned()],
         networks => networks.iter().map(ToString::to_string).collect(),
@@ -58,9 +50,18 @@ fn connections<'l>(tcp: &'l OutboundTcp, everywhere: &str) -> Vec<Served<'l>> {
             rows.push(row(address.clone(), "HTTP (detected)".to_owned(), format!("Route: {routes}")));
         }
         let matches = if names.is_empty() { "ALL".to_owned() } else { format!("SNI: {}", names.join(",")) };
-        rows.push(row(address, matches, destinations.join(", ")));
+        rows.push(row(address, matches, weighted(&tcp.destinations)));
     }
     rows
+}
+
+/// `Cluster: outbound|80||a, b (unknown)`
+pub fn weighted(destinations: &[WeightedDestination]) -> String {
+    let names = destinations.iter().map(|one| match &one.destination {
+        DestinationRef::Known(key) => format!("Cluster: {key}"),
+        DestinationRef::Unknown(key) => format!("{key} (unknown)"),
+    });
+    names.collect::<Vec<_>>().join(", ")
 }
 
 pub fn inbound<'l>(listener: &'l Listener, inbound: &'l Inbound) -> Vec<Served<'l>> {

@@ -68,6 +68,8 @@ pub struct Connections {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Certificate {
     pub source: String,
+    #[serde(default)]
+    pub subject: String,
     pub san: Vec<String>,
     pub serial: String,
     pub not_before: i64,
@@ -142,6 +144,14 @@ impl Pages {
 
     pub fn certificates(&self) -> Result<Vec<Certificate>, Failure> {
         typed(part(&self.certificates, "certificates"), "certificates")
+    }
+
+    /// CAs that clients are verified with. A proxy of a version that verifies none says nothing of them.
+    pub fn authorities(&self) -> Result<Vec<Certificate>, Failure> {
+        match part(&self.certificates, "authorities") {
+            Value::Null => Ok(Vec::new()),
+            authorities => typed(authorities, "authorities"),
+        }
     }
 
     /// Of a proxy without an identity there is nothing.

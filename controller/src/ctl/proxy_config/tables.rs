@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_core::model::{
     Action, Balancing, DestinationRef, HeaderMatch, Listener, ListenerProtocol, PathMatch, Predicate, QueryMatch, Rule,
-    StringMatch, UpstreamProtocol,
+    Serves, StringMatch, UpstreamProtocol,
 };
 use mesh_core::object::ObjectRef;
 
@@ -69,11 +69,13 @@ fn served(listener: &Listener) -> Vec<Served<'_>> {
     };
     match &listener.protocol {
         ListenerProtocol::Http { routes } => vec![row("HTTP".to_owned(), routes, &listener.origin)],
+        ListenerProtocol::Tcp { routes } => vec![row("TCP".to_owned(), routes, &listener.origin)],
         ListenerProtocol::Tls { servers } => servers
             .iter()
             .map(|server| {
                 let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
-                row(format!("SNI: {}", hosts.join(",")), &server.routes, &server.origin)
+                let passed = if server.serves == Serves::Passthrough { " (passed through)" } else { "" };
+                row(format!("SNI: {}{passed}", hosts.join(",")), &server.routes, &server.origin)
             })
             .collect(),
         ListenerProtocol::Outbound(outbound) => captured::outbound(listener, outbound),
@@ -84,6 +86,18 @@ fn served(listener: &Listener) -> Vec<Served<'_>> {
 fn routes(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
     let mut table = Table::new(&["NAME", "HOST", "MATCH", "VIRTUAL SERVICE", "ACTION"]);
     for (key, set) in pages.routes()? {
+        for route in set.tcp.iter().filter(|_| filter.host.is_none()) {
+            let names: Vec<String> = route.sni.iter().map(ToString::to_string).collect();
+            let sni = if names.is_empty() { "*".to_owned() } else { names.join(",") };
+            let cells = [
+                key.to_string(),
+                sni,
+                "TCP".to_owned(),
+                route.origin.to_string(),
+                captured::weighted(&route.destinations),
+            ];
+            table.row(cells);
+        }
         for host in &set.virtual_hosts {
             let called = host.host.to_string();
             if filter.host.as_ref().is_some_and(|wanted| *wanted != called) {
@@ -188,6 +202,7 @@ fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
 /// In istioctl's words, and the names and the kind of key beside them.
 fn secrets(pages: &Pages) -> Result<Table, Failure> {
     const CHAIN: &str = "Cert Chain";
+    const CA: &str = "CA";
     let heads =
         ["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE", "KEY", "NAMES"];
     let mut table = Table::new(&heads);
@@ -205,7 +220,7 @@ fn secrets(pages: &Pages) -> Result<Table, Failure> {
     }
     for root in roots {
         let times = [root.not_before, Some(root.not_after)];
-        row("ROOTCA".to_owned(), "CA", &root.serial, times, String::new(), String::new());
+        row("ROOTCA".to_owned(), CA, &root.serial, times, String::new(), String::new());
     }
     let mut served = BTreeSet::new();
     for one in pages.certificates()? {
@@ -213,9 +228,19 @@ fn secrets(pages: &Pages) -> Result<Table, Failure> {
         let times = [Some(one.not_before), Some(one.not_after)];
         row(one.source, CHAIN, &one.serial, times, one.key_type, few(&one.san));
     }
-    for key in pages.secrets()?.keys().filter(|key| !served.contains(&***key)) {
-        let rest = std::iter::repeat_n(String::new(), heads.len().saturating_sub(3));
-        table.row([key.to_string(), CHAIN.to_owned(), "UNUSABLE".to_owned()].into_iter().chain(rest));
+    let mut believed = BTreeSet::new();
+    for one in pages.authorities()? {
+        believed.insert(one.source.clone());
+        let times = [Some(one.not_before), Some(one.not_after)];
+        row(one.source, CA, &one.serial, times, String::new(), one.subject);
+    }
+    for (key, secret) in pages.secrets()? {
+        let only_authorities = secret.certificate_pem.is_empty() && !secret.authorities_pem.is_empty();
+        let (kind, used) = if only_authorities { (CA, &believed) } else { (CHAIN, &served) };
+        if !used.contains(&*key) {
+            let rest = std::iter::repeat_n(String::new(), heads.len().saturating_sub(3));
+            table.row([key.to_string(), kind.to_owned(), "UNUSABLE".to_owned()].into_iter().chain(rest));
+        }
     }
     Ok(table)
 }

@@ -1,7 +1,14 @@
 //! `servers[].tls` of a Gateway.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::super::tls_names::{self, CIPHER_SUITES, GROUPS};
 use super::super::{ServerTls, ServerTlsMode, TlsProtocol};
 use super::{Checks, is_set};
+
+/// Bytes of a SHA-256.
+const HASH: usize = 32;
 
 /// Where certificates can come from.
 struct Sources {
@@ -39,6 +46,8 @@ pub(super) fn check(at: &str, tls: &ServerTls, checks: &mut Checks<'_>) {
         let message = "versions below TLSV1_2 have no cipher suites among the defaults";
         checks.doubt(format_args!("{at}.minProtocolVersion"), message, "list `cipherSuites` too");
     }
+    offered(at, "cipherSuites", &tls.cipher_suites, CIPHER_SUITES, checks);
+    offered(at, "ecdhCurves", &tls.ecdh_curves, GROUPS, checks);
     match mode {
         ServerTlsMode::IstioMutual => mesh_certificates(at, tls, checks),
         ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => passthrough(at, tls, checks),
@@ -47,6 +56,64 @@ pub(super) fn check(at: &str, tls: &ServerTls, checks: &mut Checks<'_>) {
             certificates(at, tls, mode, checks);
         }
     }
+    clients(at, tls, mode, checks);
+}
+
+/// What cannot be offered, of what is to be.
+fn offered(at: &str, field: &str, written: &[String], names: &'static [(&'static str, bool)], checks: &mut Checks<'_>) {
+    for (index, name) in written.iter().enumerate() {
+        if let Some(problem) = tls_names::problem(name, names) {
+            let known: Vec<&str> = names.iter().filter(|(_, offered)| *offered).map(|(name, _)| *name).collect();
+            let help = format!("those that can be offered: {}", known.join(", "));
+            checks.doubt(format_args!("{at}.{field}[{index}]"), format!("`{name}`: {problem}"), &help);
+        }
+    }
+    if !written.is_empty() && tls_names::offered(written, names).is_empty() {
+        checks.doubt(format_args!("{at}.{field}"), "none of these can be offered; the usual ones are", "");
+    }
+}
+
+/// Which client certificates are good.
+fn clients(at: &str, tls: &ServerTls, mode: ServerTlsMode, checks: &mut Checks<'_>) {
+    let given = [
+        ("subjectAltNames", !tls.subject_alt_names.is_empty()),
+        ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
+        ("verifyCertificateSpki", !tls.verify_certificate_spki.is_empty()),
+        ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),
+        ("caCertCredentialName", is_set(tls.ca_cert_credential_name.as_ref())),
+    ];
+    if !asks(mode) {
+        // Of the mesh's clients the names may be asked for.
+        let given = if mode == ServerTlsMode::IstioMutual { &[][..] } else { &given };
+        for (field, _) in given.iter().filter(|(_, given)| *given) {
+            let message = format!("`{field}` is about client certificates, and nobody is asked for one");
+            checks.doubt(format_args!("{at}.{field}"), message, "set `mode: MUTUAL` or `OPTIONAL_MUTUAL`");
+        }
+        return;
+    }
+    let hashes = tls.verify_certificate_hash.iter().enumerate();
+    for (index, _) in hashes.filter(|(_, text)| !is_hexadecimal_hash(text)) {
+        let message = "this is no SHA-256 in hexadecimal, so no certificate has it";
+        checks.doubt(format_args!("{at}.verifyCertificateHash[{index}]"), message, "64 digits, with or without colons");
+    }
+    let hashes = tls.verify_certificate_spki.iter().enumerate();
+    for (index, _) in hashes.filter(|(_, text)| BASE64.decode(text).map_or(true, |bytes| bytes.len() != HASH)) {
+        let message = "this is no SHA-256 in base64, so no certificate has it";
+        checks.doubt(format_args!("{at}.verifyCertificateSpki[{index}]"), message, "44 characters, the last is `=`");
+    }
+    if tls.insecure_skip_verify == Some(true) {
+        let message = "every client certificate is accepted; its names say nothing";
+        checks.doubt(format_args!("{at}.insecureSkipVerify"), message, "");
+    }
+}
+
+fn is_hexadecimal_hash(text: &str) -> bool {
+    let digits = text.replace(':', "");
+    digits.len() == HASH * 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn asks(mode: ServerTlsMode) -> bool {
+    matches!(mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
 }
 
 /// ISTIO_MUTUAL uses the mesh's own certificates.
@@ -114,7 +181,12 @@ fn certificates(at: &str, tls: &ServerTls, mode: ServerTlsMode, checks: &mut Che
         let message = "`caCrl` cannot be combined with mode SIMPLE, which has no client certificates";
         checks.error(format_args!("{at}.caCrl"), message, "");
     }
-    if mode != ServerTlsMode::Simple && !is_set(tls.ca_certificates.as_ref()) {
+    let mut listed = tls.tls_certificates.iter().map(|pair| &pair.ca_certificates);
+    let has_authority = is_set(tls.ca_certificates.as_ref())
+        || is_set(tls.ca_cert_credential_name.as_ref())
+        || listed.any(|path| is_set(path.as_ref()))
+        || tls.insecure_skip_verify == Some(true);
+    if asks(mode) && !has_authority {
         let message = "client certificates need a CA bundle to be verified with";
         checks.missing(format_args!("{at}.caCertificates"), message, "set `credentialName` or `caCertificates`");
     }
