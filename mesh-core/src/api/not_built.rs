@@ -50,6 +50,7 @@ const ROWS: &[Row] = &[
     row(GW, "spec.servers[].defaultEndpoint", Present, "default endpoints"),
     row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
+    row(VS, "spec.http[].retries.retryRemoteLocalities", Present, "localities"),
     row(VS, "spec.http[].match[].statPrefix", Present, "statistics by route"),
     row(DR, "$policy.connectionPool.tcp.maxConnections", Present, "limits of connections"),
     row(DR, "$policy.connectionPool.tcp.tcpKeepalive", Present, "TCP keep-alive"),
