@@ -2,6 +2,7 @@
 //! endpoints alone need no compile. Make before break: endpoints, certificates and sockets are there before the tables
 //! that name them.
 
+mod cell;
 mod clusters;
 mod status;
 #[cfg(test)]
@@ -143,6 +144,7 @@ impl Store {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut count = 0_u64;
         loop {
+            let returned = self.clusters.somebody_may_return();
             tokio::select! {
                 update = updates.recv() => {
                     let Some(update) = update else { return };
@@ -150,6 +152,8 @@ impl Store {
                     self.apply(batch).await;
                 }
                 Some(resolved) = self.clusters.resolved.recv() => self.clusters.refreshed(&self.set, resolved),
+                Some(report) = self.clusters.reports.recv() => self.clusters.decide(&report),
+                () = returned => self.clusters.look(),
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.tick(count.is_multiple_of(SLOW_TICKS)).await;

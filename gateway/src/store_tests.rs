@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use mesh_core::model::{
-    Balancing, Destination, Endpoint, EndpointAddress, Listener, ListenerProtocol, PathNormalization, Reach, RouteSet,
-    Topology, UpstreamProtocol, UpstreamTls,
+    Balancing, Destination, Endpoint, EndpointAddress, Listener, ListenerProtocol, OutlierDetection, PathNormalization,
+    Reach, RouteSet, Topology, UpstreamProtocol, UpstreamTls,
 };
 use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;
@@ -41,7 +41,10 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
             subset: None,
             protocol: UpstreamProtocol::Http1,
             balancing: Balancing::RoundRobin,
+            outlier: None,
             tls: UpstreamTls::Auto,
+            limits: Default::default(),
+            connections: Default::default(),
             connect_timeout: Duration::from_secs(*timeout),
             idle_timeout: Duration::from_secs(60),
             reach: Reach::Discovered,
@@ -289,4 +292,105 @@ fn changes_are_told_in_short() {
     assert_eq!(changed.to_string(), "destinations +1 ~1 -1, endpoints +1 -1");
     assert!(!changed.only_endpoints());
     assert_eq!(Changed::default().to_string(), "nothing");
+}
+
+/// The destination `a` with two endpoints, of which each failure ejects one.
+fn ejecting(timeout: u64) -> Configuration {
+    let mut new = configuration(&[("a", timeout, 1001)]);
+    let mut both = Endpoints::clone(&endpoints("a", 1001));
+    both.endpoints.extend(endpoints("a", 1002).endpoints.iter().cloned());
+    new.set.endpoints.insert("a".into(), Arc::new(both));
+    let destination = Destination {
+        outlier: Some(OutlierDetection {
+            consecutive_5xx: 1,
+            consecutive_gateway: 0,
+            consecutive_local: 0,
+            split: false,
+            errors: Vec::new(),
+            interval: Duration::from_millis(20),
+            base_ejection: Duration::from_millis(50),
+            max_ejection_percent: 50,
+            min_health_percent: 0,
+        }),
+        ..Destination::clone(&new.set.destinations["a"])
+    };
+    new.set.destinations.insert("a".into(), Arc::new(destination));
+    new
+}
+
+fn fail(store: &mut Store, port: u16) {
+    let live = store.cells.live.load_full();
+    let set = live.clusters[0].endpoints.load_full();
+    let endpoint = set.iter().find(|endpoint| endpoint.address.port() == port).unwrap();
+    live.clusters[0].note(endpoint, mesh_core::lb::TryResult::Answered(500));
+    while let Ok(report) = store.clusters.reports.try_recv() {
+        store.clusters.decide(&report);
+    }
+}
+
+/// Ports of the endpoints that get requests.
+fn picked(store: &Store) -> std::collections::BTreeSet<u16> {
+    let live = store.cells.live.load_full();
+    (0..10).map(|_| live.clusters[0].pick(None, None, &[]).unwrap().address.port()).collect()
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_stays_out_over_swaps_until_its_time_has_come() {
+    let mut store = store(StoreOptions::default());
+    store.apply(ejecting(1).into()).await;
+    fail(&mut store, 1001);
+    assert_eq!(picked(&store), [1002].into());
+    // No more than half of them.
+    fail(&mut store, 1002);
+    assert_eq!(picked(&store), [1002].into());
+    store.apply(ejecting(2).into()).await;
+    assert_eq!(store.cells.live.load().snapshot.generation, 2);
+    assert_eq!(picked(&store), [1002].into());
+    let mut batch = Batch::default();
+    let mut three = Endpoints::clone(&ejecting(2).set.endpoints["a"]);
+    three.endpoints.extend(endpoints("a", 1003).endpoints.iter().cloned());
+    batch.add(Update::Endpoints(vec![Arc::new(three)]));
+    store.apply(batch).await;
+    assert_eq!(picked(&store), [1002, 1003].into());
+    for _ in 0..20 {
+        store.clusters.somebody_may_return().await;
+        store.clusters.look();
+        if picked(&store).contains(&1001) {
+            break;
+        }
+    }
+    assert_eq!(picked(&store), [1001, 1002, 1003].into());
+}
+
+#[tokio::test]
+async fn without_its_rule_nobody_is_out() {
+    let mut store = store(StoreOptions::default());
+    store.apply(ejecting(1).into()).await;
+    fail(&mut store, 1001);
+    let mut without = ejecting(1);
+    let destination = Destination { outlier: None, ..Destination::clone(&without.set.destinations["a"]) };
+    without.set.destinations.insert("a".into(), Arc::new(destination));
+    store.apply(without.into()).await;
+    assert_eq!(picked(&store), [1001, 1002].into());
+}
+
+/// A destination that begins to hash has its table with the tables that say so.
+#[tokio::test]
+async fn a_table_comes_with_the_rule_that_asks_for_it() {
+    use mesh_core::model::{HashTable, Hashing};
+    let mut store = store(StoreOptions::default());
+    store.apply(ejecting(1).into()).await;
+    let keyed = |store: &Store| -> std::collections::BTreeSet<u16> {
+        let live = store.cells.live.load_full();
+        (0..20).map(|_| live.clusters[0].pick(None, Some(7), &[]).unwrap().address.port()).collect()
+    };
+    assert_eq!(keyed(&store).len(), 2);
+    let mut hashing = ejecting(1);
+    let balancing = Balancing::Hash(Hashing { key: None, table: HashTable::Ring { minimum: 64 } });
+    let destination = Destination { balancing, ..Destination::clone(&hashing.set.destinations["a"]) };
+    hashing.set.destinations.insert("a".into(), Arc::new(destination));
+    store.apply(hashing.into()).await;
+    assert_eq!(keyed(&store).len(), 1);
+    store.apply(ejecting(1).into()).await;
+    assert_eq!(keyed(&store).len(), 2);
 }

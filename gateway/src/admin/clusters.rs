@@ -1,12 +1,13 @@
 //! `/clusters`: destinations, their endpoints, and what goes on there. Text in the manner of Envoy, or JSON.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
+use mesh_core::lb::Limit;
 use serde::Serialize;
 
 use super::page::{Answer, Ask, json, text};
@@ -21,7 +22,18 @@ struct Cluster {
     origin: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
+    /// What goes on, where something is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<BTreeMap<&'static str, Limited>>,
     endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize)]
+struct Limited {
+    now: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    overflows: u64,
 }
 
 #[derive(Serialize)]
@@ -35,6 +47,9 @@ struct Endpoint {
     locality: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<String>,
+    /// Outlier detection leaves it out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ejected: bool,
     requests_active: u32,
     requests_total: u64,
     connections: Connections,
@@ -75,8 +90,14 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         let _ = writeln!(out, "{key}::protocol::{}", cluster.protocol);
         let _ = writeln!(out, "{key}::balancing::{}", cluster.balancing);
         let _ = writeln!(out, "{key}::origin::{}", cluster.origin);
+        for (name, limited) in cluster.limited.iter().flatten() {
+            let limit = limited.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+            let _ = writeln!(out, "{key}::{name}::{} of {limit}, {} overflows", limited.now, limited.overflows);
+        }
         for endpoint in &cluster.endpoints {
             let _ = writeln!(out, "{key}::{}::locality::{}", endpoint.address, endpoint.locality);
+            let health = if endpoint.ejected { "/failed_outlier_check" } else { "healthy" };
+            let _ = writeln!(out, "{key}::{}::health_flags::{health}", endpoint.address);
             let rows = [
                 ("weight", u64::from(endpoint.weight)),
                 ("rq_active", u64::from(endpoint.requests_active)),
@@ -107,6 +128,7 @@ fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
                 weight: state.endpoint.weight,
                 locality: Arc::clone(&state.endpoint.locality),
                 workload: state.endpoint.workload.as_ref().map(|w| format!("{}/{}", w.namespace, w.name)),
+                ejected: state.is_ejected(),
                 requests_active: state.active(),
                 requests_total: state.total.load(Ordering::Relaxed),
                 connections: connections.get(&(cluster.id, state.address)).copied().unwrap_or_default(),
@@ -115,9 +137,17 @@ fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
         Cluster {
             key: destination.key.to_string(),
             protocol: format!("{:?}", destination.protocol),
-            balancing: format!("{:?}", destination.balancing),
+            balancing: destination.balancing.to_string(),
             origin: destination.origin.to_string(),
             rule: destination.rule.as_ref().map(ToString::to_string),
+            limited: cluster.breaker.as_ref().map(|breaker| {
+                let limited = |what: Limit| Limited {
+                    now: breaker.now(what),
+                    limit: what.of(&destination.limits),
+                    overflows: breaker.overflows(what),
+                };
+                Limit::ALL.into_iter().map(|what| (what.as_str(), limited(what))).collect()
+            }),
             endpoints: endpoints.collect(),
         }
     });

@@ -2,15 +2,17 @@
 //! workload certificate lasts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use mesh_core::lb::Limit;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::PoolList;
 use super::clusters::connections;
 use crate::listen::ListenerManager;
-use crate::live::Cells;
+use crate::live::{Cells, Live};
 use crate::tls::workload::WorkloadCell;
 
 pub struct SocketCollector {
@@ -22,13 +24,16 @@ pub struct SocketCollector {
 
 type Row = (Vec<(&'static str, String)>, u64);
 
-const FAMILIES: [(&str, &str, MetricType); 6] = [
+const FAMILIES: [(&str, &str, MetricType); 9] = [
     ("meshgate_downstream_connections", "Connections of clients, open now.", MetricType::GAUGE),
     ("meshgate_downstream_connections_total", "Connections of clients, accepted.", MetricType::COUNTER),
     ("meshgate_downstream_refused_total", "Connections of clients that were refused, by reason.", MetricType::COUNTER),
     ("meshgate_upstream_connections", "Connections to endpoints, open now.", MetricType::GAUGE),
     ("meshgate_upstream_connections_total", "Connections to endpoints, made.", MetricType::COUNTER),
     ("meshgate_upstream_connect_failures_total", "Connections to endpoints that failed.", MetricType::COUNTER),
+    ("meshgate_upstream_ejected_endpoints", "Endpoints that outlier detection leaves out now.", MetricType::GAUGE),
+    ("meshgate_upstream_ejections_total", "How often outlier detection left an endpoint out.", MetricType::COUNTER),
+    ("meshgate_upstream_overflows_total", "How often a destination had no room, by limit.", MetricType::COUNTER),
 ];
 
 impl SocketCollector {
@@ -102,13 +107,39 @@ impl SocketCollector {
     }
 }
 
+/// Endpoints that are out, and how often one was put out.
+fn ejections(live: &Live) -> [Vec<Row>; 2] {
+    let (mut out, mut total) = (Vec::new(), Vec::new());
+    for cluster in &live.clusters {
+        let Some(watch) = &cluster.outliers else { continue };
+        let labels = vec![("cluster_name", cluster.destination.key.to_string())];
+        let count = cluster.endpoints.load().iter().filter(|state| state.is_ejected()).count();
+        out.push((labels.clone(), count as u64));
+        total.push((labels, watch.ejected.load(Ordering::Relaxed)));
+    }
+    [out, total]
+}
+
+/// How often the limits of destinations were met.
+fn overflows(live: &Live) -> [Vec<Row>; 1] {
+    let limited = live.clusters.iter().filter_map(|cluster| Some((cluster, cluster.breaker.as_ref()?)));
+    let rows = limited.flat_map(|(cluster, breaker)| {
+        Limit::ALL.map(|limit| {
+            let name = cluster.destination.key.to_string();
+            (vec![("cluster_name", name), ("limit", limit.as_str().to_owned())], breaker.overflows(limit))
+        })
+    });
+    [rows.collect()]
+}
+
 impl Collector for SocketCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let rows = self.downstream().into_iter().chain(self.upstream());
+        let live = self.cells.live.load();
+        let rows = self.downstream().into_iter().chain(self.upstream()).chain(ejections(&live)).chain(overflows(&live));
         FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows)).collect()
     }
 }

@@ -1,7 +1,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh_core::model::UpstreamProtocol;
+use mesh_core::lb::Limit;
+use mesh_core::model::{Limits, UpstreamProtocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -236,4 +237,40 @@ async fn connections_of_a_removed_listener_are_served_as_before() {
     assert!(rig.ask(&get("/")).await.starts_with("HTTP/1.1 404 "));
     rig.retired.store(before);
     assert!(rig.ask(&get("/")).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_request_without_room_overflows() {
+    let backend = echo_backend().await;
+    for limits in [
+        Limits { requests: Some(0), ..Limits::default() },
+        Limits { connections: Some(0), pending: Some(0), ..Limits::default() },
+    ] {
+        let rig = Rig::new(&[backend], UpstreamProtocol::Http1);
+        let breaker = rig.limit(&limits);
+        let answer = rig.ask(&get("/")).await;
+        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+        assert!(answer.contains("\r\nx-envoy-overloaded: true\r\n"), "{answer}");
+        assert!(answer.ends_with("disconnect/reset before headers. reset reason: overflow"), "{answer}");
+        assert!(Limit::ALL.iter().all(|limit| breaker.now(*limit) == 0 || *limit == Limit::Connections));
+    }
+    let rig = Rig::new(&[backend], UpstreamProtocol::Http1);
+    let breaker = rig.limit(&Limits { requests: Some(1), pending: Some(1), ..Limits::default() });
+    assert!(rig.ask(&get("/")).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!([Limit::Requests, Limit::Pending].iter().all(|limit| breaker.now(*limit) == 0));
+}
+
+/// The answer is that of the try before.
+#[tokio::test]
+async fn a_try_again_needs_room() {
+    let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let rig = Rig::new(&[refused], UpstreamProtocol::Http1);
+    let breaker = rig.limit(&Limits { retries: Some(0), ..Limits::default() });
+    let answer = rig.ask(&get("/")).await;
+    assert!(answer.ends_with("disconnect/reset before headers. reset reason: remote connection failure"), "{answer}");
+    assert_eq!((breaker.overflows(Limit::Retries), breaker.now(Limit::Retries)), (1, 0));
+    let breaker = rig.limit(&Limits { retries: Some(1), ..Limits::default() });
+    let answer = rig.ask(&get("/")).await;
+    assert!(answer.ends_with("retried and the latest reset reason: remote connection failure"), "{answer}");
+    assert_eq!((breaker.overflows(Limit::Retries), breaker.now(Limit::Retries)), (0, 0));
 }

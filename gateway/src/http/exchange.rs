@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method};
-use mesh_core::lb::EndpointState;
+use mesh_core::lb::{EndpointState, Permit};
 use mesh_core::model::Workload;
 use mesh_core::snapshot::{FormatContext, Request, Token};
 
@@ -118,6 +118,10 @@ pub struct Exchange {
     pub(super) read_ahead: Vec<Frame>,
     /// It may be sent again although it may have been read: nothing is done because of it.
     pub(super) repeatable: bool,
+    /// It is being tried again.
+    pub(super) retrying: Option<Permit>,
+    /// A cookie that keeps the client at its endpoint, to go with the upstream's answer.
+    pub(super) affinity: Option<HeaderValue>,
     /// Headers that an external authorizer adds to the answer.
     pub(super) added: HeaderMap,
     /// That a page of another origin may read the answer.
@@ -147,6 +151,8 @@ pub struct Outcome {
     pub upstream_peer: Option<Arc<Identity>>,
     pub route_name: Option<Arc<str>>,
     pub grpc_status: Option<u16>,
+    /// What the head of the upstream's answer means as an HTTP status; none before it came.
+    pub answered: Option<u16>,
     pub request_messages: u64,
     pub response_messages: u64,
     pub generation: u64,
@@ -174,6 +180,8 @@ impl Exchange {
             delayed: Duration::ZERO,
             read_ahead: Vec::new(),
             repeatable: false,
+            retrying: None,
+            affinity: None,
             added: HeaderMap::new(),
             leave: None,
             taps: Taps::new(),
@@ -193,6 +201,7 @@ impl Exchange {
                 upstream_peer: None,
                 route_name: None,
                 grpc_status: None,
+                answered: None,
                 request_messages: 0,
                 response_messages: 0,
                 generation: 0,

@@ -25,6 +25,8 @@ pub enum Failure {
     ConnectFailed { detail: Cow<'static, str> },
     /// As above, for lack of time.
     ConnectTimeout,
+    /// The destination has no room for another request.
+    Overflow,
     /// The upstream closed or reset the connection before it answered.
     UpstreamClosed,
     /// The upstream sent something that is not HTTP.
@@ -105,6 +107,7 @@ impl Failure {
             Failure::ConnectTimeout => {
                 before_headers(503, "connection timeout", "connection_timeout", ResponseFlags::UF, tries)
             }
+            Failure::Overflow => before_headers(503, "overflow", "overflow", ResponseFlags::UO, tries),
             Failure::UpstreamClosed => {
                 before_headers(503, "connection termination", "connection_termination", ResponseFlags::UC, tries)
             }

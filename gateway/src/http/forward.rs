@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use mesh_core::lb::EndpointState;
+use mesh_core::lb::{EndpointState, Limit, Overflow};
 use mesh_core::model::{Loss, UpstreamProtocol};
 use mesh_core::snapshot::path;
 use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
@@ -22,9 +22,9 @@ use super::h1_stream::H1Upstream;
 use super::h2_stream::H2Upstream;
 use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, Upstream, UpstreamError};
 use super::pump::{Direction, PumpError};
-use super::retry::{Attempt, Tried, back_off, give_back, grpc_code};
+use super::retry::{Attempt, Tried, back_off, give_back, grpc_code, has_room};
 use super::tunnel::Tunnel;
-use super::{forwarded, grpc_status, hop_by_hop, peer_metadata, upstream_request};
+use super::{affinity, forwarded, grpc_status, hop_by_hop, outlier, peer_metadata, upstream_request};
 use crate::live::{Live, LiveCluster};
 use crate::observe::ResponseFlags;
 use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
@@ -55,6 +55,7 @@ impl Engine {
             return self.fail(&Failure::UpgradeOverHttp2, Some(&split.headers), exchange, client).await;
         }
         rewrite(rule, forward, split, exchange);
+        let key = affinity::key_or_cookie(&cluster.destination.balancing, exchange);
         let timeout = effective_timeout(forward.timeout, exchange);
         if exchange.grpc {
             tell_grpc_timeout(timeout, exchange);
@@ -71,7 +72,7 @@ impl Engine {
         exchange.outcome.attempts = 1;
         let failure = loop {
             let attempt = exchange.outcome.attempts;
-            let picked = cluster.pick(exchange.peer.info.original(), &tried);
+            let picked = cluster.pick(exchange.peer.info.original(), key, &tried);
             let Some(endpoint) = picked else { break Failure::NoHealthyUpstream };
             self.prepare_try(attempt, per_try.or(timeout), exchange);
             let is_last = attempt > policy.attempts;
@@ -89,7 +90,7 @@ impl Engine {
                     exchange.outcome.flags |= ResponseFlags::URX;
                     break failure;
                 }
-                Tried::Lost { failure, whole: false, .. } => break failure,
+                Tried::Lost { failure, whole, .. } if !whole || !has_room(cluster, exchange) => break failure,
                 Tried::Lost { .. } | Tried::Unwanted => {}
             }
             if !policy.same_hosts {
@@ -101,6 +102,7 @@ impl Engine {
             }
             exchange.outcome.attempts += 1;
         };
+        exchange.retrying = None;
         self.fail(&failure, Some(&split.headers), exchange, client).await
     }
 
@@ -126,6 +128,7 @@ impl Engine {
         }
     }
 
+    /// One try; outlier detection hears what came of it.
     pub(super) async fn attempt<D: Downstream>(
         &self,
         to: &Attempt<'_>,
@@ -133,7 +136,22 @@ impl Engine {
         client: &mut D,
         clock: &mut Clock,
     ) -> Tried {
+        let tried = self.try_once(to, exchange, client, clock).await;
+        if let Some(result) = outlier::result(&tried, exchange) {
+            to.cluster.note(to.endpoint, result);
+        }
+        tried
+    }
+
+    async fn try_once<D: Downstream>(
+        &self,
+        to: &Attempt<'_>,
+        exchange: &mut Exchange,
+        client: &mut D,
+        clock: &mut Clock,
+    ) -> Tried {
         let endpoint = to.endpoint;
+        exchange.outcome.answered = None;
         exchange.outcome.endpoint = Some(endpoint.clone());
         exchange.outcome.upstream_peer = None;
         self.tell_workload(endpoint, exchange);
@@ -141,8 +159,18 @@ impl Engine {
         clock.begin_try(client.is_done());
         let lease = match clock.until(self.connect(to.cluster, endpoint, exchange)).await {
             Err(over) => return Tried::late(over),
+            Ok(Err(ConnectError::Overflow)) => return Tried::Failed(Failure::Overflow),
             Ok(Err(error)) => return Tried::not_connected(&error),
             Ok(Ok(lease)) => lease,
+        };
+        let permit = match to.cluster.enter(Limit::Requests) {
+            Ok(permit) => permit,
+            Err(Overflow) => {
+                if let Lease::H1(lease) = lease {
+                    self.pools.release(lease);
+                }
+                return Tried::Failed(Failure::Overflow);
+            }
         };
         let sent = Instant::now();
         let mut tried = match lease {
@@ -158,7 +186,7 @@ impl Engine {
             }
         };
         if let Tried::Done(After::Tunnel(tunnel)) = &mut tried {
-            tunnel.count(active);
+            tunnel.count(active, permit);
         }
         tried
     }
@@ -280,6 +308,7 @@ impl Engine {
             exchange.outcome.bytes_received = upload.bytes;
             let head = head?;
             if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                exchange.outcome.answered = Some(outlier::status(&head, exchange.grpc));
                 return Ok(head);
             }
             let mut headers = head.headers;
@@ -329,6 +358,7 @@ impl Engine {
     ) -> Tried {
         clock.answer_began();
         let service_time = sent.elapsed();
+        exchange.retrying = None;
         exchange.outcome.service_time = Some(service_time);
         exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
         hop_by_hop::clean_response(&mut head.headers);
@@ -378,10 +408,12 @@ impl Engine {
         head.body = BodySize::Empty;
         let _ = split.headers.response.apply(&mut head.headers, exchange);
         exchange.add_to(&mut head.headers);
+        affinity::give_cookie(exchange, &mut head.headers);
         let name = exchange.peer.server_name();
         forwarded::finish_response(&mut head.headers, name, std::time::SystemTime::now(), None);
         head.headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
         head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
+        exchange.retrying = None;
         exchange.outcome.status = head.status.as_u16();
         exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
         if client.send_head(head.status, head.headers, BodySize::Empty, false).is_err()
@@ -486,6 +518,7 @@ fn finish_head(
     if !split.headers.response.is_empty() {
         let _ = split.headers.response.apply(&mut head.headers, exchange);
     }
+    affinity::give_cookie(exchange, &mut head.headers);
     exchange.add_to(&mut head.headers);
     let (name, now) = (exchange.peer.server_name(), std::time::SystemTime::now());
     forwarded::finish_response(&mut head.headers, name, now, Some(service_time));

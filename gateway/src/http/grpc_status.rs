@@ -27,6 +27,25 @@ pub fn from_http(status: u16) -> u16 {
     }
 }
 
+/// What the status of a call means as one of HTTP, for those who count errors (Envoy's table).
+#[must_use]
+pub fn to_http(status: u16) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// `300m`, `5S`; none if it is not a valid `grpc-timeout`.
 #[must_use]
 pub fn parse_timeout(value: &[u8]) -> Option<Duration> {

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use mesh_core::snapshot::{Token, path};
 use serde_json::{Map, Value};
 
+use super::cookie;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use crate::live::{LiveTokenRule, TokenPlace, TokenRules};
@@ -91,14 +91,8 @@ fn find(place: &TokenPlace, exchange: &Exchange) -> Option<String> {
             let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
             pairs.filter(|(key, _)| decode(key) == *name).map(|(_, value)| decode(value).into_owned()).next()
         }
-        TokenPlace::Cookie(name) => cookie(&exchange.head.headers, name),
+        TokenPlace::Cookie(name) => cookie::value(&exchange.head.headers, name).map(str::to_owned),
     }
-}
-
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
 /// Percent-encoding undone.

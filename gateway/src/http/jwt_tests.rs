@@ -73,16 +73,6 @@ fn parameters_are_taken_out() {
 }
 
 #[test]
-fn cookies_are_found_by_name() {
-    let mut headers = HeaderMap::new();
-    headers.append(COOKIE, HeaderValue::from_static("a=1; t=\"x.y.z\""));
-    headers.append(COOKIE, HeaderValue::from_static("b=2"));
-    assert_eq!(cookie(&headers, "t").as_deref(), Some("x.y.z"));
-    assert_eq!(cookie(&headers, "b").as_deref(), Some("2"));
-    assert_eq!(cookie(&headers, "c"), None);
-}
-
-#[test]
 fn claims_as_texts() {
     for (claim, text) in [
         (json!("a"), Some("a")),

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::affinity;
 use super::clock::Clock;
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, RequestHead};
@@ -242,8 +243,9 @@ impl Engine {
         let limit = timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST));
         let mut clock = Clock::new(Some(Instant::now() + limit), None);
         self.prepare_try(1, timeout, &mut copy);
+        let key = affinity::key(&cluster.destination.balancing, &copy);
         for _ in 0..=MOST_STALE {
-            let Some(endpoint) = cluster.pick(copy.peer.info.original(), &[]) else { return false };
+            let Some(endpoint) = cluster.pick(copy.peer.info.original(), key, &[]) else { return false };
             let to = Attempt { cluster, endpoint: &endpoint, split: to, policy: None, is_last: true };
             match self.attempt(&to, &mut copy, &mut shadow, &mut clock).await {
                 Tried::Stale => {}

@@ -4,10 +4,12 @@
 //! h1_connection, h2_connection -> engine -> respond | forward -> h1_stream, h2_stream
 //! ```
 
+mod affinity;
 pub mod authority;
 mod authorize;
 pub mod client_cert;
 mod clock;
+mod cookie;
 mod cors;
 #[cfg(test)]
 mod drain_tests;
@@ -30,6 +32,7 @@ mod jwt;
 mod message;
 mod mirror;
 mod on_demand;
+mod outlier;
 mod peer_metadata;
 mod pump;
 mod respond;

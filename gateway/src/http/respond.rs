@@ -13,6 +13,7 @@ use super::h1::Frame;
 use super::message::{BodySize, Downstream};
 use super::{forwarded, grpc_status};
 
+const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const TEXT_PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 
 impl Engine {
@@ -40,6 +41,9 @@ impl Engine {
             && let Some(challenge) = challenge(exchange)
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if *failure == Failure::Overflow {
+            headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
         }
         let body = match failure {
             Failure::Refused(refusal) => {

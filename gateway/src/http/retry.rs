@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::HeaderMap;
-use mesh_core::lb::EndpointState;
+use mesh_core::lb::{EndpointState, Limit, Overflow};
 use mesh_core::model::{AnswerHead, Loss, RetryPolicy};
 use mesh_core::snapshot::CompiledSplit;
 use tokio::time::sleep;
@@ -103,7 +103,22 @@ impl Attempt<'_> {
             exchange.outcome.flags |= ResponseFlags::URX;
             return false;
         }
-        give_back(upload, exchange)
+        has_room(self.cluster, exchange) && give_back(upload, exchange)
+    }
+}
+
+/// Room for another try, until its answer begins; its place is not the one that the try before had.
+pub(super) fn has_room(cluster: &LiveCluster, exchange: &mut Exchange) -> bool {
+    exchange.retrying = None;
+    match cluster.enter(Limit::Retries) {
+        Ok(permit) => {
+            exchange.retrying = permit;
+            true
+        }
+        Err(Overflow) => {
+            exchange.outcome.flags |= ResponseFlags::UO;
+            false
+        }
     }
 }
 

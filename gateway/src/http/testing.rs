@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Request;
 use mesh_core::compile::compile;
-use mesh_core::lb::{Balancer, EndpointSet};
+use mesh_core::lb::{Balancer, Breaker, EndpointSet, Shape};
 use mesh_core::model::*;
 use mesh_core::object::ObjectRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,7 +129,10 @@ impl Rig {
             subset: None,
             protocol,
             balancing: Balancing::RoundRobin,
+            outlier: None,
             tls: UpstreamTls::Auto,
+            limits: Default::default(),
+            connections: Default::default(),
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
             reach: Reach::Discovered,
@@ -160,8 +163,10 @@ impl Rig {
                 let endpoints: Vec<_> = addresses.iter().map(|address| (endpoint(*address), *address)).collect();
                 Arc::new(LiveCluster {
                     destination: destination.clone(),
-                    endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None))),
+                    endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None, Shape::default()))),
                     balancer: Arc::new(Balancer::new(Balancing::RoundRobin)),
+                    breaker: None,
+                    outliers: None,
                     id: id as u64,
                 })
             })
@@ -202,6 +207,26 @@ impl Rig {
         let engine = self.engine.clone();
         tokio::spawn(engine.handle(connection.into_stream(), Arc::new(info), self.drain.subscribe()));
         client
+    }
+
+    /// Gives every destination these limits.
+    pub fn limit(&self, limits: &Limits) -> Arc<Breaker> {
+        let breaker = Arc::<Breaker>::default();
+        let live = self.cells.live.load();
+        let limited = live.clusters.iter().map(|plain| {
+            Arc::new(LiveCluster {
+                destination: Arc::new(Destination { limits: limits.clone(), ..Destination::clone(&plain.destination) }),
+                endpoints: plain.endpoints.clone(),
+                balancer: plain.balancer.clone(),
+                breaker: Some(breaker.clone()),
+                outliers: None,
+                id: plain.id,
+            })
+        });
+        let clusters = limited.collect();
+        let live = Live { snapshot: live.snapshot.clone(), clusters, tokens: TokenRules::default() };
+        self.cells.live.store(Arc::new(live));
+        breaker
     }
 
     /// Sends text, half-closes, reads everything.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use mesh_core::lb::ActiveGuard;
+use mesh_core::lb::{ActiveGuard, Permit};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
@@ -20,8 +20,8 @@ pub struct Tunnel {
     leftover: Bytes,
     /// Counts the connection as open for as long as it is.
     open: Box<dyn Send + Sync>,
-    /// Counts as a request in flight at its endpoint.
-    active: Option<ActiveGuard>,
+    /// Counts as a request in flight at its endpoint, and of its destination.
+    active: Option<(ActiveGuard, Option<Permit>)>,
 }
 
 /// How many bytes came, also if it broke.
@@ -38,9 +38,9 @@ impl Tunnel {
         Self { io, leftover: leftover.into(), open, active: None }
     }
 
-    /// Keeps the endpoint's count up for as long as the tunnel is open.
-    pub fn count(&mut self, active: ActiveGuard) {
-        self.active = Some(active);
+    /// Keeps these counts up for as long as the tunnel is open.
+    pub fn count(&mut self, active: ActiveGuard, permit: Option<Permit>) {
+        self.active = Some((active, permit));
     }
 
     /// Runs until both directions are closed.

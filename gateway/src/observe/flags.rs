@@ -31,6 +31,8 @@ flags! {
     DPE = 10, "Protocol error of the client.";
     DI = 12, "The request was delayed on purpose.";
     FI = 13, "The request was aborted on purpose.";
+    UO = 14, "Overflow: the destination has no room for another request, or for another try (503).";
+    DT = 15, "The connection is as old as it may become.";
     UAEX = 11, "An external authorizer did not let it through (403).";
 }
 

@@ -23,7 +23,10 @@ fn cluster() -> Arc<LiveCluster> {
         subset: Some("v1".into()),
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::Random,
+        outlier: None,
         tls: UpstreamTls::Auto,
+        limits: Default::default(),
+        connections: Default::default(),
         connect_timeout: std::time::Duration::from_secs(10),
         idle_timeout: std::time::Duration::from_secs(3600),
         reach: Reach::Discovered,
@@ -34,6 +37,8 @@ fn cluster() -> Arc<LiveCluster> {
         destination: Arc::new(destination),
         endpoints: Arc::default(),
         balancer: Arc::new(Balancer::new(Balancing::Random)),
+        breaker: None,
+        outliers: None,
         id: 1,
     })
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use mesh_core::lb::{Balancer, EndpointSet};
-use mesh_core::model::{Destination, DiffItem, Endpoint, EndpointAddress, Endpoints, Key, ResourceSet};
+use mesh_core::lb::Balancer;
+use mesh_core::model::{Destination, DiffItem, Endpoint, EndpointAddress, Endpoints, Key, Limits, ResourceSet};
 use tokio::sync::mpsc;
 
-use crate::live::LiveCluster;
+use super::cell::Cell;
+use crate::live::{LiveCluster, OutlierReport, OutlierWatch};
 use crate::upstream::Resolver;
 
 /// Names that were resolved again.
@@ -34,17 +34,17 @@ pub struct Clusters {
     next_id: u64,
     pub resolved: mpsc::UnboundedReceiver<Resolved>,
     send_resolved: mpsc::UnboundedSender<Resolved>,
-}
-
-struct Cell {
-    /// What the set was made from.
-    from: Option<Arc<Endpoints>>,
-    set: Arc<ArcSwap<EndpointSet>>,
+    /// Endpoints that fail.
+    pub reports: mpsc::UnboundedReceiver<OutlierReport>,
+    send_reports: mpsc::UnboundedSender<OutlierReport>,
+    /// When one of those that are out may come back.
+    next_look: Option<Instant>,
 }
 
 impl Clusters {
     pub fn new(resolver: Arc<Resolver>, resolve_wait: Duration) -> Clusters {
         let (send_resolved, resolved) = mpsc::unbounded_channel();
+        let (send_reports, reports) = mpsc::unbounded_channel();
         Clusters {
             resolver,
             resolve_wait,
@@ -56,6 +56,9 @@ impl Clusters {
             next_id: 1,
             resolved,
             send_resolved,
+            reports,
+            send_reports,
+            next_look: None,
         }
     }
 
@@ -69,7 +72,11 @@ impl Clusters {
             match difference {
                 DiffItem::Add(key, _) => drop(wanted.insert(key)),
                 DiffItem::Remove(key, _) => drop(self.leaving.insert(key.clone())),
-                DiffItem::Update { .. } => {}
+                DiffItem::Update { old: (_, old), new: (key, new) } => {
+                    if !Cell::is_shaped_alike(old, new) {
+                        wanted.insert(key);
+                    }
+                }
             }
         }
         for difference in old.endpoints.diff(&new.endpoints) {
@@ -77,6 +84,7 @@ impl Clusters {
                 difference;
             wanted.extend(new.destinations.get_key_value(key).map(|(key, _)| key));
         }
+        let wanted: Vec<_> = wanted.into_iter().filter_map(|key| new.destinations.get(key)).collect();
         self.leaving.retain(|key| {
             let (stays, served) = (new.destinations.contains_key(key), self.clusters.contains_key(key));
             if !stays && !served {
@@ -84,13 +92,25 @@ impl Clusters {
             }
             !stays && served
         });
-        let names = wanted.into_iter().filter_map(|key| self.fill(key, new.endpoints.get(key), apart)).collect();
+        let names = wanted
+            .into_iter()
+            .filter_map(|destination| self.fill(destination, new.endpoints.get(&destination.key), apart))
+            .collect();
         self.resolve(names, apart).await;
     }
 
     /// Yields the endpoints if they have names, which must be resolved first.
-    fn fill(&mut self, key: &Key, endpoints: Option<&Arc<Endpoints>>, apart: bool) -> Option<Arc<Endpoints>> {
-        let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
+    fn fill(
+        &mut self,
+        destination: &Destination,
+        endpoints: Option<&Arc<Endpoints>>,
+        apart: bool,
+    ) -> Option<Arc<Endpoints>> {
+        let key = &destination.key;
+        let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell::new(destination));
+        if cell.reshape(destination, apart) {
+            self.replaced.insert(key.clone());
+        }
         let same = match (&cell.from, endpoints) {
             (Some(old), Some(new)) => old == new,
             (None, None) => true,
@@ -114,7 +134,7 @@ impl Clusters {
             if let Some(cell) = self.cells.get_mut(key)
                 && !Arc::ptr_eq(&cell.set, &cluster.endpoints)
             {
-                *cell = Cell { from: None, set: cluster.endpoints.clone() };
+                cell.take_back(&cluster.destination, &cluster.endpoints);
             }
         }
         self.leaving.extend(self.cells.keys().filter(|key| !self.clusters.contains_key(*key)).cloned());
@@ -165,6 +185,31 @@ impl Clusters {
         }
     }
 
+    /// Decides about an endpoint that fails.
+    pub fn decide(&mut self, report: &OutlierReport) {
+        if let Some(cell) = self.cells.get_mut(&report.key) {
+            let look = cell.decide(report, Instant::now());
+            self.next_look = self.next_look.into_iter().chain(look).min();
+        }
+    }
+
+    /// Until somebody who is out may come back; without end if nobody is.
+    pub fn somebody_may_return(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.next_look;
+        async move {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Looks after those that are out.
+    pub fn look(&mut self) {
+        let now = Instant::now();
+        self.next_look = self.cells.iter_mut().filter_map(|(key, cell)| cell.look(key, now)).min();
+    }
+
     /// The clusters of these destinations, in their order.
     pub fn of(&mut self, destinations: &[Arc<Destination>]) -> Vec<Arc<LiveCluster>> {
         let replaced = std::mem::take(&mut self.replaced);
@@ -194,8 +239,7 @@ impl Clusters {
     }
 
     fn one(&mut self, destination: &Arc<Destination>) -> Arc<LiveCluster> {
-        let cell =
-            self.cells.entry(destination.key.clone()).or_insert_with(|| Cell { from: None, set: Arc::default() });
+        let cell = self.cells.entry(destination.key.clone()).or_insert_with(|| Cell::new(destination));
         let old = self.clusters.get(&destination.key);
         let same = |old: &&Arc<LiveCluster>| {
             Arc::ptr_eq(&old.destination, destination) && Arc::ptr_eq(&old.endpoints, &cell.set)
@@ -203,8 +247,10 @@ impl Clusters {
         if let Some(old) = old.filter(same) {
             return old.clone();
         }
-        let same_protocol = old.filter(|old| old.destination.protocol == destination.protocol);
-        let id = same_protocol.map_or_else(
+        let may_share = |old: &&Arc<LiveCluster>| {
+            old.destination.protocol == destination.protocol && old.destination.connections == destination.connections
+        };
+        let id = old.filter(may_share).map_or_else(
             || {
                 let id = self.next_id;
                 self.next_id = id.saturating_add(1);
@@ -213,27 +259,17 @@ impl Clusters {
             |old| old.id,
         );
         let same_balancing = old.filter(|old| old.destination.balancing == destination.balancing);
-        let balancer =
-            same_balancing.map_or_else(|| Arc::new(Balancer::new(destination.balancing)), |old| old.balancer.clone());
-        Arc::new(LiveCluster { destination: destination.clone(), endpoints: cell.set.clone(), balancer, id })
-    }
-}
-
-impl Cell {
-    /// `apart`: those who look into the set now do not see the change.
-    /// True: it is in a set of its own, into which nobody looks yet.
-    fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool) -> bool {
-        let previous = self.set.load_full();
-        let new = EndpointSet::build(addresses, Some(&previous));
-        if new.iter().map(Arc::as_ptr).eq(previous.iter().map(Arc::as_ptr)) {
-            return false;
-        }
-        if apart {
-            self.set = Arc::new(ArcSwap::from_pointee(new));
-        } else {
-            self.set.store(Arc::new(new));
-        }
-        apart
+        let balancer = same_balancing
+            .map_or_else(|| Arc::new(Balancer::new(destination.balancing.clone())), |old| old.balancer.clone());
+        let watch = || OutlierWatch::new(self.send_reports.clone(), Arc::clone(&cell.ejected));
+        Arc::new(LiveCluster {
+            destination: destination.clone(),
+            endpoints: cell.set.clone(),
+            balancer,
+            breaker: (destination.limits != Limits::default()).then(|| Arc::clone(&cell.breaker)),
+            outliers: destination.outlier.is_some().then(watch),
+            id,
+        })
     }
 }
 

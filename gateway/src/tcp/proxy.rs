@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use mesh_core::lb::EndpointState;
+use mesh_core::lb::{EndpointState, TryResult};
+use mesh_core::model::Destination;
 use mesh_core::snapshot::{Authorizer, Facts, Ruling};
 use pingora_core::protocols::Stream;
 use smallvec::SmallVec;
@@ -77,7 +78,7 @@ impl TcpProxy {
         passage.open();
         let _active = passage.endpoint.as_ref().map(EndpointState::enter);
         let (upstream, _lent) = lease.into_parts();
-        self.copy(Copy::new(client, upstream), cluster.destination.idle_timeout, &mut passage).await;
+        self.copy(Copy::new(client, upstream), &cluster.destination, &mut passage).await;
     }
 
     /// By the newest tables that know the listener.
@@ -94,8 +95,9 @@ impl TcpProxy {
     /// Tries one endpoint after the other.
     async fn connect(&self, cluster: &Arc<LiveCluster>, passage: &mut Passage<'_>) -> Option<BytesLease> {
         let mut tried: SmallVec<[_; TRIES]> = SmallVec::new();
+        let key = cluster.key_of_client(passage.info.peer.ip());
         while tried.len() < TRIES {
-            let Some(endpoint) = cluster.pick(passage.info.original(), &tried) else {
+            let Some(endpoint) = cluster.pick(passage.info.original(), key, &tried) else {
                 passage.flags |= ResponseFlags::UH;
                 return None;
             };
@@ -105,12 +107,21 @@ impl TcpProxy {
             passage.endpoint = Some(Arc::clone(&endpoint));
             match self.pools.open(cluster, &endpoint).await {
                 Ok(lease) => {
+                    cluster.note(&endpoint, TryResult::Connected);
                     passage.upstream_local = lease.local;
                     passage.upstream_peer = lease.stream.peer().cloned();
                     passage.transport_failure = "-".into();
                     return Some(lease);
                 }
-                Err(error) => passage.transport_failure = transport_failure(&error),
+                Err(ConnectError::Overflow) => {
+                    passage.flags |= ResponseFlags::UO;
+                    passage.transport_failure = "-".into();
+                    return None;
+                }
+                Err(error) => {
+                    cluster.note(&endpoint, TryResult::Failed);
+                    passage.transport_failure = transport_failure(&error);
+                }
             }
             tried.push(endpoint.address);
         }
@@ -118,15 +129,16 @@ impl TcpProxy {
         None
     }
 
-    /// Until both sides are done, one breaks, or both are silent for too long (zero: they may).
-    async fn copy<U>(&self, mut copy: Copy<Stream, U>, idle_timeout: Duration, passage: &mut Passage<'_>)
+    /// Until both sides are done, one breaks, both are silent for too long (zero: they may), or its time is over.
+    async fn copy<U>(&self, mut copy: Copy<Stream, U>, destination: &Destination, passage: &mut Passage<'_>)
     where
         U: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     {
         let mut last_bytes = Instant::now();
         let far = Duration::from_secs(365 * 86_400);
-        let idle_timeout = if idle_timeout.is_zero() { far } else { idle_timeout };
-        let timer = sleep_until(last_bytes + idle_timeout.min(far));
+        let idle_timeout = if destination.idle_timeout.is_zero() { far } else { destination.idle_timeout.min(far) };
+        let ends = last_bytes + destination.connections.lifetime.unwrap_or(far).min(far);
+        let timer = sleep_until(ends.min(last_bytes + idle_timeout));
         tokio::pin!(timer);
         let (mut seen, mut reported) = (0, 0);
         let mut permitted_by = passage.generation();
@@ -150,6 +162,7 @@ impl TcpProxy {
                     (seen, last_bytes) = (total, Instant::now());
                 }
                 let due = last_bytes + if total == reported { idle_timeout } else { REPORT.min(idle_timeout) };
+                let due = due.min(ends);
                 // A busy connection does not touch its timer more often than that.
                 if timer.deadline() > due {
                     timer.as_mut().reset(due);
@@ -157,12 +170,12 @@ impl TcpProxy {
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                if last_bytes.elapsed() >= idle_timeout {
+                if last_bytes.elapsed() >= idle_timeout || Instant::now() >= ends {
                     return Poll::Ready(None);
                 }
                 passage.report(copy.received.bytes, copy.sent.bytes);
                 reported = total;
-                timer.as_mut().reset(last_bytes + idle_timeout);
+                timer.as_mut().reset(ends.min(last_bytes + idle_timeout));
             }
         })
         .await;
@@ -176,6 +189,10 @@ impl TcpProxy {
             Some(Err(Broken::Upstream(error))) => {
                 tracing::debug!(%error, "an upstream broke its connection");
                 passage.flags |= ResponseFlags::UC;
+            }
+            None if forbidden.is_none() && Instant::now() >= ends => {
+                passage.flags |= ResponseFlags::DT;
+                passage.details = "max_connection_duration_reached".into();
             }
             None => passage.details = forbidden.map_or("tcp_idle_timeout".into(), Into::into),
         }

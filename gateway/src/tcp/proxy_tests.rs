@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use arc_swap::ArcSwap;
 use mesh_core::compile::compile;
-use mesh_core::lb::{Balancer, EndpointSet};
+use mesh_core::lb::{Balancer, EndpointSet, Shape};
 use mesh_core::model::*;
 use mesh_core::object::ObjectRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +28,10 @@ fn destination(key: &str, reach: Reach) -> Destination {
         subset: None,
         protocol: UpstreamProtocol::AsClient,
         balancing: Balancing::RoundRobin,
+        outlier: None,
         tls: UpstreamTls::Auto,
+        limits: Default::default(),
+        connections: Default::default(),
         connect_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_millis(300),
         reach,
@@ -80,8 +83,10 @@ fn rig(backends: &[SocketAddr], unknown: UnknownDestination) -> Rig {
             .collect();
         Arc::new(LiveCluster {
             destination: destination.clone(),
-            endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None))),
+            endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None, Shape::default()))),
             balancer: Arc::new(Balancer::new(Balancing::RoundRobin)),
+            breaker: None,
+            outliers: None,
             id,
         })
     };

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::lb::Overflow;
+use mesh_core::model::Keepalive;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -26,6 +28,9 @@ pub enum ConnectError {
     Refused,
     #[error("connection timeout")]
     Timeout,
+    /// The destination may have no more connections, and no more requests that wait for one.
+    #[error("overflow")]
+    Overflow,
     /// There is no TLS with the endpoint: nothing was sent to it in clear.
     #[error("TLS error: {0}")]
     Tls(MeshError),
@@ -40,7 +45,7 @@ impl ConnectError {
     pub fn transport_failure(&self) -> Option<Cow<'static, str>> {
         match self {
             ConnectError::Refused => Some(Cow::Borrowed("delayed_connect_error:_Connection_refused")),
-            ConnectError::Timeout => None,
+            ConnectError::Timeout | ConnectError::Overflow => None,
             ConnectError::Tls(error) => {
                 Some(Cow::Owned(format!("TLS_error:|{}:TLS_error_end", error.to_string().replace(' ', "_"))))
             }
@@ -48,6 +53,12 @@ impl ConnectError {
                 Some(Cow::Owned(format!("delayed_connect_error:_{}", reason.replace(' ', "_"))))
             }
         }
+    }
+}
+
+impl From<Overflow> for ConnectError {
+    fn from(_: Overflow) -> Self {
+        ConnectError::Overflow
     }
 }
 
@@ -72,11 +83,7 @@ pub(super) async fn connect(to: &Host, inside: Inside, limit: Duration) -> Resul
         let stream = open(to.key.address, to.from).await?;
         // Requests are written in one piece; waiting for more would only delay the last segment.
         stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        SockRef::from(&stream).set_tcp_keepalive(&probes(to.rules.keepalive))?;
         match &to.mesh {
             None => Ok(Stream::Plain(stream)),
             Some(mesh) => {
@@ -86,6 +93,17 @@ pub(super) async fn connect(to: &Host, inside: Inside, limit: Duration) -> Resul
         }
     };
     timeout(limit, connecting).await.map_err(|_| ConnectError::Timeout)?
+}
+
+/// The kernel counts in seconds, from one to 32767; more than 127 probes it does not take.
+fn probes(rules: Keepalive) -> TcpKeepalive {
+    let seconds = |given: Option<Duration>, usual: Duration| {
+        Duration::from_secs(given.unwrap_or(usual).as_secs().clamp(1, 32_767))
+    };
+    TcpKeepalive::new()
+        .with_time(seconds(rules.time, KEEPALIVE_IDLE))
+        .with_interval(seconds(rules.interval, KEEPALIVE_INTERVAL))
+        .with_retries(rules.probes.unwrap_or(KEEPALIVE_PROBES).clamp(1, 127))
 }
 
 async fn open(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use ::h2::client::{self, SendRequest};
 use bytes::Bytes;
+use mesh_core::lb::Permit;
+use mesh_core::model::ConnectionRules;
 use tokio::time::timeout;
 
 use super::dial::{self, ConnectError};
-use super::host::Host;
+use super::host::{Freed, Host};
 use crate::tls::client::Inside;
 use crate::tls::peer_verify::Identity;
 
@@ -31,6 +33,8 @@ const INITIAL_STREAMS: usize = 100;
 pub(super) struct Use {
     streams: AtomicUsize,
     closed: AtomicBool,
+    /// Of the host.
+    freed: Arc<Freed>,
 }
 
 /// One stream's place; free again when it is dropped.
@@ -47,6 +51,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.wake();
     }
 }
 
@@ -57,8 +62,9 @@ pub(super) struct Shared {
     usage: Arc<Use>,
     local: Option<SocketAddr>,
     peer: Option<Arc<Identity>>,
-    /// A stream was handed out before.
-    used: bool,
+    /// So many streams were handed out.
+    used: u32,
+    born: Instant,
     last_use: Instant,
 }
 
@@ -82,14 +88,22 @@ impl Shared {
         !self.usage.closed.load(Ordering::Relaxed) && !matches!(self.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
+    /// Whether another stream may begin on it; those that have begun go on.
+    pub(super) fn goes_on(&self, rules: &ConnectionRules, now: Instant) -> bool {
+        rules.requests.is_none_or(|most| self.used < most)
+            && rules.lifetime.is_none_or(|lifetime| now.saturating_duration_since(self.born) < lifetime)
+    }
+
     /// A place, if there is one. The first one is always there, also where an upstream allows no stream at all: the
     /// request then waits for it within its own time.
-    pub(super) fn handle(&mut self, now: Instant) -> Option<Handle> {
-        if self.streams() >= self.send.current_max_send_streams().max(1) {
+    pub(super) fn handle(&mut self, rules: &ConnectionRules, now: Instant) -> Option<Handle> {
+        let own = rules.streams.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        if self.streams() >= self.send.current_max_send_streams().min(own).max(1) {
             return None;
         }
         self.last_use = now;
-        let reused = std::mem::replace(&mut self.used, true);
+        let reused = self.used > 0;
+        self.used = self.used.saturating_add(1);
         let (send, peer) = (self.send.clone(), self.peer.clone());
         Some(Handle { send, place: Place::take(&self.usage), local: self.local, peer, reused })
     }
@@ -104,8 +118,14 @@ impl Shared {
     }
 }
 
-/// Connects and says hello. The upstream's SETTINGS are not waited for (RFC 9113 section 3.4).
-pub(super) async fn connect(host: &Host, limit: Duration, now: Instant) -> Result<Shared, ConnectError> {
+/// Connects and says hello. The upstream's SETTINGS are not waited for (RFC 9113 section 3.4). `permit`: the connection's place
+/// among those that the destination may have.
+pub(super) async fn connect(
+    host: &Host,
+    limit: Duration,
+    now: Instant,
+    permit: Option<Permit>,
+) -> Result<Shared, ConnectError> {
     let (start, address) = (Instant::now(), host.key.address);
     let stream = dial::connect(host, Inside::Http2, limit).await?;
     let (local, peer) = (stream.tcp().local_addr().ok(), stream.peer().cloned());
@@ -121,13 +141,15 @@ pub(super) async fn connect(host: &Host, limit: Duration, now: Instant) -> Resul
         .await
         .map_err(|_| ConnectError::Timeout)?
         .map_err(|error| ConnectError::Other(error.to_string().into()))?;
-    let usage = Arc::new(Use::default());
+    let usage = Arc::new(Use { freed: Arc::clone(&host.freed), ..Use::default() });
     let ended = Arc::clone(&usage);
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%address, %error, "upstream HTTP/2 connection ended");
         }
         ended.closed.store(true, Ordering::Relaxed);
+        drop(permit);
+        ended.freed.wake();
     });
-    Ok(Shared { send, usage, local, peer, used: false, last_use: now })
+    Ok(Shared { send, usage, local, peer, used: 0, born: now, last_use: now })
 }

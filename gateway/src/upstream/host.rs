@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use mesh_core::lb::Permit;
+use mesh_core::model::ConnectionRules;
+use tokio::sync::{Notify, watch};
 
 use super::Stream;
 use super::dial::ConnectError;
@@ -45,6 +47,57 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         self.0.counters.lent.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.wake();
+    }
+}
+
+/// Those who wait because the destination may have no more connections: until one of this host is given back or closed, or a
+/// stream of one is over.
+#[derive(Debug, Default)]
+pub(super) struct Freed {
+    waiting: AtomicUsize,
+    wake: Notify,
+}
+
+impl Freed {
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// First come, first served.
+    pub(super) fn wake(&self) {
+        if self.is_awaited() {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) async fn wait(&self) {
+        struct Waiting<'f>(&'f Freed);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(self);
+        self.wake.notified().await;
+    }
+}
+
+/// What counts in the life of an HTTP/1 connection.
+pub(super) struct Life {
+    pub born: Instant,
+    /// It got so many.
+    pub requests: u32,
+    /// Its place among those that the destination may have.
+    pub permit: Option<Permit>,
+}
+
+impl Life {
+    /// Whether another request may begin on it.
+    fn goes_on(&self, rules: &ConnectionRules, now: Instant) -> bool {
+        rules.requests.is_none_or(|most| self.requests < most)
+            && rules.lifetime.is_none_or(|lifetime| now.saturating_duration_since(self.born) < lifetime)
     }
 }
 
@@ -53,6 +106,7 @@ pub(super) struct Idle {
     pub codec: Box<ClientCodec<Stream>>,
     pub local: Option<SocketAddr>,
     pub since: Instant,
+    pub life: Life,
 }
 
 impl Idle {
@@ -84,6 +138,9 @@ pub(super) struct Host {
     pub mesh: Option<MeshClient>,
     /// Address of this end; none: the kernel's choice.
     pub from: Option<IpAddr>,
+    /// Of the destination.
+    pub rules: ConnectionRules,
+    pub freed: Arc<Freed>,
     /// Of the endpoint: those before and after a change of the certificate count together.
     pub counters: Arc<Counters>,
     state: Mutex<State>,
@@ -113,9 +170,16 @@ impl Host {
         key: HostKey,
         mesh: Option<MeshClient>,
         from: Option<IpAddr>,
+        rules: ConnectionRules,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        Arc::new(Self { key, mesh, from, counters, state: Mutex::default() })
+        Arc::new(Self { key, mesh, from, rules, freed: Arc::default(), counters, state: Mutex::default() })
+    }
+
+    /// Nobody would wake who waits for one: there is none, and none is being made.
+    pub(super) fn has_no_connection(&self) -> bool {
+        let state = self.state();
+        self.counters.lent.load(Ordering::Relaxed) == 0 && state.idle.is_empty() && state.shared.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,6 +200,9 @@ impl Host {
 
     /// Keeps a connection. What is too much for the endpoint is closed, the oldest first.
     pub(super) fn put_idle(&self, idle: Idle, per_endpoint: usize, total: usize, idle_total: &AtomicUsize) {
+        if !idle.life.goes_on(&self.rules, idle.since) {
+            return;
+        }
         let mut state = self.state();
         if state.closed {
             return;
@@ -155,8 +222,8 @@ impl Host {
 
     pub(super) fn next_stream(&self, now: Instant) -> Next {
         let mut state = self.state();
-        state.shared.retain_mut(Shared::is_open);
-        if let Some(handle) = state.shared.iter_mut().find_map(|shared| shared.handle(now)) {
+        state.shared.retain_mut(|shared| shared.is_open() && shared.goes_on(&self.rules, now));
+        if let Some(handle) = state.shared.iter_mut().find_map(|shared| shared.handle(&self.rules, now)) {
             return Next::Stream(handle);
         }
         match &state.attempt {
@@ -183,9 +250,15 @@ impl Host {
     pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration, idle_total: &AtomicUsize) {
         let mut state = self.state();
         let before = state.idle.len();
-        state.idle.retain_mut(|idle| now.saturating_duration_since(idle.since) < idle_timeout && !idle.is_dead());
+        state.idle.retain_mut(|idle| {
+            now.saturating_duration_since(idle.since) < idle_timeout
+                && idle.life.goes_on(&self.rules, now)
+                && !idle.is_dead()
+        });
         idle_total.fetch_sub(before.saturating_sub(state.idle.len()), Ordering::Relaxed);
-        state.shared.retain_mut(|shared| shared.is_open() && !shared.is_idle(now, idle_timeout));
+        state.shared.retain_mut(|shared| {
+            shared.is_open() && shared.goes_on(&self.rules, now) && !shared.is_idle(now, idle_timeout)
+        });
     }
 
     /// The endpoint is gone: unused connections close now, the others when they are given back.

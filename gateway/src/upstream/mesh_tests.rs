@@ -19,8 +19,10 @@ fn cluster_of(protocol: UpstreamProtocol, tls: UpstreamTls, address: SocketAddr,
     };
     Arc::new(LiveCluster {
         destination: Arc::new(Destination { tls, ..(*plain.destination).clone() }),
-        endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&[(endpoint, address)], None))),
+        endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&[(endpoint, address)], None, Shape::default()))),
         balancer: plain.balancer.clone(),
+        breaker: None,
+        outliers: None,
         id: plain.id,
     })
 }
@@ -133,6 +135,8 @@ async fn silence_during_the_handshake_counts_into_the_connect_timeout() {
         destination: Arc::new(short),
         endpoints: cluster.endpoints.clone(),
         balancer: cluster.balancer.clone(),
+        breaker: None,
+        outliers: None,
         id: 1,
     });
     let pools = Pools::in_mesh(cell(&ca.workload(EDGE), &[&ca]));

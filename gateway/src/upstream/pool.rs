@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use mesh_core::lb::{EndpointSet, EndpointState};
+use mesh_core::lb::{EndpointSet, EndpointState, Limit, Overflow, Permit};
 use mesh_core::model::{Destination, OWN_V4, OWN_V6, Reach, UpstreamProtocol, UpstreamTls};
 use tokio::time::timeout;
 
 use super::Stream;
 use super::dial::{self, ConnectError};
 use super::h2;
-use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, MeshKey, Next};
+use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, Life, MeshKey, Next};
 use crate::http::h1::{self, ClientCodec};
 use crate::live::LiveCluster;
 use crate::tls::client::{Inside, MeshClient, MeshError, sni};
@@ -80,10 +80,17 @@ pub struct H1Lease {
     /// It served a request before: it may turn out to be dead although the endpoint is well.
     pub reused: bool,
     pub local: Option<SocketAddr>,
+    life: Life,
     lent: Lent,
 }
 
 impl H1Lease {
+    fn reused(idle: Idle, host: &Arc<Host>) -> H1Lease {
+        let Idle { codec, local, mut life, .. } = idle;
+        life.requests = life.requests.saturating_add(1);
+        H1Lease { codec, reused: true, local, life, lent: Lent::new(host) }
+    }
+
     /// Who is at the other end; none in clear.
     #[must_use]
     pub fn peer(&self) -> Option<&Arc<Identity>> {
@@ -93,7 +100,7 @@ impl H1Lease {
     /// For upgrades: the connection leaves the pool for good. Keep the second part while it is in use, it counts as active.
     #[must_use]
     pub fn into_codec(self) -> (ClientCodec<Stream>, impl Send + Sync + 'static) {
-        (*self.codec, self.lent)
+        (*self.codec, (self.lent, self.life.permit))
     }
 }
 
@@ -101,6 +108,7 @@ impl H1Lease {
 pub struct BytesLease {
     pub stream: Stream,
     pub local: Option<SocketAddr>,
+    permit: Option<Permit>,
     lent: Lent,
 }
 
@@ -108,7 +116,7 @@ impl BytesLease {
     /// Keep the second part while the first is in use, it counts as active.
     #[must_use]
     pub fn into_parts(self) -> (Stream, impl Send + Sync + 'static) {
-        (self.stream, self.lent)
+        (self.stream, (self.lent, self.permit))
     }
 }
 
@@ -174,7 +182,7 @@ impl Pools {
             UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint).await.map(Upstream::H1),
             UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded | UpstreamProtocol::AsClient => {
                 let host = self.host(cluster, endpoint).await?;
-                self.acquire_h2(host, cluster.destination.connect_timeout).await.map(Upstream::H2)
+                self.acquire_h2(cluster, host).await.map(Upstream::H2)
             }
         }
     }
@@ -186,22 +194,28 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
     ) -> Result<H1Lease, ConnectError> {
         let host = self.host(cluster, endpoint).await?;
-        if let Some(idle) = host.take_idle(&self.idle_total) {
-            return Ok(H1Lease { codec: idle.codec, reused: true, local: idle.local, lent: Lent::new(&host) });
+        if (cluster.breaker.is_none() || !host.freed.is_awaited())
+            && let Some(idle) = host.take_idle(&self.idle_total)
+        {
+            return Ok(H1Lease::reused(idle, &host));
         }
-        let limit = cluster.destination.connect_timeout;
-        match dial::connect(&host, Inside::Http1, limit).await {
-            Ok(stream) => {
-                host.counters.connects.fetch_add(1, Ordering::Relaxed);
-                let local = stream.tcp().local_addr().ok();
-                let codec = Box::new(ClientCodec::new(stream, self.h1));
-                Ok(H1Lease { codec, reused: false, local, lent: Lent::new(&host) })
+        let _pending = cluster.enter(Limit::Pending)?;
+        let permit = loop {
+            match cluster.enter(Limit::Connections) {
+                Ok(permit) => break permit,
+                // Nobody would ever give one back: all are other workers', or of other endpoints.
+                Err(Overflow) if host.has_no_connection() => break cluster.force(Limit::Connections),
+                Err(Overflow) => host.freed.wait().await,
             }
-            Err(error) => {
-                host.counters.failures.fetch_add(1, Ordering::Relaxed);
-                Err(error)
+            if let Some(idle) = host.take_idle(&self.idle_total) {
+                return Ok(H1Lease::reused(idle, &host));
             }
-        }
+        };
+        let lent = Lent::new(&host);
+        let stream = counted(&host, dial::connect(&host, Inside::Http1, cluster.destination.connect_timeout).await)?;
+        let local = stream.tcp().local_addr().ok();
+        let codec = Box::new(ClientCodec::new(stream, self.h1));
+        Ok(H1Lease { codec, reused: false, local, life: Life { born: self.now(), requests: 1, permit }, lent })
     }
 
     /// A new connection for bytes, which is nobody else's afterwards.
@@ -211,24 +225,18 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
     ) -> Result<BytesLease, ConnectError> {
         let host = self.host(cluster, endpoint).await?;
-        match dial::connect(&host, Inside::Tcp, cluster.destination.connect_timeout).await {
-            Ok(stream) => {
-                host.counters.connects.fetch_add(1, Ordering::Relaxed);
-                Ok(BytesLease { local: stream.tcp().local_addr().ok(), stream, lent: Lent::new(&host) })
-            }
-            Err(error) => {
-                host.counters.failures.fetch_add(1, Ordering::Relaxed);
-                Err(error)
-            }
-        }
+        let permit = cluster.enter(Limit::Connections)?;
+        let lent = Lent::new(&host);
+        let stream = counted(&host, dial::connect(&host, Inside::Tcp, cluster.destination.connect_timeout).await)?;
+        Ok(BytesLease { local: stream.tcp().local_addr().ok(), stream, permit, lent })
     }
 
     /// Gives a connection back whose exchange is over; one that cannot be used again is closed.
     pub fn release(&self, lease: H1Lease) {
-        let H1Lease { mut codec, local, lent, .. } = lease;
+        let H1Lease { mut codec, local, life, lent, .. } = lease;
         if codec.reusable() {
             codec.release_buffers();
-            let idle = Idle { codec, local, since: self.now() };
+            let idle = Idle { codec, local, since: self.now(), life };
             lent.host().put_idle(idle, self.limits.idle_per_endpoint, self.limits.idle_total, &self.idle_total);
         }
     }
@@ -263,18 +271,37 @@ impl Pools {
         stats
     }
 
-    async fn acquire_h2(&self, host: Arc<Host>, limit: Duration) -> Result<H2Lease, ConnectError> {
+    async fn acquire_h2(&self, cluster: &LiveCluster, host: Arc<Host>) -> Result<H2Lease, ConnectError> {
+        let limit = cluster.destination.connect_timeout;
+        let mut pending = None;
         loop {
             let mut attempt = match host.next_stream(self.now()) {
                 Next::Stream(handle) => {
                     let h2::Handle { send, place, local, peer, reused } = handle;
                     return Ok(H2Lease { send, reused, local, peer, _place: place });
                 }
-                Next::Wait(attempt) => attempt,
+                Next::Wait(attempt) => {
+                    if pending.is_none() {
+                        pending = Some(cluster.enter(Limit::Pending)?);
+                    }
+                    attempt
+                }
                 Next::Connect(outcome, attempt) => {
+                    if pending.is_none() {
+                        pending = Some(cluster.enter(Limit::Pending)?);
+                    }
+                    let permit = match cluster.enter(Limit::Connections) {
+                        Ok(permit) => permit,
+                        Err(Overflow) if host.has_no_connection() => cluster.force(Limit::Connections),
+                        Err(Overflow) => {
+                            drop((outcome, attempt));
+                            host.freed.wait().await;
+                            continue;
+                        }
+                    };
                     let (host, now) = (Arc::clone(&host), self.now());
                     // A task of its own: the others who wait must not lose it when this request is given up.
-                    tokio::spawn(async move { outcome.send(connect_shared(&host, limit, now).await) });
+                    tokio::spawn(async move { outcome.send(connect_shared(&host, limit, now, permit).await) });
                     attempt
                 }
             };
@@ -313,7 +340,8 @@ impl Pools {
         let before = pool.hosts.values().find(|host| host.key.address == key.address);
         let counters: Arc<Counters> = before.map(|host| Arc::clone(&host.counters)).unwrap_or_default();
         let from = source(cluster.destination.reach, key.address);
-        let host = Host::new(key.clone(), mesh().map_err(ConnectError::Tls)?, from, counters);
+        let mesh = mesh().map_err(ConnectError::Tls)?;
+        let host = Host::new(key.clone(), mesh, from, cluster.destination.connections.clone(), counters);
         pool.hosts.insert(key, Arc::clone(&host));
         // The sweep must look at it.
         pool.compared = None;
@@ -358,13 +386,24 @@ fn server_name(destination: &Destination) -> String {
     sni(destination.port, destination.subset.as_deref(), &destination.host)
 }
 
-async fn connect_shared(host: &Host, limit: Duration, now: Instant) -> Option<Result<(), ConnectError>> {
-    let (shared, outcome) = match h2::connect(host, limit, now).await {
+/// Counts what came of a connection.
+fn counted<T>(host: &Host, made: Result<T, ConnectError>) -> Result<T, ConnectError> {
+    let counter = if made.is_ok() { &host.counters.connects } else { &host.counters.failures };
+    counter.fetch_add(1, Ordering::Relaxed);
+    made
+}
+
+async fn connect_shared(
+    host: &Host,
+    limit: Duration,
+    now: Instant,
+    permit: Option<Permit>,
+) -> Option<Result<(), ConnectError>> {
+    let (shared, outcome) = match h2::connect(host, limit, now, permit).await {
         Ok(shared) => (Some(shared), Ok(())),
         Err(error) => (None, Err(error)),
     };
-    let counter = if outcome.is_ok() { &host.counters.connects } else { &host.counters.failures };
-    counter.fetch_add(1, Ordering::Relaxed);
+    let outcome = counted(host, outcome);
     host.connected(shared);
     Some(outcome)
 }

@@ -2,7 +2,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 
 use arc_swap::ArcSwap;
-use mesh_core::lb::Balancer;
+use mesh_core::lb::{Balancer, Shape};
 use mesh_core::model::{Balancing, Destination, Endpoint, EndpointAddress, Reach};
 use mesh_core::object::ObjectRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,7 +32,10 @@ fn cluster_within(
         subset: None,
         protocol,
         balancing: Balancing::Random,
+        outlier: None,
         tls: UpstreamTls::Auto,
+        limits: Default::default(),
+        connections: Default::default(),
         connect_timeout,
         idle_timeout: IDLE_TIMEOUT,
         reach: Reach::Discovered,
@@ -43,6 +46,8 @@ fn cluster_within(
         destination: Arc::new(destination),
         endpoints: Arc::new(ArcSwap::from_pointee(endpoints(addresses))),
         balancer: Arc::new(Balancer::new(Balancing::Random)),
+        breaker: None,
+        outliers: None,
         id,
     })
 }
@@ -58,7 +63,7 @@ fn endpoints(addresses: &[SocketAddr]) -> EndpointSet {
         };
         (endpoint, *address)
     };
-    EndpointSet::build(&addresses.iter().map(endpoint).collect::<Vec<_>>(), None)
+    EndpointSet::build(&addresses.iter().map(endpoint).collect::<Vec<_>>(), None, Shape::default())
 }
 
 fn live(clusters: &[&Arc<LiveCluster>]) -> Live {
@@ -467,3 +472,6 @@ async fn streams_of_a_removed_endpoint_finish() {
 
 #[path = "mesh_tests.rs"]
 mod mesh;
+
+#[path = "limits_tests.rs"]
+mod limits;

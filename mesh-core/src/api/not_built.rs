@@ -52,19 +52,9 @@ const ROWS: &[Row] = &[
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(VS, "spec.http[].retries.retryRemoteLocalities", Present, "localities"),
     row(VS, "spec.http[].match[].statPrefix", Present, "statistics by route"),
-    row(DR, "$policy.connectionPool.tcp.maxConnections", Present, "limits of connections"),
-    row(DR, "$policy.connectionPool.tcp.tcpKeepalive", Present, "TCP keep-alive"),
-    row(DR, "$policy.connectionPool.tcp.maxConnectionDuration", Present, "limits of connections"),
-    row(DR, "$policy.connectionPool.http.http1MaxPendingRequests", Present, "limits of requests"),
-    row(DR, "$policy.connectionPool.http.http2MaxRequests", Present, "limits of requests"),
-    row(DR, "$policy.connectionPool.http.maxRequestsPerConnection", Present, "limits of requests"),
-    row(DR, "$policy.connectionPool.http.maxRetries", Present, "limits of retries"),
     row(DR, "$policy.connectionPool.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
-    row(DR, "$policy.connectionPool.http.maxConcurrentStreams", Present, "limits of streams"),
     row(DR, "$policy.connectionPool.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
     row(DR, "$policy.loadBalancer.simple", Is(&["PASSTHROUGH"]), "passing through to the original destination")
-        .instead("requests are balanced by LEAST_REQUEST"),
-    row(DR, "$policy.loadBalancer.consistentHash", Present, "consistent hashing")
         .instead("requests are balanced by LEAST_REQUEST"),
     row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports")
         .instead("requests are balanced by LEAST_REQUEST"),
@@ -72,7 +62,6 @@ const ROWS: &[Row] = &[
     row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "localities"),
     row(DR, "$policy.loadBalancer.warmup", Present, "warm-up"),
     row(DR, "$policy.loadBalancer.warmupDurationSecs", Present, "warm-up"),
-    row(DR, "$policy.outlierDetection", Present, "outlier detection"),
     row(DR, "$policy.tls.mode", IsNot(&["DISABLE", "ISTIO_MUTUAL"]), "TLS to backends")
         .instead("requests to the host are answered 503"),
     row(DR, "$policy.tunnel", Present, "tunnels"),
@@ -83,16 +72,8 @@ const ROWS: &[Row] = &[
     row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
     row(SC, "spec.ingress[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(SC, "spec.ingress[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
-    row(SC, "$policy.tcp.maxConnections", Present, "limits of connections"),
-    row(SC, "$policy.tcp.tcpKeepalive", Present, "TCP keep-alive"),
-    row(SC, "$policy.tcp.maxConnectionDuration", Present, "limits of connections"),
-    row(SC, "$policy.http.http1MaxPendingRequests", Present, "limits of requests"),
-    row(SC, "$policy.http.http2MaxRequests", Present, "limits of requests"),
-    row(SC, "$policy.http.maxRequestsPerConnection", Present, "limits of requests"),
-    row(SC, "$policy.http.maxRetries", Present, "limits of retries"),
     row(SC, "$policy.http.h2UpgradePolicy", Present, "upgrades to HTTP/2 at the workload"),
     row(SC, "$policy.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
-    row(SC, "$policy.http.maxConcurrentStreams", Present, "limits of streams"),
     row(SC, "$policy.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
 ];
 

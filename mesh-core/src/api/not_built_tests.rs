@@ -33,14 +33,14 @@ fn policies_are_looked_through_everywhere() {
     loadBalancer: {simple: ROUND_ROBIN}
     portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]
   subsets:
-  - {name: b, trafficPolicy: {outlierDetection: {}, loadBalancer: {simple: PASSTHROUGH}}}
+  - {name: b, trafficPolicy: {proxyProtocol: {}, loadBalancer: {simple: PASSTHROUGH}}}
 ";
     assert_eq!(
         fields("DestinationRule", spec),
         [
             "spec.subsets[0].trafficPolicy.loadBalancer.simple 11",
-            "spec.subsets[0].trafficPolicy.outlierDetection 11",
             "spec.trafficPolicy.portLevelSettings[0].tls.mode 9",
+            "spec.subsets[0].trafficPolicy.proxyProtocol 11",
         ]
     );
 }

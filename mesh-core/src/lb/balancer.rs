@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::hash::Table;
 use super::{EndpointSet, EndpointState};
 use crate::model::Balancing;
 
 /// How often a pick that hits an avoided endpoint is thrown again before the set is searched.
 const THROWS: usize = 4;
+/// Places behind that of a key that are looked at for an endpoint that is not avoided.
+const STEPS: usize = 64;
 /// Steps of the round robin: a stride near the golden ratio of 2^32, so that weighted turns are spread evenly.
 const STRIDE: u32 = 0x9E37_79B9;
 
@@ -25,15 +28,21 @@ impl Balancer {
     }
 
     /// An endpoint, in proportion to the weights. Those in `avoid` get it only if there is no other.
-    /// `random` yields a number below its argument.
+    /// `key`: hash of what a destination that hashes looks at; `random` yields a number below its argument.
     pub fn pick(
         &self,
         set: &EndpointSet,
+        key: Option<u64>,
         avoid: &[SocketAddr],
         random: &mut dyn FnMut(u32) -> u32,
     ) -> Option<Arc<EndpointState>> {
         if let [only] = set.states.as_ref() {
             return Some(only.clone());
+        }
+        if let (Some(table), Some(key)) = (&set.table, key)
+            && let Some(state) = Self::look_up(table, set, key, avoid)
+        {
+            return Some(state.clone());
         }
         for _ in 0..THROWS {
             let state = self.throw(set, random)?;
@@ -48,8 +57,8 @@ impl Balancer {
         if set.total == 0 {
             return None;
         }
-        match self.policy {
-            Balancing::Random => set.at(random(set.total)),
+        match &self.policy {
+            Balancing::Random | Balancing::Hash(_) => set.at(random(set.total)),
             Balancing::RoundRobin => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 if set.sums.is_empty() {
@@ -63,6 +72,18 @@ impl Balancer {
                 Some(if second.load() < first.load() { second } else { first })
             }
         }
+    }
+
+    /// The endpoint that the key leads to, or the next one that is not avoided.
+    fn look_up<'a>(
+        table: &Table,
+        set: &'a EndpointSet,
+        key: u64,
+        avoid: &[SocketAddr],
+    ) -> Option<&'a Arc<EndpointState>> {
+        let place = table.place(key);
+        let along = (place..place.saturating_add(STEPS)).map_while(|place| set.states.get(table.at(place)?));
+        along.into_iter().find(|state| avoid.is_empty() || !avoid.contains(&state.address))
     }
 
     /// Two endpoints by weight; different ones if the weights are equal.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Balancer, EndpointSet};
+use super::{Balancer, EndpointSet, Shape};
 use crate::model::{Balancing, Endpoint, EndpointAddress};
 
 fn address(number: u8) -> SocketAddr {
@@ -27,7 +27,7 @@ fn endpoint(number: u8, weight: u32) -> (Endpoint, SocketAddr) {
 
 fn weighted(weights: &[u32]) -> EndpointSet {
     let endpoints: Vec<_> = weights.iter().zip(0..).map(|(weight, number)| endpoint(number, *weight)).collect();
-    EndpointSet::build(&endpoints, None)
+    EndpointSet::build(&endpoints, None, Shape::default())
 }
 
 const POLICIES: [Balancing; 3] = [Balancing::LeastRequest, Balancing::RoundRobin, Balancing::Random];
@@ -36,7 +36,7 @@ fn counts(balancer: &Balancer, set: &EndpointSet, picks: u32, seed: u64) -> Hash
     let mut random = fastrand::Rng::with_seed(seed);
     let mut counts = HashMap::new();
     for _ in 0..picks {
-        let state = balancer.pick(set, &[], &mut |below| random.u32(..below)).unwrap();
+        let state = balancer.pick(set, None, &[], &mut |below| random.u32(..below)).unwrap();
         *counts.entry(state.address).or_default() += 1;
     }
     counts
@@ -50,7 +50,7 @@ proptest! {
         let set = weighted(&weights);
         let sum: u32 = weights.iter().sum();
         for policy in POLICIES {
-            let counts = counts(&Balancer::new(policy), &set, 20_000, seed);
+            let counts = counts(&Balancer::new(policy.clone()), &set, 20_000, seed);
             for (number, weight) in weights.iter().enumerate() {
                 let share = f64::from(counts.get(&address(number as u8)).copied().unwrap_or(0)) / 20_000.0;
                 let wanted = f64::from(*weight) / f64::from(sum);
@@ -71,7 +71,7 @@ proptest! {
         for policy in POLICIES {
             let balancer = Balancer::new(policy);
             for _ in 0..50 {
-                let state = balancer.pick(&set, &avoid, &mut |below| random.u32(..below)).unwrap();
+                let state = balancer.pick(&set, None, &avoid, &mut |below| random.u32(..below)).unwrap();
                 prop_assert!(!other || !avoid.contains(&state.address));
             }
         }
@@ -82,7 +82,7 @@ proptest! {
 fn round_robin_takes_turns() {
     let set = weighted(&[1, 1, 1]);
     let balancer = Balancer::new(Balancing::RoundRobin);
-    let turns: Vec<_> = (0..6).map(|_| balancer.pick(&set, &[], &mut |_| 0).unwrap().address).collect();
+    let turns: Vec<_> = (0..6).map(|_| balancer.pick(&set, None, &[], &mut |_| 0).unwrap().address).collect();
     let wanted: Vec<_> = [0, 1, 2, 0, 1, 2].map(address).into();
     assert_eq!(turns, wanted);
 }
@@ -107,7 +107,7 @@ fn least_request_evens_out() {
     let balancer = Balancer::new(Balancing::LeastRequest);
     let mut random = fastrand::Rng::with_seed(7);
     let guards: Vec<_> =
-        (0..2000).map(|_| balancer.pick(&set, &[], &mut |below| random.u32(..below)).unwrap().enter()).collect();
+        (0..2000).map(|_| balancer.pick(&set, None, &[], &mut |below| random.u32(..below)).unwrap().enter()).collect();
     let active: Vec<u32> = set.iter().map(|state| state.active()).collect();
     assert!(active.iter().max().unwrap() - active.iter().min().unwrap() <= 6);
     assert_eq!(guards.len(), 2000);
@@ -115,11 +115,15 @@ fn least_request_evens_out() {
 
 #[test]
 fn what_did_not_change_keeps_its_counts() {
-    let first = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1), endpoint(3, 1)], None);
+    let first = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1), endpoint(3, 1)], None, Shape::default());
     let state =
         |set: &EndpointSet, number: u8| set.iter().find(|state| state.address == address(number)).unwrap().clone();
     let guard = state(&first, 1).enter();
-    let second = EndpointSet::build(&[endpoint(2, 5), endpoint(1, 1), endpoint(4, 1), endpoint(1, 9)], Some(&first));
+    let second = EndpointSet::build(
+        &[endpoint(2, 5), endpoint(1, 1), endpoint(4, 1), endpoint(1, 9)],
+        Some(&first),
+        Shape::default(),
+    );
     assert_eq!(second.len(), 3, "an address counts once");
     assert!(Arc::ptr_eq(&state(&first, 1), &state(&second, 1)));
     assert_eq!(state(&second, 1).active(), 1);
@@ -131,7 +135,7 @@ fn what_did_not_change_keeps_its_counts() {
 #[test]
 fn an_empty_set_has_nothing() {
     for policy in POLICIES {
-        assert!(Balancer::new(policy).pick(&EndpointSet::default(), &[], &mut |_| 0).is_none());
+        assert!(Balancer::new(policy).pick(&EndpointSet::default(), None, &[], &mut |_| 0).is_none());
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, is_default};
+use super::{Balancing, ConnectionRules, Key, Limits, OutlierDetection, is_default};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,13 @@ pub struct Destination {
     #[serde(default, skip_serializing_if = "is_default")]
     pub balancing: Balancing,
     #[serde(default, skip_serializing_if = "is_default")]
+    pub outlier: Option<OutlierDetection>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub tls: UpstreamTls,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub connections: ConnectionRules,
     pub connect_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
@@ -75,13 +81,4 @@ pub enum UpstreamTls {
     Disable,
     /// Always (`ISTIO_MUTUAL`): an endpoint that does not speak it is not reached.
     Mutual,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Balancing {
-    /// Power of two choices.
-    #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
 }

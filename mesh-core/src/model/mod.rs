@@ -4,14 +4,17 @@
 
 mod action;
 mod authorizer;
+mod balancing;
 mod captured;
 mod destination;
 mod dns_name;
 mod endpoint;
 mod ip_families;
+mod limits;
 mod listener;
 mod names;
 mod on_demand;
+mod outlier;
 mod policy;
 mod predicate;
 mod proxy_info;
@@ -30,14 +33,17 @@ use serde::{Deserialize, Serialize};
 
 pub use action::*;
 pub use authorizer::*;
+pub use balancing::*;
 pub use captured::*;
 pub use destination::*;
 pub use dns_name::*;
 pub use endpoint::*;
 pub use ip_families::*;
+pub use limits::*;
 pub use listener::*;
 pub use names::Names;
 pub use on_demand::*;
+pub use outlier::*;
 pub use policy::*;
 pub use predicate::*;
 pub use proxy_info::*;

@@ -23,7 +23,8 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// The first value of the key; neither is decoded. A key without `=` has the empty value.
-    pub(crate) fn query_value(&self, name: &str) -> Option<&'a str> {
+    #[must_use]
+    pub fn query_value(&self, name: &str) -> Option<&'a str> {
         self.query?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (key == name).then_some(value)

@@ -186,6 +186,9 @@ pub struct Request {
     /// `h1`, `h2` (in clear text: prior knowledge); over TLS what ALPN says.
     pub protocol: Option<String>,
     pub repeat: u32,
+    /// So many at the same time, each on a connection of its own. `split` is about all of them, what else is expected about those
+    /// that no backend answered.
+    pub at_once: u32,
     /// Bytes to send as they are on HTTP/1.1, instead of all of the above but `to` and `tls`; `\r\n` for each line break.
     pub raw: Option<String>,
 }
@@ -204,6 +207,7 @@ impl Default for Request {
             tls: None,
             protocol: None,
             repeat: 1,
+            at_once: 1,
             raw: None,
         }
     }

@@ -23,6 +23,8 @@ pub struct Expect {
     pub reply: BTreeMap<String, Matcher>,
     /// Share per backend over `repeat` requests: `0.9±0.03`.
     pub split: BTreeMap<String, Share>,
+    /// All of the `repeat` requests get the same backend, whichever it is.
+    pub one_backend: bool,
     /// Backends that get requests beside the one that answers (copies of a mirror, questions to an authorizer): for which share of
     /// the requests, and the last one as it was got. They must get nothing else from this step.
     pub copies: BTreeMap<String, Copies>,

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::Context;
-use crate::api::{ClientTls, ClientTlsMode, ConnectionPool, H2UpgradePolicy, LoadBalancer, SimpleLoadBalancer};
+use super::balancing::balancing;
+use super::connection_pool::{connection_rules, limits};
+use super::outlier::outlier;
+use crate::api::{ClientTls, ClientTlsMode, ConnectionPool, H2UpgradePolicy, LoadBalancer, OutlierDetection};
 use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, TrafficPolicy};
-use crate::model::{Balancing, UpstreamProtocol, UpstreamTls};
+use crate::model::{self, Balancing, ConnectionRules, Limits, UpstreamProtocol, UpstreamTls};
 use crate::world::{Consolidated, Mesh, Service, ServicePort};
 
 /// An unused connection is kept this long.
@@ -28,6 +31,7 @@ impl<'a> Context<'a> {
 pub(super) struct Policy<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
+    outlier: Option<&'a OutlierDetection>,
     tls: Option<&'a ClientTls>,
 }
 
@@ -40,6 +44,7 @@ impl<'a> Policy<'a> {
         Policy {
             load_balancer: subset.load_balancer.or(rule.load_balancer),
             connection_pool: subset.connection_pool.or(rule.connection_pool),
+            outlier: subset.outlier.or(rule.outlier),
             tls: subset.tls.or(rule.tls),
         }
     }
@@ -55,25 +60,25 @@ impl<'a> Policy<'a> {
             Some(settings) => Policy {
                 load_balancer: settings.load_balancer.as_ref(),
                 connection_pool: settings.connection_pool.as_ref(),
+                outlier: settings.outlier_detection.as_ref(),
                 tls: settings.tls.as_ref(),
             },
             None => Policy {
                 load_balancer: policy.load_balancer.as_ref(),
                 connection_pool: policy.connection_pool.as_ref(),
+                outlier: policy.outlier_detection.as_ref(),
                 tls: policy.tls.as_ref(),
             },
         }
     }
 
     pub fn balancing(&self) -> Balancing {
-        match self.load_balancer.and_then(|balancer| balancer.simple).unwrap_or_default() {
-            SimpleLoadBalancer::RoundRobin => Balancing::RoundRobin,
-            SimpleLoadBalancer::Random => Balancing::Random,
-            SimpleLoadBalancer::Unspecified
-            | SimpleLoadBalancer::LeastConn
-            | SimpleLoadBalancer::LeastRequest
-            | SimpleLoadBalancer::Passthrough => Balancing::LeastRequest,
-        }
+        self.load_balancer.map(balancing).unwrap_or_default()
+    }
+
+    pub fn outlier(&self, mesh: &Mesh) -> Option<model::OutlierDetection> {
+        let of_mesh = || mesh.config.default_traffic_policy.as_ref()?.outlier_detection.as_ref();
+        self.outlier.or_else(of_mesh).map(outlier)
     }
 
     /// What the rule says, else `auto`. The mode, if it is one that is not built.
@@ -97,6 +102,15 @@ impl<'a> Policy<'a> {
         let http = pool.and_then(|pool| pool.http.as_ref()?.idle_timeout);
         let tcp = pool.and_then(|pool| pool.tcp.as_ref()?.idle_timeout);
         http.or(tcp).map(|timeout| timeout.get()).filter(|timeout| !timeout.is_zero()).unwrap_or(IDLE_TIMEOUT)
+    }
+
+    pub fn limits(&self, mesh: &Mesh) -> Limits {
+        self.connection_pool(mesh).map(limits).unwrap_or_default()
+    }
+
+    pub fn connections(&self, mesh: &Mesh) -> ConnectionRules {
+        let pool = self.connection_pool(mesh);
+        connection_rules(pool, mesh.config.tcp_keepalive.as_ref())
     }
 
     /// A declared HTTP/2 port, or an upgrade that the rule, or the mesh for HTTP ports, asks for.
@@ -127,3 +141,7 @@ impl<'a> Policy<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "destination_rule_tests.rs"]
+mod tests;

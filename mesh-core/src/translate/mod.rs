@@ -6,9 +6,11 @@
 
 mod authentication;
 mod authorization;
+mod balancing;
 mod checks;
 mod client_demand;
 mod concerned;
+mod connection_pool;
 mod cors;
 mod delegate;
 mod destination_rule;
@@ -34,6 +36,7 @@ mod named;
 mod on_demand;
 mod outbound;
 mod outbound_tcp;
+mod outlier;
 mod peer_authentication;
 mod policies;
 mod port_table;

@@ -48,7 +48,7 @@ fn only_what_rules_name_is_emitted_with_ready_endpoints() {
         (destination.connect_timeout, destination.idle_timeout),
         (Duration::from_secs(10), Duration::from_secs(3600))
     );
-    assert_eq!((destination.balancing, destination.protocol), (Balancing::LeastRequest, UpstreamProtocol::Http1));
+    assert_eq!((&destination.balancing, destination.protocol), (&Balancing::LeastRequest, UpstreamProtocol::Http1));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn rules_are_looked_for_with_the_client_then_the_service_then_the_root() {
     };
     let balancing = |docs: super::super::fixture::Docs| {
         let docs = docs.add("ConfigMap", "istio-system/istio", "data: {mesh: 'rootNamespace: root'}");
-        docs.vs("default/v", "a.com", &to("web")).translate().set.destinations[WEB].balancing
+        docs.vs("default/v", "a.com", &to("web")).translate().set.destinations[WEB].balancing.clone()
     };
     let elsewhere = || web().add("DestinationRule", "elsewhere/r", &rule("RANDOM"));
     assert_eq!(balancing(elsewhere()), Balancing::LeastRequest);
@@ -182,10 +182,10 @@ fn subset_policies_replace_block_by_block_and_ports_replace_all_blocks() {
     let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", http).translate_anyway();
     let (v1, v2) = (&t.set.destinations[V1], &t.set.destinations[V2]);
     assert_eq!(
-        (v1.balancing, v1.connect_timeout, v1.idle_timeout),
-        (Balancing::RoundRobin, Duration::from_secs(3), Duration::from_secs(7))
+        (&v1.balancing, v1.connect_timeout, v1.idle_timeout),
+        (&Balancing::RoundRobin, Duration::from_secs(3), Duration::from_secs(7))
     );
-    assert_eq!((v2.balancing, v2.protocol), (Balancing::Random, UpstreamProtocol::Http2Upgraded));
+    assert_eq!((&v2.balancing, v2.protocol), (&Balancing::Random, UpstreamProtocol::Http2Upgraded));
     assert_eq!(v2.connect_timeout, Duration::from_secs(10));
 }
 
@@ -194,7 +194,7 @@ fn port_settings_do_not_inherit() {
     let rule = "spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}, portLevelSettings: [{port: {number: 80}, connectionPool: {tcp: {connectTimeout: 1s}}}]}}";
     let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", &to("web")).translate();
     let web = &t.set.destinations[WEB];
-    assert_eq!((web.balancing, web.connect_timeout), (Balancing::LeastRequest, Duration::from_secs(1)));
+    assert_eq!((&web.balancing, web.connect_timeout), (&Balancing::LeastRequest, Duration::from_secs(1)));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::destination_rule::IDLE_TIMEOUT;
 use super::http_action::NO_RETRIES;
 use super::inbound::settings_of_mesh;
 use crate::model::{
-    Action, Balancing, Destination, DestinationRef, DirectResponse, HostPattern, Key, PASSTHROUGH, Reach,
-    UnknownDestination, UpstreamProtocol, UpstreamTls, VirtualHost,
+    Action, Balancing, ConnectionRules, Destination, DestinationRef, DirectResponse, HostPattern, Key, Limits,
+    PASSTHROUGH, Reach, UnknownDestination, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 
 #[derive(Debug, Default)]
@@ -103,7 +103,10 @@ pub(super) fn passthrough(context: &Context<'_>) -> Destination {
         subset: None,
         protocol: UpstreamProtocol::AsClient,
         balancing: Balancing::default(),
+        outlier: None,
         tls: UpstreamTls::Disable,
+        limits: Limits::default(),
+        connections: ConnectionRules::default(),
         connect_timeout: context.world.mesh().connect_timeout,
         idle_timeout: IDLE_TIMEOUT,
         reach: Reach::Original,

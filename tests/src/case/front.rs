@@ -43,6 +43,9 @@ impl Front<'_> {
         }
         let port: u16 = request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
         let address = SocketAddr::new(self.ip, port);
+        if request.at_once > 1 {
+            return self.ask_at_once(at, address, request, expect, outcome).await;
+        }
         let mut connection = Connection::new(address, request);
         let mut counts = BTreeMap::new();
         let before: Vec<u32> = expect.copies.keys().map(|name| self.backends.requests(name)).collect();
@@ -73,6 +76,7 @@ impl Front<'_> {
             *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        verdict::check_one_backend(at, expect, &counts, outcome);
         for ((name, copies), before) in expect.copies.iter().zip(before) {
             let got = || self.backends.requests(name).saturating_sub(before);
             exchange::await_copies(copies, request.repeat.max(1), got).await;
@@ -84,6 +88,38 @@ impl Front<'_> {
                 outcome,
             );
         }
+        Ok(())
+    }
+
+    /// The same for requests that do not wait for one another.
+    async fn ask_at_once(
+        &self,
+        at: &str,
+        address: SocketAddr,
+        request: &testing::Request,
+        expect: &Expect,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let sent = (0..request.at_once).map(|_| async {
+            let agent = self.log.agent();
+            let answer = Connection::new(address, request).send(request, Some(&agent)).await;
+            (agent, answer)
+        });
+        let mut counts = BTreeMap::new();
+        for (agent, answer) in futures::future::join_all(sent).await {
+            let seen = match answer {
+                Ok((response, details)) => exchange::observe(response, details, None),
+                Err(error) => Observation { error: Some(error), ..Observation::default() },
+            };
+            let backend = seen.backend.clone().unwrap_or_else(|| "failed".to_owned());
+            if backend == "none" {
+                let (flags, details) = self.log.line(&agent).await?;
+                let seen = Observation { flags: Some(flags), details: Some(details), ..seen };
+                verdict::check(at, expect, &seen, outcome);
+            }
+            *counts.entry(backend).or_default() += 1;
+        }
+        verdict::check_split(at, expect, &counts, outcome);
         Ok(())
     }
 

@@ -170,8 +170,15 @@ impl Asking<'_> {
             outcome.unseen("from");
             return Ok(());
         }
+        if self.request.at_once > 1 {
+            outcome.unseen("at_once");
+            return Ok(());
+        }
         if !self.expect.copies.is_empty() {
             outcome.unseen("copies");
+        }
+        if self.expect.one_backend {
+            outcome.unseen("one_backend");
         }
         let mut counts = BTreeMap::new();
         for _ in 0..self.request.repeat.max(1) {

@@ -213,6 +213,10 @@ impl Running {
     }
 
     async fn try_ask(&self, at: &str, request: &Request, expect: &Expect, outcome: &mut Outcome) -> anyhow::Result<()> {
+        if request.at_once > 1 {
+            outcome.unseen("at_once");
+            return Ok(());
+        }
         let (asker, to) = self.way(request)?;
         let log = match &asker {
             Asker::Meshed(workload) if expect.flags.is_some() || expect.details.is_some() => {
@@ -238,6 +242,7 @@ impl Running {
             *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        verdict::check_one_backend(at, expect, &counts, outcome);
         for ((name, copies), before) in expect.copies.iter().zip(before) {
             let of = request.repeat.max(1);
             let got = || self.requests(name).saturating_sub(before);

@@ -126,6 +126,13 @@ pub fn check_split(at: &str, expect: &Expect, counts: &BTreeMap<String, u32>, ou
     }
 }
 
+/// All requests at one backend, where that is expected.
+pub fn check_one_backend(at: &str, expect: &Expect, counts: &BTreeMap<String, u32>, outcome: &mut Outcome) {
+    if expect.one_backend {
+        outcome.check(counts.len() == 1, || format!("{at}: several backends got requests: {counts:?}"));
+    }
+}
+
 /// How many copies a backend got, of how many requests, and what it saw last.
 pub fn check_copies(
     at: &str,

@@ -52,6 +52,8 @@ pub struct Endpoint {
     #[serde(default)]
     pub locality: String,
     pub workload: Option<String>,
+    #[serde(default)]
+    pub ejected: bool,
     pub requests_active: u64,
     pub requests_total: u64,
     pub connections: Connections,

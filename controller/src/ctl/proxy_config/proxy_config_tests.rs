@@ -69,7 +69,7 @@ fn pages() -> Pages {
         listeners: json!({ "listeners": [{ "key": "0.0.0.0:80", "address": "0.0.0.0:80", "state": "accepting",
             "counts": { "open": 2, "accepted": 17 } }] }),
         clusters: json!({ "clusters": [{ "key": cluster, "protocol": "Http1", "balancing": "RoundRobin", "origin": "x",
-            "endpoints": [{ "address": "10.0.0.1:8080", "weight": 1, "locality": "north/a", "workload": "default/cart-v1",
+            "endpoints": [{ "address": "10.0.0.1:8080", "weight": 1, "locality": "north/a", "workload": "default/cart-v1", "ejected": true,
                 "requests_active": 1, "requests_total": 42,
                 "connections": { "connects": 3, "connect_failures": 1, "active": 1, "idle": 2, "streams": 0 } }] }] }),
         certificates: json!({ "certificates": [{ "source": "istio-system/shop", "days_left": 29, "subject": "CN=shop",
@@ -124,8 +124,8 @@ fn everything() {
     cart.default.svc.cluster.local   80     v1       HTTP/1.1   ROUND_ROBIN   1           cart.default
 
     ENDPOINTS
-    ENDPOINT        WEIGHT   LOCALITY   WORKLOAD          ACTIVE   REQUESTS   CONNECTIONS   FAILED CONNECTS   CLUSTER
-    10.0.0.1:8080   1        north/a    default/cart-v1   1        42         3             1                 outbound|80|v1|cart.default.svc.cluster.local
+    ENDPOINT        OUTLIER CHECK   WEIGHT   LOCALITY   WORKLOAD          ACTIVE   REQUESTS   CONNECTIONS   FAILED CONNECTS   CLUSTER
+    10.0.0.1:8080   FAILED          1        north/a    default/cart-v1   1        42         3             1                 outbound|80|v1|cart.default.svc.cluster.local
 
     SECRETS
     RESOURCE NAME         TYPE         STATUS     VALID CERT   SERIAL NUMBER   NOT AFTER              NOT BEFORE             KEY     NAMES

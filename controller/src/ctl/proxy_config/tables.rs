@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_core::model::{
-    Action, Balancing, DestinationRef, HeaderMatch, Listener, ListenerProtocol, PathMatch, Predicate, QueryMatch, Rule,
-    Serves, StringMatch, UpstreamProtocol,
+    Action, DestinationRef, HeaderMatch, Listener, ListenerProtocol, PathMatch, Predicate, QueryMatch, Rule, Serves,
+    StringMatch, UpstreamProtocol,
 };
 use mesh_core::object::ObjectRef;
 
@@ -141,7 +141,7 @@ fn clusters(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
             destination.port.to_string(),
             destination.subset.as_deref().unwrap_or_default().to_owned(),
             protocol(destination.protocol).to_owned(),
-            balancing(destination.balancing).to_owned(),
+            destination.balancing.to_string(),
             endpoints.unwrap_or_default(),
             destination.rule.as_ref().map(name).unwrap_or_default(),
         ]);
@@ -163,6 +163,7 @@ fn names(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
 fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
     let heads = [
         "ENDPOINT",
+        "OUTLIER CHECK",
         "WEIGHT",
         "LOCALITY",
         "WORKLOAD",
@@ -185,6 +186,7 @@ fn endpoints(pages: &Pages, filter: &Filter) -> Result<Table, Failure> {
             };
             table.row([
                 address,
+                (if endpoint.ejected { "FAILED" } else { "OK" }).to_owned(),
                 endpoint.weight.to_string(),
                 endpoint.locality,
                 endpoint.workload.unwrap_or_default(),
@@ -268,14 +270,6 @@ fn protocol(protocol: UpstreamProtocol) -> &'static str {
         UpstreamProtocol::Http2 => "HTTP/2",
         UpstreamProtocol::Http2Upgraded => "HTTP/2 (upgraded)",
         UpstreamProtocol::AsClient => "HTTP (as the client)",
-    }
-}
-
-fn balancing(balancing: Balancing) -> &'static str {
-    match balancing {
-        Balancing::LeastRequest => "LEAST_REQUEST",
-        Balancing::RoundRobin => "ROUND_ROBIN",
-        Balancing::Random => "RANDOM",
     }
 }
 

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, timeout};
 
 use self::collector::Collector;
+use super::affinity;
 use super::authorize::facts;
 use super::clock::Clock;
 use super::engine::{After, Engine};
@@ -151,8 +152,9 @@ impl Engine {
         asking.repeatable = true;
         asking.read_ahead.extend((!body.is_empty()).then_some(Frame::Data(body)));
         let mut tried = Vec::new();
+        let key = affinity::key(&cluster.destination.balancing, &asking);
         for _ in 0..=MOST_STALE {
-            let endpoint: Arc<EndpointState> = cluster.pick(None, &tried).ok_or(Unanswered)?;
+            let endpoint: Arc<EndpointState> = cluster.pick(None, key, &tried).ok_or(Unanswered)?;
             let mut collector = Collector::default();
             let to = Attempt { cluster, endpoint: &endpoint, split: &split, policy: None, is_last: true };
             match self.attempt(&to, &mut asking, &mut collector, &mut clock).await {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{ConsistentHash, Failover, LoadBalancer, LocalityLbSetting, ZoneAwareLbSetting};
+use super::super::{ConsistentHash, Failover, HttpCookie, LoadBalancer, LocalityLbSetting, ZoneAwareLbSetting};
 use super::{Checks, names};
 
 /// Envoy's limit of a Maglev table.
@@ -57,6 +57,7 @@ fn consistent_hash(at: &str, hash: &ConsistentHash, checks: &mut Checks<'_>) {
         if cookie.name.is_empty() {
             checks.missing(format_args!("{at}.httpCookie.name"), "the cookie needs a name", "");
         }
+        cookie_texts(&format!("{at}.httpCookie"), cookie, checks);
         let mut seen = BTreeSet::new();
         for (index, attribute) in cookie.attributes.iter().enumerate() {
             let field = format!("{at}.httpCookie.attributes[{index}].name");
@@ -85,6 +86,31 @@ fn consistent_hash(at: &str, hash: &ConsistentHash, checks: &mut Checks<'_>) {
             let message = format!("`{size}` is not the size of a Maglev table");
             let help = "allowed: a prime number below 5000011, for example 65537";
             checks.error(format_args!("{at}.maglev.tableSize"), message, help);
+        }
+    }
+}
+
+/// What would end up as something else in the header of an answer.
+fn cookie_texts(at: &str, cookie: &HttpCookie, checks: &mut Checks<'_>) {
+    let is_bad = |text: &str| text.contains(|c: char| c == ';' || c.is_control() || !c.is_ascii());
+    let mut refuse = |field: String, text: &str| {
+        checks.error(
+            field,
+            format!("`{}` cannot be part of a cookie", text.escape_debug()),
+            "allowed: ASCII without `;`",
+        );
+    };
+    if cookie.name.contains(|c: char| c == '=' || c.is_whitespace()) || is_bad(&cookie.name) {
+        refuse(format!("{at}.name"), &cookie.name);
+    }
+    if let Some(path) = cookie.path.as_deref().filter(|path| is_bad(path)) {
+        refuse(format!("{at}.path"), path);
+    }
+    for (index, attribute) in cookie.attributes.iter().enumerate() {
+        for (field, text) in [("name", Some(&attribute.name)), ("value", attribute.value.as_ref())] {
+            if let Some(text) = text.filter(|text| is_bad(text)) {
+                refuse(format!("{at}.attributes[{index}].{field}"), text);
+            }
         }
     }
 }

@@ -125,6 +125,15 @@ fn destination_rules() {
                 ],
             ),
             (
+                "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: 'a=b', path: '/;x', \
+          attributes: [{name: A, value: \"b\\n\"}]}}}}}",
+                &[
+                    "MESH0003 spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.name",
+                    "MESH0003 spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.path",
+                    "MESH0003 spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.attributes[0].value",
+                ],
+            ),
+            (
                 "{host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a/*, to: {a/b: 60, a/c: 30}}], \
           failover: [{from: a, to: a}]}}}}",
                 &[
