@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::demand::Demand;
 use crate::tls::certs::CertificateTable;
+use crate::tls::origination::OriginationCell;
 use crate::tls::workload::WorkloadCell;
 use crate::upstream::KeyCell;
 
@@ -75,6 +76,8 @@ pub struct LiveCluster {
     pub breaker: Option<Arc<Breaker>>,
     /// Where outlier detection is asked for.
     pub outliers: Option<OutlierWatch>,
+    /// How TLS is spoken with it, if it is outside of the mesh. Changes without a new generation.
+    pub origination: Option<Arc<OriginationCell>>,
     /// For pools: the same as long as connections may be shared, that is for one key, protocol and rules of connections; never
     /// reused.
     pub id: u64,

@@ -4,6 +4,7 @@
 
 mod cell;
 mod clusters;
+mod originations;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -31,6 +32,7 @@ use crate::source::{Configuration, Update};
 use crate::tls::certs::CertificateTable;
 use crate::upstream::{KeyStore, Resolver};
 use clusters::Clusters;
+use originations::Originations;
 use status::Changed;
 
 /// When things happen.
@@ -79,6 +81,7 @@ pub struct Store {
     status: Arc<StatusCell>,
     options: StoreOptions,
     clusters: Clusters,
+    originations: Originations,
     keys: KeyStore,
     configuration: Configuration,
     set: Arc<ResourceSet>,
@@ -86,6 +89,7 @@ pub struct Store {
     /// By whom it was found, since each is found anew at another time.
     compile_diagnostics: Vec<Diagnostic>,
     certificate_diagnostics: Vec<Diagnostic>,
+    origination_diagnostics: Vec<Diagnostic>,
     listen_diagnostics: Vec<Diagnostic>,
     other_diagnostics: Vec<Diagnostic>,
     key_diagnostics: Vec<Diagnostic>,
@@ -110,6 +114,7 @@ impl Store {
     ) -> Store {
         Store {
             clusters: Clusters::new(resolver, options.resolve_wait),
+            originations: Originations::default(),
             keys: KeyStore::default(),
             cells,
             listeners,
@@ -121,6 +126,7 @@ impl Store {
             generation: 0,
             compile_diagnostics: Vec::new(),
             certificate_diagnostics: Vec::new(),
+            origination_diagnostics: Vec::new(),
             listen_diagnostics: Vec::new(),
             other_diagnostics: Vec::new(),
             key_diagnostics: Vec::new(),
@@ -267,7 +273,10 @@ impl Store {
         if changes.listeners.any() || changes.secrets.any() {
             self.build_certificates(&set).await;
         }
-        let clusters = self.clusters.of(&snapshot.clusters);
+        if changes.destinations.any() || changes.secrets.any() {
+            self.origination_diagnostics = self.originations.update(&set, SystemTime::now()).await;
+        }
+        let clusters = self.clusters.of(&snapshot.clusters, &self.originations);
         let tokens = tokens::rules(&set, &mut self.keys);
         self.key_diagnostics = tokens::diagnostics(&set, &self.keys);
         let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters, tokens });
@@ -341,6 +350,7 @@ impl Store {
             &self.configuration.diagnostics,
             &self.compile_diagnostics,
             &self.certificate_diagnostics,
+            &self.origination_diagnostics,
             &self.listen_diagnostics,
             &self.other_diagnostics,
             &self.key_diagnostics,
@@ -376,6 +386,11 @@ impl Store {
         if slow {
             self.keys.tidy();
             self.observe.tidy(&self.set);
+            if self.originations.names_files() {
+                let found = self.originations.update(&self.set, SystemTime::now()).await;
+                different |= found != self.origination_diagnostics;
+                self.origination_diagnostics = found;
+            }
             if names_files(&self.set) {
                 let before = self.certificate_diagnostics.clone();
                 let set = self.set.clone();

@@ -35,6 +35,15 @@ pub fn certificate(names: &str) -> anyhow::Result<Certificate> {
     Ok(certificate)
 }
 
+/// Path of a file with such a certificate.
+pub fn file(names: &str) -> anyhow::Result<String> {
+    let folder = std::env::temp_dir().join(format!("meshgate-certificates-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{names}.pem"));
+    std::fs::write(&path, certificate(names)?.certificate_pem)?;
+    Ok(path.display().to_string())
+}
+
 /// A server with such a certificate that speaks HTTP.
 pub fn server(names: &str) -> anyhow::Result<Arc<ServerConfig>> {
     let Certificate { certificate_pem, key_pem } = certificate(names)?;

@@ -198,11 +198,12 @@ impl Engine {
         endpoint: &Arc<EndpointState>,
         exchange: &Exchange,
     ) -> Result<Lease, ConnectError> {
+        let authority = upstream_request::authority(exchange);
         let as_client = cluster.destination.protocol == UpstreamProtocol::AsClient;
         if exchange.websocket.is_some() || (as_client && exchange.head.protocol != Protocol::Http2) {
-            return self.pools.acquire_h1(cluster, endpoint).await.map(Lease::H1);
+            return self.pools.acquire_h1(cluster, endpoint, authority).await.map(Lease::H1);
         }
-        self.pools.acquire(cluster, endpoint).await
+        self.pools.acquire(cluster, endpoint, authority).await
     }
 
     async fn attempt_h1<D: Downstream>(

@@ -10,7 +10,7 @@ use super::h1_stream::H1Upstream;
 use super::message::BodySize;
 use mesh_core::snapshot::path;
 
-fn authority(exchange: &Exchange) -> &str {
+pub(super) fn authority(exchange: &Exchange) -> &str {
     exchange.outcome.upstream_authority.as_deref().unwrap_or(&exchange.head.authority)
 }
 

@@ -34,6 +34,7 @@ fn cluster() -> Arc<LiveCluster> {
         rule: None,
     };
     Arc::new(LiveCluster {
+        origination: None,
         destination: Arc::new(destination),
         endpoints: Arc::default(),
         balancer: Arc::new(Balancer::new(Balancing::Random)),

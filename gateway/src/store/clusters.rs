@@ -10,6 +10,7 @@ use mesh_core::model::{Destination, DiffItem, Endpoint, EndpointAddress, Endpoin
 use tokio::sync::mpsc;
 
 use super::cell::Cell;
+use super::originations::Originations;
 use crate::live::{LiveCluster, OutlierReport, OutlierWatch};
 use crate::upstream::Resolver;
 
@@ -211,7 +212,7 @@ impl Clusters {
     }
 
     /// The clusters of these destinations, in their order.
-    pub fn of(&mut self, destinations: &[Arc<Destination>]) -> Vec<Arc<LiveCluster>> {
+    pub fn of(&mut self, destinations: &[Arc<Destination>], originations: &Originations) -> Vec<Arc<LiveCluster>> {
         let replaced = std::mem::take(&mut self.replaced);
         let mut clusters = Vec::with_capacity(destinations.len());
         let mut news = Vec::new();
@@ -220,7 +221,7 @@ impl Clusters {
             if let Some(old) = old.filter(|_| replaced.is_empty() || !replaced.contains(&destination.key)) {
                 clusters.push(old.clone());
             } else {
-                let new = self.one(destination);
+                let new = self.one(destination, originations);
                 news.push(new.clone());
                 clusters.push(new);
             }
@@ -238,7 +239,7 @@ impl Clusters {
         clusters
     }
 
-    fn one(&mut self, destination: &Arc<Destination>) -> Arc<LiveCluster> {
+    fn one(&mut self, destination: &Arc<Destination>, originations: &Originations) -> Arc<LiveCluster> {
         let cell = self.cells.entry(destination.key.clone()).or_insert_with(|| Cell::new(destination));
         let old = self.clusters.get(&destination.key);
         let same = |old: &&Arc<LiveCluster>| {
@@ -268,6 +269,7 @@ impl Clusters {
             balancer,
             breaker: (destination.limits != Limits::default()).then(|| Arc::clone(&cell.breaker)),
             outliers: destination.outlier.is_some().then(watch),
+            origination: originations.cell(destination),
             id,
         })
     }

@@ -82,6 +82,7 @@ fn rig(backends: &[SocketAddr], unknown: UnknownDestination) -> Rig {
             .map(|address| (crate::live::unknown_endpoint(*address).endpoint.clone(), *address))
             .collect();
         Arc::new(LiveCluster {
+            origination: None,
             destination: destination.clone(),
             endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None, Shape::default()))),
             balancer: Arc::new(Balancer::new(Balancing::RoundRobin)),

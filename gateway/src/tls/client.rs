@@ -46,13 +46,19 @@ impl Inside {
 
 /// Why there is no TLS with an endpoint. The texts go into access logs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MeshError {
+pub enum TlsError {
     #[error("this proxy has no workload certificate")]
     NoCertificate,
     #[error("the workload certificate of this proxy has expired")]
     Expired,
     #[error("the identity `{0}` of the endpoint is no SPIFFE id")]
     BadIdentity(Arc<str>),
+    /// Of a server outside of the mesh.
+    #[error("`{0}` is no name that a certificate can have")]
+    BadName(Arc<str>),
+    /// What it takes to speak to a server outside of the mesh is not there; in words.
+    #[error("{0}")]
+    NotReady(Arc<str>),
     /// In words.
     #[error("{0}")]
     Handshake(String),
@@ -69,20 +75,20 @@ pub struct MeshClient {
 
 impl MeshClient {
     /// `expected`: the principal of the endpoint, `spiffe://…`; empty: anybody of the mesh. `sni`: see [`sni`].
-    pub fn new(workload: &Workload, expected: &Arc<str>, sni: &str) -> Result<MeshClient, MeshError> {
+    pub fn new(workload: &Workload, expected: &Arc<str>, sni: &str) -> Result<MeshClient, TlsError> {
         let certificate = match (workload.certificate(), workload.last_certificate()) {
             (Some(certificate), _) => certificate,
-            (None, Some(_)) => return Err(MeshError::Expired),
-            (None, None) => return Err(MeshError::NoCertificate),
+            (None, Some(_)) => return Err(TlsError::Expired),
+            (None, None) => return Err(TlsError::NoCertificate),
         };
         let expected: Option<SpiffeId> = match &**expected {
             "" => None,
-            text => Some(text.parse().map_err(|_| MeshError::BadIdentity(Arc::clone(expected)))?),
+            text => Some(text.parse().map_err(|_| TlsError::BadIdentity(Arc::clone(expected)))?),
         };
         let verifier = ServerVerifier::new(Arc::clone(workload.trust()), expected);
         let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|error| MeshError::Handshake(error.to_string()))?
+            .map_err(|error| TlsError::Handshake(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(Own(Arc::clone(certificate.certified_key()))));
@@ -111,21 +117,21 @@ impl MeshClient {
         &self,
         io: TcpStream,
         inside: Inside,
-    ) -> Result<(TlsStream<BufferedTcp>, Arc<Identity>), MeshError> {
+    ) -> Result<(TlsStream<BufferedTcp>, Arc<Identity>), TlsError> {
         let config = match inside {
             Inside::Http1 => &self.http1,
             Inside::Http2 => &self.http2,
             Inside::Tcp => &self.tcp,
         };
         if self.certificate.seconds_left(SystemTime::now()) < 0 {
-            return Err(MeshError::Expired);
+            return Err(TlsError::Expired);
         }
         let connector = TlsConnector::from(Arc::clone(config));
         let connecting = connector.connect(self.name.clone(), BufferedTcp::under_tls(io));
-        let stream = connecting.await.map_err(|error| MeshError::Handshake(words(&error).into_owned()))?;
+        let stream = connecting.await.map_err(|error| TlsError::Handshake(words(&error).into_owned()))?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let leaf = certificates.first().ok_or_else(|| MeshError::Handshake("the peer showed no certificate".into()))?;
-        let identity = Identity::of(leaf).map_err(|error| MeshError::Handshake(error.to_string()))?;
+        let leaf = certificates.first().ok_or_else(|| TlsError::Handshake("the peer showed no certificate".into()))?;
+        let identity = Identity::of(leaf).map_err(|error| TlsError::Handshake(error.to_string()))?;
         Ok((stream, Arc::new(identity)))
     }
 }
@@ -137,7 +143,7 @@ pub fn sni(port: u16, subset: Option<&str>, host: &str) -> String {
 }
 
 /// What went wrong, as the verifier said it if it was the one.
-fn words(error: &io::Error) -> Cow<'static, str> {
+pub(super) fn words(error: &io::Error) -> Cow<'static, str> {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause)))) => {
@@ -154,7 +160,7 @@ fn words(error: &io::Error) -> Cow<'static, str> {
 
 /// The one certificate that there is, whatever the server hints at.
 #[derive(Debug)]
-struct Own(Arc<CertifiedKey>);
+pub(super) struct Own(pub(super) Arc<CertifiedKey>);
 
 impl ResolvesClientCert for Own {
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {

@@ -6,6 +6,7 @@ pub mod certs;
 pub mod client;
 mod client_verify;
 pub mod names;
+pub mod origination;
 pub mod peer_verify;
 pub mod provider;
 pub mod renewal;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::tls::client::{Inside, MeshClient, MeshError, sni};
+use crate::tls::client::{Inside, MeshClient, TlsError, sni};
 use crate::tls::server::mesh_config;
 use crate::tls::testing::{Ca, EDGE, Leaf, REVIEWS, cell, dns, uri};
 
@@ -223,11 +223,11 @@ async fn both_versions_and_all_kinds_of_keys() {
 fn whoever_has_no_certificate_says_so() {
     let cell = crate::tls::workload::WorkloadCell::awaited();
     let error = MeshClient::new(&cell.load(), &REVIEWS.into(), "a").err();
-    assert_eq!(error, Some(MeshError::NoCertificate));
+    assert_eq!(error, Some(TlsError::NoCertificate));
     let ca = Ca::new("root");
     let cell = super::super::testing::cell(&ca.workload(EDGE), &[&ca]);
     let error = MeshClient::new(&cell.load(), &"nobody".into(), "a").err();
-    assert_eq!(error, Some(MeshError::BadIdentity("nobody".into())));
+    assert_eq!(error, Some(TlsError::BadIdentity("nobody".into())));
 }
 
 #[test]

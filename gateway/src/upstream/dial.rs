@@ -1,4 +1,4 @@
-//! One new connection to an upstream, within a time limit: TCP, and the mesh's TLS on it where the endpoint speaks that.
+//! One new connection to an upstream, within a time limit: TCP, and TLS on it, the mesh's or that of a server outside.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,8 +13,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::Stream;
-use super::host::Host;
-use crate::tls::client::{Inside, MeshError};
+use super::host::{Host, Tls};
+use crate::tls::client::{Inside, TlsError};
 
 /// A dead peer (no FIN, no RST) is noticed after about two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ pub enum ConnectError {
     Overflow,
     /// There is no TLS with the endpoint: nothing was sent to it in clear.
     #[error("TLS error: {0}")]
-    Tls(MeshError),
+    Tls(TlsError),
     /// Reason in words, for example `No route to host`.
     #[error("{0}")]
     Other(Arc<str>),
@@ -84,11 +84,15 @@ pub(super) async fn connect(to: &Host, inside: Inside, limit: Duration) -> Resul
         // Requests are written in one piece; waiting for more would only delay the last segment.
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&probes(to.rules.keepalive))?;
-        match &to.mesh {
+        match &to.tls {
             None => Ok(Stream::Plain(stream)),
-            Some(mesh) => {
+            Some(Tls::Mesh(mesh)) => {
                 let (stream, peer) = mesh.connect(stream, inside).await.map_err(ConnectError::Tls)?;
-                Ok(Stream::mesh(stream, peer))
+                Ok(Stream::tls(stream, Some(peer)))
+            }
+            Some(Tls::Origin(client, name)) => {
+                let stream = client.connect(stream, inside, name).await.map_err(ConnectError::Tls)?;
+                Ok(Stream::tls(stream, None))
             }
         }
     };

@@ -18,6 +18,7 @@ use super::dial::ConnectError;
 use super::h2::{Handle, Shared};
 use crate::http::h1::ClientCodec;
 use crate::tls::client::MeshClient;
+use crate::tls::origination::OriginationClient;
 
 /// The outcome of a shared connection attempt, once there is one.
 pub(super) type Attempt = watch::Receiver<Option<Result<(), ConnectError>>>;
@@ -121,21 +122,36 @@ impl Idle {
 pub(super) struct HostKey {
     pub address: SocketAddr,
     /// None: in clear.
-    pub mesh: Option<MeshKey>,
+    pub tls: Option<TlsKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct MeshKey {
-    /// Of the workload.
-    pub generation: u64,
-    /// Who must be there; empty: anybody of the mesh.
-    pub expected: Arc<str>,
+pub(super) enum TlsKey {
+    Mesh {
+        /// Of the workload.
+        generation: u64,
+        /// Who must be there; empty: anybody of the mesh.
+        expected: Arc<str>,
+    },
+    Origin {
+        /// [`OriginationClient::id`]
+        client: u64,
+        /// The name that is asked for.
+        name: Arc<str>,
+    },
+}
+
+/// How TLS is spoken.
+pub(super) enum Tls {
+    Mesh(MeshClient),
+    /// With a server outside of the mesh, of this name.
+    Origin(Arc<OriginationClient>, Arc<str>),
 }
 
 pub(super) struct Host {
     pub key: HostKey,
     /// None: in clear.
-    pub mesh: Option<MeshClient>,
+    pub tls: Option<Tls>,
     /// Address of this end; none: the kernel's choice.
     pub from: Option<IpAddr>,
     /// Of the destination.
@@ -168,12 +184,12 @@ pub(super) enum Next {
 impl Host {
     pub(super) fn new(
         key: HostKey,
-        mesh: Option<MeshClient>,
+        tls: Option<Tls>,
         from: Option<IpAddr>,
         rules: ConnectionRules,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        Arc::new(Self { key, mesh, from, rules, freed: Arc::default(), counters, state: Mutex::default() })
+        Arc::new(Self { key, tls, from, rules, freed: Arc::default(), counters, state: Mutex::default() })
     }
 
     /// Nobody would wake who waits for one: there is none, and none is being made.

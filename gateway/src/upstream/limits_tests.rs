@@ -10,6 +10,7 @@ fn limited(plain: Arc<LiveCluster>, limits: Limits, connections: ConnectionRules
         destination: Arc::new(Destination { limits, connections, ..(*plain.destination).clone() }),
         endpoints: plain.endpoints.clone(),
         balancer: plain.balancer.clone(),
+        origination: None,
         breaker: Some(Arc::new(Breaker::default())),
         outliers: None,
         id: plain.id,
@@ -27,7 +28,7 @@ fn now(cluster: &LiveCluster, what: Limit) -> u32 {
 /// The error; a lease is no matter.
 async fn refused(pools: &Pools, cluster: &Arc<LiveCluster>) -> ConnectError {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    within(pools.acquire(cluster, &endpoint)).await.map(|_| ()).unwrap_err()
+    within(pools.acquire(cluster, &endpoint, "a.example")).await.map(|_| ()).unwrap_err()
 }
 
 #[tokio::test]
@@ -98,7 +99,7 @@ async fn everybody_has_one_connection() {
     let states: Vec<_> = cluster.endpoints.load().iter().cloned().collect();
     let mut leases = Vec::new();
     for (pools, state) in [(&pools, &states[0]), (&pools, &states[1]), (&others, &states[0])] {
-        leases.push(within(pools.acquire_h1(&cluster, state)).await.unwrap());
+        leases.push(within(pools.acquire_h1(&cluster, state, "a.example")).await.unwrap());
     }
     assert_eq!(now(&cluster, Limit::Connections), 3);
 }

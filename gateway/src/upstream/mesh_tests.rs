@@ -18,6 +18,7 @@ fn cluster_of(protocol: UpstreamProtocol, tls: UpstreamTls, address: SocketAddr,
         mtls: tls == UpstreamTls::Auto,
     };
     Arc::new(LiveCluster {
+        origination: None,
         destination: Arc::new(Destination { tls, ..(*plain.destination).clone() }),
         endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&[(endpoint, address)], None, Shape::default()))),
         balancer: plain.balancer.clone(),
@@ -33,7 +34,7 @@ fn reviews(address: SocketAddr) -> Arc<LiveCluster> {
 
 async fn refusal(pools: &Pools, cluster: &Arc<LiveCluster>) -> ConnectError {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    match within(pools.acquire(cluster, &endpoint)).await {
+    match within(pools.acquire(cluster, &endpoint, "")).await {
         Err(error) => error,
         Ok(_) => panic!("connected"),
     }
@@ -132,6 +133,7 @@ async fn silence_during_the_handshake_counts_into_the_connect_timeout() {
     let cluster = reviews(address);
     let short = Destination { connect_timeout: Duration::from_millis(100), ..(*cluster.destination).clone() };
     let cluster = Arc::new(LiveCluster {
+        origination: None,
         destination: Arc::new(short),
         endpoints: cluster.endpoints.clone(),
         balancer: cluster.balancer.clone(),
@@ -165,7 +167,7 @@ async fn outside_of_a_mesh_auto_is_clear_text_and_mutual_is_refused() {
     let pools = Pools::new();
     assert!(h1(&pools, &reviews(address)).await.peer().is_none());
     let mutual = cluster_of(UpstreamProtocol::Http1, UpstreamTls::Mutual, address, "");
-    assert_eq!(refusal(&pools, &mutual).await, ConnectError::Tls(MeshError::NoCertificate));
+    assert_eq!(refusal(&pools, &mutual).await, ConnectError::Tls(TlsError::NoCertificate));
     let ca = Ca::new("root");
     let pools = Pools::in_mesh(cell(&ca.workload(EDGE), &[&ca]));
     let never = cluster_of(UpstreamProtocol::Http1, UpstreamTls::Disable, address, REVIEWS);

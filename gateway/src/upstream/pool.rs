@@ -17,10 +17,10 @@ use tokio::time::timeout;
 use super::Stream;
 use super::dial::{self, ConnectError};
 use super::h2;
-use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, Life, MeshKey, Next};
+use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, Life, Next, Tls, TlsKey};
 use crate::http::h1::{self, ClientCodec};
 use crate::live::LiveCluster;
-use crate::tls::client::{Inside, MeshClient, MeshError, sni};
+use crate::tls::client::{Inside, MeshClient, TlsError, sni};
 use crate::tls::peer_verify::Identity;
 use crate::tls::workload::WorkloadCell;
 
@@ -172,16 +172,18 @@ impl Pools {
         })
     }
 
-    /// An idle connection, else a new one. Must run on the worker's runtime.
+    /// An idle connection, else a new one. `authority`: whom the request is for, by which servers outside of the mesh are told
+    /// apart. Must run on the worker's runtime.
     pub async fn acquire(
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
+        authority: &str,
     ) -> Result<Upstream, ConnectError> {
         match cluster.destination.protocol {
-            UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint).await.map(Upstream::H1),
+            UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint, authority).await.map(Upstream::H1),
             UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded | UpstreamProtocol::AsClient => {
-                let host = self.host(cluster, endpoint).await?;
+                let host = self.host(cluster, endpoint, Some(authority)).await?;
                 self.acquire_h2(cluster, host).await.map(Upstream::H2)
             }
         }
@@ -192,8 +194,9 @@ impl Pools {
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
+        authority: &str,
     ) -> Result<H1Lease, ConnectError> {
-        let host = self.host(cluster, endpoint).await?;
+        let host = self.host(cluster, endpoint, Some(authority)).await?;
         if (cluster.breaker.is_none() || !host.freed.is_awaited())
             && let Some(idle) = host.take_idle(&self.idle_total)
         {
@@ -224,7 +227,7 @@ impl Pools {
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
     ) -> Result<BytesLease, ConnectError> {
-        let host = self.host(cluster, endpoint).await?;
+        let host = self.host(cluster, endpoint, None).await?;
         let permit = cluster.enter(Limit::Connections)?;
         let lent = Lent::new(&host);
         let stream = counted(&host, dial::connect(&host, Inside::Tcp, cluster.destination.connect_timeout).await)?;
@@ -310,27 +313,40 @@ impl Pools {
     }
 
     /// Where the connections to an endpoint are, or will be.
-    async fn host(&self, cluster: &LiveCluster, endpoint: &EndpointState) -> Result<Arc<Host>, ConnectError> {
-        let destination = &cluster.destination;
-        if !self.speaks_mesh(destination.tls, endpoint) {
-            let key = HostKey { address: endpoint.address, mesh: None };
-            return self.known_host(cluster, key, || Ok(None));
+    async fn host(
+        &self,
+        cluster: &LiveCluster,
+        endpoint: &EndpointState,
+        authority: Option<&str>,
+    ) -> Result<Arc<Host>, ConnectError> {
+        let (destination, address) = (&cluster.destination, endpoint.address);
+        if let Some(origin) = &cluster.origination {
+            let client = origin.client().map_err(ConnectError::Tls)?;
+            let name = origin.name(authority, &destination.host);
+            let tls = TlsKey::Origin { client: client.id, name: Arc::clone(&name) };
+            let key = HostKey { address, tls: Some(tls) };
+            return self.known_host(cluster, key, || Ok(Some(Tls::Origin(client, name))));
+        }
+        if !self.speaks_mesh(&destination.tls, endpoint) {
+            return self.known_host(cluster, HostKey { address, tls: None }, || Ok(None));
         }
         if self.workload.is_awaited() && self.workload.load().last_certificate().is_none() {
             // Rather late than not at all, and never in clear.
             let _ = timeout(destination.connect_timeout, self.workload.issued()).await;
         }
         let workload = self.workload.load();
-        let key = self.key_of(destination.tls, endpoint, workload.generation);
+        let key = self.key_of(&destination.tls, endpoint, workload.generation);
         let expected = expected(endpoint);
-        self.known_host(cluster, key, || MeshClient::new(&workload, &expected, &server_name(destination)).map(Some))
+        self.known_host(cluster, key, || {
+            MeshClient::new(&workload, &expected, &server_name(destination)).map(|client| Some(Tls::Mesh(client)))
+        })
     }
 
     fn known_host(
         &self,
         cluster: &LiveCluster,
         key: HostKey,
-        mesh: impl FnOnce() -> Result<Option<MeshClient>, MeshError>,
+        tls: impl FnOnce() -> Result<Option<Tls>, TlsError>,
     ) -> Result<Arc<Host>, ConnectError> {
         let mut clusters = self.clusters();
         let pool = clusters.entry(cluster.id).or_default();
@@ -340,8 +356,8 @@ impl Pools {
         let before = pool.hosts.values().find(|host| host.key.address == key.address);
         let counters: Arc<Counters> = before.map(|host| Arc::clone(&host.counters)).unwrap_or_default();
         let from = source(cluster.destination.reach, key.address);
-        let mesh = mesh().map_err(ConnectError::Tls)?;
-        let host = Host::new(key.clone(), mesh, from, cluster.destination.connections.clone(), counters);
+        let tls = tls().map_err(ConnectError::Tls)?;
+        let host = Host::new(key.clone(), tls, from, cluster.destination.connections.clone(), counters);
         pool.hosts.insert(key, Arc::clone(&host));
         // The sweep must look at it.
         pool.compared = None;
@@ -349,17 +365,18 @@ impl Pools {
     }
 
     /// Whether an endpoint is spoken to in the mesh's TLS. Who is no part of a mesh speaks in clear, unless it must not.
-    fn speaks_mesh(&self, tls: UpstreamTls, endpoint: &EndpointState) -> bool {
+    fn speaks_mesh(&self, tls: &UpstreamTls, endpoint: &EndpointState) -> bool {
         match tls {
-            UpstreamTls::Disable => false,
+            UpstreamTls::Disable | UpstreamTls::Originate(_) => false,
             UpstreamTls::Auto => endpoint.endpoint.mtls && self.workload.is_awaited(),
             UpstreamTls::Mutual => true,
         }
     }
 
-    pub(super) fn key_of(&self, tls: UpstreamTls, endpoint: &EndpointState, generation: u64) -> HostKey {
-        let mesh = self.speaks_mesh(tls, endpoint).then(|| MeshKey { generation, expected: expected(endpoint) });
-        HostKey { address: endpoint.address, mesh }
+    /// Of what is no origination.
+    pub(super) fn key_of(&self, tls: &UpstreamTls, endpoint: &EndpointState, generation: u64) -> HostKey {
+        let mesh = || TlsKey::Mesh { generation, expected: expected(endpoint) };
+        HostKey { address: endpoint.address, tls: self.speaks_mesh(tls, endpoint).then(mesh) }
     }
 
     pub(super) fn clusters(&self) -> MutexGuard<'_, Clusters> {

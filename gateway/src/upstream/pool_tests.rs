@@ -43,6 +43,7 @@ fn cluster_within(
         rule: None,
     };
     Arc::new(LiveCluster {
+        origination: None,
         destination: Arc::new(destination),
         endpoints: Arc::new(ArcSwap::from_pointee(endpoints(addresses))),
         balancer: Arc::new(Balancer::new(Balancing::Random)),
@@ -72,7 +73,7 @@ fn live(clusters: &[&Arc<LiveCluster>]) -> Live {
 
 async fn h1(pools: &Pools, cluster: &Arc<LiveCluster>) -> H1Lease {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    match pools.acquire(cluster, &endpoint).await.unwrap() {
+    match pools.acquire(cluster, &endpoint, "").await.unwrap() {
         Upstream::H1(lease) => lease,
         Upstream::H2(_) => panic!("HTTP/2"),
     }
@@ -80,7 +81,7 @@ async fn h1(pools: &Pools, cluster: &Arc<LiveCluster>) -> H1Lease {
 
 async fn h2(pools: &Pools, cluster: &Arc<LiveCluster>) -> H2Lease {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    match pools.acquire(cluster, &endpoint).await.unwrap() {
+    match pools.acquire(cluster, &endpoint, "").await.unwrap() {
         Upstream::H2(lease) => lease,
         Upstream::H1(_) => panic!("HTTP/1"),
     }
@@ -295,7 +296,7 @@ async fn connections_of_removed_endpoints_and_clusters_close() {
     ended(&mut lent_peer).await;
     // A request of an older snapshot.
     let endpoint = old.iter().next().unwrap();
-    let Ok(Upstream::H1(late)) = pools.acquire(&cluster, endpoint).await else { panic!() };
+    let Ok(Upstream::H1(late)) = pools.acquire(&cluster, endpoint, "").await else { panic!() };
     pools.release(late);
     assert_eq!(one(&pools).idle, 1);
     pools.sweep(pools.start, &live(&[&cluster]));
@@ -330,7 +331,7 @@ async fn failures_tell_their_reason() {
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
         let slow = cluster_within(1, protocol, &[address], Duration::from_millis(20));
         let endpoint = slow.endpoints.load().iter().next().unwrap().clone();
-        let error = pools.acquire(&slow, &endpoint).await.err().unwrap();
+        let error = pools.acquire(&slow, &endpoint, "").await.err().unwrap();
         assert_eq!((&error, error.transport_failure()), (&ConnectError::Timeout, None));
     }
     let (listener, address) = listen().await;
@@ -338,7 +339,7 @@ async fn failures_tell_their_reason() {
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
         let dead = cluster(1, protocol, &[address]);
         let endpoint = dead.endpoints.load().iter().next().unwrap().clone();
-        let error = pools.acquire(&dead, &endpoint).await.err().unwrap();
+        let error = pools.acquire(&dead, &endpoint, "").await.err().unwrap();
         assert_eq!(error, ConnectError::Refused);
         assert_eq!(error.transport_failure().unwrap(), "delayed_connect_error:_Connection_refused");
     }

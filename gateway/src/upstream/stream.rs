@@ -1,4 +1,4 @@
-//! A connection to an upstream, in clear or in the mesh's TLS. What is in clear costs nothing more than the socket.
+//! A connection to an upstream, in clear or in TLS. What is in clear costs nothing more than the socket.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,33 +15,34 @@ use crate::tls::peer_verify::Identity;
 /// Writes under TLS are gathered until a flush.
 pub enum Stream {
     Plain(TcpStream),
-    Mesh(Box<Mesh>),
+    Tls(Box<Tls>),
 }
 
 /// See [`Stream`].
-pub struct Mesh {
+pub struct Tls {
     io: TlsStream<BufferedTcp>,
-    peer: Arc<Identity>,
+    /// None: it is no workload of the mesh.
+    peer: Option<Arc<Identity>>,
 }
 
 impl Stream {
-    pub(super) fn mesh(io: TlsStream<BufferedTcp>, peer: Arc<Identity>) -> Self {
-        Stream::Mesh(Box::new(Mesh { io, peer }))
+    pub(super) fn tls(io: TlsStream<BufferedTcp>, peer: Option<Arc<Identity>>) -> Self {
+        Stream::Tls(Box::new(Tls { io, peer }))
     }
 
     /// The socket under it.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(io) => io,
-            Stream::Mesh(mesh) => mesh.io.get_ref().0.get_ref(),
+            Stream::Tls(tls) => tls.io.get_ref().0.get_ref(),
         }
     }
 
-    /// Who is at the other end, where that is known.
+    /// Which workload of the mesh is at the other end, if it is one.
     pub fn peer(&self) -> Option<&Arc<Identity>> {
         match self {
             Stream::Plain(_) => None,
-            Stream::Mesh(mesh) => Some(&mesh.peer),
+            Stream::Tls(tls) => tls.peer.as_ref(),
         }
     }
 }
@@ -53,8 +54,8 @@ macro_rules! each {
                 let $io = Pin::new($io);
                 $do
             }
-            Stream::Mesh(mesh) => {
-                let $io = Pin::new(&mut mesh.io);
+            Stream::Tls(tls) => {
+                let $io = Pin::new(&mut tls.io);
                 $do
             }
         }

@@ -2,16 +2,19 @@
 //! endpoints that are not in the tables any more. One task per worker, no timer per connection.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use mesh_core::lb::EndpointSet;
 use mesh_core::model::Reach;
 
 use crate::live::{Cells, Live, LiveCluster};
+use crate::tls::origination::OriginationCell;
 
 use super::Pools;
-use super::host::HostKey;
+use super::host::{HostKey, TlsKey};
 use super::pool::{ClusterPool, Compared};
 
 /// How often unused connections are looked at. Also the grain of idle timeouts.
@@ -60,7 +63,10 @@ impl Pools {
             return;
         }
         let endpoints = cluster.endpoints.load();
-        let (generation, tls) = (self.workload.load().generation, cluster.destination.tls);
+        if let Some(origin) = &cluster.origination {
+            return self.close_unnamed(pool, &endpoints, origin);
+        }
+        let (generation, tls) = (self.workload.load().generation, cluster.destination.tls.clone());
         let unchanged = pool.compared.as_ref().is_some_and(|compared| {
             Arc::ptr_eq(&compared.endpoints, &endpoints) && compared.generation == generation && compared.tls == tls
         });
@@ -68,7 +74,7 @@ impl Pools {
             return;
         }
         let present: HashSet<HostKey> =
-            endpoints.iter().map(|endpoint| self.key_of(tls, endpoint, generation)).collect();
+            endpoints.iter().map(|endpoint| self.key_of(&tls, endpoint, generation)).collect();
         pool.hosts.retain(|key, host| {
             let keep = present.contains(key);
             if !keep {
@@ -77,6 +83,20 @@ impl Pools {
             keep
         });
         pool.compared = Some(Compared { endpoints: Arc::clone(&endpoints), generation, tls });
+    }
+
+    /// The same where clients choose the names that servers are asked for: those that nobody uses go, too.
+    fn close_unnamed(&self, pool: &mut ClusterPool, endpoints: &EndpointSet, origin: &OriginationCell) {
+        let current = origin.client().ok().map(|client| client.id);
+        let present: HashSet<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        pool.hosts.retain(|key, host| {
+            let known = matches!(key.tls, Some(TlsKey::Origin { client, .. }) if Some(client) == current);
+            let keep = known && present.contains(&key.address);
+            if !keep {
+                host.close(&self.idle_total);
+            }
+            keep && !host.is_unused()
+        });
     }
 }
 

@@ -13,8 +13,6 @@ enum When {
     Present,
     /// It is one of these.
     Is(&'static [&'static str]),
-    /// It is there and is none of these.
-    IsNot(&'static [&'static str]),
 }
 
 struct Row {
@@ -38,7 +36,7 @@ impl Row {
     }
 }
 
-use When::{Is, IsNot, Present};
+use When::{Is, Present};
 
 const GW: &str = "Gateway";
 const VS: &str = "VirtualService";
@@ -62,14 +60,13 @@ const ROWS: &[Row] = &[
     row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "localities"),
     row(DR, "$policy.loadBalancer.warmup", Present, "warm-up"),
     row(DR, "$policy.loadBalancer.warmupDurationSecs", Present, "warm-up"),
-    row(DR, "$policy.tls.mode", IsNot(&["DISABLE", "ISTIO_MUTUAL"]), "TLS to backends")
+    row(DR, "$policy.tls.credentialName", Present, "secrets for TLS to backends")
         .instead("requests to the host are answered 503"),
     row(DR, "$policy.tunnel", Present, "tunnels"),
     row(DR, "$policy.proxyProtocol", Present, "the PROXY protocol"),
     row(DR, "$policy.retryBudget", Present, "retry budgets"),
     row(SE, "spec.resolution", Is(&["DYNAMIC_DNS"]), "services that are found by the host of a request")
         .instead("requests to its hosts are answered 503"),
-    row(SE, "spec.subjectAltNames", Present, "TLS to backends"),
     row(SC, "spec.ingress[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(SC, "spec.ingress[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(SC, "$policy.http.h2UpgradePolicy", Present, "upgrades to HTTP/2 at the workload"),
@@ -148,7 +145,6 @@ fn counts(node: &Node, when: When) -> bool {
             _ => !node.is_null(),
         },
         Is(list) => is(list),
-        IsNot(list) => !node.is_null() && !is(list),
     }
 }
 

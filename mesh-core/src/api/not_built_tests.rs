@@ -31,7 +31,7 @@ fn policies_are_looked_through_everywhere() {
   trafficPolicy:
     tls: {mode: DISABLE}
     loadBalancer: {simple: ROUND_ROBIN}
-    portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]
+    portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, credentialName: a}}]
   subsets:
   - {name: b, trafficPolicy: {proxyProtocol: {}, loadBalancer: {simple: PASSTHROUGH}}}
 ";
@@ -39,7 +39,7 @@ fn policies_are_looked_through_everywhere() {
         fields("DestinationRule", spec),
         [
             "spec.subsets[0].trafficPolicy.loadBalancer.simple 11",
-            "spec.trafficPolicy.portLevelSettings[0].tls.mode 9",
+            "spec.trafficPolicy.portLevelSettings[0].tls.credentialName 9",
             "spec.subsets[0].trafficPolicy.proxyProtocol 11",
         ]
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Balancing, ConnectionRules, Key, Limits, OutlierDetection, is_default};
+use super::{Balancing, CertificateSource, ConnectionRules, Key, Limits, OutlierDetection, is_default};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,14 +71,51 @@ pub enum UpstreamProtocol {
     AsClient,
 }
 
-/// Whether connections to the endpoints are the mesh's mutual TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How TLS is spoken with the endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpstreamTls {
-    /// To endpoints that speak it ([`Endpoint::mtls`](super::Endpoint::mtls)); in clear to the others.
+    /// The mesh's mutual TLS to endpoints that speak it ([`Endpoint::mtls`](super::Endpoint::mtls)); in clear to the others.
     #[default]
     Auto,
-    /// Never.
+    /// Not at all.
     Disable,
-    /// Always (`ISTIO_MUTUAL`): an endpoint that does not speak it is not reached.
+    /// Always the mesh's (`ISTIO_MUTUAL`): an endpoint that does not speak it is not reached.
     Mutual,
+    /// Always that of servers outside of the mesh (`SIMPLE`, `MUTUAL`).
+    Originate(Arc<Origination>),
+}
+
+/// TLS with servers outside of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origination {
+    /// The name that the server is asked for; none: that of the request's authority, of bytes the destination's host.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sni: Option<Arc<str>>,
+    /// Whose certificates are believed; none: those of the CAs of the proxy's system.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub authorities: Option<AuthorityFiles>,
+    /// The certificate must have one of these names; empty: the one that is asked for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub names: Vec<String>,
+    /// Everybody is believed (`insecureSkipVerify`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unverified: bool,
+    /// Shown to the server; none: nothing is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub certificate: Option<CertificateSource>,
+}
+
+/// Files at the proxy, PEM (`caCertificates`, `caCrl`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AuthorityFiles {
+    pub certificates: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub revoked: Option<String>,
+}
+
+impl Origination {
+    /// Whether some of it is in files.
+    pub fn names_files(&self) -> bool {
+        self.authorities.is_some() || matches!(self.certificate, Some(CertificateSource::Files { .. }))
+    }
 }

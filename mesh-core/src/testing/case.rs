@@ -21,7 +21,7 @@ pub struct Case {
     pub runners: Vec<Runner>,
     /// Ordinary API objects. `${NAME.address}`, `${NAME.port}`: a backend's; `${cert.HOST}`, `${key.HOST}`: PEM, base64, of a
     /// certificate for HOST; `${ca.CA}`: the same of a CA, `${crl.CA/NAME}`: of its list with that client's certificate;
-    /// `${hash.CA/NAME}`, `${spki.CA/NAME}`: of that certificate.
+    /// `${hash.CA/NAME}`, `${spki.CA/NAME}`: of that certificate; `${certfile.HOST}`: path of a file with HOST's.
     #[serde(default)]
     pub config: String,
     #[serde(default)]

@@ -6,9 +6,9 @@ use super::Context;
 use super::balancing::balancing;
 use super::connection_pool::{connection_rules, limits};
 use super::outlier::outlier;
-use crate::api::{ClientTls, ClientTlsMode, ConnectionPool, H2UpgradePolicy, LoadBalancer, OutlierDetection};
+use crate::api::{ClientTls, ConnectionPool, H2UpgradePolicy, LoadBalancer, OutlierDetection};
 use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, TrafficPolicy};
-use crate::model::{self, Balancing, ConnectionRules, Limits, UpstreamProtocol, UpstreamTls};
+use crate::model::{self, Balancing, ConnectionRules, Limits, UpstreamProtocol};
 use crate::world::{Consolidated, Mesh, Service, ServicePort};
 
 /// An unused connection is kept this long.
@@ -81,14 +81,9 @@ impl<'a> Policy<'a> {
         self.outlier.or_else(of_mesh).map(outlier)
     }
 
-    /// What the rule says, else `auto`. The mode, if it is one that is not built.
-    pub fn tls(&self, auto: UpstreamTls) -> Result<UpstreamTls, ClientTlsMode> {
-        match self.tls.map(|tls| tls.mode.unwrap_or_default()) {
-            None => Ok(auto),
-            Some(ClientTlsMode::Disable) => Ok(UpstreamTls::Disable),
-            Some(ClientTlsMode::IstioMutual) => Ok(UpstreamTls::Mutual),
-            Some(mode @ (ClientTlsMode::Simple | ClientTlsMode::Mutual)) => Err(mode),
-        }
+    /// What the rule says, if it says something.
+    pub fn tls(&self) -> Option<&'a ClientTls> {
+        self.tls
     }
 
     pub fn connect_timeout(&self, mesh: &Mesh) -> Duration {

@@ -34,6 +34,7 @@ mod known_host;
 mod mesh_rules;
 mod named;
 mod on_demand;
+mod origination;
 mod outbound;
 mod outbound_tcp;
 mod outlier;

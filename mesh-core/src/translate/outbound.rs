@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Context;
 use super::destination_rule::Policy;
 use super::findings::nearest;
-use crate::api::{self, DestinationRule, VirtualService};
+use crate::api::{self, ClientTlsMode, DestinationRule, VirtualService};
 use crate::diag;
 use crate::model::{
     Destination, DestinationRef, Endpoint, EndpointAddress, Endpoints, Key, MtlsMode, Reach, Role, UpstreamProtocol,
@@ -121,18 +121,14 @@ impl<'a> Context<'a> {
         }
         let top = rule.as_ref().and_then(|rule| rule.policy);
         let policy = Policy::merge(top, subset.and_then(|subset| subset.traffic_policy.as_ref()), port.number);
-        let tls = match policy.tls(self.auto_tls()) {
-            Ok(tls) => tls,
-            Err(mode) => {
-                let message = format!(
-                    "TLS to a destination (mode {mode:?}) is not built yet; requests to `{}` are answered 503, not sent in clear",
-                    service.host
-                );
-                if let Some(rule) = &rule {
-                    let field = "spec.trafficPolicy.tls";
-                    self.findings.report(diag::DESTINATION_NOT_BUILT, rule.first, field, message, None);
-                }
-                return false;
+        let tls = match policy.tls().map(|tls| (tls, tls.mode.unwrap_or_default())) {
+            None => self.auto_tls(),
+            Some((_, ClientTlsMode::Disable)) => UpstreamTls::Disable,
+            Some((_, ClientTlsMode::IstioMutual)) => UpstreamTls::Mutual,
+            Some((tls, ClientTlsMode::Simple | ClientTlsMode::Mutual)) => {
+                let origination = rule.as_ref().and_then(|rule| self.origination(tls, service, rule.first));
+                let Some(origination) = origination else { return false };
+                UpstreamTls::Originate(Arc::new(origination))
             }
         };
         let reach = self.reach(service);

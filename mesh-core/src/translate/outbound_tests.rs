@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::fixture::{docs, keys, to};
 use crate::diag;
-use crate::model::{Balancing, UpstreamProtocol, UpstreamTls};
+use crate::model::{AuthorityFiles, Balancing, CertificateSource, Origination, UpstreamProtocol, UpstreamTls};
 
 const WEB: &str = "outbound|80||web.default.svc.cluster.local";
 const V1: &str = "outbound|80|v1|web.default.svc.cluster.local";
@@ -199,10 +199,55 @@ fn port_settings_do_not_inherit() {
 
 #[test]
 fn encrypted_destinations_are_not_reached_in_clear() {
-    let rule = "spec: {host: web, trafficPolicy: {tls: {mode: SIMPLE}}}";
+    let rule = "spec: {host: web, trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}}";
     let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", &to("web")).translate_anyway();
     assert_eq!(keys(&t.rules("a.com")[0]), [format!("!{WEB}")]);
     assert_eq!(t.said(diag::DESTINATION_NOT_BUILT).len(), 1);
+}
+
+#[test]
+fn tls_to_others() {
+    let read = |tls: &str| {
+        let rule = format!("spec: {{host: web, trafficPolicy: {{tls: {{{tls}}}}}}}");
+        let t = web().add("DestinationRule", "default/web", &rule).vs("default/v", "a.com", &to("web")).translate();
+        match &t.set.destinations[WEB].tls {
+            UpstreamTls::Originate(origination) => Origination::clone(origination),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = Origination { sni: None, authorities: None, names: Vec::new(), unverified: false, certificate: None };
+    assert_eq!(read("mode: SIMPLE"), plain);
+    assert_eq!(read("mode: SIMPLE, caCertificates: system"), plain);
+    assert_eq!(read("mode: SIMPLE, insecureSkipVerify: true"), Origination { unverified: true, ..plain.clone() });
+    let files = AuthorityFiles { certificates: "/ca".to_owned(), revoked: Some("/crl".to_owned()) };
+    let pair = CertificateSource::Files { certificate: "/c".to_owned(), private_key: "/k".to_owned() };
+    let all = Origination {
+        sni: Some("b.example".into()),
+        authorities: Some(files),
+        names: vec!["c.example".to_owned()],
+        unverified: false,
+        certificate: Some(pair),
+    };
+    let tls = "mode: MUTUAL, sni: b.example, caCertificates: /ca, caCrl: /crl, subjectAltNames: [c.example], \
+               clientCertificate: /c, privateKey: /k";
+    assert_eq!(read(tls), all);
+}
+
+#[test]
+fn names_of_a_service_entry_count_where_the_rule_has_none() {
+    let entry = "spec: {hosts: [web.ext], location: MESH_EXTERNAL, resolution: STATIC, subjectAltNames: [se.example], \
+                 ports: [{number: 443, name: https, protocol: HTTP}], endpoints: [{address: 10.9.9.9}]}";
+    let names = |names: &str| {
+        let rule = format!("spec: {{host: web.ext, trafficPolicy: {{tls: {{mode: SIMPLE{names}}}}}}}");
+        let docs = web().add("ServiceEntry", "default/ext", entry).add("DestinationRule", "default/ext", &rule);
+        let t = docs.vs("default/v", "a.com", &to("web.ext")).translate();
+        match &t.set.destinations["outbound|443||web.ext"].tls {
+            UpstreamTls::Originate(origination) => origination.names.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(names(""), ["se.example"]);
+    assert_eq!(names(", subjectAltNames: [dr.example]"), ["dr.example"]);
 }
 
 #[test]
@@ -215,7 +260,7 @@ fn a_rule_decides_about_mutual_tls_and_else_the_mesh_does() {
         if !mesh.is_empty() {
             docs = docs.add("ConfigMap", "istio-system/istio", &format!("data: {{mesh: '{mesh}'}}"));
         }
-        docs.translate().set.destinations[WEB].tls
+        docs.translate().set.destinations[WEB].tls.clone()
     };
     assert_eq!(tls("", ""), UpstreamTls::Auto);
     assert_eq!(

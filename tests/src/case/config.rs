@@ -37,6 +37,9 @@ fn placeholder(name: &str, addresses: &Addresses) -> anyhow::Result<String> {
     if let Some(host) = name.strip_prefix("cert.") {
         return Ok(BASE64.encode(certs::certificate(host)?.certificate_pem));
     }
+    if let Some(host) = name.strip_prefix("certfile.") {
+        return certs::file(host);
+    }
     if let Some(host) = name.strip_prefix("key.") {
         return Ok(BASE64.encode(certs::certificate(host)?.key_pem));
     }
