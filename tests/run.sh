@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 CACHE="${MESHGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meshgate}"
 H2SPEC_VERSION=v2.2.1+incompatible
 GRPC_VERSION=v1.60.1
+PEBBLE_VERSION=v2.10.3
 KOSOKU_VERSION=0.1.0
 WEBSOCKETS_VERSION=15.0.1
 FUZZ_SECONDS="${FUZZ_SECONDS:-15}"
@@ -56,6 +57,15 @@ step_tools() {
   go_tool "h2spec-$H2SPEC_VERSION" h2spec "github.com/summerwind/h2spec/cmd/h2spec@$H2SPEC_VERSION"
   go_tool "grpc-interop-client-$GRPC_VERSION" client "google.golang.org/grpc/interop/client@$GRPC_VERSION"
   go_tool "grpc-interop-server-$GRPC_VERSION" server "google.golang.org/grpc/interop/server@$GRPC_VERSION"
+  # A CA for ACME, and its DNS. They need a newer Go than a bare Debian has: without it their tests are skipped, in CI they fail.
+  if go_is_at_least 1 25; then
+    for tool in pebble pebble-challtestsrv; do
+      go_tool "$tool-$PEBBLE_VERSION" "$tool" "github.com/letsencrypt/pebble/v2/cmd/$tool@$PEBBLE_VERSION"
+      ln -sf "$tool-$PEBBLE_VERSION" "$MESHGATE_TOOLS/$tool"
+    done
+  else
+    echo "no pebble: it needs Go 1.25 or newer"
+  fi
   ln -sf "h2spec-$H2SPEC_VERSION" "$MESHGATE_TOOLS/h2spec"
   ln -sf "grpc-interop-client-$GRPC_VERSION" "$MESHGATE_TOOLS/grpc-interop-client"
   ln -sf "grpc-interop-server-$GRPC_VERSION" "$MESHGATE_TOOLS/grpc-interop-server"
@@ -66,6 +76,15 @@ step_tools() {
     "$CACHE/python/bin/pip" install --quiet "kosoku==$KOSOKU_VERSION" "websockets==$WEBSOCKETS_VERSION"
     touch "$stamp"
   fi
+}
+
+# go_is_at_least MAJOR MINOR: Go is as new as that, or can fetch a newer toolchain by itself (since 1.21).
+go_is_at_least() {
+  local version
+  version=$(go env GOVERSION | sed 's/^go//')
+  local major=${version%%.*} rest=${version#*.}
+  local minor=${rest%%[!0-9]*}
+  [ "$major" -gt "$1" ] || [ "$minor" -ge "$2" ] || { [ "$minor" -ge 21 ] && [ "$(go env GOTOOLCHAIN)" != local ]; }
 }
 
 # go_tool FILE BINARY PACKAGE: builds PACKAGE, whose binary is called BINARY, as FILE; once per version.
@@ -81,12 +100,12 @@ go_tool() {
 
 step_format() { say "format"; cargo fmt --all --check; }
 step_lint() { say "lint"; cargo clippy --workspace --all-targets --locked -- -D warnings; }
-step_arch() { say "walls"; cargo xtask arch; }
+step_arch() { say "walls"; cargo xtask arch; cargo xtask fields --check; }
 step_test() { say "tests"; cargo test --workspace --locked; }
 
 step_conformance() {
   say "conformance"
-  cargo build --locked -p gateway --bin meshgate
+  cargo build --locked --workspace --bins
   python3 tests/conformance/run.py --meshgate "${CARGO_TARGET_DIR:-target}/debug/meshgate" --tools "$MESHGATE_TOOLS" --python "$CACHE/python/bin"
 }
 
@@ -100,7 +119,7 @@ step_cluster() {
   fi
   export MESHGATE_CLUSTER_OUT="$CACHE/cluster"
   tests/cluster/build.sh "$MESHGATE_CLUSTER_OUT" packages kube
-  cargo build --locked -p gateway --bin meshgate -p controller --bin meshgate-controller --bin meshctl
+  cargo build --locked --workspace --bins
   in_control_plane cluster
   in_control_plane cluster_cases
 }
@@ -108,7 +127,7 @@ step_cluster() {
 # in_control_plane TEST: this test of the crate e2e, in a control plane of its own, so that none finds what another one left.
 in_control_plane() {
   local folder binary
-  binary=$(cargo test --locked -p e2e --test "$1" --no-run --message-format=json |
+  binary=$(cargo test --locked --workspace --test "$1" --no-run --message-format=json |
     python3 -c 'import json,sys; print(*[m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable") and m["target"]["name"] == sys.argv[1]])' "$1")
   folder=$(mktemp -d /tmp/mgc.XXXX)
   # shellcheck disable=SC2064
@@ -124,12 +143,16 @@ in_control_plane() {
 # Coverage-guided, on the stable toolchain: the instrumentation is LLVM's, the engine libFuzzer's.
 step_fuzz() {
   say "fuzz, $FUZZ_SECONDS s a target"
-  local out="${CARGO_TARGET_DIR:-target}/fuzz" target
+  local out="${CARGO_TARGET_DIR:-target}/fuzz" target seeds
   RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1" \
     cargo build --manifest-path tests/fuzz/Cargo.toml --target-dir "$out" --target "$(rustc -vV | sed -n 's/host: //p')"
-  for target in h1_request h1_response yaml_parse wire; do
+  for target in h1_request h1_response request_parts yaml_parse configuration wire proxy_header mesh_preamble client_identity key_set dns_message; do
     echo "-- $target"
-    "$out/$(rustc -vV | sed -n 's/host: //p')/debug/$target" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -print_final_stats=1 2>"$out/$target.log" || {
+    # What is found goes into the first folder; of the others it is only read.
+    seeds=("$out/corpus/$target")
+    mkdir -p "${seeds[0]}"
+    case $target in yaml_parse | configuration) seeds+=(deploy/samples) ;; esac
+    "$out/$(rustc -vV | sed -n 's/host: //p')/debug/$target" "${seeds[@]}" -artifact_prefix="$out/" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -print_final_stats=1 2>"$out/$target.log" || {
       tail -n 60 "$out/$target.log"
       return 1
     }

@@ -69,6 +69,14 @@ fn one_edit(criterion: &mut Criterion<CpuTime>) {
     group.bench_function("10k hosts, others shared", |bencher| {
         bencher.iter_batched(|| (), |()| compile(&after, Some(&previous), 2), BatchSize::PerIteration);
     });
+    for (key, routes) in &before.routes {
+        let mut changed = (**routes).clone();
+        changed.virtual_hosts.insert(HOSTS as usize / 2, host("new.example.com", rules(1, on_prefix)));
+        after.routes.insert(key.clone(), std::sync::Arc::new(changed));
+    }
+    group.bench_function("10k hosts, one inserted", |bencher| {
+        bencher.iter_batched(|| (), |()| compile(&after, Some(&previous), 2), BatchSize::PerIteration);
+    });
     group.finish();
 }
 

@@ -334,4 +334,5 @@ def run(peers, options):
             print(f"{case:<12} {peer.name:<9} {statistics.median(cost[peer.name]):>10.1f} {ratio:>15} {statistics.median(rate[peer.name]):>11.0f} {rss_mib(peer.process.pid):>8.1f}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

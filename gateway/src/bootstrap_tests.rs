@@ -27,6 +27,7 @@ fn usage_errors_exit_64_and_help_exits_0() {
     assert_eq!(run(&["--to", ":80", "--http", "127.0.0.1:0"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--workers", "0"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--labels", "x"]).unwrap_err(), exit::USAGE);
+    assert_eq!(run(&["-f", "a", "--proxy-protocol-from", "10.0.0.1"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--log", "a=nonsense"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--log", "dbug"]).unwrap_err(), exit::USAGE);
     assert_eq!(run(&["-f", "a", "--log", "info,nonsense"]).unwrap_err(), exit::USAGE);
@@ -49,7 +50,33 @@ fn targets() {
 
 #[test]
 fn quick_objects_are_what_a_user_would_write() {
-    let text =
-        quick_objects(&parse_target(":3000").unwrap(), Some("a.example"), parse_listen("127.0.0.1:8081").unwrap());
-    insta::assert_snapshot!(text);
+    let start = |arguments: &[&str]| run(arguments).unwrap().start().text.unwrap().1;
+    insta::assert_snapshot!(start(&["--to", ":3000", "--from", "a.example", "--http", "127.0.0.1:8081"]));
+    let domains = ["--to", ":3000", "--domain", "A.example.,b.example"];
+    insta::assert_snapshot!("quick_objects_with_certificates", start(&domains));
+    let elsewhere = [&domains[..], &["--http", "[::1]:8080", "--https", "[::1]:8443"]].concat();
+    insta::assert_snapshot!("quick_objects_with_certificates_on_other_ports", start(&elsewhere));
+}
+
+#[test]
+fn certificates_are_ordered_with_files_alone() {
+    let acme = |arguments: &[&str]| run(arguments).unwrap().start().acme;
+    let options = acme(&["-f", "a", "--acme-storage", "/s", "--email", "a@b.example"]).unwrap();
+    assert_eq!((options.storage, options.ca.email.as_deref()), ("/s".into(), Some("a@b.example")));
+    assert_eq!(
+        (&*options.ca.directory, options.ca.own_directory),
+        ("https://acme-v02.api.letsencrypt.org/directory", false)
+    );
+    assert_eq!(acme(&["--controller", "c"]), None);
+    for wrong in [
+        &["--to", ":80", "--domain", "*.example"][..],
+        &["--to", ":80", "--domain", "a b"],
+        &["--to", ":80", "--domain", "a.example", "--from", "a.example"],
+        &["--to", ":80", "--https", ":443"],
+        &["-f", "a", "--domain", "a.example"],
+        &["-f", "a", "--acme-eab-kid", "x"],
+        &["-f", "a", "--acme-directory", "nonsense"],
+    ] {
+        assert_eq!(run(wrong).unwrap_err(), exit::USAGE, "{wrong:?}");
+    }
 }

@@ -1,26 +1,26 @@
 //! The cells that readers use: the tables with the live state of their clusters, and the certificates. Readers load a
-//! cell once per request; only `store` writes.
+//! cell once per request; only `store` writes, but for the challenges.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
 use mesh_core::lb::{
-    Balancer, Breaker, Cause, EndpointSet, EndpointState, Limit, Overflow, Permit, TryResult, hash_address,
+    Balancer, Breaker, Cause, EndpointSet, EndpointState, Limit, Overflow, Permit, RateCount, TryResult, hash_address,
 };
-use mesh_core::model::{
-    Balancing, Destination, Endpoint, EndpointAddress, HashKey, Hashing, Key, Reach, TokenRule, Topology,
-};
+use mesh_core::model::{Destination, Endpoint, EndpointAddress, HashKey, Key, Reach, TokenRule, Topology};
 use mesh_core::snapshot::Snapshot;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::demand::Demand;
 use crate::tls::certs::CertificateTable;
+use crate::tls::challenges::Challenges;
 use crate::tls::origination::OriginationCell;
 use crate::tls::workload::WorkloadCell;
-use crate::upstream::KeyCell;
+use crate::upstream::{KeyCell, NamedHosts};
 
 /// One generation of the tables and the clusters that its indices mean. A request keeps one through its retries.
 #[derive(Default)]
@@ -29,6 +29,8 @@ pub struct Live {
     /// Same order as `snapshot.clusters`.
     pub clusters: Vec<Arc<LiveCluster>>,
     pub tokens: TokenRules,
+    /// Same order as `snapshot.rate_limiter.limits`. What is of a limit that stays the same goes on in the next generation.
+    pub limits: Vec<Arc<RateCount>>,
 }
 
 impl Live {
@@ -78,6 +80,8 @@ pub struct LiveCluster {
     pub outliers: Option<OutlierWatch>,
     /// How TLS is spoken with it, if it is outside of the mesh. Changes without a new generation.
     pub origination: Option<Arc<OriginationCell>>,
+    /// Where requests find it by their host ([`Reach::Named`]).
+    pub names: Option<Arc<NamedHosts>>,
     /// For pools: the same as long as connections may be shared, that is for one key, protocol and rules of connections; never
     /// reused.
     pub id: u64,
@@ -105,11 +109,50 @@ impl OutlierWatch {
     }
 }
 
+/// Why nothing is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfound {
+    /// The destination has no endpoint.
+    NoEndpoint,
+    /// The host of the request is none of the destination's, or has no address that may be called.
+    NotResolved,
+    /// There is no room for another name.
+    TooManyNames,
+}
+
 impl LiveCluster {
+    /// As [`Self::pick`]; `name`: whom a request is for, or a connection by its server name.
+    pub async fn find(
+        &self,
+        name: Option<&str>,
+        original: Option<SocketAddr>,
+        key: Option<u64>,
+        avoid: &[SocketAddr],
+    ) -> Result<Arc<EndpointState>, Unfound> {
+        match (&self.names, name) {
+            (Some(names), Some(name)) => names.pick(name, avoid).await,
+            (Some(_), None) => Err(Unfound::NotResolved),
+            (None, _) => self.pick(original, key, avoid).ok_or(Unfound::NoEndpoint),
+        }
+    }
+
     /// Room for one more, where it is limited; kept until the permit is dropped.
     pub fn enter(&self, what: Limit) -> Result<Option<Permit>, Overflow> {
         let Some(breaker) = &self.breaker else { return Ok(None) };
         breaker.enter(what, &self.destination.limits).map(Some)
+    }
+
+    /// Room for another try of a request.
+    pub fn enter_retry(&self) -> Result<Option<Permit>, Overflow> {
+        let Some(breaker) = &self.breaker else { return Ok(None) };
+        breaker.enter_retry(&self.destination.limits, Instant::now()).map(Some)
+    }
+
+    /// A request for it began.
+    pub fn began(&self, at: Instant) {
+        if let Some(breaker) = &self.breaker {
+            breaker.began(&self.destination.limits, at);
+        }
     }
 
     /// One more, whatever the limit.
@@ -132,10 +175,20 @@ impl LiveCluster {
     /// The key of a connection of bytes: it has nothing else to be known by.
     #[must_use]
     pub fn key_of_client(&self, client: IpAddr) -> Option<u64> {
-        match &self.destination.balancing {
-            Balancing::Hash(Hashing { key: Some(HashKey::SourceIp), .. }) => Some(hash_address(client)),
-            _ => None,
+        (self.destination.balancing.key() == Some(&HashKey::SourceIp)).then(|| hash_address(client))
+    }
+
+    /// Where another try goes that need not stay near (`retryRemoteLocalities`): after each two tries to where none was before.
+    /// `tried`: the endpoints so far; those in `avoid` are taken only if there is no other. None: as ever.
+    #[must_use]
+    pub fn pick_elsewhere(&self, tried: &[SocketAddr], avoid: &[SocketAddr]) -> Option<Arc<EndpointState>> {
+        let past =
+            tried.get(..tried.len() / TRIES_IN_ONE_PLACE * TRIES_IN_ONE_PLACE).filter(|past| !past.is_empty())?;
+        if !self.destination.reach.needs_endpoints() {
+            return None;
         }
+        let set = self.endpoints.load();
+        self.balancer.pick_elsewhere(&set, past, avoid, &mut |below| fastrand::u32(..below.max(1)))
     }
 
     /// Where a connection or a request goes, if anywhere. `original`: where the client of a redirected connection was going;
@@ -149,7 +202,8 @@ impl LiveCluster {
     ) -> Option<Arc<EndpointState>> {
         let set = self.endpoints.load();
         match self.destination.reach {
-            Reach::Original | Reach::OwnWorkload => return original.map(unknown_endpoint),
+            Reach::Original => return original.map(|original| known_or_not(&set, original)),
+            Reach::OwnWorkload => return original.map(unknown_endpoint),
             Reach::OwnPort(port) => {
                 return original.map(|original| unknown_endpoint(SocketAddr::new(original.ip(), port)));
             }
@@ -159,10 +213,25 @@ impl LiveCluster {
                     return Some(Arc::clone(found));
                 }
             }
+            // See `find`.
+            Reach::Named(_) => return None,
             Reach::Discovered => {}
         }
         self.balancer.pick(&set, key, avoid, &mut |below| fastrand::u32(..below.max(1)))
     }
+}
+
+/// How often an endpoint is asked in one place before another place is looked for (Envoy's `update_frequency`, as Istio has it).
+const TRIES_IN_ONE_PLACE: usize = 2;
+
+fn known_or_not(set: &EndpointSet, address: SocketAddr) -> Arc<EndpointState> {
+    let known = set.iter().find(|state| state.address == address);
+    known.map_or_else(|| unknown_endpoint(address), Arc::clone)
+}
+
+/// The address of an endpoint, which a Unix socket has none of.
+pub(crate) fn ip_address(endpoint: &EndpointState) -> Option<SocketAddr> {
+    (!matches!(endpoint.endpoint.address, EndpointAddress::Unix(_))).then_some(endpoint.address)
 }
 
 /// Nothing is known of it but its address.
@@ -173,6 +242,7 @@ pub(crate) fn unknown_endpoint(address: SocketAddr) -> Arc<EndpointState> {
         locality: Arc::default(),
         workload: None,
         mtls: false,
+        priority_labels: None,
     };
     Arc::new(EndpointState::new(endpoint, address))
 }
@@ -188,4 +258,6 @@ pub struct Cells {
     pub topology: ArcSwap<Topology>,
     /// What the tables lack.
     pub demand: Arc<Demand>,
+    /// What a CA is shown that looks whether a name is served here. Who orders writes it.
+    pub challenges: Arc<Challenges>,
 }

@@ -11,15 +11,18 @@ pub(crate) mod testing;
 mod tokens;
 
 use std::collections::HashSet;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use mesh_core::acme::{self, Wants};
 use mesh_core::certificate;
 use mesh_core::compile::{Compiled, compile};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{DiffItem, Endpoints, Key, ResourceSet};
+use mesh_core::model::{DiffItem, Endpoints, Key, Place, ResourceSet};
+use mesh_core::snapshot::Snapshot;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant as TokioInstant, timeout_at};
 
 pub use status::{Status, StatusCell};
@@ -28,7 +31,7 @@ use crate::listen::ListenerManager;
 use crate::live::{Cells, Live};
 use crate::observe::{LogSettings, Observe};
 use crate::resident;
-use crate::source::{Configuration, Update};
+use crate::source::{Configuration, Ordered, Update};
 use crate::tls::certs::CertificateTable;
 use crate::upstream::{KeyStore, Resolver};
 use clusters::Clusters;
@@ -49,6 +52,8 @@ pub struct StoreOptions {
     pub resolve_wait: Duration,
     /// Overrides what the configuration says of the access log, even with none.
     pub access_log: Option<Option<LogSettings>>,
+    /// Where this proxy is, until a controller says otherwise.
+    pub place: Place,
 }
 
 impl Default for StoreOptions {
@@ -59,6 +64,7 @@ impl Default for StoreOptions {
             endpoint_wait: Duration::ZERO,
             resolve_wait: Duration::from_secs(1),
             access_log: None,
+            place: Place::default(),
         }
     }
 }
@@ -68,10 +74,13 @@ impl Default for StoreOptions {
 const TICK: Duration = Duration::from_secs(1);
 /// Certificate files are read again, and names resolved again, every so many ticks.
 const SLOW_TICKS: u64 = 5;
+/// Tables that were made as quickly the last time, and of which no more than so many parts are different, are made where it is.
+const SHORT: Duration = Duration::from_millis(5);
+const FEW: usize = 64;
 /// So long after the last new tables the memory that only their making needed is given back.
 const QUIET: Duration = Duration::from_secs(5);
-/// And that often what only a burst of requests needed; what the present ones need comes back within a millisecond.
-const GIVE_BACK: Duration = Duration::from_secs(60);
+/// And that often what only a burst of requests or changes needed; what the present ones need comes back within a millisecond.
+const GIVE_BACK: Duration = Duration::from_secs(10);
 
 /// The only writer of the cells.
 pub struct Store {
@@ -86,6 +95,8 @@ pub struct Store {
     configuration: Configuration,
     set: Arc<ResourceSet>,
     generation: u64,
+    /// How long the last tables took to make.
+    took: Duration,
     /// By whom it was found, since each is found anew at another time.
     compile_diagnostics: Vec<Diagnostic>,
     certificate_diagnostics: Vec<Diagnostic>,
@@ -93,6 +104,9 @@ pub struct Store {
     listen_diagnostics: Vec<Diagnostic>,
     other_diagnostics: Vec<Diagnostic>,
     key_diagnostics: Vec<Diagnostic>,
+    ordered: Ordered,
+    /// What is to be ordered for the tables that are served.
+    wants: watch::Sender<Arc<Wants>>,
     retired: Vec<Arc<Live>>,
     /// Those of the tables that are served, until they replace those of the tables before, too.
     certificates: Option<Arc<CertificateTable>>,
@@ -113,7 +127,7 @@ impl Store {
         options: StoreOptions,
     ) -> Store {
         Store {
-            clusters: Clusters::new(resolver, options.resolve_wait),
+            clusters: Clusters::new(resolver, options.resolve_wait, options.place.clone()),
             originations: Originations::default(),
             keys: KeyStore::default(),
             cells,
@@ -124,12 +138,15 @@ impl Store {
             configuration: Configuration::default(),
             set: Arc::default(),
             generation: 0,
+            took: Duration::MAX,
             compile_diagnostics: Vec::new(),
             certificate_diagnostics: Vec::new(),
             origination_diagnostics: Vec::new(),
             listen_diagnostics: Vec::new(),
             other_diagnostics: Vec::new(),
             key_diagnostics: Vec::new(),
+            ordered: Ordered::default(),
+            wants: watch::Sender::default(),
             retired: Vec::new(),
             certificates: None,
             applied: TokioInstant::now(),
@@ -166,6 +183,11 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// What is to be ordered for the tables that are served.
+    pub fn wants(&self) -> watch::Receiver<Arc<Wants>> {
+        self.wants.subscribe()
     }
 
     /// Waits for what comes with it.
@@ -208,6 +230,19 @@ impl Store {
 
     async fn take_over(&mut self, batch: Batch) {
         let begun = Instant::now();
+        if let Some(ordered) = batch.ordered {
+            self.take_ordered(begun, ordered).await;
+            if batch.configuration.is_none() && batch.endpoints.is_empty() && batch.place.is_none() {
+                return;
+            }
+        }
+        let moved = batch.place.is_some();
+        if let Some(place) = batch.place.map(|told| self.clusters.place().updated(told))
+            && place != *self.clusters.place()
+        {
+            tracing::info!(locality = %place.locality, node = %place.node, "this proxy is here");
+            self.clusters.move_to(place);
+        }
         let mut set = match batch.configuration {
             Some(configuration) => {
                 self.configuration = *configuration;
@@ -215,6 +250,8 @@ impl Store {
                 self.cells.workload.set_trust_domains(&self.configuration.trust_domains);
                 std::mem::take(&mut self.configuration.set)
             }
+            // It told where the proxy is, and nothing else.
+            None if moved && batch.endpoints.is_empty() => return,
             None if self.generation > 0 => return self.take_endpoints(begun, batch.endpoints).await,
             None => (*self.set).clone(),
         };
@@ -223,6 +260,9 @@ impl Store {
         }
         let set = Arc::new(set);
         let changes = Changed::between(&self.set, &set);
+        if changes.challenges.any() {
+            self.cells.challenges.replace(&set.challenges);
+        }
         self.other_diagnostics = self.set_access_log();
         let tables_stay = changes.only_endpoints() && self.generation > 0;
         self.clusters.fill_endpoints(&self.set, &set, !tables_stay).await;
@@ -233,6 +273,18 @@ impl Store {
         }
         self.publish(set, begun, &changes).await;
         self.applied = TokioInstant::now();
+    }
+
+    /// New certificates change no table.
+    async fn take_ordered(&mut self, begun: Instant, ordered: Ordered) {
+        self.ordered = ordered;
+        // The first tables bring them along.
+        if self.generation > 0 {
+            let set = self.set.clone();
+            self.build_certificates(&set, false).await;
+            self.applied = TokioInstant::now();
+            self.note(begun, None, &Changed::default());
+        }
     }
 
     /// Endpoints alone: nothing else is looked at.
@@ -253,25 +305,16 @@ impl Store {
     }
 
     async fn publish(&mut self, set: Arc<ResourceSet>, begun: Instant, changes: &Changed) {
-        let generation = self.generation.saturating_add(1);
         let previous = self.cells.live.load().snapshot.clone();
-        let for_compile = set.clone();
-        let compiled = tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
-            (compile(&for_compile, Some(&previous), generation), begun.elapsed())
-        });
-        let (Compiled { snapshot, diagnostics }, took) = match compiled.await {
-            Ok(compiled) => compiled,
-            Err(error) => {
-                tracing::error!(%error, "the configuration could not be compiled; the last one stays in force");
-                self.clusters.take_back();
-                return;
-            }
+        let Some((Compiled { snapshot, diagnostics }, took)) = self.compiled(&set, previous, changes).await else {
+            self.clusters.take_back();
+            return;
         };
-        self.generation = generation;
+        self.took = took;
+        self.generation = self.generation.saturating_add(1);
         self.compile_diagnostics = diagnostics;
         if changes.listeners.any() || changes.secrets.any() {
-            self.build_certificates(&set).await;
+            self.build_certificates(&set, changes.listeners.any()).await;
         }
         if changes.destinations.any() || changes.secrets.any() {
             self.origination_diagnostics = self.originations.update(&set, SystemTime::now()).await;
@@ -279,7 +322,13 @@ impl Store {
         let clusters = self.clusters.of(&snapshot.clusters, &self.originations);
         let tokens = tokens::rules(&set, &mut self.keys);
         self.key_diagnostics = tokens::diagnostics(&set, &self.keys);
-        let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters, tokens });
+        let limits = {
+            let before = self.cells.live.load();
+            let stays = Arc::ptr_eq(&before.snapshot.rate_limiter, &snapshot.rate_limiter);
+            let made = || snapshot.rate_limiter.counts(&before.limits, RandomState::new);
+            if stays { before.limits.clone() } else { made() }
+        };
+        let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters, tokens, limits });
         self.open_listeners(&live);
         let old = self.cells.live.swap(live.clone());
         self.cells.demand.published();
@@ -287,18 +336,58 @@ impl Store {
         self.retired.push(old);
         self.drop_retired();
         self.set = set;
+        if changes.listeners.any() {
+            let wants = acme::wants(&self.set);
+            self.wants.send_if_modified(|known| {
+                let is_new = **known != wants;
+                if is_new {
+                    *known = Arc::new(wants);
+                }
+                is_new
+            });
+        }
         self.observe.own.compile_seconds.observe(took.as_secs_f64());
         self.observe.own.publishes.inc();
         self.note(begun, Some(took), changes);
     }
 
-    async fn build_certificates(&mut self, set: &ResourceSet) {
+    /// Off this thread, unless it is quickly done: to wait for another thread takes longer then. None: the other thread failed.
+    async fn compiled(
+        &self,
+        set: &Arc<ResourceSet>,
+        previous: Arc<Snapshot>,
+        changes: &Changed,
+    ) -> Option<(Compiled, Duration)> {
+        let generation = self.generation.saturating_add(1);
+        let set = Arc::clone(set);
+        let work = move || {
+            let begun = Instant::now();
+            (compile(&set, Some(&previous), generation), begun.elapsed())
+        };
+        if self.took < SHORT && changes.count() <= FEW {
+            return Some(work());
+        }
+        let compiled = tokio::task::spawn_blocking(work).await;
+        compiled
+            .inspect_err(|error| {
+                tracing::error!(%error, "the configuration could not be compiled; the last one stays in force");
+            })
+            .ok()
+    }
+
+    /// `linger`: other listeners name other certificates.
+    async fn build_certificates(&mut self, set: &ResourceSet, linger: bool) {
         let previous = self.certificates.take().unwrap_or_else(|| self.cells.certificates.load_full());
-        let (table, diagnostics) = CertificateTable::build(set, &previous, SystemTime::now()).await;
+        let (table, diagnostics) =
+            CertificateTable::build(set, &self.ordered.certificates, &previous, SystemTime::now()).await;
         self.certificate_diagnostics = diagnostics;
-        // A handshake that looked at the old tables may ask for what is in the old table only.
-        self.cells.certificates.store(Arc::new(table.joined_with(&previous)));
-        self.certificates = Some(Arc::new(table));
+        if linger {
+            // A handshake that looked at the old tables may ask for what is in the old table only.
+            self.cells.certificates.store(Arc::new(table.joined_with(&previous)));
+            self.certificates = Some(Arc::new(table));
+        } else {
+            self.cells.certificates.store(Arc::new(table));
+        }
     }
 
     fn open_listeners(&mut self, live: &Live) {
@@ -354,6 +443,7 @@ impl Store {
             &self.listen_diagnostics,
             &self.other_diagnostics,
             &self.key_diagnostics,
+            &self.ordered.diagnostics,
         ];
         let mut all: Vec<Diagnostic> = parts.into_iter().flatten().cloned().collect();
         self.configuration.locate(&mut all);
@@ -366,8 +456,8 @@ impl Store {
             self.cells.certificates.store(certificates);
         }
         self.drop_retired();
-        let is_due = self.given_back < self.applied || self.given_back.elapsed() >= GIVE_BACK;
-        if is_due && self.applied.elapsed() >= QUIET {
+        let is_quiet = self.given_back < self.applied && self.applied.elapsed() >= QUIET;
+        if is_quiet || self.given_back.elapsed() >= GIVE_BACK {
             self.given_back = TokioInstant::now();
             resident::give_back_code();
         }
@@ -394,7 +484,7 @@ impl Store {
             if names_files(&self.set) {
                 let before = self.certificate_diagnostics.clone();
                 let set = self.set.clone();
-                self.build_certificates(&set).await;
+                self.build_certificates(&set, false).await;
                 different |= before != self.certificate_diagnostics;
             }
         }
@@ -427,6 +517,8 @@ const DANGLING: [diag::Code; 6] = [
 pub struct Batch {
     configuration: Option<Box<Configuration>>,
     endpoints: Vec<Arc<Endpoints>>,
+    place: Option<Place>,
+    ordered: Option<Ordered>,
     /// Told when it is in force.
     barriers: Vec<oneshot::Sender<()>>,
 }
@@ -439,6 +531,8 @@ impl Batch {
                 self.endpoints.clear();
             }
             Update::Endpoints(endpoints) => self.endpoints.extend(endpoints),
+            Update::Place(place) => self.place = Some(place),
+            Update::Ordered(ordered) => self.ordered = Some(ordered),
             Update::Barrier(barrier) => self.barriers.push(barrier),
         }
     }

@@ -1,13 +1,14 @@
 use std::net::SocketAddr;
 
 use mesh_core::model::{
-    Balancing, Destination, Endpoint, EndpointAddress, Listener, ListenerProtocol, OutlierDetection, PathNormalization,
-    Reach, RouteSet, Topology, UpstreamProtocol, UpstreamTls,
+    Balancing, Destination, Listener, ListenerProtocol, OutlierDetection, PathNormalization, Reach, RouteSet, Topology,
+    UpstreamProtocol, UpstreamTls,
 };
 use mesh_core::object::ObjectRef;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
+use crate::http::testing::endpoint;
 
 fn store(options: StoreOptions) -> Store {
     testing::rig(options).store
@@ -22,7 +23,7 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
     let mut set = ResourceSet::default();
     let listener = Listener {
         key: "127.0.0.1:0".into(),
-        address: ([127, 0, 0, 1], 0).into(),
+        address: "127.0.0.1:0".parse().unwrap(),
         port: 80,
         protocol: ListenerProtocol::Http { routes: "http.80".into() },
         path_normalization: PathNormalization::Base,
@@ -41,6 +42,8 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
             subset: None,
             protocol: UpstreamProtocol::Http1,
             balancing: Balancing::RoundRobin,
+            locality: None,
+            warmup: None,
             outlier: None,
             tls: UpstreamTls::Auto,
             limits: Default::default(),
@@ -59,14 +62,7 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
 
 fn endpoints(key: &str, port: u16) -> Arc<Endpoints> {
     let address: SocketAddr = ([127, 0, 0, 1], port).into();
-    let endpoint = Endpoint {
-        address: EndpointAddress::Socket(address),
-        weight: 1,
-        locality: "".into(),
-        workload: None,
-        mtls: false,
-    };
-    Arc::new(Endpoints { key: key.into(), endpoints: vec![endpoint], origin: origin() })
+    Arc::new(Endpoints { key: key.into(), endpoints: vec![endpoint(address)], origin: origin() })
 }
 
 fn ports(live: &Live, key: &str) -> Vec<u16> {
@@ -245,7 +241,7 @@ async fn listeners_that_are_removed_close_and_bad_ones_are_told() {
     let mut other = configuration(&[]);
     let listener = other.set.listeners.remove("127.0.0.1:0").unwrap();
     let taken_address = taken.local_addr().unwrap();
-    let listener = Listener { key: "taken".into(), address: taken_address, ..(*listener).clone() };
+    let listener = Listener { key: "taken".into(), address: taken_address.into(), ..(*listener).clone() };
     other.set.listeners.insert("taken".into(), Arc::new(listener));
     store.apply(other.into()).await;
     let status = store.status();
@@ -301,7 +297,7 @@ fn ejecting(timeout: u64) -> Configuration {
     both.endpoints.extend(endpoints("a", 1002).endpoints.iter().cloned());
     new.set.endpoints.insert("a".into(), Arc::new(both));
     let destination = Destination {
-        outlier: Some(OutlierDetection {
+        outlier: Some(Box::new(OutlierDetection {
             consecutive_5xx: 1,
             consecutive_gateway: 0,
             consecutive_local: 0,
@@ -311,7 +307,7 @@ fn ejecting(timeout: u64) -> Configuration {
             base_ejection: Duration::from_millis(50),
             max_ejection_percent: 50,
             min_health_percent: 0,
-        }),
+        })),
         ..Destination::clone(&new.set.destinations["a"])
     };
     new.set.destinations.insert("a".into(), Arc::new(destination));
@@ -386,7 +382,7 @@ async fn a_table_comes_with_the_rule_that_asks_for_it() {
     };
     assert_eq!(keyed(&store).len(), 2);
     let mut hashing = ejecting(1);
-    let balancing = Balancing::Hash(Hashing { key: None, table: HashTable::Ring { minimum: 64 } });
+    let balancing = Balancing::Hash(Box::new(Hashing { key: None, table: HashTable::Ring { minimum: 64 } }));
     let destination = Destination { balancing, ..Destination::clone(&hashing.set.destinations["a"]) };
     hashing.set.destinations.insert("a".into(), Arc::new(destination));
     store.apply(hashing.into()).await;

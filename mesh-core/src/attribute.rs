@@ -212,6 +212,11 @@ fn brackets(text: &str) -> Option<Vec<String>> {
     names.iter().all(|name| !name.is_empty() && !name.contains(['[', ']'])).then_some(names)
 }
 
+/// A claim by which requests are told apart: its name, or `[a][b]`.
+pub(crate) fn claim(text: &str) -> Option<Vec<String>> {
+    if text.starts_with('[') { brackets(text) } else { (!text.is_empty()).then(|| vec![text.to_owned()]) }
+}
+
 /// As Go's `strconv.ParseBool` reads it, with which Istio reads annotations.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {

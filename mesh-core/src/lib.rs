@@ -5,6 +5,8 @@
 //! ApiObject --World::apply--> World --translate(world, proxy)--> ResourceSet --compile(set, prev)--> Snapshot --route--> Decision
 //! ```
 
+pub mod acme;
+pub mod analyze;
 pub mod api;
 pub mod attribute;
 pub mod certificate;
@@ -15,6 +17,7 @@ pub mod lb;
 pub mod model;
 pub mod object;
 mod re2;
+mod reach;
 pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;

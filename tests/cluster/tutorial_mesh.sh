@@ -204,6 +204,8 @@ done
 kill -KILL "$pid"
 restarted() { [ "$(restarts)" -gt "$before" ]; }
 within 60 "it was started again" restarted
+# Until then nobody is sent there, and there is no other one.
+within 60 "it is ready again" kubectl wait pods -l app=details --for condition=Ready --timeout 1s
 within 60 "the page is whole" whole
 
 step "what it weighs, while pages are read and when nobody asks"
@@ -220,6 +222,6 @@ load_begin
 pages 100 >"$work/pages"
 weigh
 load_end whole
-sleep 65 # what only the load needed of a program is given back within a minute
+sleep 25 # what only the load needed of a program is given back within 10 s
 weigh
 kubectl delete namespace istio-system >/dev/null

@@ -11,21 +11,23 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use mesh_core::testing::{BackendKind, BackendSettings};
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::{BoxIo, DEADLINE};
-use crate::{certs, ports};
+use crate::{certs, ports, proxy_header};
 
 pub type Body = BoxBody<Bytes, Infallible>;
 
@@ -55,6 +57,21 @@ pub struct Saw {
     pub body: String,
     pub body_length: u64,
     pub trailers: Vec<(String, String)>,
+    /// What the connection began with, in the words of [`proxy_header`].
+    pub proxy: Option<String>,
+}
+
+/// What the connection of a request began with.
+#[derive(Clone)]
+struct Told(String);
+
+/// How a connection begins.
+#[derive(Clone, Default)]
+struct Opening {
+    /// In this TLS alone.
+    tls: Option<Arc<ServerConfig>>,
+    /// With a PROXY header before it.
+    proxy: bool,
 }
 
 impl Backend {
@@ -73,14 +90,26 @@ impl Backend {
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::start_in(address, Opening::default(), handler).await
+    }
+
+    /// The same on connections that begin so.
+    async fn start_in<H, F>(address: SocketAddr, opening: Opening, handler: H) -> anyhow::Result<Backend>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
         let requests = Arc::new(AtomicU32::new(0));
         let counter = requests.clone();
         Self::accept(address, requests, move |stream| {
-            let (handler, counter) = (handler.clone(), counter.clone());
+            let (handler, counter, opening) = (handler.clone(), counter.clone(), opening.clone());
             async move {
-                let Some(stream) = opened(stream).await else { return };
-                let service = hyper::service::service_fn(move |request| {
+                let Some((stream, told)) = opened(stream, opening).await else { return };
+                let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                     counter.fetch_add(1, Ordering::Relaxed);
+                    if let Some(told) = &told {
+                        request.extensions_mut().insert(told.clone());
+                    }
                     let answer = handler(request);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
@@ -156,6 +185,9 @@ impl Backend {
         name: &str,
         settings: &BackendSettings,
     ) -> anyhow::Result<Backend> {
+        if settings.kind == BackendKind::Deaf {
+            return Self::deaf_at(address);
+        }
         if settings.kind == BackendKind::Close {
             return Self::start_raw_at(address, |mut stream| async move {
                 let mut some = [0; 4096];
@@ -163,27 +195,67 @@ impl Backend {
             })
             .await;
         }
+        if settings.kind == BackendKind::Mute {
+            return Self::start_raw_at(address, |mut stream| async move {
+                let mut some = [0; 4096];
+                while stream.read(&mut some).await.is_ok_and(|count| count > 0) {}
+            })
+            .await;
+        }
         let (name, settings) = (Arc::<str>::from(name), Arc::new(settings.clone()));
         let seen = Arc::new(AtomicU32::new(0));
         let last = Arc::new(Mutex::new(None));
         let keep = last.clone();
-        let mut backend = Self::start_at(address, move |request| {
+        let tls = settings.tls.as_ref();
+        let tls = tls.map(|tls| certs::server_of(&tls.certificate, tls.clients.as_deref())).transpose()?;
+        let opening = Opening { tls, proxy: settings.proxy_protocol };
+        let mut backend = Self::start_in(address, opening, move |request| {
             let (name, settings, keep) = (name.clone(), settings.clone(), keep.clone());
             let index = seen.fetch_add(1, Ordering::Relaxed);
             async move {
                 if request.headers().get("upgrade").is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
                     return tunnel(request, &name);
                 }
-                let saw = saw(request, &name).await;
-                if let Ok(mut last) = keep.lock() {
-                    *last = Some(saw.clone());
+                let keep = |saw: &Saw| drop(keep.lock().map(|mut last| *last = Some(saw.clone())));
+                if settings.kind == BackendKind::Connect && request.method() == Method::CONNECT {
+                    keep(&saw_head(&request, &name));
+                    return connect(request, settings.status).await;
                 }
+                if settings.kind == BackendKind::Connect && request.method() == Method::POST {
+                    keep(&saw_head(&request, &name));
+                    return posted(request).await;
+                }
+                let saw = saw(request, &name).await;
+                keep(&saw);
                 answer(saw, &name, &settings, index).await
             }
         })
         .await?;
         backend.last = last;
         Ok(backend)
+    }
+
+    /// Its queue of connections is full, and stays so.
+    fn deaf_at(address: SocketAddr) -> anyhow::Result<Backend> {
+        let socket = || Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let listener = socket()?;
+        listener.bind(&address.into())?;
+        listener.listen(0)?;
+        let address = listener.local_addr()?.as_socket().context("an address")?;
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            let one = socket()?;
+            one.set_nonblocking(true)?;
+            // In progress, or for ever.
+            let _ = one.connect(&address.into());
+            waiting.push(one);
+        }
+        let task = tokio::spawn(async move {
+            let _held = (listener, waiting);
+            std::future::pending::<()>().await;
+        });
+        let count = Arc::<AtomicU32>::default;
+        Ok(Backend { address, requests: count(), connections: count(), last: Arc::default(), task })
     }
 
     /// Sends the body of each request back as it comes, trailers included, and says how much came.
@@ -273,14 +345,70 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// The connection; in TLS where the client begins so, as one does who does not let those between look into it.
-async fn opened(stream: TcpStream) -> Option<BoxIo> {
+async fn opened(mut stream: TcpStream, opening: Opening) -> Option<(BoxIo, Option<Told>)> {
+    let told = if opening.proxy { Some(Told(proxy_header::read(&mut stream).await.ok()?)) } else { None };
+    if let Some(config) = opening.tls {
+        return Some((Box::new(TlsAcceptor::from(config).accept(stream).await.ok()?), told));
+    }
     let mut first = [0];
     stream.peek(&mut first).await.ok()?;
     if first != [HANDSHAKE] {
-        return Some(Box::new(stream));
+        return Some((Box::new(stream), told));
     }
     let config = certs::server("backend.example").ok()?;
-    Some(Box::new(TlsAcceptor::from(config).accept(stream).await.ok()?))
+    Some((Box::new(TlsAcceptor::from(config).accept(stream).await.ok()?), told))
+}
+
+/// As an HTTP proxy: bytes go both ways, once it is there.
+async fn connect(mut request: Request<Incoming>, status: u16) -> Response<Body> {
+    let mut response = Response::new(text("", &BTreeMap::new()));
+    let to = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    if status == 200 {
+        match TcpStream::connect(to).await {
+            Ok(mut there) => {
+                let upgraded = hyper::upgrade::on(&mut request);
+                tokio::spawn(async move {
+                    if let Ok(here) = upgraded.await {
+                        let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(here), &mut there).await;
+                    }
+                });
+            }
+            Err(_) => *response.status_mut() = StatusCode::BAD_GATEWAY,
+        }
+    }
+    response
+}
+
+/// The same by POST: what the request's body says goes there, and what comes back is that of the answer.
+async fn posted(request: Request<Incoming>) -> Response<Body> {
+    let to = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let Ok(there) = TcpStream::connect(to).await else {
+        let mut response = Response::new(text("", &BTreeMap::new()));
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        return response;
+    };
+    let (mut read, mut write) = there.into_split();
+    let mut body = request.into_body();
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data()
+                && write.write_all(&data).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    let (sender, frames) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut piece = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = read.read(&mut piece).await {
+            if sender.send(Frame::data(Bytes::copy_from_slice(&piece[..count]))).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::new(streamed(frames))
 }
 
 async fn answer(saw: Saw, name: &str, settings: &BackendSettings, index: u32) -> Response<Body> {
@@ -371,25 +499,31 @@ fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name.parse().ok()?, value.parse().ok()?))
 }
 
-async fn saw(request: Request<Incoming>, name: &str) -> Saw {
-    let (head, body) = request.into_parts();
-    let lines = |headers: &HeaderMap| {
-        let line = |(name, value): (&HeaderName, &HeaderValue)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        headers.iter().map(line).collect::<Vec<_>>()
+fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
-    let host = head.headers.get("host").and_then(|host| host.to_str().ok());
-    let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default().to_owned();
-    let mut saw = Saw {
+    headers.iter().map(line).collect()
+}
+
+fn saw_head<B>(request: &Request<B>, name: &str) -> Saw {
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(http::uri::Authority::as_str).or(host).unwrap_or_default();
+    Saw {
         backend: name.to_owned(),
-        method: head.method.to_string(),
-        path: head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
-        authority,
-        protocol: format!("{:?}", head.version),
-        headers: lines(&head.headers),
+        method: request.method().to_string(),
+        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        authority: authority.to_owned(),
+        protocol: format!("{:?}", request.version()),
+        headers: lines(request.headers()),
+        proxy: request.extensions().get::<Told>().map(|told| told.0.clone()),
         ..Saw::default()
-    };
+    }
+}
+
+async fn saw(request: Request<Incoming>, name: &str) -> Saw {
+    let mut saw = saw_head(&request, name);
+    let body = request.into_body();
     // A body that breaks off is reported as far as it came.
     if let Ok(collected) = body.collect().await {
         saw.trailers = collected.trailers().map(lines).unwrap_or_default();

@@ -1,6 +1,7 @@
-//! Certificates for tests: one self-signed certificate per set of names, and clients of CAs, made once per process.
+//! Certificates for tests: one self-signed certificate per set of names, and clients and servers of CAs, made once per process.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use anyhow::Context;
@@ -8,10 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 #[derive(Clone, Debug)]
 pub struct Certificate {
@@ -37,10 +39,21 @@ pub fn certificate(names: &str) -> anyhow::Result<Certificate> {
 
 /// Path of a file with such a certificate.
 pub fn file(names: &str) -> anyhow::Result<String> {
+    written(names, &certificate(names)?.certificate_pem)
+}
+
+/// Path of a file, for this process.
+pub fn written(name: &str, text: &str) -> anyhow::Result<String> {
     let folder = std::env::temp_dir().join(format!("meshgate-certificates-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{names}.pem"));
-    std::fs::write(&path, certificate(names)?.certificate_pem)?;
+    let path = folder.join(format!("{}.pem", name.replace('/', "_")));
+    // Others may be reading it.
+    if !std::fs::read_to_string(&path).is_ok_and(|known| known == text) {
+        let beside = tempfile::NamedTempFile::new_in(&folder)?;
+        std::fs::write(beside.path(), text)?;
+        std::fs::set_permissions(beside.path(), std::fs::Permissions::from_mode(0o644))?;
+        beside.persist(&path)?;
+    }
     Ok(path.display().to_string())
 }
 
@@ -52,6 +65,26 @@ pub fn server(names: &str) -> anyhow::Result<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?)?;
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+    Ok(Arc::new(config))
+}
+
+/// A server with a certificate of a CA, `CA/NAME,NAME`, whose clients must show one of that other CA.
+pub fn server_of(certificate: &str, clients: Option<&str>) -> anyhow::Result<Arc<ServerConfig>> {
+    let Certificate { certificate_pem, key_pem } = client(certificate)?;
+    let chain = vec![CertificateDer::from_pem_slice(certificate_pem.as_bytes())?];
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(name) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority(name)?.as_bytes())?)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = config.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?)?;
     config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
     Ok(Arc::new(config))
 }
@@ -106,7 +139,7 @@ fn with_client<T>(client: &str, then: impl FnOnce(&Authority, &Client) -> anyhow
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, "client");
         params.serial_number = Some(serial.into());
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         for name in names.split(',') {
             let text = Ia5String::try_from(name)?;
             params.subject_alt_names.push(match name.contains("://") {

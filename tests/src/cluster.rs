@@ -60,7 +60,10 @@ pub fn apply_namespace(name: &str) -> anyhow::Result<()> {
 pub fn define() -> anyhow::Result<()> {
     let definitions = repository().join("deploy/crds/crds.yaml");
     let arguments = ["apply", "--server-side", "-f", &definitions.to_string_lossy()];
-    kubectl(&arguments, "").map(drop).map_err(anyhow::Error::msg)
+    kubectl(&arguments, "").map_err(anyhow::Error::msg)?;
+    // Who asks what there is before that is told of some of them.
+    let established = ["wait", "--for=condition=Established", "--timeout=30s", "-f", &definitions.to_string_lossy()];
+    kubectl(&established, "").map(drop).map_err(anyhow::Error::msg)
 }
 
 fn patiently(attempt: impl Fn() -> Result<String, String>) -> anyhow::Result<String> {
@@ -93,12 +96,14 @@ pub struct Launch<'a> {
     pub keep_alive_seconds: Option<u64>,
     /// The same of the steps in which a root is changed.
     pub root_overlap_seconds: Option<u64>,
+    /// Further arguments.
+    pub more: &'a [&'a str],
 }
 
 impl<'a> Launch<'a> {
     pub fn new(folder: &'a Path, replica: &'a str, namespace: &'a str) -> Launch<'a> {
         let (discovery, webhook, kubeconfig, keep_alive_seconds) = (None, None, None, None);
-        let (gateway_namespaces, root_overlap_seconds) = (&[], None);
+        let (gateway_namespaces, root_overlap_seconds, more) = (&[], None, &[]);
         Launch {
             folder,
             replica,
@@ -109,6 +114,7 @@ impl<'a> Launch<'a> {
             gateway_namespaces,
             keep_alive_seconds,
             root_overlap_seconds,
+            more,
         }
     }
 
@@ -137,6 +143,7 @@ impl<'a> Launch<'a> {
         if let Some(file) = self.kubeconfig {
             command.arg("--kubeconfig").arg(file);
         }
+        command.args(self.more);
         let child = command.spawn().context("starting meshgate-controller")?;
         Ok(Controller { child, log, discovery, admin })
     }

@@ -26,6 +26,11 @@ pub struct Edge {
 impl Edge {
     /// `hosts`: host name, address, protocol (`http`, `http2`) of each backend.
     pub async fn start(hosts: &[(&str, SocketAddr, &str)]) -> anyhow::Result<Edge> {
+        Edge::with(hosts, &[]).await
+    }
+
+    /// With further flags.
+    pub async fn with(hosts: &[(&str, SocketAddr, &str)], flags: &[&str]) -> anyhow::Result<Edge> {
         let ip = ports::loopback();
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("config");
@@ -34,7 +39,8 @@ impl Edge {
         for (host, address, protocol) in hosts {
             std::fs::write(config.join(format!("{host}.yaml")), destination(host, *address, protocol))?;
         }
-        let meshgate = tokio::task::spawn_blocking(move || Meshgate::with_files(&config)).await??;
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let meshgate = tokio::task::spawn_blocking(move || Meshgate::with_files(&config, &flags)).await??;
         Ok(Edge { meshgate, http: SocketAddr::new(ip, 8080), https: SocketAddr::new(ip, 8443), ip, folder })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `process` starts the real gateway, `ports` finds it an address of its own, `backend` stands behind it, `client` in front
 //! of it, `certs` makes certificates, `cluster` and `bulk` have what tests on a real Kubernetes share, `between` stands between
-//! controller and gateway, `netns` makes pods of network namespaces, `sidecar` puts sidecars into them, `case` runs case files.
+//! controller and gateway, `netns` makes pods of network namespaces, `pebble` is a CA for ACME, `proxy_header` reads what proxies say before the first byte, `sidecar` puts sidecars into them, `case` runs case files.
 
 pub mod backend;
 #[cfg(feature = "controller")]
@@ -21,8 +21,10 @@ pub mod fixture;
 #[cfg(feature = "controller")]
 pub mod mesh;
 pub mod netns;
+pub mod pebble;
 pub mod ports;
 pub mod process;
+pub mod proxy_header;
 #[cfg(feature = "controller")]
 pub mod sidecar;
 pub mod third_party;

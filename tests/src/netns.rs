@@ -96,6 +96,7 @@ impl Network {
         pod.ip(&format!("addr add {ip6}/64 dev eth0 nodad"))?;
         pod.ip("link set eth0 up")?;
         pod.ip("route add default via 10.77.255.254")?;
+        pod.ip("-6 route add default via fd77::ffff")?;
         Pod::start(pod, ip, ip6)
     }
 }

@@ -130,10 +130,12 @@ impl Meshgate {
         Ok(())
     }
 
-    /// `meshgate run -f FOLDER`
-    pub fn with_files(folder: &Path) -> anyhow::Result<Meshgate> {
+    /// `meshgate run -f FOLDER`, with further flags.
+    pub fn with_files(folder: &Path, flags: &[String]) -> anyhow::Result<Meshgate> {
         let folder = folder.to_string_lossy();
-        Self::start(["-f", folder.as_ref(), "--workers", "1", "--drain-seconds", "2"])
+        let usual = ["-f", folder.as_ref(), "--drain-seconds", "2"];
+        let workers = if flags.iter().any(|flag| flag == "--workers") { &[][..] } else { &["--workers", "1"] };
+        Self::start(usual.into_iter().chain(workers.iter().copied()).chain(flags.iter().map(String::as_str)))
     }
 
     /// Waits until a line of the log fits.
@@ -164,7 +166,7 @@ impl Meshgate {
         self.child.id()
     }
 
-    /// A line of `/proc/<pid>/status` in KiB: `VmRSS`, `VmHWM`.
+    /// A line of `/proc/<pid>/status` in KiB: `RssAnon` is what it has for itself; pages of the program come and go.
     pub fn memory_kib(&self, field: &str) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;

@@ -75,6 +75,8 @@ pub struct Who {
     pub labels: BTreeMap<String, String>,
     /// Queries to this one are led to the sidecar, and passed on by it.
     pub resolver: Option<IpAddr>,
+    /// The pod has IPv6 alone, as far as anybody is told. (The controller is reached by IPv4.)
+    pub v6: bool,
 }
 
 /// A pod with a sidecar.
@@ -216,7 +218,7 @@ impl Workload {
         self.pod.run(async move { Ok(client::get(at, "localhost", &path).await?.text()) }).await
     }
 
-    /// Waits until such a series has counted so much: a request is counted a moment after it was answered.
+    /// Waits until so much is counted with these labels: a request is counted a moment after it was answered.
     pub async fn counts(&self, family: &str, labels: &[&str], least: f64) -> anyhow::Result<()> {
         until(|| async {
             let value = self.metric(family, labels).await?;
@@ -226,19 +228,18 @@ impl Workload {
         .await
     }
 
-    /// The value of a series of the proxy's metrics that has all of these labels.
+    /// What the proxy's metrics count with all of these labels, whatever the others are.
     pub async fn metric(&self, family: &str, labels: &[&str]) -> anyhow::Result<f64> {
         let text = self.page(15090, "/stats/prometheus").await?;
-        let of_family = || text.lines().filter(|line| line.starts_with(&format!("{family}{{")));
-        let line = of_family().find(|line| labels.iter().all(|label| line.contains(label)));
-        let line = line.with_context(|| {
-            format!(
-                "no {family} with {labels:?} at {}; there are:\n{}",
-                self.name,
-                of_family().collect::<Vec<_>>().join("\n")
-            )
-        })?;
-        Ok(line.rsplit_once(' ').context("a value")?.1.parse()?)
+        let of_family: Vec<&str> = text.lines().filter(|line| line.starts_with(&format!("{family}{{"))).collect();
+        let mut sum = None;
+        for line in of_family.iter().filter(|line| labels.iter().all(|label| line.contains(label))) {
+            let value: f64 = line.rsplit_once(' ').context("a value")?.1.parse()?;
+            sum = Some(sum.unwrap_or_default() + value);
+        }
+        sum.with_context(|| {
+            format!("no {family} with {labels:?} at {}; there are:\n{}", self.name, of_family.join("\n"))
+        })
     }
 }
 
@@ -266,7 +267,7 @@ async fn run(who: &Who, pod: &Pod, arguments: &[OsString]) -> anyhow::Result<Mes
         .env("POD_NAME", &who.name)
         .env("POD_NAMESPACE", &who.namespace)
         .env("SERVICE_ACCOUNT", &who.account)
-        .env("INSTANCE_IP", pod.ip().to_string())
+        .env("INSTANCE_IP", who.address(pod).to_string())
         .env("ISTIO_META_WORKLOAD_NAME", &who.name)
         .env("ISTIO_KUBE_APP_PROBERS", PROBERS)
         .uid(PROXY_USER)
@@ -352,11 +353,22 @@ impl Who {
     #[must_use]
     pub fn named(name: &str) -> Who {
         let labels = BTreeMap::from([("app".to_owned(), name.to_owned())]);
-        Who { name: name.to_owned(), namespace: "default".to_owned(), account: name.to_owned(), labels, resolver: None }
+        Who {
+            name: name.to_owned(),
+            namespace: "default".to_owned(),
+            account: name.to_owned(),
+            labels,
+            resolver: None,
+            v6: false,
+        }
     }
 
     fn proxy(&self) -> String {
         format!("{}.{}", self.name, self.namespace)
+    }
+
+    fn address(&self, pod: &Pod) -> IpAddr {
+        if self.v6 { pod.ip6.into() } else { pod.ip() }
     }
 
     /// A pod as injection leaves it.
@@ -365,6 +377,8 @@ impl Who {
         labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
         let env = self.resolver.map(|_| json!({ "name": DNS_CAPTURE, "value": "true" }));
         let env: Vec<Value> = env.into_iter().collect();
+        let v4 = Some(json!({ "ip": pod.ip.to_string() })).filter(|_| !self.v6);
+        let addresses: Vec<Value> = v4.into_iter().chain([json!({ "ip": pod.ip6.to_string() })]).collect();
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -377,8 +391,8 @@ impl Who {
             },
             "spec": { "serviceAccountName": self.account, "containers": [{ "name": "istio-proxy", "env": env }] },
             "status": {
-                "podIP": pod.ip.to_string(),
-                "podIPs": [{ "ip": pod.ip.to_string() }, { "ip": pod.ip6.to_string() }],
+                "podIP": self.address(pod).to_string(),
+                "podIPs": addresses,
                 "phase": "Running",
                 "conditions": [{ "type": "Ready", "status": "True" }],
             },

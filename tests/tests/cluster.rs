@@ -22,6 +22,8 @@ mod killed;
 mod lease;
 #[path = "cluster/many.rs"]
 mod many;
+#[path = "cluster/orders.rs"]
+mod orders;
 #[path = "cluster/place.rs"]
 mod place;
 #[path = "cluster/rivals.rs"]
@@ -136,6 +138,7 @@ async fn until_programmed(routes: &Routes, name: &str, wanted: (&str, &str, &str
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_an_empty_cluster_to_answers_and_through_the_loss_of_the_controller() {
+    // By its name it is the first one of all, and must be: the others leave the definitions behind.
     let Some(_) = cluster::folder() else { return };
     let folder = tempfile::tempdir().unwrap();
     apply_namespace(SYSTEM).unwrap();

@@ -1,10 +1,18 @@
 //! The mesh in network namespaces: applications that know nothing of it, behind real rules and real sidecars, with a controller
 //! in the test's process.
 
+#[path = "mesh/gateway.rs"]
+mod gateway;
+#[path = "mesh/ipv6.rs"]
+mod ipv6;
+#[path = "mesh/metadata.rs"]
+mod metadata;
 #[path = "mesh/on_demand.rs"]
 mod on_demand;
 #[path = "mesh/rotation.rs"]
 mod rotation;
+#[path = "mesh/sockets.rs"]
+mod sockets;
 
 use std::net::SocketAddr;
 

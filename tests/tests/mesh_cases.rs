@@ -9,7 +9,7 @@ use mesh_core::testing::Runner;
 /// So many meshes at a time.
 const PARALLEL: usize = 3;
 /// Cases of which something must be seen: this does not shrink unnoticed.
-const LEAST: usize = 29;
+const LEAST: usize = 45;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_mesh() {

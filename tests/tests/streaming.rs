@@ -123,13 +123,17 @@ async fn a_hundred_mebibytes_each_way_in_flat_memory() {
     let edge = Edge::start(&[("a.example", backend.address, "http")]).await.unwrap();
     let mut client = h1(&edge).await;
     client.send(&Request::get("a.example", "/1")).await.unwrap();
-    let before = edge.meshgate.memory_kib("VmRSS").unwrap();
+    // Pages of the program come and go with what is used of it.
+    let memory = || edge.meshgate.memory_kib("RssAnon").unwrap();
+    let before = memory();
+    let mut most = before;
 
     let head = format!("POST /upload HTTP/1.1\r\nhost: a.example\r\ncontent-length: {}\r\n\r\n", 100 * MIB);
     client.write(head.as_bytes()).await.unwrap();
     let piece = vec![7; MIB as usize];
     for _ in 0..100 {
         client.write(&piece).await.unwrap();
+        most = most.max(memory());
     }
     let answer = client.read_response("POST").await.unwrap();
     assert_eq!(answer.text(), (100 * MIB).to_string());
@@ -138,13 +142,16 @@ async fn a_hundred_mebibytes_each_way_in_flat_memory() {
     assert_eq!(client.read_head().await.unwrap().status, 200);
     let mut length = 0;
     while let Ok(data) = client.read_chunk().await.unwrap() {
+        let before = length / MIB;
         length += data.len() as u64;
+        if length / MIB != before {
+            most = most.max(memory());
+        }
     }
     assert_eq!(length, 100 * MIB);
 
-    let after = edge.meshgate.memory_kib("VmHWM").unwrap();
-    e2e::say(&format!("memory: {before} KiB before, {after} KiB at most"));
-    assert!(after < before + 8 * 1024, "{before} KiB -> {after} KiB");
+    e2e::say(&format!("memory: {before} KiB before, {most} KiB at most"));
+    assert!(most < before + 8 * 1024, "{before} KiB -> {most} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,20 +162,25 @@ async fn a_hundred_mebibytes_over_http2_and_tls() {
     let (io, details) = client::connect(edge.https, Some(&tls)).await.unwrap();
     assert_eq!(details.unwrap().alpn.as_deref(), Some("h2"));
     let client = H2::handshake(io).await.unwrap().over_tls();
-    let before = edge.meshgate.memory_kib("VmRSS").unwrap();
+    let memory = || edge.meshgate.memory_kib("RssAnon").unwrap();
+    let before = memory();
+    let mut most = before;
     let mut sender = client.sender.clone().ready().await.unwrap();
     let (answer, _) = sender.send_request(client.head(&Request::get("a.example", "/100")).unwrap(), true).unwrap();
     let mut body = answer.await.unwrap().into_body();
     let mut length = 0;
     while let Some(data) = body.data().await {
         let data = data.unwrap();
+        let before = length / MIB;
         length += data.len() as u64;
         body.flow_control().release_capacity(data.len()).unwrap();
+        if length / MIB != before {
+            most = most.max(memory());
+        }
     }
     assert_eq!(length, 100 * MIB);
-    let after = edge.meshgate.memory_kib("VmHWM").unwrap();
-    e2e::say(&format!("memory: {before} KiB before, {after} KiB at most"));
-    assert!(after < before + 12 * 1024, "{before} KiB -> {after} KiB");
+    e2e::say(&format!("memory: {before} KiB before, {most} KiB at most"));
+    assert!(most < before + 12 * 1024, "{before} KiB -> {most} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

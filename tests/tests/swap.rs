@@ -53,7 +53,7 @@ async fn changes_under_load_fail_nothing_and_drop_nothing() {
         .collect();
     let counted = answered.clone();
     eventually("the load runs", move || counted.load(Ordering::Relaxed) > 50).await.unwrap();
-    let before = (edge.meshgate.memory_kib("VmRSS").unwrap(), edge.meshgate.open_files().unwrap());
+    let before = (edge.meshgate.memory_kib("RssAnon").unwrap(), edge.meshgate.open_files().unwrap());
     for change in 0..changes {
         match change % 5 {
             // Where the requests go.
@@ -77,7 +77,7 @@ async fn changes_under_load_fail_nothing_and_drop_nothing() {
     // The last state is the one that counts.
     let _ = std::fs::remove_file(edge.config().join("c.yaml"));
     edge.wait_for("c.example", "/", |answer| answer.status == 404).await.unwrap();
-    let after = (edge.meshgate.memory_kib("VmRSS").unwrap(), edge.meshgate.open_files().unwrap());
+    let after = (edge.meshgate.memory_kib("RssAnon").unwrap(), edge.meshgate.open_files().unwrap());
     e2e::say(&format!(
         "{changes} changes, {} requests, 0 failed; {before:?} -> {after:?}",
         answered.load(Ordering::Relaxed)

@@ -6,6 +6,7 @@ use mesh_core::diag::Severity;
 use mesh_core::wire::Kind;
 use prometheus::{Encoder as _, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::acme::Board;
 use crate::ca::Counters;
 use crate::inject::Injections;
 use crate::kube::View;
@@ -30,11 +31,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(certificates: &Counters, statuses: &Writes, injections: &Injections) -> prometheus::Result<Metrics> {
+    pub fn new(
+        certificates: &Counters,
+        statuses: &Writes,
+        injections: &Injections,
+        orders: &Board,
+    ) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
         certificates.register(&registry)?;
         statuses.register(&registry)?;
         injections.register(&registry)?;
+        orders.register(&registry)?;
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;

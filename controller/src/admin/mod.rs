@@ -12,12 +12,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_core::diag::Diagnostic;
 use mesh_core::model::{ProxyInfo, ResourceSet};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::acme::Board;
 use crate::kube::{ClassState, KeeperHandle, Leadership, View};
 use crate::push::Proxies;
 use crate::status::Tally;
@@ -25,28 +27,19 @@ pub use metrics::Metrics;
 
 /// All that pages may look at.
 pub struct Admin {
-    keeper: KeeperHandle,
-    proxies: Proxies,
-    leadership: Leadership,
-    tally: watch::Receiver<Arc<Tally>>,
-    replica: String,
-    metrics: Metrics,
+    pub keeper: KeeperHandle,
+    pub proxies: Proxies,
+    pub leadership: Leadership,
+    pub tally: watch::Receiver<Arc<Tally>>,
+    pub replica: String,
+    pub metrics: Metrics,
+    /// Of orders.
+    pub board: Board,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    pub fn new(
-        keeper: KeeperHandle,
-        proxies: Proxies,
-        leadership: Leadership,
-        tally: watch::Receiver<Arc<Tally>>,
-        replica: &str,
-        metrics: Metrics,
-    ) -> Admin {
-        Admin { keeper, proxies, leadership, tally, replica: replica.to_owned(), metrics }
-    }
-
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
@@ -74,6 +67,15 @@ impl Admin {
         if path == "/debug/programmed" {
             return self.programmed(request);
         }
+        if path == "/debug/orders" {
+            let page = self.board.page();
+            return json(&json!({
+                "replica": self.replica,
+                "leader": self.leadership.leads(),
+                "directory": page.directory,
+                "orders": page.orders,
+            }));
+        }
         if path == "/debug/objects" {
             return self.objects().await;
         }
@@ -86,7 +88,7 @@ impl Admin {
                 self.metrics.render(&view, &self.proxies, self.leadership.leads(), *self.keeper.generation().borrow()),
             ),
             "/debug/diagnostics" => match self.classes(&view, request.uri().query()) {
-                Some(classes) => json(&diagnostics(&view, &classes)),
+                Some(classes) => json(&diagnostics(&view, &classes, &self.board.findings().borrow())),
                 None => text(StatusCode::NOT_FOUND, NO_SUCH_PROXY),
             },
             "/debug/config" => match self.classes(&view, request.uri().query()).as_deref() {
@@ -143,6 +145,7 @@ const PAGES: &str = "  /ready              200 once everything was listed
   /debug/proxies      connected proxies, and how far each is, as JSON
   /debug/config       what proxies are to have (?proxy=POD.NAMESPACE), as JSON; keys are left out
   /debug/programmed   how many proxies of this replica have each object, as JSON
+  /debug/orders       certificates that are ordered, and where that stands, as JSON; the leader knows
   /debug/objects      which versions of the objects are known, as JSON
   /debug/diagnostics  what is wrong with the objects (?proxy=POD.NAMESPACE), as JSON
 ";
@@ -169,9 +172,9 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-fn diagnostics(view: &View, classes: &[&(ProxyInfo, Arc<ClassState>)]) -> serde_json::Value {
+fn diagnostics(view: &View, classes: &[&(ProxyInfo, Arc<ClassState>)], of_orders: &[Diagnostic]) -> serde_json::Value {
     let of_classes = classes.iter().flat_map(|(_, state)| state.diagnostics.iter());
-    let all: std::collections::BTreeSet<_> = view.diagnostics.iter().chain(of_classes).collect();
+    let all: std::collections::BTreeSet<_> = view.diagnostics.iter().chain(of_classes).chain(of_orders).collect();
     json!({ "diagnostics": all, "unavailable": view.unavailable })
 }
 

@@ -3,12 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mesh_core::analyze::{self, analyze_within};
+use mesh_core::compile::compile;
 use mesh_core::diag::{self, Diagnostic, Severity};
 use mesh_core::model::ProxyInfo;
 use mesh_core::object::ObjectRef;
+use mesh_core::snapshot::Snapshot;
 use mesh_core::translate::translate;
 use mesh_core::world::World;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::kube::{KINDS, KeeperHandle, Watched, read_value};
 use crate::status::Finding;
@@ -18,6 +22,13 @@ const OWN: &[diag::Code] = &[diag::REGEX_INVALID, diag::RULE_INCOMPLETE];
 
 /// How long a look at the world may take.
 const PATIENCE: Duration = Duration::from_millis(30);
+
+/// So many objects are analysed at a time: each may take a processor for a while, and memory, and whoever may write objects
+/// may ask as often as he likes.
+const ANALYSES: usize = 2;
+
+/// How long an object waits for its turn. Then it is judged without: the API server does not wait for ever.
+const TURN: Duration = Duration::from_millis(500);
 
 /// What the webhook answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +43,7 @@ pub struct Judge {
     keeper: KeeperHandle,
     namespace: String,
     surroundings: Mutex<Option<Arc<Surroundings>>>,
+    turns: Arc<Semaphore>,
 }
 
 /// The world of one generation, and for whom it is translated.
@@ -45,16 +57,34 @@ impl Judge {
     /// `namespace`: that of the gateways.
     #[must_use]
     pub fn new(keeper: KeeperHandle, namespace: &str) -> Judge {
-        Judge { keeper, namespace: namespace.to_owned(), surroundings: Mutex::default() }
+        Judge {
+            keeper,
+            namespace: namespace.to_owned(),
+            surroundings: Mutex::default(),
+            turns: Arc::new(Semaphore::new(ANALYSES)),
+        }
     }
 
     /// `object` as it is to be stored.
     pub async fn judge(&self, kind: &str, namespace: &str, object: Value) -> Verdict {
-        let Some(kind) = KINDS.iter().find(|known| known.kind == kind && known.is_istio()) else {
+        let Some(kind) = KINDS.iter().find(|known| known.kind == kind && known.is_ours()) else {
             return Verdict::default();
         };
         let surroundings = self.surroundings().await;
-        judge(kind, namespace, object, surroundings.as_ref().map(|all| (&all.world, all.proxies.as_slice())))
+        let namespace = namespace.to_owned();
+        let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
+        if turn.is_err() {
+            tracing::warn!(kind = kind.kind, namespace, "an object is judged without its surroundings: too many are");
+        }
+        // It may take a second, which nobody else is to wait for. The turn is over when that is, whoever still waits for it.
+        let judged = tokio::task::spawn_blocking(move || {
+            let all = surroundings.filter(|_| turn.is_ok());
+            judge(kind, &namespace, object, all.as_ref().map(|all| (&all.world, all.proxies.as_slice())))
+        });
+        judged.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an object was not judged");
+            Verdict::default()
+        })
     }
 
     /// None: not everything is listed yet.
@@ -101,10 +131,18 @@ fn judge(kind: &Watched, namespace: &str, mut object: Value, world: Option<(&Wor
     };
     let world = world.around(object);
     let mut found: Vec<Diagnostic> = Vec::new();
+    let mut fuel = analyze::FUEL;
     for proxy in proxies {
-        for diagnostic in translate(&world, proxy).diagnostics {
+        let translation = translate(&world, proxy);
+        // Only rules are asked what becomes of them.
+        let has_rules = kind.kind == "VirtualService";
+        let snapshot = if has_rules { compile(&translation.set, None, 0).snapshot } else { Snapshot::default() };
+        let mut diagnostics = translation.diagnostics;
+        analyze_within(&world, &translation.set, &snapshot, Some(&reference), &mut fuel, &mut diagnostics);
+        let own = |diagnostic: &Diagnostic| diagnostic.object.as_ref() == Some(&reference);
+        for diagnostic in diagnostics.into_iter().filter(|one| one.severity > Severity::Info && own(one)) {
             let diagnostic = Diagnostic { position: None, ..diagnostic };
-            if diagnostic.object.as_ref() == Some(&reference) && !found.contains(&diagnostic) {
+            if !found.contains(&diagnostic) {
                 found.push(diagnostic);
             }
         }

@@ -77,3 +77,31 @@ fn names_that_are_made_up_later_are_no_error() {
     object["metadata"] = json!({ "generateName": "a-" });
     assert_eq!(verdict(object, Some(&world())), Verdict::default());
 }
+
+#[test]
+fn a_rule_that_no_request_reaches_is_a_warning() {
+    let rule = |regex: &str, status: u16| json!({ "match": [{ "uri": { "regex": regex } }], "directResponse": { "status": status } });
+    let mut object = route(rule("/api/.*", 200));
+    object["spec"]["http"] = json!([rule("/api/.*", 200), rule("/api/v[0-9]", 201)]);
+    let verdict = verdict(object, Some(&world()));
+    assert!(verdict.denied.is_empty(), "{verdict:?}");
+    assert_eq!(verdict.warnings.len(), 1, "{verdict:?}");
+    assert!(
+        verdict.warnings[0].starts_with("spec.http[1]: ") && verdict.warnings[0].ends_with("[MESH0111]"),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_too_many_are_analysed_an_object_is_looked_at_by_itself() {
+    let keeper = KeeperHandle::new(tokio::sync::mpsc::channel(1).0, tokio::sync::watch::channel(1).1);
+    let known = Surroundings { generation: 1, world: world(), proxies: vec![expected("edge")] };
+    let judge = Judge { surroundings: Mutex::new(Some(Arc::new(known))), ..Judge::new(keeper, "edge") };
+    let absent = || route(json!({ "route": [{ "destination": { "host": "review" } }] }));
+    let wrong = || route(json!({ "timeout": "5", "route": [{ "destination": { "host": "review" } }] }));
+    let all = judge.turns.clone().acquire_many_owned(u32::try_from(ANALYSES).unwrap()).await.unwrap();
+    assert_eq!(judge.judge("VirtualService", "shop", absent()).await, Verdict::default());
+    assert_eq!(judge.judge("VirtualService", "shop", wrong()).await.denied.len(), 1);
+    drop(all);
+    assert_eq!(judge.judge("VirtualService", "shop", absent()).await.warnings.len(), 1);
+}

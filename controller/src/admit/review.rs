@@ -38,8 +38,8 @@ pub struct Kind {
 }
 
 impl Kind {
-    fn is_istio(&self) -> bool {
-        KINDS.iter().any(|known| known.kind == self.kind && known.group == self.group && known.is_istio())
+    fn is_ours(&self) -> bool {
+        KINDS.iter().any(|known| known.kind == self.kind && known.group == self.group && known.is_ours())
     }
 }
 
@@ -58,7 +58,7 @@ impl Request {
         let ending = self.object.pointer("/metadata/deletionTimestamp").is_some();
         // Labels, annotations and finalizers of an object can be changed though its spec became invalid.
         let same = self.operation == "UPDATE" && self.object.get("spec") == self.old_object.get("spec");
-        writes && self.kind.is_istio() && self.sub_resource.is_empty() && !ending && !same
+        writes && self.kind.is_ours() && self.sub_resource.is_empty() && !ending && !same
     }
 }
 

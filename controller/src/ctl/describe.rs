@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace as KubeNamespace, Pod as KubePod};
 use kube::api::Api;
-use mesh_core::api::{AuthorizationPolicy, MatchLabels, RouteDestination, VirtualService};
+use mesh_core::api::{AuthorizationPolicy, MatchLabels, RateLimit, RouteDestination, VirtualService};
 use mesh_core::model::MtlsMode;
 use mesh_core::translate::{PeerModes, peer_modes};
 use mesh_core::world::{Entry, World, hostname, selects};
@@ -104,6 +104,7 @@ struct Description {
     mutual_tls: Option<MutualTls>,
     request_authentications: Vec<String>,
     authorization_policies: Vec<String>,
+    rate_limits: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,6 +152,9 @@ fn describe(subject: &Subject<'_>, world: &World) -> Description {
     let authentications = authentications.filter(|entry| selected(entry.spec.selector.as_ref()));
     let authorizations = spaces.iter().flat_map(|namespace| world.authorization_policies(namespace));
     let authorizations = authorizations.filter(|entry| selected(entry.spec.selector.as_ref()));
+    let limits = spaces.iter().flat_map(|namespace| world.rate_limits(namespace));
+    let attached = |entry: &Entry<RateLimit>| !entry.spec.target_refs.is_empty();
+    let limits = limits.filter(|entry| selected(entry.spec.selector.as_ref()) && !attached(entry));
     Description {
         pod: format!("{}.{}", subject.name, subject.namespace),
         sidecar,
@@ -159,6 +163,7 @@ fn describe(subject: &Subject<'_>, world: &World) -> Description {
         mutual_tls: (!is_gateway).then(|| mutual_tls(world, subject.namespace, labels)),
         request_authentications: authentications.map(|entry| entry.reference.to_string()).collect(),
         authorization_policies: authorizations.map(|entry| policy(entry)).collect(),
+        rate_limits: limits.map(|entry| entry.reference.to_string()).collect(),
     }
 }
 
@@ -292,6 +297,9 @@ fn text(description: &Description) -> String {
     line("Mutual TLS", &mutual_tls_text(description));
     line("Tokens", &description.request_authentications.join(", "));
     line("Policies", &description.authorization_policies.join(", "));
+    if !description.rate_limits.is_empty() {
+        line("Limits", &description.rate_limits.join(", "));
+    }
     out
 }
 

@@ -57,6 +57,11 @@ apiVersion: security.istio.io/v1
 kind: RequestAuthentication
 metadata: { name: tokens, namespace: istio-system }
 spec: { jwtRules: [{ issuer: a, jwks: "{}" }] }
+---
+apiVersion: meshgate.io/v1alpha1
+kind: RateLimit
+metadata: { name: api, namespace: shop }
+spec: { limits: [{ name: all, requests: 1, per: 1s }] }
 "#;
 
 fn described(pod: serde_json::Value, namespace_labels: &[(&str, &str)]) -> String {
@@ -97,6 +102,7 @@ fn all_that_applies_is_named() {
     Mutual TLS    STRICT, port 9090 DISABLE (PeerAuthentication/shop/reviews, PeerAuthentication/istio-system/default)
     Tokens        RequestAuthentication/istio-system/tokens
     Policies      AuthorizationPolicy/shop/deny-all (ALLOW)
+    Limits        RateLimit/shop/api
     "#);
 }
 

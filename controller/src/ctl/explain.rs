@@ -92,7 +92,10 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
 /// What tables that were made here say.
 fn drawn(question: &Question, picture: &Picture) -> Result<Explanation, Failure> {
     let mut explanation = question.ask(&picture.snapshot).map_err(usage)?;
-    explanation.count_endpoints(|key| picture.set.endpoints.get(key).map_or(0, |found| found.endpoints.len()));
+    explanation.count_endpoints(|key| {
+        let needed = picture.set.destinations.get(key).is_none_or(|destination| destination.reach.needs_endpoints());
+        needed.then(|| picture.set.endpoints.get(key).map_or(0, |found| found.endpoints.len()))
+    });
     if lacks_certificate(&explanation, picture) {
         let Explanation { generation, listener, server, .. } = explanation;
         let outcome = "no certificate".into();
@@ -111,10 +114,10 @@ fn lacks_certificate(explanation: &Explanation, picture: &Picture) -> bool {
     let called =
         |server: &&TlsServer| explanation.server == Some(format!("{}[{}]", server.origin, server.server_index));
     let is_there = |source: &CertificateSource| match source {
-        CertificateSource::Secret(key) => {
+        CertificateSource::Secret(key) | CertificateSource::Issued { secret: key, .. } => {
             picture.set.secrets.get(key).is_some_and(|secret| !secret.certificate_pem.is_empty())
         }
-        CertificateSource::Files { .. } => true,
+        CertificateSource::Files { .. } | CertificateSource::Ordered(_) => true,
     };
     let blind = picture.unavailable.iter().any(|unavailable| unavailable.kind == "secrets");
     !blind && servers.iter().find(called).is_some_and(|server| !server.tls.certificates.iter().any(is_there))
@@ -259,6 +262,11 @@ fn text(request: &str, explanation: &Explanation) -> String {
     line("Outcome", &outcome(explanation));
     if let Some(authorization) = &explanation.authorization {
         line("Policies", &policies(authorization));
+    }
+    let mut name = "Limits";
+    for limit in &explanation.rate_limits {
+        line(name, &format!("{}: {}", limit.limit, limit.amount));
+        name = "";
     }
     for (name, value) in [("Path", &explanation.rewritten_path), ("Authority", &explanation.rewritten_authority)] {
         if let Some(value) = value {

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use kube::api::{DeleteParams, ListParams, ObjectMeta};
 use kube::{Client, ResourceExt as _};
 
-use super::manifests::{Name, PART_OF, known, of_gateway_namespace};
+use super::manifests::{Name, PART_OF, known, of_acme, of_gateway_namespace};
 use super::trouble::said;
 
 /// Who the fields of what is installed belong to.
@@ -36,14 +36,17 @@ pub async fn installed(client: &Client) -> anyhow::Result<Vec<Name>> {
             }
         }
     }
-    found.extend(in_gateway_namespaces(client).await?);
+    // Those in the controller's own namespace have been seen.
+    let more = in_gateway_namespaces(client).await?;
+    let more: Vec<Name> = more.into_iter().filter(|name| !found.contains(name)).collect();
+    found.extend(more);
     Ok(found)
 }
 
 /// Rights to secrets, wherever gateways run or did.
 async fn in_gateway_namespaces(client: &Client) -> anyhow::Result<Vec<Name>> {
     let mut found = Vec::new();
-    for object in of_gateway_namespace("")? {
+    for object in of_gateway_namespace("")?.into_iter().chain(of_acme("")?) {
         let everywhere = Name { namespace: None, ..Name::of(&object)? };
         let listed = everywhere.api(client).list_metadata(&selector()).await.map_err(said)?;
         let same = listed.items.into_iter().filter(|object| object.name_any() == everywhere.name);

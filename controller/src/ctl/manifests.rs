@@ -19,6 +19,8 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str)] = files![
+    "acme/kustomization.yaml",
+    "acme/rbac.yaml",
     "autoscale/autoscale.yaml",
     "autoscale/kustomization.yaml",
     "base/controller.yaml",
@@ -85,8 +87,18 @@ pub fn manifests(profile: Profile) -> anyhow::Result<Vec<DynamicObject>> {
 
 /// What lets the controller read the secrets of a namespace that is not its own.
 pub fn of_gateway_namespace(namespace: &str) -> anyhow::Result<Vec<DynamicObject>> {
+    in_namespace("gateway-namespace", namespace)
+}
+
+/// What lets the controller write the secrets of a namespace in which certificates are that it orders.
+pub fn of_acme(namespace: &str) -> anyhow::Result<Vec<DynamicObject>> {
+    in_namespace("acme", namespace)
+}
+
+/// The objects of a folder that names no namespace.
+fn in_namespace(folder: &str, namespace: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
-    collect("gateway-namespace", &mut objects)?;
+    collect(folder, &mut objects)?;
     for object in &mut objects {
         object.metadata.namespace = Some(namespace.to_owned());
     }

@@ -48,13 +48,16 @@ fn a_profile_is_what_its_kustomization_leads_to() {
         assert!(objects == expected, "{profile:?}");
     }
     // For namespaces of gateways, which no profile can name.
-    let mut expected = Vec::new();
-    follow(&deploy().join("gateway-namespace"), &mut files, &mut expected);
-    let objects = of_gateway_namespace("istio-ingress").unwrap();
-    assert_eq!(objects.len(), expected.len());
-    for object in objects {
-        assert_eq!(object.labels().get(PART_OF.0).map(String::as_str), Some(PART_OF.1));
-        assert_eq!(object.metadata.namespace.as_deref(), Some("istio-ingress"));
+    let made = [("gateway-namespace", of_gateway_namespace("istio-ingress")), ("acme", of_acme("istio-ingress"))];
+    for (folder, objects) in made {
+        let mut expected = Vec::new();
+        follow(&deploy().join(folder), &mut files, &mut expected);
+        let objects = objects.unwrap();
+        assert_eq!(objects.len(), expected.len());
+        for object in objects {
+            assert_eq!(object.labels().get(PART_OF.0).map(String::as_str), Some(PART_OF.1));
+            assert_eq!(object.metadata.namespace.as_deref(), Some("istio-ingress"));
+        }
     }
     // Nothing is carried along that nobody needs.
     let paths: BTreeSet<PathBuf> = FILES.iter().map(|(path, _)| deploy().join(path)).collect();
@@ -90,6 +93,7 @@ fn profiles() {
     CustomResourceDefinition/authorizationpolicies.security.istio.io
     CustomResourceDefinition/requestauthentications.security.istio.io
     CustomResourceDefinition/peerauthentications.security.istio.io
+    CustomResourceDefinition/ratelimits.meshgate.io
     ServiceAccount/meshgate-system/meshgate-controller
     ClusterRole/meshgate-controller
     ClusterRoleBinding/meshgate-controller
@@ -117,6 +121,24 @@ fn profiles() {
     assert_eq!(other, ["ConfigMap/meshgate-system/istio"]);
     let absent: Vec<&str> = default.lines().filter(|line| !demo.contains(line)).collect();
     assert_eq!(absent, ["HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway"]);
+}
+
+/// Who orders no certificates gets by without: only its own root may be written again, and nothing of gateways.
+#[test]
+fn secrets_are_written_only_by_who_orders_certificates() {
+    let verbs = |objects: Vec<DynamicObject>| -> Vec<String> {
+        let objects: Vec<Value> = objects.iter().map(|object| serde_json::to_value(object).unwrap()).collect();
+        let rules = objects.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten());
+        let secrets = rules.filter(|rule| rule["resources"].as_array().unwrap().contains(&"secrets".into()));
+        let told = |rule: &Value| format!("{} {}", rule["verbs"], rule["resourceNames"]);
+        secrets.map(told).collect()
+    };
+    for profile in Profile::value_variants() {
+        let system = [r#"["get","list","watch","create"] null"#, r#"["update"] ["meshgate-ca-secret"]"#];
+        assert_eq!(verbs(manifests(*profile).unwrap()), system);
+    }
+    assert_eq!(verbs(of_gateway_namespace("a").unwrap()), [r#"["list","watch"] null"#]);
+    assert_eq!(verbs(of_acme("a").unwrap()), [r#"["get","create","update"] null"#]);
 }
 
 /// A policy lets in what a container listens on, and nothing else; the Service leads to nothing else.

@@ -4,6 +4,7 @@
 mod analyze;
 mod cluster;
 mod describe;
+mod diff;
 pub mod exit;
 mod explain;
 mod files;
@@ -58,6 +59,8 @@ enum Command {
     Analyze(analyze::AnalyzeArgs),
     /// Where a request would go, and why: at a running gateway, by the objects of the cluster, or by files.
     Explain(explain::ExplainArgs),
+    /// Which requests have another outcome with other files: exit code 79 if there are any, 0 if there are none.
+    Diff(diff::DiffArgs),
     /// Adds sidecars to the pods in files, as the webhook does when pods are created.
     #[command(visible_alias = "kube-inject")]
     Inject(inject::InjectArgs),
@@ -112,6 +115,7 @@ impl Cli {
             Command::ProxyConfig(args) => proxy_config::run(&self.cluster, &args).await,
             Command::Analyze(args) => analyze::run(&self.cluster, &args).await,
             Command::Explain(args) => explain::run(&self.cluster, &args).await,
+            Command::Diff(args) => diff::run(&self.cluster, &args).await,
             Command::Inject(args) => inject::run(&args),
             Command::X(Experimental { command: ExperimentalCommand::Describe(args) }) => {
                 describe::run(&self.cluster, &args).await

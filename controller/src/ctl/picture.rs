@@ -11,6 +11,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams};
+use mesh_core::analyze::analyze;
 use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
@@ -68,6 +69,7 @@ pub struct Sources<'a> {
 /// See the module.
 #[derive(Debug)]
 pub struct Picture {
+    pub world: World,
     pub set: ResourceSet,
     pub snapshot: Snapshot,
     pub diagnostics: Vec<Diagnostic>,
@@ -241,10 +243,16 @@ fn draw(
         code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind("services"),
         _ => true,
     };
-    diagnostics.extend(translation.diagnostics.into_iter().filter(known));
+    let mut found = translation.diagnostics;
+    analyze(&world, &translation.set, &compiled.snapshot, None, &mut found);
     for sidecar in &sidecars {
-        diagnostics.extend(translate(&world, sidecar).diagnostics.into_iter().filter(known));
+        let translation = translate(&world, sidecar);
+        let snapshot = compile(&translation.set, None, world.generation()).snapshot;
+        let mut of_sidecar = translation.diagnostics;
+        analyze(&world, &translation.set, &snapshot, None, &mut of_sidecar);
+        found.append(&mut of_sidecar);
     }
+    diagnostics.extend(found.into_iter().filter(known));
     diagnostics.extend(compiled.diagnostics);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     diagnostics.extend(certificate::check_secrets(&translation.set, now, &provider));
@@ -262,6 +270,7 @@ fn draw(
     }
     diag::arrange(&mut diagnostics);
     Picture {
+        world,
         set: translation.set,
         snapshot: compiled.snapshot,
         diagnostics,
@@ -339,7 +348,11 @@ pub(super) mod testing {
 
     /// For the usual gateway.
     pub fn picture(text: &str) -> Picture {
-        let parsed = mesh_core::api::parse("objects.yaml", text, "default");
+        picture_of("objects.yaml", text)
+    }
+
+    pub fn picture_of(file: &str, text: &str) -> Picture {
+        let parsed = mesh_core::api::parse(file, text, "default");
         let proxy = ProxyInfo::edge("test", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into());
         draw(parsed.objects, parsed.diagnostics, &proxy, Vec::new(), SystemTime::UNIX_EPOCH)
     }

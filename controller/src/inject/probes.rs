@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
@@ -13,17 +15,29 @@ pub const PROBERS: &str = "ISTIO_KUBE_APP_PROBERS";
 /// Where it is asked.
 pub const STATUS_PORT: u16 = 15020;
 
+/// What nobody guesses, as a path has it. None: there is none to be had.
+pub fn secret() -> Option<String> {
+    let mut bytes = [0; 16];
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut bytes).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(bytes))
+}
+
 /// Leads all probes of the application to the sidecar. What the sidecar has to know, as JSON; empty: there are none.
-pub fn rewrite(pod: &mut Pod) -> Option<String> {
+///
+/// A probe may be asked by anybody who reaches the pod, as without a mesh; a hook does something, and the sidecar does it past all
+/// policies. It cannot tell the kubelet, which comes from an address of the node, from others, but the kubelet alone (and who may read
+/// the pod) knows the end of the hook's path: a `secret`. Where there is none the hook stays as it is.
+pub fn rewrite(pod: &mut Pod, secret: fn() -> Option<String>) -> Option<String> {
     let mut probers = BTreeMap::new();
     // Sidecars of others are init containers with probes.
     for container in pod.spec.containers.iter_mut().chain(&mut pod.spec.init_containers) {
-        of_container(container, &mut probers);
+        of_container(container, secret, &mut probers);
     }
     if probers.is_empty() { None } else { serde_json::to_string(&probers).ok() }
 }
 
-fn of_container(container: &mut Container, probers: &mut BTreeMap<String, Value>) {
+fn of_container(container: &mut Container, secret: fn() -> Option<String>, probers: &mut BTreeMap<String, Value>) {
     let Container { name, ports, liveness_probe, readiness_probe, startup_probe, lifecycle, .. } = container;
     for (kind, probe) in [("livez", liveness_probe), ("readyz", readiness_probe), ("startupz", startup_probe)] {
         let Some(probe) = probe else { continue };
@@ -35,10 +49,10 @@ fn of_container(container: &mut Container, probers: &mut BTreeMap<String, Value>
     }
     for (kind, hook) in [("poststartz", "postStart"), ("prestopz", "preStop")] {
         let Some(hook) = lifecycle.get_mut(hook) else { continue };
-        let path = format!("/app-lifecycle/{name}/{kind}");
         // It is written as a probe is, without times.
         let Ok(probe) = Probe::deserialize(&*hook) else { continue };
         if let Some(prober) = prober(&probe, ports)
+            && let Some(path) = secret().map(|secret| format!("/app-lifecycle/{name}/{kind}/{secret}"))
             && let Ok(led) = serde_json::to_value(led(&probe, &path))
         {
             *hook = led;
@@ -95,7 +109,8 @@ mod tests {
 
     fn rewritten(containers: Value) -> (Value, Value) {
         let mut pod = Pod::read(&json!({ "spec": containers })).unwrap();
-        let probers = rewrite(&mut pod).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+        let probers = rewrite(&mut pod, || Some("s3".to_owned()))
+            .map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
         (serde_json::to_value(&pod.spec).unwrap(), probers)
     }
 
@@ -153,11 +168,25 @@ mod tests {
             }],
         }));
         let asked = json!({ "path": "/drain", "port": 8080, "scheme": "HTTPS" });
-        assert_eq!(probers, json!({ "/app-lifecycle/web/prestopz": { "httpGet": asked } }));
-        let led = json!({ "path": "/app-lifecycle/web/prestopz", "port": 15020 });
+        assert_eq!(probers, json!({ "/app-lifecycle/web/prestopz/s3": { "httpGet": asked } }));
+        let led = json!({ "path": "/app-lifecycle/web/prestopz/s3", "port": 15020 });
         assert_eq!(
             spec["containers"][0]["lifecycle"],
             json!({ "preStop": { "httpGet": led }, "postStart": { "exec": { "command": ["true"] } }, "stopSignal": "SIGUSR1" })
+        );
+    }
+
+    #[test]
+    fn secrets_are_for_one_pod_each() {
+        let (one, other) = (secret().unwrap(), secret().unwrap());
+        assert!(one.len() == 22 && one != other);
+        let hooks =
+            json!({ "containers": [{ "name": "web", "lifecycle": { "preStop": { "httpGet": { "port": 1 } } } }] });
+        let mut pod = Pod::read(&json!({ "spec": hooks })).unwrap();
+        assert_eq!(rewrite(&mut pod, || None), None);
+        assert_eq!(
+            serde_json::to_value(&pod.spec).unwrap()["containers"][0]["lifecycle"]["preStop"]["httpGet"],
+            json!({ "port": 1 })
         );
     }
 

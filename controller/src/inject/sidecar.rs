@@ -86,7 +86,7 @@ pub fn inject(pod: &Pod, workload: &Workload, settings: &Settings) -> Result<Inj
     let native = wishes.native.unwrap_or(settings.native);
     let own = take(&mut pod.spec, PROXY);
     let application = application(&pod.spec);
-    let probers = if wishes.rewrite_probes { probes::rewrite(&mut pod) } else { None };
+    let probers = if wishes.rewrite_probes { probes::rewrite(&mut pod, probes::secret) } else { None };
     let scraped = if wishes.merge_metrics { metrics::merge(&mut pod.metadata) } else { None };
 
     let mut proxy = container(&template.spec.containers, PROXY)?;

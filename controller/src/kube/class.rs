@@ -6,12 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mesh_core::api::kube::Pod;
+use mesh_core::api::{PROXY_CONFIG, ProxyConfig, Topology};
 use mesh_core::diag::{self, Diagnostic};
 use mesh_core::model::{IpFamilies, Key, ProxyInfo, ProxySettings, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::{Concerned, Translator};
 use mesh_core::wire::{Publication, Published};
-use mesh_core::world::{Entry, World};
+use mesh_core::world::{Entry, World, with_topology};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -43,6 +44,8 @@ pub(super) struct ClassKey {
     pub labels: BTreeMap<String, String>,
     pub families: IpFamilies,
     pub dns_capture: bool,
+    /// Of a gateway's pod: its annotation [`PROXY_CONFIG`]. At sidecars nothing of it is heard here.
+    pub config: Option<String>,
 }
 
 impl ClassKey {
@@ -50,8 +53,12 @@ impl ClassKey {
     pub fn of(pod: &Entry<Pod>) -> ClassKey {
         let labels = pod.meta.labels.iter().filter(|(label, _)| !IDLE_LABELS.contains(&label.as_str()));
         let addresses: Vec<IpAddr> = pod.spec.addresses().collect();
+        let annotations = &pod.meta.annotations;
+        let role = if annotations.contains_key(INJECTED) { Role::Sidecar } else { Role::Edge };
+        let config = annotations.get(PROXY_CONFIG).filter(|_| role == Role::Edge);
         ClassKey {
-            role: if pod.meta.annotations.contains_key(INJECTED) { Role::Sidecar } else { Role::Edge },
+            role,
+            config: config.cloned(),
             namespace: pod.reference.namespace.to_string(),
             labels: labels.map(|(label, value)| (label.clone(), value.clone())).collect(),
             families: IpFamilies::of(&addresses),
@@ -88,6 +95,10 @@ pub(super) struct Class {
     /// If the secrets of its namespace are not watched: the value of `gateway.namespaces` with which they are.
     wanting: Option<String>,
     translator: Translator,
+    /// What its gateways say of what stands in front of them.
+    topology: Option<Topology>,
+    /// What is wrong with how they say it.
+    findings: Vec<Diagnostic>,
     publication: Publication,
     states: watch::Sender<Arc<ClassState>>,
     /// Since when nobody is there.
@@ -117,12 +128,23 @@ impl Class {
             publication: if wanting.is_some() { Publication::without_secrets() } else { Publication::default() },
             wanting,
             translator,
+            topology: None,
+            findings: Vec::new(),
             states: watch::Sender::new(Arc::default()),
             deserted: None,
             said: Default::default(),
             missing: Missing::new(),
             asked: Vec::new(),
         }
+    }
+
+    /// With settings of its pods' own, of which `pod` is the first: the text of [`PROXY_CONFIG`].
+    pub fn configured(mut self, pod: &ObjectRef, text: Option<&str>) -> Class {
+        let Some(text) = text else { return self };
+        let (config, findings) = ProxyConfig::of_annotation(text);
+        self.topology = config.gateway_topology;
+        self.findings = findings.into_iter().map(|finding| finding.object(pod)).collect();
+        self
     }
 
     pub fn number(&self) -> u64 {
@@ -193,6 +215,8 @@ impl Class {
         found: &Arc<[Diagnostic]>,
     ) {
         let set = self.translator.set().clone();
+        let own = self.topology.as_ref().map(|own| with_topology(settings, own));
+        let settings = own.as_ref().unwrap_or(settings);
         let published = match self.publication.update(set.clone(), settings, generation) {
             Ok(published) => published,
             Err(error) => {
@@ -232,7 +256,7 @@ impl Class {
             }
             diagnostic
         });
-        let all = found.iter().cloned().chain(without_place).collect();
+        let all = found.iter().chain(&self.findings).cloned().chain(without_place).collect();
         self.said = [found.clone(), translated.clone()];
         all
     }
@@ -258,6 +282,32 @@ mod tests {
         let injected = class("sidecar.istio.io/status: '{}'");
         assert_eq!(injected.role, Role::Sidecar);
         assert!(class("").is_left(&injected));
+    }
+
+    #[test]
+    fn a_gateway_says_itself_what_stands_in_front_of_it() {
+        let key = |annotations: &str| {
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns, annotations: {{{annotations}}}}}\nspec: {{containers: []}}\n"
+            );
+            let world = World::from_objects(api::parse("", &pod, "ns").objects);
+            ClassKey::of(world.pod("ns", "p").unwrap())
+        };
+        let said =
+            "proxy.istio.io/config: '{gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND}}'";
+        let own = key(said);
+        assert!(key("").is_left(&own));
+        assert_eq!(key(&format!("sidecar.istio.io/status: '{{}}', {said}")).config, None);
+        let proxy = ProxyInfo::edge("p", "ns", BTreeMap::new());
+        let pod = ObjectRef::new("Pod", "ns", "p");
+        let class = Class::new(1, proxy, None).configured(&pod, own.config.as_deref());
+        let mesh = ProxySettings { trusted_proxies: 1, proxy_protocol: true, ..ProxySettings::default() };
+        let settings = with_topology(&mesh, class.topology.as_ref().unwrap());
+        assert_eq!(settings, ProxySettings { trusted_proxies: 2, ..mesh });
+        let found: Vec<String> = class.findings.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1);
+        let place = "error[MESH0003] Pod/ns/p metadata.annotations[proxy.istio.io/config].gatewayTopology.forwardClientCertDetails: ";
+        assert!(found[0].starts_with(place), "{found:?}");
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub struct KeeperHandle {
 }
 
 impl KeeperHandle {
-    pub(super) fn new(commands: mpsc::Sender<Command>, generation: watch::Receiver<u64>) -> KeeperHandle {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, generation: watch::Receiver<u64>) -> KeeperHandle {
         KeeperHandle { commands, generation }
     }
 

@@ -25,6 +25,9 @@ use crate::push::Identity;
 /// Longest that changes are gathered. How long really follows from what the last turn cost: a change that comes alone is
 /// not held up, a storm does not take more than half of a processor.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// A turn of few objects, after one as short as this, is done where it is: to leave the thread to others means to wait for another one.
+const SHORT: Duration = Duration::from_millis(5);
+const FEW: usize = 64;
 /// A class that nobody belongs to any more is kept for so long: its proxies may only be restarting.
 const LINGER: Duration = Duration::from_secs(60);
 /// How often such classes are looked for.
@@ -52,6 +55,8 @@ pub struct Keeper {
     /// Classes that are asked for something else since they were published.
     asked: BTreeSet<u64>,
     members: Members,
+    /// How long the last publication took.
+    took: Duration,
 }
 
 struct Watch {
@@ -125,6 +130,7 @@ impl Keeper {
             nobody: None,
             asked: BTreeSet::new(),
             members: Members::default(),
+            took: Duration::MAX,
         };
         (keeper, KeeperHandle::new(send, watched))
     }
@@ -289,6 +295,7 @@ impl Keeper {
         for name in &changes.remove {
             self.incomplete.forget(name);
         }
+        let few = changes.remove.len() + changes.apply.len() <= FEW;
         let touched = changes.remove.iter().chain(changes.apply.keys());
         let members: Vec<ObjectRef> = touched.filter(|name| self.members.has(name)).cloned().collect();
         let now = Instant::now();
@@ -307,7 +314,12 @@ impl Keeper {
             return;
         }
         let generation = *self.generation.borrow() + 1;
-        tokio::task::block_in_place(|| self.publish(generation, trials, now));
+        if few && self.took < SHORT {
+            self.publish(generation, trials, now);
+        } else {
+            tokio::task::block_in_place(|| self.publish(generation, trials, now));
+        }
+        self.took = now.elapsed();
         self.generation.send_replace(generation);
     }
 
@@ -428,6 +440,7 @@ impl Keeper {
             role: key.role,
             service_account: identity.service_account.clone(),
             locality: self.world.locality_of_pod(pod).to_string(),
+            node: pod.spec.node_name.clone().unwrap_or_default(),
             families: key.families,
             dns_capture: key.dns_capture,
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
@@ -442,8 +455,10 @@ impl Keeper {
             return Ok(Joined { proxy, states: class.subscribe(), leaving });
         }
         self.next_class += 1;
-        let all = ProxyInfo { labels: key.labels.clone(), locality: String::new(), ..proxy.clone() };
-        let mut class = self.first(Class::new(self.next_class, all, wanting));
+        let all =
+            ProxyInfo { labels: key.labels.clone(), locality: String::new(), node: String::new(), ..proxy.clone() };
+        let class = Class::new(self.next_class, all, wanting).configured(&pod.reference, key.config.as_deref());
+        let mut class = self.first(class);
         let states = class.subscribe();
         self.classes.insert(key, class);
         Ok(Joined { proxy, states, leaving })

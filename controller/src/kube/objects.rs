@@ -45,7 +45,7 @@ pub(crate) fn read_value(kind: &Watched, reference: &ObjectRef, mut value: Value
             if kind.group.is_empty() { kind.version.to_owned() } else { format!("{}/{}", kind.group, kind.version) };
         fields.insert("apiVersion".to_owned(), version.into());
         fields.insert("kind".to_owned(), kind.kind.into());
-        if kind.is_istio() {
+        if kind.is_ours() {
             fields.remove("status");
         }
     }

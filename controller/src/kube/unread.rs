@@ -2,8 +2,8 @@
 
 use futures::future::join_all;
 use kube::Client;
-use kube::api::{Api, ApiResource, ListParams};
-use kube::core::{GroupVersionKind, PartialObjectMeta};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::{GroupVersionKind, ObjectMeta, PartialObjectMeta};
 use mesh_core::api::{UNREAD, UnreadKind};
 use mesh_core::diag::Diagnostic;
 use mesh_core::object::ObjectRef;
@@ -47,12 +47,21 @@ async fn exists(client: &Client, kind: &UnreadKind) -> kube::Result<bool> {
 async fn of_kind(client: &Client, kind: &UnreadKind) -> kube::Result<Vec<Diagnostic>> {
     let gvk = GroupVersionKind::gvk(kind.group, kind.version, kind.name);
     let resource = ApiResource { plural: kind.plural.to_owned(), ..ApiResource::from_gvk(&gvk) };
-    let api: Api<PartialObjectMeta> = Api::all_with(client.clone(), &resource);
-    let objects = api.list(&ListParams::default().limit(NAMED)).await?.items;
-    let finding = |object: PartialObjectMeta| {
+    let named = ListParams::default().limit(NAMED);
+    let finding = |metadata: ObjectMeta| {
         let text = |text: Option<String>| text.unwrap_or_default();
-        let reference = ObjectRef::new(kind.name, &text(object.metadata.namespace), &text(object.metadata.name));
+        let reference = ObjectRef::new(kind.name, &text(metadata.namespace), &text(metadata.name));
         kind.diagnostic(&resource.api_version).object(&reference).field("kind")
     };
-    Ok(objects.into_iter().map(finding).collect())
+    if kind.is_looked_into() {
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let objects = api.list(&named).await?.items;
+        return Ok(objects
+            .into_iter()
+            .map(|object| kind.advised(finding(object.metadata), &object.data.to_string()))
+            .collect());
+    }
+    let api: Api<PartialObjectMeta> = Api::all_with(client.clone(), &resource);
+    let objects = api.list(&named).await?.items;
+    Ok(objects.into_iter().map(|object| finding(object.metadata)).collect())
 }

@@ -10,6 +10,7 @@ use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
+use mesh_core::api::TRAFFIC_DISTRIBUTION;
 use tokio::sync::mpsc::Sender;
 
 /// Pause after a failure: doubled each time, up to the second value.
@@ -18,6 +19,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// How often in a row a kind must not be found before it counts as absent: an API server that starts does not know all its
 /// kinds at once.
 const ABSENT: u32 = 3;
+
+const OWN_GROUP: &str = "meshgate.io";
 
 /// A kind, and where and which of its objects are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +53,10 @@ impl Watched {
         self.kind != "Node"
     }
 
-    /// Whether it is a kind of Istio's API.
+    /// Whether it is a kind of Istio's API, or one that is ours: those are judged, and have a status.
     #[must_use]
-    pub fn is_istio(&self) -> bool {
-        matches!(self.group, "networking.istio.io" | "security.istio.io")
+    pub fn is_ours(&self) -> bool {
+        matches!(self.group, "networking.istio.io" | "security.istio.io" | OWN_GROUP)
     }
 
     /// As the API server's client wants it.
@@ -92,6 +95,11 @@ const fn security(kind: &'static str, plural: &'static str) -> Watched {
     Watched { group: "security.istio.io", ..istio(kind, plural) }
 }
 
+/// A kind that Istio does not have.
+const fn own(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { group: OWN_GROUP, version: "v1alpha1", ..istio(kind, plural) }
+}
+
 const fn core(kind: &'static str, plural: &'static str, scope: Scope, fields: &'static str) -> Watched {
     Watched { group: "", version: "v1", kind, plural, scope, fields, detail: Detail::Whole }
 }
@@ -111,6 +119,7 @@ pub const KINDS: &[Watched] = &[
     security("AuthorizationPolicy", "authorizationpolicies"),
     security("RequestAuthentication", "requestauthentications"),
     security("PeerAuthentication", "peerauthentications"),
+    own("RateLimit", "ratelimits"),
     core("Service", "services", Scope::Everywhere, ""),
     core("Pod", "pods", Scope::Everywhere, ""),
     core("Secret", "secrets", Scope::Gateways, "type!=kubernetes.io/service-account-token"),
@@ -197,10 +206,13 @@ pub fn watch(client: &Client, sources: &[Source], feed: &Sender<Feed>) {
     }
 }
 
-/// As if the object had nothing else.
+/// As if the object had nothing else, but for the annotation of namespaces that means something.
 pub(super) fn bare(object: PartialObjectMeta) -> DynamicObject {
     let mut metadata = object.metadata;
-    metadata.annotations = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| name == TRAFFIC_DISTRIBUTION);
+    }
+    metadata.annotations = metadata.annotations.filter(|annotations| !annotations.is_empty());
     DynamicObject { types: object.types, metadata, data: serde_json::json!({}) }
 }
 

@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_core::wire::{
-    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, MAX_MESSAGE, MAX_REQUEST, METHOD, ServerStream,
-    Violation,
+    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, LOCALITY, MAX_MESSAGE, MAX_REQUEST, METHOD,
+    NODE, ServerStream, Violation,
 };
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -177,6 +177,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
                 Status::unavailable(error.to_string())
             })?;
             tracing::info!(proxy = proxy.id, namespace = proxy.namespace, address = %service.address, "connected");
+            let place = [(LOCALITY, proxy.locality.clone()), (NODE, proxy.node.clone())];
             let connected = service.discovery.proxies.add(identity, &proxy.locality, service.address.to_string());
             let (responses, outgoing) = mpsc::channel(WAITING);
             let left = expires.map_or(LIFETIME, |at| at.duration_since(SystemTime::now()).unwrap_or_default());
@@ -197,7 +198,14 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
                 stop: service.stop,
             };
             tokio::spawn(session.run(request.into_inner()));
-            Ok(Response::new(ReceiverStream::new(outgoing)))
+            let mut response = Response::new(ReceiverStream::new(outgoing));
+            for (name, value) in place {
+                // What a label of a pod says may be no metadata; then nothing is known.
+                if let Ok(value) = value.parse() {
+                    response.metadata_mut().insert(name, value);
+                }
+            }
+            Ok(response)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! From the tallies of all replicas to what a status should say. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use mesh_core::diag::{self, Severity};
 use mesh_core::object::ObjectRef;
@@ -63,8 +63,8 @@ pub struct Desired {
 
 /// Adds up. Of an object that replicas saw in different generations, only those with the newest count as having it.
 #[must_use]
-pub fn merge<'t>(tallies: impl IntoIterator<Item = &'t Tally>) -> BTreeMap<&'t ObjectRef, Merged> {
-    let mut all: BTreeMap<&ObjectRef, Merged> = BTreeMap::new();
+pub fn merge<'t>(tallies: impl IntoIterator<Item = &'t Tally>) -> HashMap<&'t ObjectRef, Merged> {
+    let mut all: HashMap<&ObjectRef, Merged> = HashMap::new();
     for progress in tallies.into_iter().flat_map(|tally| &tally.objects) {
         match all.get_mut(&progress.object) {
             Some(merged) => merged.add(progress),

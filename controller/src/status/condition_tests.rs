@@ -14,7 +14,7 @@ fn progress(generation: i64, proxies: usize, programmed: usize) -> Progress {
 }
 
 fn tally(replica: &str, progress: Progress) -> Tally {
-    Tally { replica: replica.to_owned(), version: 1, objects: vec![progress] }
+    Tally { replica: replica.to_owned(), version: 1, objects: vec![progress], orders: Vec::new() }
 }
 
 fn finding(severity: Severity, code: diag::Code, message: &str) -> Finding {

@@ -184,6 +184,9 @@ fn each_resource<'s>(state: &'s ClassState, mut each: impl FnMut(Kind, &dyn Fn()
     for (key, policy) in &set.authentication {
         each(Kind::Config, &|| format!("authentication/{key}"), &[&policy.origin]);
     }
+    for (key, limits) in &set.rate_limits {
+        each(Kind::Config, &|| format!("rate-limits/{key}"), &[&limits.origin]);
+    }
     for (key, endpoints) in &set.endpoints {
         each(Kind::Endpoints, &|| key.to_string(), &[&endpoints.origin]);
     }

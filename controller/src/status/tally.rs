@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Ledger;
+use crate::acme::{Board, Wanted, Watching};
 use crate::kube::KeeperHandle;
 use crate::push::{Proxies, ProxyStatus};
 
@@ -30,6 +31,9 @@ pub struct Tally {
     pub version: u64,
     /// By name.
     pub objects: Vec<Progress>,
+    /// Certificates that gateways want to have ordered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Wanted>,
 }
 
 /// How far an object is at one replica.
@@ -131,18 +135,28 @@ async fn explain(keeper: &KeeperHandle, connected: &[ProxyStatus], objects: &mut
     Some(())
 }
 
-/// Keeps the tally of this replica, as long as anybody looks.
-pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> watch::Receiver<Arc<Tally>> {
+/// Keeps the tally of this replica, as long as anybody looks. What is found about orders is added to what is found in the objects.
+pub fn keep_tally(
+    keeper: KeeperHandle,
+    proxies: Proxies,
+    replica: String,
+    board: &Board,
+) -> watch::Receiver<Arc<Tally>> {
+    let mut orders_say = board.findings();
     let start = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(1);
-    let first = Tally { replica: replica.clone(), version: start, objects: Vec::new() };
+    let first = Tally { replica: replica.clone(), version: start, ..Tally::default() };
     let (send, receive) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
-        let (mut ledger, mut version) = (Ledger::default(), start);
+        let (mut ledger, mut watching, mut version) = (Ledger::default(), Watching::default(), start);
         let (mut generation, mut changes) = (keeper.generation(), proxies.changes());
         loop {
             generation.borrow_and_update();
             changes.borrow_and_update();
-            let Some(survey) = keeper.survey().await else { return };
+            let said = orders_say.borrow_and_update().clone();
+            let Some(mut survey) = keeper.survey().await else { return };
+            if !said.is_empty() {
+                survey.found = survey.found.iter().chain(&*said).cloned().collect();
+            }
             let begun = Instant::now();
             ledger.update(&survey);
             let connected = proxies.all();
@@ -150,14 +164,20 @@ pub fn keep_tally(keeper: KeeperHandle, proxies: Proxies, replica: String) -> wa
             if explain(&keeper, &connected, &mut objects).await.is_none() {
                 return;
             }
-            if objects != send.borrow().objects {
+            let orders = watching.count(&survey.classes, &connected);
+            let is_new = {
+                let known = send.borrow();
+                known.objects != objects || known.orders != orders
+            };
+            if is_new {
                 version += 1;
-                send.send_replace(Arc::new(Tally { replica: replica.clone(), version, objects }));
+                send.send_replace(Arc::new(Tally { replica: replica.clone(), version, objects, orders }));
             }
             tokio::time::sleep(PAUSE.max(rest(begun.elapsed()))).await;
             tokio::select! {
                 changed = generation.changed() => if changed.is_err() { return },
                 changed = changes.changed() => if changed.is_err() { return },
+                changed = orders_say.changed() => if changed.is_err() { return },
                 () = send.closed() => return,
             }
         }

@@ -31,6 +31,7 @@ pub const KINDS: &[&str] = &[
     "AuthorizationPolicy",
     "RequestAuthentication",
     "PeerAuthentication",
+    "RateLimit",
 ];
 
 const TICK: Duration = Duration::from_millis(100);
@@ -41,9 +42,17 @@ const SETTLE: Duration = Duration::from_millis(300);
 const HOLD: Duration = Duration::from_secs(10);
 /// How often other replicas are asked.
 const ASK: Duration = Duration::from_secs(1);
-/// Writes per second, as Istio has it, and at a time.
-const RATE: u32 = 100;
-const AT_A_TIME: usize = 16;
+/// Between two writes: 100 a second, as Istio has it, and evenly, for each takes the API server as long as a change that a user
+/// makes: a bundle of them would hold that up.
+const PACE: Duration = Duration::from_millis(10);
+/// The same while objects are changed: what they do is more urgent than what is said of them.
+const PACE_MEANWHILE: Duration = Duration::from_millis(50);
+/// So long after the last change there is nobody to hold up.
+const QUIET: Duration = Duration::from_millis(500);
+/// More than are written until the line is looked at again.
+const LINE: usize = 32;
+/// Writes under way, where the API server takes longer for one than that.
+const AT_A_TIME: usize = 4;
 /// Pause after a write that another writer undid: doubled each time, up to the second value.
 const CONTEST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Pause after a write that failed.
@@ -99,6 +108,7 @@ impl Writer {
         let mut tally = self.tally.clone();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_write = Instant::now();
         let mut changed = true;
         // A comparison of many objects is work, too.
         let mut rested = Instant::now();
@@ -128,16 +138,13 @@ impl Writer {
                         desk.compare(std::iter::once(&*own).chain(others.iter().map(|tally| &**tally)), now);
                         rested = Instant::now() + rest(now.elapsed());
                     }
-                    for Errand { write, trouble, uid } in desk.due(now, AT_A_TIME.saturating_sub(writes.len())) {
-                        let (client, recorder) = (self.client.clone(), recorder.clone());
-                        writes.spawn(async move {
-                            let outcome = write.run(&client).await;
-                            if let (Outcome::Written { .. }, Some(trouble)) = (&outcome, trouble) {
-                                tell(&recorder, &write, &uid, trouble).await;
-                            }
-                            (write, outcome)
-                        });
-                    }
+                    desk.line_up(now);
+                }
+                () = tokio::time::sleep_until(next_write), if desk.has_line() && writes.len() < AT_A_TIME => {
+                    let now = Instant::now();
+                    let Some(errand) = desk.next(now) else { continue };
+                    next_write = now + desk.pace(now);
+                    writes.spawn(errand.run(self.client.clone(), recorder.clone()));
                 }
             }
         }
@@ -218,7 +225,10 @@ pub(super) struct Desk {
     objects: HashMap<ObjectRef, Record>,
     /// Kinds whose lists merge by key.
     keyed: HashMap<&'static str, bool>,
-    budget: Budget,
+    /// Whose writes are due, the newest first.
+    line: Vec<ObjectRef>,
+    /// When an object came or was changed the last time.
+    changed: Option<Instant>,
 }
 
 struct Record {
@@ -235,34 +245,6 @@ struct Record {
     contested_at: Option<Instant>,
 }
 
-/// Tokens for writes.
-struct Budget {
-    tokens: f64,
-    counted: Option<Instant>,
-}
-
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget { tokens: f64::from(RATE), counted: None }
-    }
-}
-
-impl Budget {
-    fn refill(&mut self, now: Instant) {
-        let passed = self.counted.map_or(0.0, |counted| (now - counted).as_secs_f64());
-        self.counted = Some(now);
-        self.tokens = (self.tokens + passed * f64::from(RATE)).min(f64::from(RATE));
-    }
-
-    fn take(&mut self) -> bool {
-        let there = self.tokens >= 1.0;
-        if there {
-            self.tokens -= 1.0;
-        }
-        there
-    }
-}
-
 /// A write, and what to tell in an event of the object that has this uid.
 pub(super) struct Errand {
     pub write: Write,
@@ -270,12 +252,31 @@ pub(super) struct Errand {
     pub uid: String,
 }
 
+impl Errand {
+    async fn run(self, client: Client, recorder: Recorder) -> (Write, Outcome) {
+        let Errand { write, trouble, uid } = self;
+        let outcome = write.run(&client).await;
+        if let (Outcome::Written { .. }, Some(trouble)) = (&outcome, trouble) {
+            tell(&recorder, &write, &uid, trouble).await;
+        }
+        (write, outcome)
+    }
+}
+
 impl Desk {
     pub fn see(&mut self, sighting: Sighting, now: Instant) {
         match sighting {
             Sighting::There { kind, object, seen } => match self.objects.get_mut(&object) {
-                Some(record) if record.seen.uid == seen.uid => record.see(seen, &object, now),
-                _ => drop(self.objects.insert(object, Record::new(kind, seen))),
+                Some(record) if record.seen.uid == seen.uid => {
+                    if record.seen.generation != seen.generation {
+                        self.changed = Some(now);
+                    }
+                    record.see(seen, &object, now);
+                }
+                _ => {
+                    self.changed = Some(now);
+                    self.objects.insert(object, Record::new(kind, seen));
+                }
             },
             Sighting::Gone(object) => drop(self.objects.remove(&object)),
             Sighting::Listed { kind, versions } => {
@@ -308,37 +309,56 @@ impl Desk {
         }
     }
 
-    /// Writes that are due, oldest first.
-    pub fn due(&mut self, now: Instant, most: usize) -> Vec<Errand> {
-        self.budget.refill(now);
-        let mut due: Vec<(Instant, &ObjectRef, &mut Record)> = Vec::new();
-        for (object, record) in &mut self.objects {
-            if let Some(at) = record.due_at().filter(|at| *at <= now) {
-                due.push((at, object, record));
-            }
+    /// Those whose writes are due: what is news first, of that the oldest.
+    pub fn line_up(&mut self, now: Instant) {
+        let due = self.objects.iter().filter_map(|(object, record)| Some((record.patience()?, object)));
+        let mut due: Vec<_> = due.filter(|((_, at), _)| *at <= now).collect();
+        if due.len() > LINE {
+            due.select_nth_unstable(LINE);
+            due.truncate(LINE);
         }
-        due.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let mut writes = Vec::new();
-        for (_, object, record) in due.into_iter().take(most) {
+        due.sort_unstable_by(|a, b| b.cmp(a));
+        self.line = due.into_iter().map(|(_, object)| object.clone()).collect();
+    }
+
+    pub fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// Between a write now and the next one.
+    pub fn pace(&self, now: Instant) -> Duration {
+        let is_quiet = self.changed.is_none_or(|changed| now - changed >= QUIET);
+        if is_quiet { PACE } else { PACE_MEANWHILE }
+    }
+
+    /// The write whose turn it is.
+    pub fn next(&mut self, now: Instant) -> Option<Errand> {
+        while let Some(object) = self.line.pop() {
+            let Some(record) = self.objects.get_mut(&object) else { continue };
+            // It may be what is wanted no more.
+            if record.patience().is_none_or(|(_, at)| at > now) {
+                continue;
+            }
             let Some((desired, _)) = record.wanted.clone() else { continue };
-            if !self.budget.take() {
-                break;
+            if desired.generation != record.seen.generation {
+                // It was changed since, and what is to be said of it will be, too.
+                continue;
             }
             let trouble = desired.trouble.clone().filter(|_| record.is_news(&desired));
             record.under_way = true;
             let write = Write {
                 kind: record.kind,
-                object: object.clone(),
                 resource_version: record.seen.resource_version.clone(),
                 known: record.seen.known.clone(),
                 desired,
                 whole: !self.keyed.get(record.kind.kind).copied().unwrap_or(false),
                 // Once: a status that was never ours, or one that somebody else took.
                 force: record.contested > 0,
+                object,
             };
-            writes.push(Errand { write, trouble, uid: record.seen.uid.clone() });
+            return Some(Errand { write, trouble, uid: record.seen.uid.clone() });
         }
-        writes
+        None
     }
 
     pub fn done(&mut self, write: &Write, outcome: Outcome, now: Instant) {
@@ -419,7 +439,8 @@ impl Record {
                 .is_some_and(|(written, stored)| written == desired && *stored == self.seen.known.ours)
     }
 
-    fn due_at(&self) -> Option<Instant> {
+    /// Whether what is to be said is no news, and when it is due.
+    fn patience(&self) -> Option<(bool, Instant)> {
         let (desired, since) = self.wanted.as_ref().filter(|_| !self.under_way)?;
         let ours = &self.seen.known.ours;
         let same_words = ours.accepted.as_ref().is_some_and(|(accepted, _)| *accepted == desired.accepted);
@@ -429,7 +450,7 @@ impl Record {
             && was_programmed
             && desired.programmed.reason != "Refused";
         let due = *since + if patient { HOLD } else { SETTLE };
-        Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
+        Some((patient, self.not_before.map_or(due, |not_before| due.max(not_before))))
     }
 
     /// Whether the trouble is not what the status told before.

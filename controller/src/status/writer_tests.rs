@@ -27,11 +27,12 @@ fn tally(names: &[&str], generation: i64, proxies: usize, programmed: usize) -> 
         findings: Vec::new(),
         unconcerned: None,
     };
-    Tally { replica: String::new(), version: 1, objects: names.iter().map(progress).collect() }
+    Tally { version: 1, objects: names.iter().map(progress).collect(), ..Tally::default() }
 }
 
 fn due(desk: &mut Desk, now: Instant) -> Vec<Write> {
-    desk.due(now, 1000).into_iter().map(|errand| errand.write).collect()
+    desk.line_up(now);
+    std::iter::from_fn(|| desk.next(now)).map(|errand| errand.write).collect()
 }
 
 /// What the API server would make of a write.
@@ -114,21 +115,64 @@ fn what_gets_worse_by_itself_waits() {
 }
 
 #[test]
-fn the_rate_is_bounded() {
+fn the_oldest_is_first_and_what_is_not_wanted_any_more_is_passed_over() {
     let now = Instant::now();
-    let names: Vec<String> = (0..500).map(|number| format!("o{number}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut desk = Desk::default();
-    for name in &names {
+    for name in ["a", "b", "c"] {
         desk.see(there(name, 1, 1, Known::default()), now);
     }
-    desk.compare([&tally(&names, 1, 1, 1)].into_iter(), now);
-    let start = now + SETTLE;
-    let first = due(&mut desk, start).len();
-    let after = (1..=20).map(|tick| due(&mut desk, start + TICK * tick).len()).sum::<usize>();
-    assert_eq!(first, RATE as usize);
-    let most = 2 * RATE as usize;
-    assert!((most - most / 10..=most + 1).contains(&after), "{after} in two seconds");
+    desk.compare([&tally(&["c"], 1, 1, 1)].into_iter(), now);
+    desk.compare([&tally(&["a", "b", "c"], 1, 1, 1)].into_iter(), now + TICK);
+    let at = now + SETTLE + TICK;
+    desk.line_up(at);
+    assert_eq!(desk.next(at).unwrap().write.object, object("c"));
+    desk.see(Sighting::Gone(object("a")), at);
+    assert_eq!(desk.next(at).unwrap().write.object, object("b"));
+    assert!(desk.next(at).is_none() && !desk.has_line());
+}
+
+#[test]
+fn news_is_told_before_what_is_none() {
+    let now = Instant::now();
+    let mut desk = settled(now);
+    let later = now + Duration::from_secs(1);
+    desk.compare([&tally(&["a"], 1, 0, 0)].into_iter(), later);
+    desk.see(there("b", 3, 1, Known::default()), later + HOLD);
+    let both = Tally {
+        objects: [tally(&["a"], 1, 0, 0), tally(&["b"], 1, 1, 1)].into_iter().flat_map(|tally| tally.objects).collect(),
+        ..tally(&[], 1, 1, 1)
+    };
+    desk.compare([&both].into_iter(), later + HOLD);
+    let writes = due(&mut desk, later + HOLD * 2);
+    assert_eq!(writes.iter().map(|write| &*write.object.name).collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn what_was_changed_in_line_is_not_told_of_as_it_was() {
+    let now = Instant::now();
+    let mut desk = Desk::default();
+    desk.see(there("a", 1, 1, Known::default()), now);
+    desk.compare([&tally(&["a"], 1, 1, 1)].into_iter(), now);
+    let at = now + SETTLE;
+    desk.line_up(at);
+    desk.see(there("a", 2, 2, Known::default()), at);
+    assert!(desk.next(at).is_none());
+}
+
+#[test]
+fn writes_are_slower_while_objects_are_changed() {
+    let now = Instant::now();
+    let mut desk = settled(now);
+    let later = now + QUIET;
+    assert_eq!(desk.pace(later), PACE);
+    // Its status, as we wrote it, is no change of the object.
+    desk.see(there("a", 3, 1, Known::default()), later);
+    assert_eq!(desk.pace(later), PACE);
+    desk.see(there("a", 4, 2, Known::default()), later);
+    assert_eq!(desk.pace(later), PACE_MEANWHILE);
+    desk.see(there("b", 5, 1, Known::default()), later + QUIET);
+    assert_eq!(desk.pace(later + QUIET), PACE_MEANWHILE);
+    assert_eq!(desk.pace(later + QUIET + QUIET), PACE);
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! `/certs`: certificates that are served, CAs that clients are verified with, and who this proxy is in the mesh. Keys are not part of it.
+//! `/certs`: certificates that are served, where those stand that are ordered, CAs that clients are verified with, and who this proxy is in the mesh. Keys are not part of it.
 
 use std::time::SystemTime;
 
 use mesh_core::certificate::ClientTrust;
-use mesh_core::model::{AuthoritySource, CertificateSource};
+use mesh_core::model::AuthoritySource;
 use serde::Serialize;
 
 use super::Admin;
 use super::page::{Answer, Ask, json};
+use crate::acme::source_name;
 use crate::tls::certs::CertificateInfo;
 use crate::tls::provider::hex;
 use crate::tls::renewal::RenewalHandle;
@@ -54,10 +55,7 @@ pub fn page(admin: &Admin, _: &Ask) -> Answer {
     let mut entries: Vec<Entry<'_>> = table
         .iter()
         .map(|(source, certificate)| Entry {
-            source: match source {
-                CertificateSource::Secret(key) => key.to_string(),
-                CertificateSource::Files { certificate, .. } => certificate.clone(),
-            },
+            source: source_name(source),
             days_left: certificate.info.not_after.saturating_sub(now).div_euclid(86_400),
             info: &certificate.info,
         })
@@ -67,6 +65,12 @@ pub fn page(admin: &Admin, _: &Ask) -> Answer {
     authorities.sort_by(|a, b| (&a.source, &a.info.serial).cmp(&(&b.source, &b.info.serial)));
     authorities.dedup_by(|a, b| a.source == b.source && a.info == b.info);
     let mut page = serde_json::json!({ "certificates": entries, "authorities": authorities });
+    if let (Some(orders), Some(page)) = (admin.orders.get(), page.as_object_mut()) {
+        let orders = orders.get();
+        if !orders.orders.is_empty() {
+            page.insert("acme".to_owned(), serde_json::json!(*orders));
+        }
+    }
     if let (Some(renewal), Some(page)) = (&admin.renewal, page.as_object_mut()) {
         page.insert("workload".to_owned(), serde_json::json!(own(&admin.cells.workload.load(), renewal)));
     }

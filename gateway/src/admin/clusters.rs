@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use http::StatusCode;
 use mesh_core::lb::Limit;
@@ -22,6 +23,12 @@ struct Cluster {
     origin: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
+    /// Version of the PROXY header that connections begin with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_header: Option<String>,
+    /// Where bytes get through the endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<String>,
     /// What goes on, where something is limited.
     #[serde(skip_serializing_if = "Option::is_none")]
     limited: Option<BTreeMap<&'static str, Limited>>,
@@ -45,6 +52,8 @@ struct Endpoint {
     weight: u32,
     /// `region/zone/subzone`, empty when unknown.
     locality: Arc<str>,
+    /// Percent of the requests that it gets by weight and locality.
+    share: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<String>,
     /// Outlier detection leaves it out.
@@ -90,12 +99,18 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         let _ = writeln!(out, "{key}::protocol::{}", cluster.protocol);
         let _ = writeln!(out, "{key}::balancing::{}", cluster.balancing);
         let _ = writeln!(out, "{key}::origin::{}", cluster.origin);
+        for (name, value) in [("proxy_header", &cluster.proxy_header), ("tunnel", &cluster.tunnel)] {
+            if let Some(value) = value {
+                let _ = writeln!(out, "{key}::{name}::{value}");
+            }
+        }
         for (name, limited) in cluster.limited.iter().flatten() {
             let limit = limited.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
             let _ = writeln!(out, "{key}::{name}::{} of {limit}, {} overflows", limited.now, limited.overflows);
         }
         for endpoint in &cluster.endpoints {
             let _ = writeln!(out, "{key}::{}::locality::{}", endpoint.address, endpoint.locality);
+            let _ = writeln!(out, "{key}::{}::share::{}%", endpoint.address, endpoint.share);
             let health = if endpoint.ejected { "/failed_outlier_check" } else { "healthy" };
             let _ = writeln!(out, "{key}::{}::health_flags::{health}", endpoint.address);
             let rows = [
@@ -116,18 +131,19 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
 }
 
 fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
-    let connections = connections(pools);
+    let (connections, now) = (connections(pools), Instant::now());
     let clusters = live.clusters.iter().map(|cluster| {
         let destination = &cluster.destination;
         let endpoints = cluster.endpoints.load();
-        let endpoints = endpoints.iter().map(|state| {
+        let endpoints = endpoints.shares().map(|(state, share)| {
             let name = state.endpoint.address.to_string();
             Endpoint {
                 address: state.address,
                 name: (name != state.address.to_string()).then_some(name),
                 weight: state.endpoint.weight,
                 locality: Arc::clone(&state.endpoint.locality),
-                workload: state.endpoint.workload.as_ref().map(|w| format!("{}/{}", w.namespace, w.name)),
+                share: (share * 1000.0).round() / 10.0,
+                workload: state.endpoint.named_workload().map(|w| format!("{}/{}", w.namespace, w.name)),
                 ejected: state.is_ejected(),
                 requests_active: state.active(),
                 requests_total: state.total.load(Ordering::Relaxed),
@@ -140,10 +156,12 @@ fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
             balancing: destination.balancing.to_string(),
             origin: destination.origin.to_string(),
             rule: destination.rule.as_ref().map(ToString::to_string),
+            proxy_header: destination.connections.proxy_header.map(|version| format!("{version:?}")),
+            tunnel: destination.connections.tunnel.as_ref().map(ToString::to_string),
             limited: cluster.breaker.as_ref().map(|breaker| {
                 let limited = |what: Limit| Limited {
                     now: breaker.now(what),
-                    limit: what.of(&destination.limits),
+                    limit: breaker.most(what, &destination.limits, now),
                     overflows: breaker.overflows(what),
                 };
                 Limit::ALL.into_iter().map(|what| (what.as_str(), limited(what))).collect()

@@ -11,6 +11,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::PoolList;
 use super::clusters::connections;
+use crate::http::{Room, rate_limit};
 use crate::listen::ListenerManager;
 use crate::live::{Cells, Live};
 use crate::tls::workload::WorkloadCell;
@@ -19,30 +20,45 @@ pub struct SocketCollector {
     listeners: Arc<ListenerManager>,
     pools: Arc<PoolList>,
     cells: Arc<Cells>,
+    room: Arc<Room>,
     descriptions: Vec<Desc>,
 }
 
 type Row = (Vec<(&'static str, String)>, u64);
 
-const FAMILIES: [(&str, &str, MetricType); 9] = [
+const FAMILIES: [(&str, &str, MetricType); 14] = [
     ("meshgate_downstream_connections", "Connections of clients, open now.", MetricType::GAUGE),
     ("meshgate_downstream_connections_total", "Connections of clients, accepted.", MetricType::COUNTER),
     ("meshgate_downstream_refused_total", "Connections of clients that were refused, by reason.", MetricType::COUNTER),
+    ("meshgate_downstream_requests", "Requests in flight.", MetricType::GAUGE),
+    ("meshgate_downstream_requests_shed_total", "Requests that found no room (503, OM).", MetricType::COUNTER),
     ("meshgate_upstream_connections", "Connections to endpoints, open now.", MetricType::GAUGE),
     ("meshgate_upstream_connections_total", "Connections to endpoints, made.", MetricType::COUNTER),
     ("meshgate_upstream_connect_failures_total", "Connections to endpoints that failed.", MetricType::COUNTER),
     ("meshgate_upstream_ejected_endpoints", "Endpoints that outlier detection leaves out now.", MetricType::GAUGE),
     ("meshgate_upstream_ejections_total", "How often outlier detection left an endpoint out.", MetricType::COUNTER),
     ("meshgate_upstream_overflows_total", "How often a destination had no room, by limit.", MetricType::COUNTER),
+    ("meshgate_rate_limited_total", "Requests for which a rate limit had no room (429, RL).", MetricType::COUNTER),
+    ("meshgate_rate_limit_buckets", "Buckets of a rate limit that are not full.", MetricType::GAUGE),
+    (
+        "meshgate_rate_limit_buckets_evicted_total",
+        "Buckets that were not full and were forgotten for lack of room.",
+        MetricType::COUNTER,
+    ),
 ];
 
 impl SocketCollector {
-    pub fn new(listeners: Arc<ListenerManager>, pools: Arc<PoolList>, cells: Arc<Cells>) -> prometheus::Result<Self> {
+    pub fn new(
+        listeners: Arc<ListenerManager>,
+        pools: Arc<PoolList>,
+        cells: Arc<Cells>,
+        room: Arc<Room>,
+    ) -> prometheus::Result<Self> {
         let describe = |(name, help, _): &(&str, &str, MetricType)| {
             Desc::new((*name).to_owned(), (*help).to_owned(), Vec::new(), std::collections::HashMap::new())
         };
         let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
-        Ok(Self { listeners, pools, cells, descriptions })
+        Ok(Self { listeners, pools, cells, room, descriptions })
     }
 
     fn downstream(&self) -> [Vec<Row>; 3] {
@@ -59,8 +75,10 @@ impl SocketCollector {
             total.push((labels.clone(), counts.accepted));
             let reasons = [
                 ("too_many_connections", counts.over_limit),
+                ("too_many_of_client", counts.over_client_limit),
                 ("accept_error", counts.accept_errors),
                 ("not_redirected", counts.not_redirected),
+                ("no_proxy_header", counts.no_proxy_header),
                 ("tls_handshake_timeout", counts.handshake_timeouts),
                 ("tls_not_tls", counts.not_tls),
                 ("tls_unknown_name", counts.unknown_names),
@@ -74,6 +92,10 @@ impl SocketCollector {
             }
         }
         [open, total, refused]
+    }
+
+    fn requests(&self) -> [Vec<Row>; 2] {
+        [vec![(Vec::new(), self.room.taken() as u64)], vec![(Vec::new(), self.room.refused())]]
     }
 
     fn upstream(&self) -> [Vec<Row>; 3] {
@@ -132,6 +154,20 @@ fn overflows(live: &Live) -> [Vec<Row>; 1] {
     [rows.collect()]
 }
 
+/// What the rate limits counted.
+fn rate_limits(live: &Live) -> [Vec<Row>; 3] {
+    let (mut refused, mut in_use, mut evicted) = (Vec::new(), Vec::new(), Vec::new());
+    for count in &live.limits {
+        let labels = vec![("limit", count.name.to_string())];
+        if let Some(buckets) = count.buckets() {
+            in_use.push((labels.clone(), buckets.in_use(rate_limit::now()) as u64));
+            evicted.push((labels.clone(), buckets.evicted()));
+        }
+        refused.push((labels, count.refused()));
+    }
+    [refused, in_use, evicted]
+}
+
 impl Collector for SocketCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
@@ -139,7 +175,9 @@ impl Collector for SocketCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let live = self.cells.live.load();
-        let rows = self.downstream().into_iter().chain(self.upstream()).chain(ejections(&live)).chain(overflows(&live));
+        let clients = self.downstream().into_iter().chain(self.requests());
+        let rows = clients.chain(self.upstream()).chain(ejections(&live)).chain(overflows(&live));
+        let rows = rows.chain(rate_limits(&live));
         FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows)).collect()
     }
 }

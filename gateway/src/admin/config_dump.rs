@@ -23,7 +23,9 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         ("secrets", serde_json::to_value(secrets)),
         ("authorization", serde_json::to_value(&set.authorization)),
         ("authentication", serde_json::to_value(&set.authentication)),
+        ("rate_limits", serde_json::to_value(&set.rate_limits)),
         ("dns", serde_json::to_value(&set.dns)),
+        ("challenges", serde_json::to_value(&set.challenges)),
     ];
     let mut dump = Map::new();
     dump.insert("generation".to_owned(), status.generation.into());

@@ -18,7 +18,10 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         Ok(mut explanation) => {
             explanation.count_endpoints(|key| {
                 let cluster = live.clusters.iter().find(|cluster| *cluster.destination.key == *key);
-                cluster.map_or(0, |cluster| cluster.endpoints.load().len())
+                match cluster {
+                    Some(cluster) if !cluster.destination.reach.needs_endpoints() => None,
+                    found => Some(found.map_or(0, |cluster| cluster.endpoints.load().len())),
+                }
             });
             json(&explanation)
         }

@@ -19,7 +19,7 @@ mod server;
 mod server_info;
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 pub use collector::{SocketCollector, WorkloadCollector};
 pub use server::{Audience, serve};
 
+use crate::acme::AcmeHandle;
 use crate::listen::ListenerManager;
 use crate::live::Cells;
 use crate::logging::Logging;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub connection: Option<ConnectionCell>,
     /// None: nobody gives this process a workload certificate.
     pub renewal: Option<RenewalHandle>,
+    /// Empty: this process orders no certificates.
+    pub orders: OnceLock<AcmeHandle>,
     /// What may be asked of the application.
     pub agent: Agent,
 }

@@ -66,6 +66,7 @@ async fn admin() -> (Admin, tokio::sync::mpsc::UnboundedReceiver<Command>) {
         commands,
         connection: None,
         renewal: None,
+        orders: std::sync::OnceLock::new(),
         agent: crate::sidecar::agent::Agent::default(),
         info,
     };

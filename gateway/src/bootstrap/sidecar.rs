@@ -91,8 +91,10 @@ impl SidecarRunArgs {
                 until_idle: on_zero,
                 drain: Duration::ZERO,
             },
+            load_balancers: None,
             pages: vec![(self.metrics, Audience::Status), (self.agent, Audience::Agent)],
             dns: self.dns_capture.then(|| DnsOptions { listen: self.dns, upstream: self.dns_upstream.clone() }),
+            acme: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
 use mesh_core::lb::{hash_address, hash_key};
-use mesh_core::model::{Balancing, HashCookie, HashKey, Hashing};
+use mesh_core::model::{Balancing, HashCookie, HashKey};
 use mesh_core::snapshot::FormatContext;
 
 use super::cookie;
@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 
 /// Hash of the request's key; none where it has none, or the destination does not hash.
 pub(super) fn key(balancing: &Balancing, exchange: &Exchange) -> Option<u64> {
-    let Balancing::Hash(Hashing { key: Some(key), .. }) = balancing else { return None };
+    let key = balancing.key()?;
     match key {
         HashKey::Header(name) => header(exchange, name),
         HashKey::Query(name) => exchange.request().query_value(name).map(|value| hash_key(value.as_bytes())),
@@ -28,7 +28,7 @@ pub(super) fn key(balancing: &Balancing, exchange: &Exchange) -> Option<u64> {
 /// The same; a client without the cookie gets one, if there is one to be given.
 pub(super) fn key_or_cookie(balancing: &Balancing, exchange: &mut Exchange) -> Option<u64> {
     let found = key(balancing, exchange);
-    if let (None, Balancing::Hash(Hashing { key: Some(HashKey::Cookie(own)), .. })) = (found, balancing)
+    if let (None, Some(HashKey::Cookie(own))) = (found, balancing.key())
         && let Some(ttl) = own.ttl
     {
         let value = format!("{:016x}", fastrand::u64(..));

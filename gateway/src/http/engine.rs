@@ -1,7 +1,7 @@
 //! The engine: the life of a request, from its head to its record. Two connection loops (`h1_connection`,
 //! `h2_connection`) read heads and call [`Engine::run`]; everything after that is the same for both.
 //!
-//! head -> snapshot -> authenticate -> route -> authorise -> respond, or pick -> connect -> forward (retried within the same
+//! head -> snapshot -> authenticate -> route -> authorise -> rate limit -> respond, or pick -> connect -> forward (retried within the same
 //! snapshot) -> record
 
 use std::sync::Arc;
@@ -23,11 +23,12 @@ use super::failure::Failure;
 use super::forward::Way;
 use super::message::Downstream;
 use super::mirror::Copies;
-use super::peer_metadata::Said;
-use super::{authorize, cors, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand};
+use super::{authorize, cors, fault, forwarded, grpc_status, hop_by_hop, jwt, on_demand, rate_limit};
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
 use crate::live::{Cells, Live};
 use crate::observe::Observer;
+use crate::peer_metadata::{self, Said};
+use crate::tls::challenges;
 use crate::upstream::Pools;
 use mesh_core::snapshot::path;
 
@@ -108,7 +109,7 @@ impl Engine {
             workload.last_certificate().map(|certificate| certificate.id.to_string())
         });
         Arc::new(Peer {
-            client: forwarded::Client::new(info.peer.ip(), info.tls.is_some(), certificate, topology.trusted_proxies),
+            client: forwarded::Client::new(info.client.ip(), info.tls.is_some(), certificate, topology.trusted_proxies),
             info: info.clone(),
             hostname: self.settings.hostname.clone(),
             own: own.unwrap_or_default().into(),
@@ -123,6 +124,14 @@ impl Engine {
 
     /// Answers one request and says what becomes of the connection. The caller records the exchange afterwards.
     pub(super) async fn run<D: Downstream>(self: &Arc<Self>, exchange: &mut Exchange, client: &mut D) -> After {
+        if exchange.head.target.starts_with(challenges::PATH)
+            && let Some(text) = self.challenge(exchange)
+        {
+            return self.answer(StatusCode::OK, text.as_bytes(), None, None, exchange, client).await;
+        }
+        let Some(_place) = self.settings.room.enter() else {
+            return self.fail(&Failure::Overload, None, exchange, client).await;
+        };
         let now = self.now(&exchange.peer.info);
         let later: Arc<Live>;
         let mut live: &Arc<Live> = &now;
@@ -153,13 +162,22 @@ impl Engine {
             },
         };
         let decision = table.route(&exchange.request(), &mut |below| fastrand::u32(..below.max(1)));
-        match authentic.and_then(|()| authorize::authorize(&live.snapshot.authorizer, exchange)) {
+        let allowed = authentic.and_then(|()| authorize::authorize(&live.snapshot.authorizer, exchange));
+        match allowed.and_then(|()| rate_limit::count(live, exchange)) {
             Ok(()) => self.act(live, decision, exchange, client).await,
             Err(failure) => {
                 let ops = note_route(&decision, exchange);
                 self.fail(&failure, ops, exchange, client).await
             }
         }
+    }
+
+    /// What a CA is shown that looks whether a name is served here, before any rule: a redirect to https would lead it to where no
+    /// certificate is yet (RFC 8555 section 8.3). Every other token goes the ordinary way.
+    fn challenge(&self, exchange: &Exchange) -> Option<Arc<str>> {
+        let is_asked = matches!(exchange.head.method, Method::GET | Method::HEAD);
+        let is_edge = exchange.peer.info.direction().is_none();
+        self.cells.challenges.file(&exchange.head.target).filter(|_| is_asked && is_edge)
     }
 
     /// The tables of this moment. A listener that is no longer in them serves its last clients as it was.
@@ -180,7 +198,7 @@ impl Engine {
     ) -> After {
         match decision {
             Decision::Forward { rule, forward, split, cluster, clusters } => {
-                exchange.outcome.route_name = rule.name.clone();
+                exchange.note_rule(rule);
                 exchange.outcome.cluster_name = Some(split.key.clone());
                 let cluster = cluster.and_then(|index| live.cluster(index));
                 exchange.outcome.cluster = cluster.cloned();
@@ -201,7 +219,7 @@ impl Engine {
                 self.forward(&way, cluster, exchange, client).await
             }
             Decision::Redirect { rule, redirect } => {
-                exchange.outcome.route_name = rule.name.clone();
+                exchange.note_rule(rule);
                 let location = rule.location(redirect, &exchange.request(), exchange.peer.info.listener_port);
                 self.redirect(redirect.status, &location, Some(&rule.headers), exchange, client).await
             }
@@ -210,7 +228,7 @@ impl Engine {
                 self.redirect(301, &location, None, exchange, client).await
             }
             Decision::Respond { rule, response } => {
-                exchange.outcome.route_name = rule.name.clone();
+                exchange.note_rule(rule);
                 self.respond(response, &rule.headers, exchange, client).await
             }
             Decision::NoRoute => self.fail(&Failure::NoRoute, None, exchange, client).await,
@@ -271,7 +289,11 @@ fn accept_forwarded(exchange: &mut Exchange) {
         None => forwarded::accept(headers, &peer.client),
         Some(Direction::Outbound) => forwarded::accept_outbound(headers, &peer.client),
         Some(Direction::Inbound) => {
-            exchange.workload = peer.said.take(headers, peer.identity().map(Arc::as_ref));
+            let said = peer_metadata::said(headers);
+            let known = peer.mesh_identity().map(Arc::as_ref);
+            exchange.tells = said && known.is_some();
+            let before = || peer.info.tls.as_ref().and_then(|tls| tls.workload.clone());
+            exchange.workload = peer.said.take(headers, known).or_else(before);
             forwarded::accept_inbound(headers, &peer.client, &peer.own, peer.identity().map(Arc::as_ref))
         }
     };
@@ -291,7 +313,9 @@ fn table<'l>(protocol: &'l CompiledProtocol, exchange: &Exchange) -> Result<&'l 
         CompiledProtocol::Http(table) => Ok(table),
         // It came as HTTP when the listener was another.
         CompiledProtocol::Tcp(_) => Err(Failure::NoRoute),
-        CompiledProtocol::Outbound(outbound) => outbound.find(info.local).http.map(Arc::as_ref).ok_or(Failure::NoRoute),
+        CompiledProtocol::Outbound(outbound) => {
+            outbound.find(info.local).routes(&exchange.head.authority).map(Arc::as_ref).ok_or(Failure::NoRoute)
+        }
         CompiledProtocol::Inbound(inbound) => {
             let port = inbound.port(info.local.port());
             // The connection may be older than the demand.
@@ -334,7 +358,7 @@ fn note_route<'d>(decision: &Decision<'d>, exchange: &mut Exchange) -> Option<&'
         Decision::Redirect { rule, .. } | Decision::Respond { rule, .. } => (rule, &rule.headers),
         Decision::HttpsRedirect | Decision::NoRoute => return None,
     };
-    exchange.outcome.route_name = rule.name.clone();
+    exchange.note_rule(rule);
     Some(ops)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_core::lb::{EndpointState, Permit};
 use mesh_core::model::Workload;
-use mesh_core::snapshot::{FormatContext, Request, Token};
+use mesh_core::snapshot::{CompiledRule, FormatContext, Quota, Request, Token};
 
 use super::cors::Leave;
 use super::failure::LocalReply;
@@ -17,10 +17,11 @@ use super::forwarded;
 use super::h1::Frame;
 use super::message::BodySize;
 use super::mirror::Taps;
-use super::peer_metadata::Said;
+use super::rate_limit;
 use crate::listen::{ConnectionInfo, Direction};
-use crate::live::LiveCluster;
+use crate::live::{LiveCluster, ip_address};
 use crate::observe::{Observer, RecordHeaders, RequestRecord, ResponseFlags};
+use crate::peer_metadata::Said;
 use crate::tls::peer_verify::Identity;
 use mesh_core::snapshot::path::split_query;
 
@@ -40,6 +41,11 @@ impl Peer {
     /// Who the client has proved to be.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.info.tls.as_ref()?.peer.as_ref()
+    }
+
+    /// The same, if the mesh says so: the servers of a workload's own clients (`ingress.tls` of its Sidecar) have CAs of theirs.
+    pub fn mesh_identity(&self) -> Option<&Arc<Identity>> {
+        self.identity().filter(|_| self.info.tls.as_ref().is_some_and(|tls| tls.clients.is_none()))
     }
 
     /// The request arrives at the workload.
@@ -107,6 +113,8 @@ pub struct Exchange {
     pub remote: IpAddr,
     /// Where the client runs, as its proxy says.
     pub workload: Option<Arc<Workload>>,
+    /// And wants to be told where this workload runs.
+    pub(super) tells: bool,
     /// A token that was found good.
     pub token: Option<Token>,
     /// Value of `upgrade`, when it asks for WebSocket.
@@ -124,6 +132,8 @@ pub struct Exchange {
     pub(super) affinity: Option<HeaderValue>,
     /// Headers that an external authorizer adds to the answer.
     pub(super) added: HeaderMap,
+    /// What is left of a rate limit, to be told.
+    pub(super) quota: Option<Quota>,
     /// That a page of another origin may read the answer.
     pub(super) leave: Option<Leave>,
     /// Copies that want to have its body.
@@ -149,7 +159,13 @@ pub struct Outcome {
     pub upstream_local: Option<SocketAddr>,
     /// Who the endpoint turned out to be; none in clear.
     pub upstream_peer: Option<Arc<Identity>>,
+    /// What it says of itself, where nobody else knows.
+    pub(super) upstream_said: Option<Arc<Said>>,
+    /// Where it runs, as it said.
+    pub upstream_workload: Option<Arc<Workload>>,
     pub route_name: Option<Arc<str>>,
+    /// Of the rule, if its requests are counted by it.
+    pub stat_prefix: Option<Arc<str>>,
     pub grpc_status: Option<u16>,
     /// What the head of the upstream's answer means as an HTTP status; none before it came.
     pub answered: Option<u16>,
@@ -168,8 +184,9 @@ impl Exchange {
     pub fn new(peer: Arc<Peer>, head: RequestHead) -> Self {
         Self {
             https: peer.info.tls.is_some(),
-            remote: peer.info.peer.ip(),
+            remote: peer.info.client.ip(),
             workload: None,
+            tells: false,
             token: None,
             peer,
             started: Instant::now(),
@@ -183,6 +200,7 @@ impl Exchange {
             retrying: None,
             affinity: None,
             added: HeaderMap::new(),
+            quota: None,
             leave: None,
             taps: Taps::new(),
             outcome: Outcome {
@@ -199,7 +217,10 @@ impl Exchange {
                 endpoint: None,
                 upstream_local: None,
                 upstream_peer: None,
+                upstream_said: None,
+                upstream_workload: None,
                 route_name: None,
+                stat_prefix: None,
                 grpc_status: None,
                 answered: None,
                 request_messages: 0,
@@ -210,6 +231,12 @@ impl Exchange {
                 upstream_authority: None,
             },
         }
+    }
+
+    /// The rule that it met.
+    pub(super) fn note_rule(&mut self, rule: &CompiledRule) {
+        self.outcome.route_name.clone_from(&rule.name);
+        self.outcome.stat_prefix.clone_from(&rule.stat_prefix);
     }
 
     /// What the tables look at.
@@ -234,6 +261,9 @@ impl Exchange {
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         if let Some(leave) = &self.leave {
             leave.give(headers);
+        }
+        if let Some(quota) = &self.quota {
+            rate_limit::tell(quota, headers);
         }
         for (name, value) in &self.added {
             headers.append(name, value.clone());
@@ -270,13 +300,15 @@ impl Exchange {
             user_agent: header(http::header::USER_AGENT),
             request_id: header(http::HeaderName::from_static("x-request-id")),
             authority: self.outcome.upstream_authority.as_deref().unwrap_or(&self.head.authority),
-            upstream_host: outcome.endpoint.as_ref().map(|endpoint| endpoint.address),
+            upstream_host: outcome.endpoint.as_deref().and_then(ip_address),
             upstream_cluster: outcome.cluster_name.as_deref().unwrap_or(""),
             upstream_local: outcome.upstream_local,
             downstream_local: self.peer.info.local,
-            downstream_remote: self.peer.info.peer,
+            downstream_remote: self.peer.info.client,
+            downstream_direct: self.peer.info.peer,
             sni: self.peer.info.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
             route_name: outcome.route_name.as_deref(),
+            stat_prefix: outcome.stat_prefix.as_ref(),
             grpc: self.grpc,
             grpc_status: outcome.grpc_status,
             request_messages: outcome.request_messages,
@@ -286,7 +318,7 @@ impl Exchange {
             endpoint: outcome.endpoint.as_ref(),
             upstream_peer: outcome.upstream_peer.as_ref(),
             client: self.peer.identity(),
-            client_workload: self.workload.as_ref(),
+            peer_workload: self.outcome.upstream_workload.as_ref().or(self.workload.as_ref()),
             generation: outcome.generation,
             headers: Some(self),
         });
@@ -370,6 +402,10 @@ impl FormatContext for Exchange {
     }
 
     fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        Some(self.peer.info.client)
+    }
+
+    fn downstream_direct_address(&self) -> Option<SocketAddr> {
         Some(self.peer.info.peer)
     }
 
@@ -390,7 +426,7 @@ impl FormatContext for Exchange {
     }
 
     fn upstream_host(&self) -> Option<SocketAddr> {
-        self.outcome.endpoint.as_ref().map(|endpoint| endpoint.address)
+        self.outcome.endpoint.as_deref().and_then(ip_address)
     }
 
     fn upstream_cluster(&self) -> Option<&str> {

@@ -1,11 +1,13 @@
 //! The one table that turns a failure into status, response flag, details and body, in the words of Envoy.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use mesh_core::model::AbortStatus;
 
+use crate::live::Unfound;
 use crate::observe::ResponseFlags;
 
 /// Why the proxy answers by itself.
@@ -21,6 +23,10 @@ pub enum Failure {
     NotAnswered,
     /// The destination has no endpoint.
     NoHealthyUpstream,
+    /// The host of the request has no address (`DYNAMIC_DNS`).
+    NotResolved,
+    /// There is no room for another host.
+    TooManyNames,
     /// No connection could be made.
     ConnectFailed { detail: Cow<'static, str> },
     /// As above, for lack of time.
@@ -39,6 +45,10 @@ pub enum Failure {
     TryTimeout,
     /// The client went away; nothing is sent.
     ClientGone,
+    /// The client did not send what it announced, for too long.
+    Stalled,
+    /// There are as many requests as this process may have at a time.
+    Overload,
     /// The connection is older than what is demanded of its client now: it is in clear, or another certificate was asked for or
     /// none; nothing is sent.
     TooOpen,
@@ -50,6 +60,8 @@ pub enum Failure {
     BadRequest { status: u16, detail: &'static str },
     /// A policy denies it.
     Denied { details: String },
+    /// A rate limit has no room for it.
+    RateLimited(Box<RateLimited>),
     /// An external authorizer is to decide and cannot be asked.
     NotAsked { status: u16 },
     /// An external authorizer answers in our place.
@@ -62,6 +74,15 @@ pub enum Failure {
     UpgradeRefused,
     /// The destination speaks HTTP/2 only, which carries no upgrade (it would have to offer RFC 8441).
     UpgradeOverHttp2,
+}
+
+/// Which limit has no room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimited {
+    /// `namespace/name/limit`
+    pub limit: Arc<str>,
+    /// Seconds until there is room.
+    pub retry_after: u64,
 }
 
 /// What an external authorizer answers.
@@ -94,6 +115,8 @@ impl Failure {
             Failure::ClusterNotFound => reply(503, "", ResponseFlags::NC, "cluster_not_found"),
             Failure::NotAnswered => reply(503, "", ResponseFlags::NC, "controller_did_not_answer"),
             Failure::NoHealthyUpstream => reply(503, "no healthy upstream", ResponseFlags::UH, "no_healthy_upstream"),
+            Failure::NotResolved => reply(503, "DNS resolution failure", ResponseFlags::DF, "dns_resolution_failure"),
+            Failure::TooManyNames => reply(503, "DNS cache overflow", ResponseFlags::UO, "dns_cache_overflow"),
             Failure::ConnectFailed { detail } => LocalReply {
                 transport_failure: detail.clone(),
                 ..before_headers(
@@ -129,6 +152,8 @@ impl Failure {
                 reply(504, "upstream request timeout", ResponseFlags::UT, "upstream_per_try_timeout")
             }
             Failure::ClientGone => reply(0, "", ResponseFlags::DC, "downstream_remote_disconnect"),
+            Failure::Stalled => reply(408, "stream timeout", ResponseFlags::SI, "stream_idle_timeout"),
+            Failure::Overload => reply(503, "envoy overloaded", ResponseFlags::OM, "overload"),
             Failure::TooOpen => reply(0, "", ResponseFlags::NONE, "mutual_tls_demanded"),
             Failure::BadBody { status, detail } => reply(*status, reason(*status), ResponseFlags::DPE, detail),
             Failure::BadPath => reply(400, "", ResponseFlags::NONE, "path_normalization_failed"),
@@ -136,6 +161,10 @@ impl Failure {
             Failure::Denied { details } => LocalReply {
                 details: Cow::Owned(details.clone()),
                 ..reply(403, "RBAC: access denied", ResponseFlags::NONE, "")
+            },
+            Failure::RateLimited(limited) => LocalReply {
+                details: Cow::Owned(format!("local_rate_limited[{}]", limited.limit)),
+                ..reply(429, "local_rate_limited", ResponseFlags::RL, "")
             },
             Failure::Refused(refusal) => reply(refusal.status, "", ResponseFlags::UAEX, "ext_authz_denied"),
             Failure::NotAsked { status } => reply(*status, "", ResponseFlags::UAEX, "ext_authz_error"),
@@ -155,6 +184,16 @@ impl Failure {
             Failure::UpgradeOverHttp2 => {
                 reply(502, "no upgrade to an HTTP/2 destination", ResponseFlags::UPE, "upgrade_to_http2_destination")
             }
+        }
+    }
+}
+
+impl From<Unfound> for Failure {
+    fn from(unfound: Unfound) -> Failure {
+        match unfound {
+            Unfound::NoEndpoint => Failure::NoHealthyUpstream,
+            Unfound::NotResolved => Failure::NotResolved,
+            Unfound::TooManyNames => Failure::TooManyNames,
         }
     }
 }

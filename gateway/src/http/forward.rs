@@ -9,25 +9,26 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use mesh_core::lb::{EndpointState, Limit, Overflow};
-use mesh_core::model::{Loss, UpstreamProtocol};
+use mesh_core::model::{Loss, RetryPolicy, UpstreamProtocol};
 use mesh_core::snapshot::path;
 use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
 use smallvec::SmallVec;
 
-use super::clock::{Clock, Over};
+use super::clock::{Clock, Over, effective_timeout, tell_grpc_timeout};
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, Protocol};
 use super::failure::Failure;
 use super::h1_stream::H1Upstream;
 use super::h2_stream::H2Upstream;
 use super::message::{BodySize, Downstream, DownstreamError, ResponseHead, Sink, Upstream, UpstreamError};
-use super::pump::{Direction, PumpError};
+use super::pump::{Direction, PumpError, Waits};
 use super::retry::{Attempt, Tried, back_off, give_back, grpc_code, has_room};
 use super::tunnel::Tunnel;
-use super::{affinity, forwarded, grpc_status, hop_by_hop, outlier, peer_metadata, upstream_request};
-use crate::live::{Live, LiveCluster};
+use super::workloads::hear_workload;
+use super::{affinity, forwarded, hop_by_hop, outlier, upstream_request};
+use crate::live::{Live, LiveCluster, Unfound};
 use crate::observe::ResponseFlags;
-use crate::upstream::{ConnectError, H1Lease, H2Lease, Upstream as Lease};
+use crate::upstream::{Asked, ConnectError, H1Lease, H2Lease, Upstream as Lease};
 
 /// A dead idle connection is no failure of the endpoint; but not endlessly.
 const MAX_STALE: u32 = 4;
@@ -66,14 +67,21 @@ impl Engine {
         let policy = &*forward.retry;
         let per_try = policy.per_try_timeout.filter(|limit| timeout.is_none_or(|timeout| *limit < timeout));
         let begun = exchange.started + exchange.delayed;
-        let mut clock = Clock::new(timeout.map(|timeout| (begun + timeout).into()), per_try);
+        let end = timeout.map(|timeout| (begun + timeout).into());
+        let mut clock = Clock::new(end, per_try).with_stall(self.settings.stall_timeout);
         let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
         let mut stale = 0;
         exchange.outcome.attempts = 1;
+        cluster.began(exchange.started);
         let failure = loop {
             let attempt = exchange.outcome.attempts;
-            let picked = cluster.pick(exchange.peer.info.original(), key, &tried);
-            let Some(endpoint) = picked else { break Failure::NoHealthyUpstream };
+            // The time of the try before does not count for this one.
+            clock.begin_try(false);
+            let endpoint = match clock.until(pick(cluster, policy, &tried, key, exchange)).await {
+                Ok(Ok(endpoint)) => endpoint,
+                Ok(Err(unfound)) => break unfound.into(),
+                Err(_) => break Failure::Timeout,
+            };
             self.prepare_try(attempt, per_try.or(timeout), exchange);
             let is_last = attempt > policy.attempts;
             let to = Attempt { cluster, endpoint: &endpoint, split, policy: Some(policy), is_last };
@@ -93,9 +101,7 @@ impl Engine {
                 Tried::Lost { failure, whole, .. } if !whole || !has_room(cluster, exchange) => break failure,
                 Tried::Lost { .. } | Tried::Unwanted => {}
             }
-            if !policy.same_hosts {
-                tried.push(endpoint.address);
-            }
+            tried.push(endpoint.address);
             let pause = policy.pause(attempt, |below| fastrand::u64(..below));
             if let Err(failure) = back_off(pause, &mut clock, client).await {
                 break failure;
@@ -116,16 +122,6 @@ impl Engine {
         let original_host = exchange.outcome.upstream_authority.is_some().then_some(exchange.head.authority.as_str());
         let this = forwarded::Try { attempt, timeout, original_path, original_host };
         forwarded::forward(&mut exchange.head.headers, &this);
-    }
-
-    /// Proxies of the mesh are told whose request it is, and nobody else.
-    fn tell_workload(&self, endpoint: &EndpointState, exchange: &mut Exchange) {
-        let Some(own) = self.settings.metadata.as_ref().filter(|_| !exchange.peer.is_inbound()) else { return };
-        if endpoint.endpoint.mtls {
-            own.tell(&mut exchange.head.headers);
-        } else {
-            peer_metadata::strip(&mut exchange.head.headers);
-        }
     }
 
     /// One try; outlier detection hears what came of it.
@@ -154,7 +150,7 @@ impl Engine {
         exchange.outcome.answered = None;
         exchange.outcome.endpoint = Some(endpoint.clone());
         exchange.outcome.upstream_peer = None;
-        self.tell_workload(endpoint, exchange);
+        exchange.outcome.upstream_workload = None;
         let active = endpoint.enter();
         clock.begin_try(client.is_done());
         let lease = match clock.until(self.connect(to.cluster, endpoint, exchange)).await {
@@ -173,15 +169,20 @@ impl Engine {
             }
         };
         let sent = Instant::now();
+        let is_unknown = endpoint.endpoint.named_workload().is_none();
         let mut tried = match lease {
             Lease::H1(lease) => {
                 exchange.outcome.upstream_local = lease.local;
                 exchange.outcome.upstream_peer = lease.peer().cloned();
+                exchange.outcome.upstream_said = is_unknown.then(|| lease.said().clone());
+                self.tell_workload(exchange);
                 self.attempt_h1(lease, to, exchange, client, clock, sent).await
             }
             Lease::H2(lease) => {
                 exchange.outcome.upstream_local = lease.local;
                 exchange.outcome.upstream_peer = lease.peer.clone();
+                exchange.outcome.upstream_said = is_unknown.then(|| lease.said().clone());
+                self.tell_workload(exchange);
                 self.attempt_h2(lease, to, exchange, client, clock, sent).await
             }
         };
@@ -198,12 +199,12 @@ impl Engine {
         endpoint: &Arc<EndpointState>,
         exchange: &Exchange,
     ) -> Result<Lease, ConnectError> {
-        let authority = upstream_request::authority(exchange);
+        let asked = Asked { authority: Some(upstream_request::authority(exchange)), client: Some(&exchange.peer.info) };
         let as_client = cluster.destination.protocol == UpstreamProtocol::AsClient;
         if exchange.websocket.is_some() || (as_client && exchange.head.protocol != Protocol::Http2) {
-            return self.pools.acquire_h1(cluster, endpoint, authority).await.map(Lease::H1);
+            return self.pools.acquire_h1(cluster, endpoint, asked).await.map(Lease::H1);
         }
-        self.pools.acquire(cluster, endpoint, authority).await
+        self.pools.acquire(cluster, endpoint, asked).await
     }
 
     async fn attempt_h1<D: Downstream>(
@@ -303,6 +304,11 @@ impl Engine {
                         return Poll::Ready(Err(Early::Client(DownstreamError::Gone)));
                     }
                 }
+                // Who calls a stream of gRPC may be silent on it for as long as he likes.
+                let waits = upload.waits() == Waits::Source && !exchange.grpc;
+                if clock.poll_stall(waits, upload.bytes, cx).is_ready() {
+                    return Poll::Ready(Err(Early::Stalled));
+                }
                 clock.poll(cx).map(|over| Err(Early::Over(over)))
             })
             .await;
@@ -328,6 +334,7 @@ impl Engine {
             Early::Client(DownstreamError::Malformed { status, detail }) => {
                 return Tried::Failed(Failure::BadBody { status, detail });
             }
+            Early::Stalled => return Tried::Failed(Failure::Stalled),
             Early::Over(Over::Route) => return Tried::Failed(Failure::Timeout),
             Early::Over(Over::Try) => (Failure::TryTimeout, Loss::LateSent),
             Early::Upstream(UpstreamError::Closed) => (Failure::UpstreamClosed, Loss::Reset),
@@ -364,6 +371,7 @@ impl Engine {
         exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
         hop_by_hop::clean_response(&mut head.headers);
         finish_head(&mut head, split, service_time, exchange, self.keeps_response_headers());
+        self.answer_metadata(exchange, &mut head.headers);
         if client.send_head(head.status, head.headers, head.body, false).is_err() {
             return Tried::Done(client_gone(exchange));
         }
@@ -390,6 +398,9 @@ impl Engine {
             if upload.is_ended() && client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Cut::Client));
             }
+            if clock.poll_stall(download.waits() == Waits::Sink, download.bytes, cx).is_ready() {
+                return Poll::Ready(Err(Cut::Stalled));
+            }
             clock.poll(cx).map(|_| Err(Cut::Timeout))
         })
         .await;
@@ -411,7 +422,9 @@ impl Engine {
         exchange.add_to(&mut head.headers);
         affinity::give_cookie(exchange, &mut head.headers);
         let name = exchange.peer.server_name();
+        hear_workload(&mut head.headers, exchange);
         forwarded::finish_response(&mut head.headers, name, std::time::SystemTime::now(), None);
+        self.answer_metadata(exchange, &mut head.headers);
         head.headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
         head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
         exchange.retrying = None;
@@ -433,6 +446,8 @@ enum Early {
     Client(DownstreamError),
     Upstream(UpstreamError),
     Over(Over),
+    /// The client does not send what it announced.
+    Stalled,
 }
 
 /// What cut an answer short.
@@ -440,6 +455,27 @@ enum Cut {
     Client,
     Upstream(UpstreamError),
     Timeout,
+    /// The client does not take the answer.
+    Stalled,
+}
+
+/// The endpoint of the next try.
+async fn pick(
+    cluster: &LiveCluster,
+    policy: &RetryPolicy,
+    tried: &[SocketAddr],
+    key: Option<u64>,
+    exchange: &Exchange,
+) -> Result<Arc<EndpointState>, Unfound> {
+    let avoid = if policy.same_hosts { &[] } else { tried };
+    let elsewhere = if policy.remote_localities { cluster.pick_elsewhere(tried, avoid) } else { None };
+    match elsewhere {
+        Some(endpoint) => Ok(endpoint),
+        None => {
+            let name = Some(upstream_request::authority(exchange));
+            cluster.find(name, exchange.peer.info.original(), key, avoid).await
+        }
+    }
 }
 
 /// New path, new authority, header operations.
@@ -464,33 +500,6 @@ fn rewrite(rule: &CompiledRule, forward: &CompiledForward, split: &CompiledSplit
         && let Ok(host) = http::HeaderValue::from_str(authority)
     {
         exchange.head.headers.insert(http::header::HOST, host);
-    }
-}
-
-/// The smaller of the route's timeout and what a gRPC client allows.
-fn effective_timeout(route: Option<Duration>, exchange: &Exchange) -> Option<Duration> {
-    if !exchange.grpc {
-        return route;
-    }
-    let asked =
-        exchange.head.headers.get("grpc-timeout").and_then(|value| grpc_status::parse_timeout(value.as_bytes()));
-    match (route, asked) {
-        (Some(route), Some(asked)) => Some(route.min(asked)),
-        (route, asked) => route.or(asked),
-    }
-}
-
-/// The upstream hears the timeout that applies, in place of one that is longer or makes no sense.
-fn tell_grpc_timeout(timeout: Option<Duration>, exchange: &mut Exchange) {
-    const GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
-    let headers = &mut exchange.head.headers;
-    let Some(asked) = headers.get(&GRPC_TIMEOUT) else { return };
-    if grpc_status::parse_timeout(asked.as_bytes()).is_some_and(|asked| Some(asked) == timeout) {
-        return;
-    }
-    match timeout.and_then(|timeout| http::HeaderValue::try_from(grpc_status::format_timeout(timeout)).ok()) {
-        Some(value) => drop(headers.insert(GRPC_TIMEOUT, value)),
-        None => drop(headers.remove(&GRPC_TIMEOUT)),
     }
 }
 
@@ -522,6 +531,7 @@ fn finish_head(
     affinity::give_cookie(exchange, &mut head.headers);
     exchange.add_to(&mut head.headers);
     let (name, now) = (exchange.peer.server_name(), std::time::SystemTime::now());
+    hear_workload(&mut head.headers, exchange);
     forwarded::finish_response(&mut head.headers, name, now, Some(service_time));
     if exchange.grpc {
         exchange.outcome.grpc_status = grpc_code(&head.headers);
@@ -565,6 +575,12 @@ fn note_end<D: Downstream>(
         Cut::Timeout => {
             outcome.flags |= ResponseFlags::UT;
             outcome.details = std::borrow::Cow::Borrowed("response_timeout");
+            After::Abort
+        }
+        Cut::Stalled => {
+            let reply = Failure::Stalled.reply(1);
+            outcome.flags |= reply.flags;
+            outcome.details = reply.details;
             After::Abort
         }
         Cut::Upstream(error) => {

@@ -92,6 +92,23 @@ fn poll_capacity(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<R
     }
 }
 
+/// Yields what the stream has no room for, if anything.
+fn send_what_fits(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    end: bool,
+) -> Result<Option<(Bytes, bool)>, h2::Error> {
+    stream.reserve_capacity(data.len());
+    let room = stream.capacity();
+    if room >= data.len() {
+        return stream.send_data(data, end).map(|()| None);
+    }
+    if room > 0 {
+        stream.send_data(data.split_to(room), false)?;
+    }
+    Ok(Some((data, end)))
+}
+
 fn send(stream: &mut SendStream<Bytes>, frame: Frame, end: bool) -> Result<(), h2::Error> {
     match frame {
         Frame::Data(data) => stream.send_data(data, end),
@@ -105,13 +122,32 @@ pub struct H2Downstream {
     receiver: Receiver,
     respond: h2::server::SendResponse<Bytes>,
     sender: Option<SendStream<Bytes>>,
+    /// Of the last piece, what the client has no room for yet, and whether it is the end. What `h2` holds nobody watches, and a
+    /// client may give a thousand streams a window of one byte each.
+    rest: Option<(Bytes, bool)>,
     /// The answer's end was sent.
     ended: bool,
 }
 
 impl H2Downstream {
     pub fn new(body: RecvStream, respond: h2::server::SendResponse<Bytes>) -> Self {
-        Self { receiver: Receiver::new(body), respond, sender: None, ended: false }
+        Self { receiver: Receiver::new(body), respond, sender: None, rest: None, ended: false }
+    }
+
+    /// Sends what is left of the last piece, as the client makes room.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let Some(sender) = &mut self.sender else { return Poll::Ready(Ok(())) };
+        while let Some((rest, end)) = self.rest.take() {
+            match poll_capacity(sender, cx) {
+                Poll::Ready(room) => room?,
+                Poll::Pending => {
+                    self.rest = Some((rest, end));
+                    return Poll::Pending;
+                }
+            }
+            self.rest = send_what_fits(sender, rest, end)?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// No body follows the head.
@@ -121,7 +157,7 @@ impl H2Downstream {
 
     /// A reset overtakes what is queued, so the connection task must have taken that before: see `serve_stream`.
     pub fn abort(&mut self) {
-        if !self.ended {
+        if !self.ended || self.rest.is_some() {
             self.respond.send_reset(Reason::INTERNAL_ERROR);
         }
     }
@@ -149,6 +185,7 @@ impl Sink for H2Downstream {
     type Error = DownstreamError;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
+        ready!(self.poll_rest(cx)).map_err(|_| DownstreamError::Gone)?;
         match &mut self.sender {
             Some(sender) => poll_capacity(sender, cx).map_err(|_| DownstreamError::Gone),
             None => Poll::Ready(Ok(())),
@@ -158,10 +195,18 @@ impl Sink for H2Downstream {
     fn send(&mut self, frame: Frame, end: bool) -> Result<(), DownstreamError> {
         let end = end || matches!(frame, Frame::Trailers(_));
         self.ended |= end;
-        match &mut self.sender {
-            Some(sender) => send(sender, frame, end).map_err(|_| DownstreamError::Gone),
-            None => Ok(()),
-        }
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        let sent = match (frame, &mut self.rest) {
+            (Frame::Data(data), None) => send_what_fits(sender, data, end).map(|rest| self.rest = rest),
+            // Nobody asked whether there is room.
+            (Frame::Data(data), Some((rest, ends))) => {
+                *rest = [&**rest, &*data].concat().into();
+                *ends = end;
+                Ok(())
+            }
+            (Frame::Trailers(trailers), _) => sender.send_trailers(trailers),
+        };
+        sent.map_err(|_| DownstreamError::Gone)
     }
 
     fn finish(&mut self) -> Result<(), DownstreamError> {
@@ -171,9 +216,9 @@ impl Sink for H2Downstream {
         self.send(Frame::Data(Bytes::new()), true)
     }
 
-    /// The connection task writes; a stream cannot wait for that.
-    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
-        Poll::Ready(Ok(()))
+    /// The connection task writes; a stream cannot wait for that, but for its client's room.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
+        self.poll_rest(cx).map_err(|_| DownstreamError::Gone)
     }
 }
 

@@ -17,10 +17,10 @@ use super::affinity;
 use super::clock::Clock;
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, RequestHead};
-use super::forwarded;
 use super::h1::Frame;
 use super::message::{BodySize, Downstream, DownstreamError, Sink, Source};
 use super::retry::{Attempt, Tried};
+use super::{forwarded, upstream_request};
 use crate::live::{Live, LiveCluster};
 
 /// Copies in flight, per worker.
@@ -245,7 +245,9 @@ impl Engine {
         self.prepare_try(1, timeout, &mut copy);
         let key = affinity::key(&cluster.destination.balancing, &copy);
         for _ in 0..=MOST_STALE {
-            let Some(endpoint) = cluster.pick(copy.peer.info.original(), key, &[]) else { return false };
+            let name = Some(upstream_request::authority(&copy));
+            let found = cluster.find(name, copy.peer.info.original(), key, &[]);
+            let Ok(Ok(endpoint)) = clock.until(found).await else { return false };
             let to = Attempt { cluster, endpoint: &endpoint, split: to, policy: None, is_last: true };
             match self.attempt(&to, &mut copy, &mut shadow, &mut clock).await {
                 Tried::Stale => {}

@@ -33,17 +33,20 @@ mod message;
 mod mirror;
 mod on_demand;
 mod outlier;
-mod peer_metadata;
 mod pump;
+pub(crate) mod rate_limit;
 mod respond;
 mod response_headers;
 mod retry;
+mod room;
 mod settings;
+mod stall;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tunnel;
 mod upstream_request;
+mod workloads;
 
 pub use engine::Engine;
-pub use peer_metadata::OwnMetadata;
+pub use room::Room;
 pub use settings::Settings;

@@ -18,6 +18,17 @@ pub enum PumpError<R, W> {
 /// What a direction came to.
 type Moved<S, K> = Result<(), PumpError<<S as Source>::Error, <K as Sink>::Error>>;
 
+/// Who a direction waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    #[default]
+    No,
+    /// More is to come from the source.
+    Source,
+    /// The sink has no room, or keeps what was given to it.
+    Sink,
+}
+
 /// The state of one direction.
 #[derive(Debug, Default)]
 pub struct Direction {
@@ -25,6 +36,8 @@ pub struct Direction {
     ended: bool,
     /// And has left it.
     flushed: bool,
+    /// Since the last poll.
+    waits: Waits,
     /// A piece was taken from the source, trailers included.
     pub moved: bool,
     /// Body bytes moved so far.
@@ -61,10 +74,31 @@ impl Direction {
     pub fn stop(&mut self) {
         self.ended = true;
         self.flushed = true;
+        self.waits = Waits::No;
+    }
+
+    /// Who was waited for when it was polled the last time.
+    pub fn waits(&self) -> Waits {
+        self.waits
     }
 
     /// Moves what can be moved. Ready when everything has left the sink.
     pub fn poll<S: Source, K: Sink>(
+        &mut self,
+        source: &mut S,
+        sink: &mut K,
+        cx: &mut Context<'_>,
+    ) -> Poll<Moved<S, K>> {
+        // Unless the source is found to be empty.
+        self.waits = Waits::Sink;
+        let moved = self.poll_all(source, sink, cx);
+        if moved.is_ready() {
+            self.waits = Waits::No;
+        }
+        moved
+    }
+
+    fn poll_all<S: Source, K: Sink>(
         &mut self,
         source: &mut S,
         sink: &mut K,
@@ -90,6 +124,7 @@ impl Direction {
             }
             match source.poll_frame(cx) {
                 Poll::Pending => {
+                    self.waits = Waits::Source;
                     // Nothing more for now: what is buffered must not wait for it.
                     if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
                         return Poll::Ready(Err(PumpError::Write(error)));

@@ -1,16 +1,19 @@
 //! Answers that the gateway makes itself: redirects, direct responses, and failures in the words of Envoy.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use mesh_core::model::{AbortStatus, DirectResponse};
 use mesh_core::snapshot::CompiledHeaderOps;
+use tokio::time::timeout;
 
 use super::engine::{After, Engine};
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::h1::Frame;
-use super::message::{BodySize, Downstream};
+use super::message::{BodySize, Downstream, DownstreamError};
 use super::{forwarded, grpc_status};
 
 const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
@@ -34,7 +37,7 @@ impl Engine {
             exchange.outcome.grpc_status = Some(*code);
         }
         let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. })
+        let close = matches!(failure, Failure::UpgradeRefused | Failure::BadBody { .. } | Failure::Stalled)
             || matches!(failure, Failure::BadRequest { status: 400, .. });
         let mut headers = HeaderMap::with_capacity(8);
         if matches!(failure, Failure::BadToken { .. })
@@ -42,7 +45,10 @@ impl Engine {
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if *failure == Failure::Overflow {
+        if let Failure::RateLimited(limited) = failure {
+            headers.insert(RETRY_AFTER, HeaderValue::from(limited.retry_after));
+        }
+        if matches!(failure, Failure::Overflow | Failure::Overload) {
             headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
         }
         let body = match failure {
@@ -119,6 +125,7 @@ impl Engine {
         }
         exchange.add_to(&mut headers);
         forwarded::finish_local_reply(&mut headers, exchange.peer.server_name(), std::time::SystemTime::now());
+        self.answer_metadata(exchange, &mut headers);
         let silent = bodiless || exchange.head.method == Method::HEAD || body.is_empty();
         let size = match (silent, bodiless || exchange.head.method == Method::HEAD) {
             (_, true) => BodySize::Empty,
@@ -132,17 +139,26 @@ impl Engine {
         }
         if !silent {
             exchange.outcome.bytes_sent = body.len() as u64;
-            let sent = std::future::poll_fn(|cx| client.poll_ready(cx)).await;
-            if sent.and_then(|()| client.send(Frame::Data(Bytes::from(body)), true)).is_err() {
-                return After::Abort;
+        }
+        let body = (!silent).then(|| Bytes::from(body));
+        match timeout(self.settings.stall_timeout, send_body(body, client)).await {
+            Ok(Ok(())) if close => After::Close,
+            Ok(Ok(())) => After::Continue,
+            Ok(Err(_)) => After::Abort,
+            Err(_) => {
+                exchange.outcome.flags |= Failure::Stalled.reply(1).flags;
+                After::Abort
             }
         }
-        match std::future::poll_fn(|cx| client.poll_flush(cx)).await {
-            Ok(()) if close => After::Close,
-            Ok(()) => After::Continue,
-            Err(_) => After::Abort,
-        }
     }
+}
+
+async fn send_body<D: Downstream>(body: Option<Bytes>, client: &mut D) -> Result<(), DownstreamError> {
+    if let Some(body) = body {
+        poll_fn(|cx| client.poll_ready(cx)).await?;
+        client.send(Frame::Data(body), true)?;
+    }
+    poll_fn(|cx| client.poll_flush(cx)).await
 }
 
 /// What a token is needed for (RFC 6750 section 3).

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::HeaderMap;
-use mesh_core::lb::{EndpointState, Limit, Overflow};
+use mesh_core::lb::{EndpointState, Overflow};
 use mesh_core::model::{AnswerHead, Loss, RetryPolicy};
 use mesh_core::snapshot::CompiledSplit;
 use tokio::time::sleep;
@@ -110,7 +110,7 @@ impl Attempt<'_> {
 /// Room for another try, until its answer begins; its place is not the one that the try before had.
 pub(super) fn has_room(cluster: &LiveCluster, exchange: &mut Exchange) -> bool {
     exchange.retrying = None;
-    match cluster.enter(Limit::Retries) {
+    match cluster.enter_retry() {
         Ok(permit) => {
             exchange.retrying = permit;
             true

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{OwnMetadata, h1};
+use super::h1;
+use super::room::Room;
+use crate::peer_metadata::OwnMetadata;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -15,6 +17,10 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// The same while draining, of a client that speaks HTTP/1: nobody can tell it that its next request would be too late.
     pub drain_idle_timeout: Duration,
+    /// A client that is waited for, to send what it announced or to take its answer, may do neither for so long.
+    pub stall_timeout: Duration,
+    /// For requests, those of all workers.
+    pub room: Arc<Room>,
     /// Concurrent HTTP/2 streams per connection.
     pub h2_max_streams: u32,
     /// Bytes of a decoded HTTP/2 header list (RFC 9113 section 6.5.2).
@@ -37,6 +43,8 @@ impl Default for Settings {
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(3600),
             drain_idle_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(300),
+            room: Arc::new(Room::of(65_536)),
             h2_max_streams: 1024,
             h2_max_header_list: 60 * 1024,
             h2_stream_window: 1 << 20,

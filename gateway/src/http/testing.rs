@@ -38,6 +38,7 @@ pub fn rule(path: &str, forward: Forward) -> Rule {
     Rule {
         source: RuleSource { object: origin(), http: 0, r#match: None },
         name: None,
+        stat_prefix: None,
         predicate: Predicate {
             path: PathMatch::Prefix { value: path.to_owned(), ignore_case: false },
             ..Predicate::default()
@@ -129,6 +130,8 @@ impl Rig {
             subset: None,
             protocol,
             balancing: Balancing::RoundRobin,
+            locality: None,
+            warmup: None,
             outlier: None,
             tls: UpstreamTls::Auto,
             limits: Default::default(),
@@ -163,9 +166,15 @@ impl Rig {
                 let endpoints: Vec<_> = addresses.iter().map(|address| (endpoint(*address), *address)).collect();
                 Arc::new(LiveCluster {
                     destination: destination.clone(),
-                    endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None, Shape::default()))),
+                    endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(
+                        &endpoints,
+                        None,
+                        &Shape::default(),
+                        std::time::Instant::now(),
+                    ))),
                     balancer: Arc::new(Balancer::new(Balancing::RoundRobin)),
                     origination: None,
+                    names: None,
                     breaker: None,
                     outliers: None,
                     id: id as u64,
@@ -174,6 +183,7 @@ impl Rig {
             .collect();
         let cells = Arc::new(Cells::default());
         cells.live.store(Arc::new(Live {
+            limits: compiled.snapshot.rate_limiter.counts(&[], std::hash::RandomState::new),
             snapshot: Arc::new(compiled.snapshot),
             clusters,
             tokens: TokenRules::default(),
@@ -196,6 +206,7 @@ impl Rig {
         let info = ConnectionInfo {
             id: 1,
             peer,
+            client: peer,
             local,
             listener: "l".into(),
             listener_port: 80,
@@ -220,13 +231,15 @@ impl Rig {
                 endpoints: plain.endpoints.clone(),
                 balancer: plain.balancer.clone(),
                 origination: None,
+                names: None,
                 breaker: Some(breaker.clone()),
                 outliers: None,
                 id: plain.id,
             })
         });
         let clusters = limited.collect();
-        let live = Live { snapshot: live.snapshot.clone(), clusters, tokens: TokenRules::default() };
+        let live =
+            Live { snapshot: live.snapshot.clone(), clusters, tokens: TokenRules::default(), limits: Vec::new() };
         self.cells.live.store(Arc::new(live));
         breaker
     }
@@ -243,7 +256,14 @@ impl Rig {
 }
 
 pub fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { address: EndpointAddress::Socket(address), weight: 1, locality: "".into(), workload: None, mtls: false }
+    Endpoint {
+        address: EndpointAddress::Socket(address),
+        weight: 1,
+        locality: "".into(),
+        workload: None,
+        mtls: false,
+        priority_labels: None,
+    }
 }
 
 /// A backend that answers every connection with `answer` after a head was read, then closes.

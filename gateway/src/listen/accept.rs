@@ -2,23 +2,26 @@
 //! handler has it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mesh_core::model::{Key, asked_address};
+use mesh_core::model::{Key, ListenAddress, asked_address};
 use mesh_core::snapshot::{CompiledListener, CompiledProtocol};
 use pingora_core::protocols::Ssl;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
 use super::captured::{self, Arrived, Port};
+use super::clients::{Clients, Seat};
 use super::counters::Counters;
 use super::handshake::{self, Begun, Refusal};
 use super::inspect::Look;
 use super::original_dst::canonical;
+use super::proxy_protocol::{self, Ends, ReadError};
+use super::socket::{NOWHERE, Waiting, Watched};
 use super::{BufferedTcp, Captured, Connection, ConnectionHandler, ConnectionInfo, ListenOptions, Retired, sniff};
 use crate::live::Cells;
 use crate::tls::server::ServerConfigs;
@@ -34,6 +37,8 @@ pub(super) struct Shared {
     pub options: ListenOptions,
     /// Connections of all listeners.
     pub open: AtomicUsize,
+    /// Of each client, where they are limited.
+    pub clients: Option<Arc<Clients>>,
     /// Told when `open` falls to zero and when an acceptor ends.
     pub idle: Notify,
     pub next_id: AtomicU64,
@@ -43,9 +48,9 @@ pub(super) struct Shared {
 pub(super) struct Listening {
     pub key: Key,
     /// As configured; its port may be 0.
-    pub wanted: SocketAddr,
+    pub wanted: ListenAddress,
     /// As bound.
-    pub local: SocketAddr,
+    pub local: ListenAddress,
     /// As of the newest snapshot that has this listener: for connections that waited while it was removed.
     pub last: ArcSwap<CompiledListener>,
     /// Set when the listener is removed.
@@ -137,8 +142,8 @@ impl Acceptor {
     }
 
     /// Accepts until the listener closes, then what still waits in the socket's queue, then closes the socket.
-    pub async fn run(self, socket: std::net::TcpListener) {
-        let socket = match TcpListener::from_std(socket) {
+    pub async fn run(self, socket: Waiting) {
+        let socket = match Watched::new(socket) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(listener = %self.listening.key, %error, "a socket cannot be watched");
@@ -164,7 +169,10 @@ impl Acceptor {
                 }
             }
         }
-        self.take_waiting(socket);
+        // Clients whose connection the kernel has made already shall not see a reset.
+        for (io, peer) in socket.take_waiting() {
+            self.start(io, peer);
+        }
     }
 
     /// Out of descriptors or memory: accepting at once again would only burn time that open connections need.
@@ -173,19 +181,6 @@ impl Acceptor {
         tracing::warn!(listener = %self.listening.key, %error, ?pause, "accept failed; pausing");
         let _ = tokio::time::timeout(*pause, close.wait_for(|close| *close)).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
-    }
-
-    /// Clients whose connection the kernel has made already shall not see a reset. Asks the socket itself: the runtime
-    /// may not have heard of the newest ones.
-    fn take_waiting(&self, socket: TcpListener) {
-        let Ok(socket) = socket.into_std() else { return };
-        while let Ok((io, peer)) = socket.accept() {
-            if io.set_nonblocking(true).is_ok()
-                && let Ok(io) = TcpStream::from_std(io)
-            {
-                self.start(io, peer);
-            }
-        }
     }
 
     fn start(&self, io: TcpStream, peer: SocketAddr) {
@@ -200,7 +195,7 @@ impl Acceptor {
             let Counted { shared, listening } = &counted;
             // Boxed, as it is larger than what follows and over soon.
             let established = Box::pin(establish(io, peer, shared, listening, &mut drain)).await;
-            if let Some((connection, info)) = established {
+            if let Some((connection, info, _seat)) = established {
                 handler.handle(connection.into_stream(), Arc::new(info), drain).await;
             }
         });
@@ -221,12 +216,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn establish(
-    io: TcpStream,
+    mut io: TcpStream,
     peer: SocketAddr,
     shared: &Shared,
     listening: &Listening,
     drain: &mut watch::Receiver<bool>,
-) -> Option<(Connection, ConnectionInfo)> {
+) -> Option<(Connection, ConnectionInfo, Option<Seat>)> {
     let compiled = current(shared, listening);
     let original = match &compiled.protocol {
         CompiledProtocol::Http(_) | CompiledProtocol::Tls(_) | CompiledProtocol::Tcp(_) => None,
@@ -238,6 +233,20 @@ async fn establish(
     let local = original.unwrap_or_else(|| local_address(&io, listening));
     let listener_port = original.map_or(compiled.listener.port, |original| original.port());
     let is_redirected = compiled.listener.is_redirected();
+    let peer = canonical(peer);
+    let told = match original {
+        None if is_behind_load_balancer(peer.ip(), shared) => {
+            told_by_load_balancer(&mut io, peer, shared, listening).await?
+        }
+        _ => None,
+    };
+    let client = told.map_or(peer, |told| told.client);
+    // Who is redirected here is this pod's own workload, or who is let in by its policies.
+    let seat = match (&shared.clients, original) {
+        // Nor is anybody told apart who comes by a Unix socket.
+        (Some(clients), None) if !client.ip().is_unspecified() => Some(seat(clients, client, listening)?),
+        _ => None,
+    };
     let arrived = match original {
         None => direct(io, peer, compiled, shared, listening, drain).await?,
         Some(original) => redirected(io, peer, original, compiled, shared, listening, drain).await?,
@@ -245,8 +254,9 @@ async fn establish(
     let Arrived { connection, tls, bytes, server_name, direction } = arrived;
     let info = ConnectionInfo {
         id: shared.next_id.fetch_add(1, Ordering::Relaxed),
-        peer: canonical(peer),
-        local,
+        peer,
+        client,
+        local: told.map_or(local, |told| told.server),
         listener: Arc::clone(&listening.key),
         listener_port,
         tls,
@@ -255,7 +265,46 @@ async fn establish(
         captured: direction.map(|direction| Captured { direction, direct: !is_redirected }),
         retired: listening.retired.clone(),
     };
-    Some((connection, info))
+    Some((connection, info, seat))
+}
+
+/// None: the client has as many connections as it may have.
+fn seat(clients: &Arc<Clients>, client: SocketAddr, listening: &Listening) -> Option<Seat> {
+    let seat = clients.enter(client.ip());
+    if seat.is_none() {
+        listening.counters.over_client_limit.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(listener = %listening.key, %client, "a client has too many connections; this one is closed");
+    }
+    seat
+}
+
+/// Whether a connection from there has to begin with a PROXY header.
+fn is_behind_load_balancer(peer: IpAddr, shared: &Shared) -> bool {
+    match &shared.options.load_balancers {
+        Some(sources) => sources.iter().any(|source| source.contains(&peer)),
+        None => shared.cells.topology.load().proxy_protocol,
+    }
+}
+
+/// None: there is no connection. Some(None): it is the load balancer's own.
+async fn told_by_load_balancer(
+    io: &mut TcpStream,
+    peer: SocketAddr,
+    shared: &Shared,
+    listening: &Listening,
+) -> Option<Option<Ends>> {
+    let told = tokio::time::timeout(shared.options.handshake_timeout, proxy_protocol::read(io)).await;
+    let reason = match told {
+        Ok(Ok(told)) => return Some(told),
+        // A health check by the connection alone.
+        Ok(Err(ReadError::Left)) => return None,
+        Ok(Err(ReadError::Io(error))) => error.to_string(),
+        Ok(Err(ReadError::Malformed(malformed))) => malformed.to_string(),
+        Err(_) => "it does not come".to_owned(),
+    };
+    listening.counters.no_proxy_header.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(listener = %listening.key, %peer, reason, "a connection without a PROXY header that can be read is closed");
+    None
 }
 
 /// From a client that came to this address.
@@ -366,9 +415,9 @@ fn refused(listening: &Listening, peer: SocketAddr, refusal: Refusal) {
 
 /// A socket that is bound to one address has it on all its connections; asking the kernel is for the others.
 fn local_address(io: &TcpStream, listening: &Listening) -> SocketAddr {
-    if listening.local.ip().is_unspecified() {
-        io.local_addr().map_or(listening.local, canonical)
-    } else {
-        listening.local
+    match &listening.local {
+        ListenAddress::Socket(local) if local.ip().is_unspecified() => io.local_addr().map_or(*local, canonical),
+        ListenAddress::Socket(local) => *local,
+        ListenAddress::Unix(_) => NOWHERE,
     }
 }

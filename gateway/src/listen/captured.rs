@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::handshake::Refusal;
 use super::inspect::{Look, Speech, inspect};
 use super::{AcceptLimits, Accepted, Connection, Direction, ListenOptions, TlsInfo, accept_mesh, sniff};
+use crate::peer_metadata::{OwnMetadata, preamble};
 use crate::tls::workload::WorkloadCell;
 
 /// A connection of which everything is known that the handler must know.
@@ -89,7 +90,17 @@ pub(super) async fn inbound(
     let (connection, tls, patience) = match tokio::time::timeout(longest, accepting).await {
         Err(_) => return Err(Refusal::Timeout),
         Ok(Err(refusal)) => return Err(refusal),
-        Ok(Ok(Accepted::Mesh(connection, tls))) => (connection, Some(tls), options.server_first),
+        Ok(Ok(Accepted::Mesh(mut connection, mut tls))) => {
+            if tls.alpn == Some(preamble::NAME) {
+                let exchanging = hear_workload(&mut connection, &mut tls, options.metadata.as_ref());
+                let heard = tokio::time::timeout(options.handshake_timeout, exchanging).await;
+                heard.map_err(|_| Refusal::Timeout)?.map_err(|error| match error.kind() {
+                    std::io::ErrorKind::InvalidData => Refusal::Failed,
+                    _ => Refusal::Left,
+                })?;
+            }
+            (connection, Some(tls), options.server_first)
+        }
         // It was waited for already.
         Ok(Ok(Accepted::Other(connection))) => (connection, None, options.server_first.saturating_sub(begun.elapsed())),
     };
@@ -105,6 +116,18 @@ pub(super) async fn terminated(
     drain: &mut watch::Receiver<bool>,
 ) -> Result<Arrived, Refusal> {
     arrive(connection, Some(tls), port.protocol, options.server_first, options, drain).await
+}
+
+/// Both sides say where they run, before anything else.
+async fn hear_workload(
+    connection: &mut Connection,
+    tls: &mut TlsInfo,
+    own: Option<&OwnMetadata>,
+) -> std::io::Result<()> {
+    let heard = preamble::exchange(connection, own, tls.peer.as_deref()).await?;
+    tls.workload = heard.workload;
+    connection.unread(&heard.rest);
+    Ok(())
 }
 
 /// Finds out what is spoken on it.

@@ -101,7 +101,7 @@ fn tcp(network: Option<&str>, port: u16, sni: &[&str]) -> OutboundTcp {
 }
 
 fn outbound() -> ListenerProtocol {
-    let http = |detect| OutboundHttp { routes: "none".into(), detect };
+    let http = |detect| OutboundHttp { routes: "none".into(), detect, by_port: BTreeMap::new() };
     ListenerProtocol::Outbound(Outbound {
         http: BTreeMap::from([(80, http(false)), (81, http(true))]),
         tcp: vec![tcp(Some("10.0.0.1/32"), 3306, &[]), tcp(None, 443, &["a.example"])],
@@ -149,7 +149,7 @@ async fn who_was_not_redirected_is_turned_away() {
 /// Where it was going to is known to be this listener, from where nothing can go on.
 #[tokio::test]
 async fn who_comes_to_a_listener_of_its_own_is_taken_as_if_redirected() {
-    let http = OutboundHttp { routes: "none".into(), detect: false };
+    let http = OutboundHttp { routes: "none".into(), detect: false, by_port: BTreeMap::new() };
     let mut gate = gate();
     // Its tables know the port that it is bound to.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

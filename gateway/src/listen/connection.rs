@@ -23,6 +23,7 @@ use tokio_rustls::server;
 use super::TlsInfo;
 use super::buffered::BufferedTcp;
 use super::replay::Replay;
+use crate::peer_metadata::preamble::{NAME, PROTOCOL};
 use crate::tls::names;
 use crate::tls::peer_verify::Identity;
 
@@ -111,13 +112,17 @@ impl Connection {
         let alpn = match self.alpn {
             Some(ALPN::H2) => Some("h2"),
             Some(ALPN::H1) => Some("http/1.1"),
-            _ => session.and_then(|session| session.alpn_protocol()).filter(|name| *name == b"istio").map(|_| "istio"),
+            _ => match session.and_then(|session| session.alpn_protocol()) {
+                Some(b"istio") => Some("istio"),
+                Some(PROTOCOL) => Some(NAME),
+                _ => None,
+            },
         };
         let leaf = session.and_then(|session| session.peer_certificates()).and_then(<[_]>::first);
         let peer = leaf.and_then(|leaf| Identity::of(leaf).ok());
         let is_verified = clients.is_none_or(|demand| !demand.unverified);
         let peer = peer.map(|peer| Arc::new(if is_verified { peer } else { peer.unverified() }));
-        TlsInfo { sni, alpn, version, cipher, peer, clients: clients.cloned() }
+        TlsInfo { sni, alpn, version, cipher, peer, workload: None, clients: clients.cloned() }
     }
 
     /// Version and cipher suite.

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh_core::model::Serves;
+use mesh_core::model::{HostPattern, Serves};
 use mesh_core::snapshot::TlsTable;
-use rustls::server::Acceptor;
+use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
@@ -15,6 +16,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::accept::Shared;
 use super::mesh::{Hello, hello};
 use super::{BufferedTcp, Connection, TlsInfo};
+use crate::tls::challenges;
 
 /// Record type of a handshake, the first byte of every TLS connection.
 pub(super) const HANDSHAKE: u8 = 22;
@@ -59,8 +61,8 @@ pub(super) async fn serve(mut io: TcpStream, table: &TlsTable, shared: &Shared) 
         let look = hello(&mut io, &mut seen);
         let found = tokio::time::timeout(shared.options.handshake_timeout, look).await;
         let found = found.map_err(|_| Refusal::Timeout)?.map_err(|_| Refusal::Left)?;
-        if let Some(Hello { sni, .. }) = found
-            && table.server(sni.as_deref()).is_some_and(|server| server.server.serves == Serves::Passthrough)
+        if let Some(Hello { sni, mesh }) = found
+            && table.server(sni.as_deref()).is_some_and(|server| goes_on(server.server.serves, mesh))
         {
             let mut connection = Connection::accepted(io);
             connection.unread(&seen);
@@ -73,6 +75,15 @@ pub(super) async fn serve(mut io: TcpStream, table: &TlsTable, shared: &Shared) 
     let terminated = tokio::time::timeout(left, handshake(io, table, shared)).await;
     let (connection, tls, bytes) = terminated.unwrap_or(Err(Refusal::Timeout))?;
     Ok(Begun::Terminated { connection, tls, bytes })
+}
+
+/// Whether TLS of this client goes on as it came. `mesh`: it offers a protocol of the mesh.
+fn goes_on(serves: Serves, mesh: bool) -> bool {
+    match serves {
+        Serves::Http | Serves::Bytes => false,
+        Serves::Passthrough => true,
+        Serves::MeshPassthrough => mesh,
+    }
 }
 
 type Terminated = (Connection, TlsInfo, bool);
@@ -99,15 +110,23 @@ async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Re
             return Err(Refusal::Failed);
         }
     };
+    if let Some(config) = challenge(&start.client_hello(), shared) {
+        // It says all there is to say in the handshake.
+        if let Ok(stream) = start.into_stream(config).await {
+            close(stream.into_inner().0).await;
+        }
+        return Err(Refusal::Left);
+    }
     let (sni, server, config) = {
         let hello = start.client_hello();
-        let sni: Option<Arc<str>> = hello.server_name().map(canonical);
-        match table.server(sni.as_deref()) {
+        let sni: Option<Arc<str>> = hello.server_name().map(canonical).or_else(|| address(&start.io, table));
+        // TLS that might only have gone on as it came cannot end here, either.
+        match table.server(sni.as_deref()).filter(|server| !server.server.serves.passes()) {
             None => (sni, None, Err((Refusal::UnknownName, UNRECOGNIZED_NAME))),
             Some(server) => {
                 let tls = &server.server.tls;
                 let (certificates, workload) = (shared.cells.certificates.load(), shared.cells.workload.load());
-                let mut config = shared.configs.for_handshake(tls, &certificates, &workload, &hello);
+                let mut config = shared.configs.for_handshake(tls, &certificates, &workload, &hello, sni.as_deref());
                 // Whoever is behind speaks for itself.
                 let bytes = server.server.serves == Serves::Bytes;
                 config.iter_mut().filter(|_| bytes).for_each(|config| config.alpn_protocols.clear());
@@ -140,6 +159,22 @@ async fn handshake(mut io: BufferedTcp, table: &TlsTable, shared: &Shared) -> Re
             Err(Refusal::Failed)
         }
     }
+}
+
+/// Clients ask for names, not for addresses (RFC 6066 section 3): who asks for nothing where an address is served asks for what it
+/// has connected to.
+fn address(io: &BufferedTcp, table: &TlsTable) -> Option<Arc<str>> {
+    let own: Arc<str> = io.get_ref().local_addr().ok()?.ip().to_canonical().to_string().into();
+    let server = table.server(Some(&own))?;
+    server.server.hosts.contains(&HostPattern::Exact(Arc::clone(&own))).then_some(own)
+}
+
+/// How to answer a CA that looks whether a name is served here (RFC 8737). None: it is no CA, or nobody asked it to.
+fn challenge(hello: &ClientHello<'_>, shared: &Shared) -> Option<Arc<ServerConfig>> {
+    let mut offered = hello.alpn()?;
+    let is_ca = offered.next() == Some(challenges::ALPN) && offered.next().is_none();
+    let name = hello.server_name().filter(|_| is_ca)?;
+    shared.cells.challenges.handshake(&canonical(name))
 }
 
 /// Looks at the first bytes without consuming them: clear text gets no alert, which it could not read; and of clients

@@ -112,7 +112,7 @@ async fn tls(
 /// What a ClientHello says.
 pub(super) struct Hello {
     /// A protocol of the mesh is among those that are offered.
-    mesh: bool,
+    pub mesh: bool,
     pub sni: Option<Arc<str>>,
 }
 

@@ -32,7 +32,8 @@ async fn mutual_tls_ends_here_in_both_modes() {
     let ca = Ca::new("root");
     let (edge, reviews) = (cell(&ca.workload(EDGE), &[&ca]), cell(&ca.workload(REVIEWS), &[&ca]));
     for mode in [MtlsMode::Permissive, MtlsMode::Strict] {
-        for (inside, alpn) in [(Inside::Http1, "http/1.1"), (Inside::Http2, "h2"), (Inside::Tcp, "istio")] {
+        for (inside, alpn) in [(Inside::Http1, "http/1.1"), (Inside::Http2, "h2"), (Inside::Tcp, "istio-peer-exchange")]
+        {
             let (client, server) = pair().await;
             let connector = MeshClient::new(&edge.load(), &REVIEWS.into(), "outbound_.80_._.Reviews").unwrap();
             let (connected, accepted) =

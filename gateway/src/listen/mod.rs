@@ -1,10 +1,11 @@
 //! Listeners: sockets that follow the snapshot, and what happens to a connection until it is known what is spoken on it:
-//! accept, where it was going if it was redirected, TLS handshake, HTTP/2, HTTP/1 or bytes. What is done with it is the
-//! handler's business.
+//! accept, who it is from if a load balancer says so, where it was going if it was redirected, TLS handshake, HTTP/2, HTTP/1 or
+//! bytes. What is done with it is the handler's business.
 
 mod accept;
 mod buffered;
 mod captured;
+mod clients;
 mod connection;
 mod counters;
 mod handlers;
@@ -12,12 +13,14 @@ mod handshake;
 mod inspect;
 mod mesh;
 mod original_dst;
+pub mod proxy_protocol;
 mod reconcile;
 mod replay;
 mod sniff;
 mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
+mod unix;
 mod workers;
 
 use std::fmt;
@@ -28,12 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use mesh_core::model::{ClientDemand, Key, TlsServer};
+use ipnet::IpNet;
+use mesh_core::model::{ClientDemand, Key, TlsServer, Workload};
 use pingora_core::protocols::Stream;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::live::Live;
+use crate::peer_metadata::OwnMetadata;
 use crate::tls::peer_verify::Identity;
 
 pub use buffered::{BufferedTcp, put_off_flushes};
@@ -43,6 +48,7 @@ pub use handlers::Handlers;
 pub use handshake::Refusal;
 pub use mesh::{AcceptLimits, Accepted, accept_mesh};
 pub use reconcile::{ListenError, ListenerManager, ListenerState, ListenerStatus};
+pub(crate) use replay::Replay;
 pub use socket::bind_one;
 pub use workers::Workers;
 
@@ -51,6 +57,9 @@ pub use workers::Workers;
 pub struct ListenOptions {
     /// Of all listeners together; further ones are closed as soon as they are accepted.
     pub max_connections: usize,
+    /// Of one address (with IPv6: of one network of 64 bits), to listeners that nobody is redirected to. None: no limit, for
+    /// many may stand behind one address.
+    pub max_connections_per_client: Option<usize>,
     /// From the connection to the end of its TLS handshake.
     pub handshake_timeout: Duration,
     /// How long a client that did not negotiate what it speaks may be silent.
@@ -59,19 +68,27 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Where nobody says what is spoken: how long the client may be silent before it is taken to wait for its server.
     pub server_first: Duration,
+    /// Connections to a gateway from these begin with a PROXY header, and no others do. None: all of them or none, as the settings
+    /// of the mesh say.
+    pub load_balancers: Option<Arc<[IpNet]>>,
     /// How to find out where a redirected connection was going.
     pub original: fn(&TcpStream) -> io::Result<SocketAddr>,
+    /// What clients of the mesh are told of this proxy's workload.
+    pub metadata: Option<OwnMetadata>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             max_connections: 65_536,
+            max_connections_per_client: None,
             handshake_timeout: Duration::from_secs(15),
             sniff_timeout: Duration::from_secs(60),
             backlog: 4096,
             server_first: Duration::from_secs(1),
+            load_balancers: None,
             original: original_dst::of,
+            metadata: None,
         }
     }
 }
@@ -81,9 +98,11 @@ impl Default for ListenOptions {
 pub struct ConnectionInfo {
     /// Unique in this process.
     pub id: u64,
-    /// IPv4 addresses are written as such also on dual-stack listeners.
+    /// The other end. IPv4 addresses are written as such also on dual-stack listeners.
     pub peer: SocketAddr,
-    /// This end; of a connection that was redirected, where the client was going.
+    /// Who that speaks for: the peer itself, or who a PROXY header says.
+    pub client: SocketAddr,
+    /// This end; where the client was going, of a connection that was redirected or as a PROXY header says.
     pub local: SocketAddr,
     /// Key of the listener.
     pub listener: Key,
@@ -167,13 +186,16 @@ impl fmt::Debug for Retired {
 pub struct TlsInfo {
     /// Lower case, without a trailing dot.
     pub sni: Option<Arc<str>>,
-    /// `h2` or `http/1.1`, if negotiated, also under the names of the mesh; `istio`: bytes between proxies.
+    /// `h2` or `http/1.1`, if negotiated, also under the names of the mesh; `istio`, and where both say who they
+    /// are `istio-peer-exchange`: bytes between proxies.
     pub alpn: Option<&'static str>,
     /// `TLSv1.2`, `TLSv1.3`
     pub version: &'static str,
     pub cipher: &'static str,
     /// Of the client, which showed a certificate.
     pub peer: Option<Arc<Identity>>,
+    /// Where the client runs, if it said so before anything else.
+    pub workload: Option<Arc<Workload>>,
     /// What the server asked of its client, if it is not one of the mesh.
     pub clients: Option<Arc<ClientDemand>>,
 }

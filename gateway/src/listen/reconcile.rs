@@ -10,16 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{Key, Listener};
+use mesh_core::model::{Key, ListenAddress, Listener};
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::{CompiledListener, CompiledProtocol};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use super::accept::{Acceptor, Listening, Shared};
+use super::clients::Clients;
 use super::counters::{Counters, ListenerCounts};
-
-use super::{ListenOptions, Retired, Workers, socket};
+use super::socket::{Bound, Waiting};
+use super::unix::SocketFile;
+use super::{ListenOptions, Retired, Workers};
 use crate::live::{Cells, Live};
 use crate::tls::server::ServerConfigs;
 
@@ -28,7 +30,7 @@ use crate::tls::server::ServerConfigs;
 #[error("listener {key}: cannot listen on {address}: {error}")]
 pub struct ListenError {
     pub key: Key,
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// The Gateway that asked for it.
     pub origin: ObjectRef,
     #[source]
@@ -39,6 +41,10 @@ impl ListenError {
     #[must_use]
     pub fn diagnostic(&self) -> Diagnostic {
         let help = match self.error.kind() {
+            _ if self.address.socket().is_none() => {
+                "the folder must be there, and the proxy's user may make files in it (a volume that both containers mount); only \
+                 a socket on which nobody listens is replaced"
+            }
             io::ErrorKind::AddrInUse => "another process listens there; it is tried again with the next change",
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability NET_BIND_SERVICE or the sysctl net.ipv4.ip_unprivileged_port_start"
@@ -55,7 +61,7 @@ impl ListenError {
 pub struct ListenerStatus {
     pub key: Key,
     /// As bound.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     pub state: ListenerState,
     pub counts: ListenerCounts,
 }
@@ -90,7 +96,9 @@ struct State {
 struct Entry {
     listening: Arc<Listening>,
     /// One per worker, as long as they do not accept.
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Waiting>,
+    /// Of a Unix socket, until it closes.
+    file: Option<SocketFile>,
     closed: bool,
 }
 
@@ -100,6 +108,7 @@ impl ListenerManager {
         let shared = Shared {
             cells,
             configs: ServerConfigs::new()?,
+            clients: options.max_connections_per_client.map(Clients::new),
             options,
             open: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -199,9 +208,9 @@ impl ListenerManager {
         self.shared.open.load(Ordering::Acquire)
     }
 
-    /// Where a listener is bound: its real port if port 0 was asked for.
+    /// Where a listener is bound: its real port if port 0 was asked for. None: nowhere, or at a Unix socket.
     pub fn address(&self, key: &str) -> Option<SocketAddr> {
-        self.state().open.get(key).map(|entry| entry.listening.local)
+        self.state().open.get(key).and_then(|entry| entry.listening.local.socket())
     }
 
     /// For dumps.
@@ -225,8 +234,8 @@ impl ListenerManager {
     }
 
     fn bind(&self, compiled: &Arc<CompiledListener>) -> io::Result<Entry> {
-        let wanted = compiled.listener.address;
-        let (local, sockets) = socket::bind_all(wanted, self.workers.count(), self.shared.options.backlog)?;
+        let wanted = compiled.listener.address.clone();
+        let Bound { local, sockets, file } = Bound::new(&wanted, self.workers.count(), self.shared.options.backlog)?;
         let listening = Listening {
             key: Arc::clone(&compiled.listener.key),
             wanted,
@@ -238,7 +247,7 @@ impl ListenerManager {
             close: watch::Sender::new(false),
             drains: sockets.iter().map(|_| watch::Sender::new(false)).collect(),
         };
-        Ok(Entry { listening: Arc::new(listening), sockets, closed: false })
+        Ok(Entry { listening: Arc::new(listening), sockets, file, closed: false })
     }
 
     /// Each worker gets one of the sockets. Does nothing the second time.
@@ -256,6 +265,8 @@ impl ListenerManager {
             return;
         }
         entry.closed = true;
+        // First: who comes later shall not find it.
+        entry.file = None;
         self.start(entry);
         entry.listening.close();
         entry.listening.drain();
@@ -275,7 +286,7 @@ impl Entry {
         };
         ListenerStatus {
             key: Arc::clone(&self.listening.key),
-            address: self.listening.local,
+            address: self.listening.local.clone(),
             state,
             counts: self.listening.counters.read(),
         }
@@ -283,7 +294,12 @@ impl Entry {
 }
 
 fn failed(listener: &Listener, error: io::Error) -> ListenError {
-    ListenError { key: Arc::clone(&listener.key), address: listener.address, origin: listener.origin.clone(), error }
+    ListenError {
+        key: Arc::clone(&listener.key),
+        address: listener.address.clone(),
+        origin: listener.origin.clone(),
+        error,
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ async fn a_removed_listener_finishes_its_connections_and_can_come_back() {
     refused(address).await;
     assert_eq!(gate.manager.status()[0].state, ListenerState::Draining);
 
-    let again = Listener { address, ..(*listener).clone() };
+    let again = Listener { address: address.into(), ..(*listener).clone() };
     gate.set.listeners.insert("web".into(), Arc::new(again));
     assert!(gate.apply().await.is_empty());
     let (mut after, _) = hello(address).await;

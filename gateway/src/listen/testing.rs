@@ -1,7 +1,7 @@
 //! What the tests of this room share: a gate that is configured from a `ResourceSet`, a handler that says what it was
 //! given and echoes, and certificates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,7 +22,7 @@ use crate::live::{Cells, Live};
 use crate::tls::certs::CertificateTable;
 use crate::tls::provider::provider;
 
-/// Says `worker protocol sni alpn version listener peer-family|`, then echoes until the client is done. When it is told
+/// Says `worker protocol sni alpn version listener client-family|`, then echoes until the client is done. When it is told
 /// to drain, says `drain|` and closes after the next thing that it echoed.
 pub struct Echo(pub usize);
 
@@ -38,7 +38,7 @@ impl ConnectionHandler for Echo {
             let (sni, alpn, version) = info.tls.as_ref().map_or(("-", "-", "-"), |tls| {
                 (tls.sni.as_deref().unwrap_or("-"), tls.alpn.unwrap_or("-"), tls.version)
             });
-            let family = if info.peer.is_ipv4() { "v4" } else { "v6" };
+            let family = if info.client.is_ipv4() { "v4" } else { "v6" };
             let hello = format!("{} {protocol} {sni} {alpn} {version} {} {family}|", self.0, info.listener);
             let _ = stream.write_all(hello.as_bytes()).await;
             let mut buffer = [0; 4096];
@@ -104,11 +104,11 @@ impl Gate {
     }
 
     pub fn listen(&mut self, key: &str, address: &str, protocol: ListenerProtocol) {
-        let address: SocketAddr = address.parse().unwrap();
+        let address: ListenAddress = address.parse().unwrap();
         let listener = Listener {
             key: key.into(),
-            address,
             port: address.port(),
+            address,
             protocol,
             path_normalization: PathNormalization::default(),
             origin: origin(),
@@ -122,7 +122,7 @@ impl Gate {
 
     pub async fn certificates(&self) {
         let previous = self.cells.certificates.load_full();
-        let (table, _) = CertificateTable::build(&self.set, &previous, SystemTime::now()).await;
+        let (table, _) = CertificateTable::build(&self.set, &HashMap::new(), &previous, SystemTime::now()).await;
         self.cells.certificates.store(Arc::new(table));
     }
 
@@ -243,8 +243,8 @@ pub async fn read_word(io: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 pub async fn say(io: &mut (impl AsyncRead + AsyncWrite + Unpin), word: &str) -> String {
-    io.write_all(word.as_bytes()).await.unwrap();
-    io.write_all(b"|").await.unwrap();
+    // At once: who closes after what it read does not read it in two.
+    io.write_all(format!("{word}|").as_bytes()).await.unwrap();
     io.flush().await.unwrap();
     read_word(io).await
 }

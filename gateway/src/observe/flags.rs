@@ -33,6 +33,10 @@ flags! {
     FI = 13, "The request was aborted on purpose.";
     UO = 14, "Overflow: the destination has no room for another request, or for another try (503).";
     DT = 15, "The connection is as old as it may become.";
+    SI = 16, "The client kept its request waiting for too long (408).";
+    OM = 17, "Overload: this process has no room for another request (503).";
+    RL = 18, "A rate limit has no room for the request (429).";
+    DF = 19, "The host of the request has no address (503).";
     UAEX = 11, "An external authorizer did not let it through (403).";
 }
 

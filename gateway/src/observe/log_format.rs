@@ -81,7 +81,7 @@ pub enum Operator {
     UpstreamLocalAddress,
     UpstreamAttempts,
     Address {
-        local: bool,
+        end: End,
         part: AddressPart,
     },
     RequestedServerName,
@@ -92,6 +92,16 @@ pub enum Operator {
     Generation,
     /// Known to Envoy, nothing to say here.
     Nothing,
+}
+
+/// Of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Local,
+    /// The client's, as far as a load balancer tells it.
+    Remote,
+    /// The other end's.
+    Direct,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,8 +241,9 @@ fn value<'a>(operator: &'a Operator, record: &'a RequestRecord<'a>) -> Value<'a>
         Operator::UpstreamCluster => Value::user(record.upstream_cluster),
         Operator::UpstreamAttempts => Value::Number(u64::from(record.attempts)),
         Operator::UpstreamLocalAddress => record.upstream_local.map_or(Value::Missing, Value::Address),
-        Operator::Address { local: true, part } => address(record.downstream_local, *part),
-        Operator::Address { local: false, part } => address(record.downstream_remote, *part),
+        Operator::Address { end: End::Local, part } => address(record.downstream_local, *part),
+        Operator::Address { end: End::Remote, part } => address(record.downstream_remote, *part),
+        Operator::Address { end: End::Direct, part } => address(record.downstream_direct, *part),
         Operator::RequestedServerName => Value::user(record.sni.unwrap_or_default()),
         Operator::Peer(part) => record.client.map_or(Value::Missing, |client| peer(client, *part)),
         Operator::RouteName => Value::user(record.route_name.unwrap_or_default()),
@@ -363,7 +374,7 @@ fn parse_operator(command: &str, problems: &mut Vec<String>) -> Part {
 
 fn plain_operator(name: &str) -> Option<Operator> {
     use AddressPart::{Host, Port, Whole};
-    let address = |local, part| Operator::Address { local, part };
+    let address = |end, part| Operator::Address { end, part };
     Some(match name {
         "PROTOCOL" => Operator::Protocol,
         "RESPONSE_CODE" => Operator::ResponseCode,
@@ -377,14 +388,15 @@ fn plain_operator(name: &str) -> Option<Operator> {
         "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
         "UPSTREAM_LOCAL_ADDRESS" => Operator::UpstreamLocalAddress,
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::UpstreamAttempts,
-        "DOWNSTREAM_LOCAL_ADDRESS" => address(true, Whole),
-        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => address(true, Host),
-        "DOWNSTREAM_LOCAL_PORT" => address(true, Port),
-        "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => address(false, Whole),
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-            address(false, Host)
-        }
-        "DOWNSTREAM_REMOTE_PORT" => address(false, Port),
+        "DOWNSTREAM_LOCAL_ADDRESS" => address(End::Local, Whole),
+        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => address(End::Local, Host),
+        "DOWNSTREAM_LOCAL_PORT" => address(End::Local, Port),
+        "DOWNSTREAM_REMOTE_ADDRESS" => address(End::Remote, Whole),
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => address(End::Remote, Host),
+        "DOWNSTREAM_REMOTE_PORT" => address(End::Remote, Port),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => address(End::Direct, Whole),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => address(End::Direct, Host),
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => address(End::Direct, Port),
         "DOWNSTREAM_PEER_URI_SAN" => Operator::Peer(PeerPart::Uris),
         "DOWNSTREAM_PEER_DNS_SAN" => Operator::Peer(PeerPart::Names),
         "DOWNSTREAM_PEER_SUBJECT" => Operator::Peer(PeerPart::Subject),

@@ -85,7 +85,7 @@ pub(super) struct RequestCollector {
     descriptions: Vec<Desc>,
 }
 
-const FAMILIES: [(&str, &str, MetricType); 14] = [
+const FAMILIES: [(&str, &str, MetricType); 15] = [
     ("istio_requests_total", "Requests.", MetricType::COUNTER),
     ("istio_request_duration_milliseconds", "Duration of requests.", MetricType::HISTOGRAM),
     ("istio_request_bytes", "Bytes of request bodies.", MetricType::HISTOGRAM),
@@ -102,6 +102,11 @@ const FAMILIES: [(&str, &str, MetricType); 14] = [
     (
         "meshgate_retries_used_up_total",
         "Requests that failed although they were tried as often as was allowed.",
+        MetricType::COUNTER,
+    ),
+    (
+        "meshgate_route_requests_total",
+        "Requests of matches with a `statPrefix`, by it and the class of their answer.",
         MetricType::COUNTER,
     ),
 ];
@@ -164,6 +169,11 @@ impl RequestCollector {
         let mirrored = outcomes.into_iter().map(|(outcome, count)| {
             metric(vec![pair("outcome", outcome)], |metric| metric.set_counter(counter(count)))
         });
+        let prefixed = totals.prefixed.iter().map(|(prefix, class, count)| {
+            let class = if class == 0 { "none".to_owned() } else { format!("{class}xx") };
+            let pairs = vec![pair("response_code_class", &class), pair("stat_prefix", prefix)];
+            metric(pairs, |metric| metric.set_counter(counter(count)))
+        });
         let tcp: Vec<(Vec<LabelPair>, TcpCounts)> =
             totals.tcp.iter().map(|(labels, series)| (self.tcp_pairs(labels), series.counts)).collect();
         let connections = |count: &dyn Fn(&TcpCounts) -> u64| -> Vec<Metric> {
@@ -187,6 +197,7 @@ impl RequestCollector {
             family(11, connections(&|counts| counts.closed)),
             family(12, single(totals.retried.tries)),
             family(13, single(totals.retried.used_up)),
+            family(14, prefixed.collect()),
         ]
     }
 

@@ -23,6 +23,8 @@ fn cluster() -> Arc<LiveCluster> {
         subset: Some("v1".into()),
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::Random,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),
@@ -35,6 +37,7 @@ fn cluster() -> Arc<LiveCluster> {
     };
     Arc::new(LiveCluster {
         origination: None,
+        names: None,
         destination: Arc::new(destination),
         endpoints: Arc::default(),
         balancer: Arc::new(Balancer::new(Balancing::Random)),
@@ -62,6 +65,7 @@ fn endpoint(version: &str) -> Arc<EndpointState> {
         locality: "".into(),
         workload: Some(Arc::new(workload)),
         mtls: false,
+        priority_labels: None,
     };
     Arc::new(EndpointState::new(endpoint, address))
 }
@@ -195,7 +199,7 @@ fn what_arrives_is_reported_by_its_destination() {
     let record = RequestRecord {
         direction: Some(Direction::Inbound),
         cluster: Some(&cluster),
-        client_workload: workload,
+        peer_workload: workload,
         ..forwarded()
     };
     let observer = observe.observer(0).unwrap();
@@ -221,4 +225,87 @@ fn what_arrives_is_reported_by_its_destination() {
     // Nobody says which clients there are: those that are quiet are forgotten.
     observe.requests.forget_gone(&Default::default(), Instant::now() + KEEP_GONE * 2);
     assert!(!observe.metrics_text().contains("reviews-v9"));
+}
+
+/// An endpoint of which nobody knows what runs there is called as it says; an endpoint that has a name keeps it.
+#[test]
+fn what_endpoints_say_of_themselves_counts_where_nobody_else_knows() {
+    let observe = observe(1);
+    let (cluster, named, said) = (cluster(), endpoint("v1"), endpoint("v9"));
+    let address = named.address;
+    let unnamed = Endpoint { workload: Some(Arc::new(Workload::default())), ..named.endpoint.clone() };
+    let unnamed = Arc::new(EndpointState::new(unnamed, address));
+    let said = said.endpoint.workload.as_ref();
+    let observer = observe.observer(0).unwrap();
+    for (endpoint, said) in [(&named, said), (&unnamed, said), (&unnamed, None)] {
+        let record =
+            RequestRecord { cluster: Some(&cluster), endpoint: Some(endpoint), peer_workload: said, ..forwarded() };
+        observer.count_tcp(&record, TcpCounts { opened: 1, ..TcpCounts::default() });
+    }
+    let text = observe.metrics_text();
+    let opened = || text.lines().filter(|line| line.starts_with("istio_tcp_connections_opened_total{"));
+    for name in ["reviews-v1", "reviews-v9", "unknown"] {
+        let label = format!(",destination_workload=\"{name}\"");
+        assert_eq!(opened().filter(|line| line.contains(&label)).count(), 1, "{name}: {text}");
+    }
+}
+
+#[test]
+fn who_calls_itself_ever_something_else_is_no_longer_listened_to() {
+    use crate::listen::Direction;
+    let observe = observe(1);
+    let (cluster, observer) = (cluster(), observe.observer(0).unwrap());
+    for number in 0..5000 {
+        let workload = Arc::new(Workload { name: format!("w{number}").into(), ..Workload::default() });
+        let record = RequestRecord {
+            direction: Some(Direction::Inbound),
+            cluster: Some(&cluster),
+            peer_workload: Some(&workload),
+            ..forwarded()
+        };
+        observer.count_tcp(&record, TcpCounts { opened: 1, ..TcpCounts::default() });
+    }
+    let text = observe.metrics_text();
+    let opened = || text.lines().filter(|line| line.starts_with("istio_tcp_connections_opened_total{"));
+    assert_eq!(opened().count(), 4097);
+    assert!(opened().any(|line| line.contains("source_workload=\"unknown\"") && line.ends_with(" 904")));
+}
+
+#[test]
+fn requests_are_counted_by_the_prefix_of_their_match() {
+    let observe = observe(2);
+    let prefix: Arc<str> = "checkout".into();
+    for (worker, status) in [(0, 200), (1, 204), (0, 503), (0, 0)] {
+        let record = RequestRecord { stat_prefix: Some(&prefix), status, ..forwarded() };
+        observe.observer(worker).unwrap().record(&record);
+    }
+    observe.observer(0).unwrap().record(&forwarded());
+    let text = observe.metrics_text();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("meshgate_route_requests_total{")).collect();
+    let mut lines = lines;
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            r#"meshgate_route_requests_total{response_code_class="2xx",stat_prefix="checkout"} 2"#,
+            r#"meshgate_route_requests_total{response_code_class="5xx",stat_prefix="checkout"} 1"#,
+            r#"meshgate_route_requests_total{response_code_class="none",stat_prefix="checkout"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn prefixes_are_bounded() {
+    let observe = observe(1);
+    for number in 0..5000 {
+        let prefix: Arc<str> = format!("p{number}").into();
+        let record = RequestRecord { stat_prefix: Some(&prefix), ..forwarded() };
+        observe.observer(0).unwrap().record(&record);
+    }
+    let text = observe.metrics_text();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("meshgate_route_requests_total{")).collect();
+    assert!((4096..=4097).contains(&lines.len()), "{}", lines.len());
+    assert!(lines.iter().any(|line| line.contains(r#"stat_prefix="other"} 90"#)));
+    let counts = lines.iter().filter_map(|line| line.rsplit_once(' ')?.1.parse::<u32>().ok());
+    assert_eq!(counts.sum::<u32>(), 5000);
 }

@@ -20,6 +20,8 @@ pub struct PartiesKey {
     /// Of the identity of the other one; none in clear.
     peer: Option<u64>,
     inbound: bool,
+    /// Which workload that is, nobody says but itself.
+    said: bool,
     black_hole: bool,
     flags: ResponseFlags,
 }
@@ -31,6 +33,7 @@ impl PartiesKey {
             workload: workload(record).map_or(0, |workload| Arc::as_ptr(workload) as usize),
             peer: peer(record).map(|peer| peer.fingerprint()),
             inbound: is_inbound(record),
+            said: is_said(record),
             black_hole: record.upstream_cluster == BLACK_HOLE || record.route_name == Some(BLOCK_ALL),
             flags: record.flags,
         }
@@ -38,10 +41,10 @@ impl PartiesKey {
 }
 
 impl PartiesKey {
-    /// Without what a client says of itself. Who it is, its certificate says.
+    /// Without what the other end says of itself. Who it is, its certificate says.
     #[must_use]
-    pub fn without_client(self) -> PartiesKey {
-        if self.inbound { PartiesKey { workload: 0, ..self } } else { self }
+    pub fn without_said(self) -> PartiesKey {
+        if self.said { PartiesKey { workload: 0, ..self } } else { self }
     }
 }
 
@@ -61,10 +64,10 @@ impl Parties {
         }
     }
 
-    /// See [`PartiesKey::without_client`].
+    /// See [`PartiesKey::without_said`].
     #[must_use]
-    pub fn without_client(self, key: &PartiesKey) -> Parties {
-        if key.inbound { Parties { workload: None, ..self } } else { self }
+    pub fn without_said(self, key: &PartiesKey) -> Parties {
+        if key.said { Parties { workload: None, ..self } } else { self }
     }
 
     pub fn labels(&self, key: &PartiesKey) -> PartyLabels {
@@ -86,11 +89,18 @@ fn is_inbound(record: &RequestRecord<'_>) -> bool {
     record.direction == Some(Direction::Inbound)
 }
 
+/// As the endpoints have it.
+fn known<'r>(record: &'r RequestRecord<'_>) -> Option<&'r Arc<Workload>> {
+    record.endpoint.filter(|_| !is_inbound(record)).and_then(|endpoint| endpoint.endpoint.named_workload())
+}
+
+fn is_said(record: &RequestRecord<'_>) -> bool {
+    is_inbound(record) || (record.peer_workload.is_some() && known(record).is_none())
+}
+
 fn workload<'r>(record: &'r RequestRecord<'_>) -> Option<&'r Arc<Workload>> {
-    match is_inbound(record) {
-        true => record.client_workload,
-        false => record.endpoint.and_then(|endpoint| endpoint.endpoint.workload.as_ref()),
-    }
+    let unnamed = || record.endpoint.filter(|_| !is_inbound(record))?.endpoint.workload.as_ref();
+    known(record).or(record.peer_workload).or_else(unnamed)
 }
 
 fn peer<'r>(record: &'r RequestRecord<'_>) -> Option<&'r Arc<Identity>> {
@@ -113,10 +123,10 @@ pub struct PartyLabels {
 }
 
 impl PartyLabels {
-    /// See [`PartiesKey::without_client`].
+    /// See [`PartiesKey::without_said`].
     #[must_use]
-    pub fn without_client(self) -> PartyLabels {
-        if self.inbound { PartyLabels { workload: None, ..self } } else { self }
+    pub fn without_said(self, key: &PartiesKey) -> PartyLabels {
+        if key.said { PartyLabels { workload: None, ..self } } else { self }
     }
 }
 

@@ -46,8 +46,12 @@ pub struct RequestRecord<'a> {
     pub upstream_local: Option<SocketAddr>,
     pub downstream_local: SocketAddr,
     pub downstream_remote: SocketAddr,
+    /// The other end of the connection, whoever a load balancer says the client is.
+    pub downstream_direct: SocketAddr,
     pub sni: Option<&'a str>,
     pub route_name: Option<&'a str>,
+    /// What the rule's requests are counted by.
+    pub stat_prefix: Option<&'a Arc<str>>,
     /// `content-type: application/grpc...`
     pub grpc: bool,
     pub grpc_status: Option<u16>,
@@ -62,8 +66,8 @@ pub struct RequestRecord<'a> {
     pub upstream_peer: Option<&'a Arc<Identity>>,
     /// Who the client has proved to be.
     pub client: Option<&'a Arc<Identity>>,
-    /// Where the client runs, as its proxy says.
-    pub client_workload: Option<&'a Arc<Workload>>,
+    /// Where the other end runs, as its proxy says: the client of what arrives at the workload, else the endpoint.
+    pub peer_workload: Option<&'a Arc<Workload>>,
     /// Of the snapshot that served the request.
     pub generation: u64,
     /// Header lookups of a custom access log format; `None` for those who have no headers at hand.

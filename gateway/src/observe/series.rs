@@ -135,6 +135,7 @@ pub struct WorkerCounts {
     bad: HashMap<Box<str>, u64>,
     pub(super) mirrored: Mirrored,
     retried: Retried,
+    prefixed: Prefixed,
 }
 
 /// Requests that were sent more than once.
@@ -155,6 +156,36 @@ impl Retried {
     fn add(&mut self, other: Retried) {
         self.tries = self.tries.saturating_add(other.tries);
         self.used_up = self.used_up.saturating_add(other.used_up);
+    }
+}
+
+/// Requests by what their rule counts them by (`statPrefix`), and the first digit of their status. 0: no answer was begun.
+#[derive(Debug, Default)]
+pub struct Prefixed(HashMap<(Arc<str>, u16), u64, foldhash::fast::RandomState>);
+
+impl Prefixed {
+    fn count(&mut self, record: &RequestRecord<'_>) {
+        if let Some(prefix) = record.stat_prefix {
+            self.add_to(prefix, record.status / 100, 1);
+        }
+    }
+
+    fn add_to(&mut self, prefix: &Arc<str>, class: u16, count: u64) {
+        let mut key = (Arc::clone(prefix), class);
+        if self.0.len() >= MOST_PREFIXED && !self.0.contains_key(&key) {
+            key.0 = Arc::from("other");
+        }
+        let total = self.0.entry(key).or_default();
+        *total = total.saturating_add(count);
+    }
+
+    fn add(&mut self, other: Prefixed) {
+        other.0.into_iter().for_each(|((prefix, class), count)| self.add_to(&prefix, class, count));
+    }
+
+    /// Prefix, class and count.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u16, u64)> {
+        self.0.iter().map(|((prefix, class), count)| (&**prefix, *class, *count))
     }
 }
 
@@ -181,7 +212,11 @@ impl Mirrored {
 /// More than there are kinds of bad requests; what is beyond counts as `other`.
 const BAD_KINDS: usize = 64;
 
-/// Clients say themselves which workload they are: beyond so many series of a worker, or of all, nobody listens to that any more.
+/// Prefixes come from rules, which come and go; with their classes of answers. What is beyond counts as `other`.
+const MOST_PREFIXED: usize = 4096;
+
+/// Clients, and servers that nobody else knows, say themselves which workload they are: beyond so many series of a worker, or of
+/// all, nobody listens to that any more.
 const MOST_OF_WORKER: usize = 4096;
 const MOST: usize = 16_384;
 
@@ -195,14 +230,15 @@ impl WorkerCounts {
         };
         let mut parties = None;
         if self.series.len() >= MOST_OF_WORKER && !self.series.contains_key(&key) {
-            key.parties = key.parties.without_client();
-            parties = Some(Parties::of(record).without_client(&key.parties));
+            parties = Some(Parties::of(record).without_said(&key.parties));
+            key.parties = key.parties.without_said();
         }
         let parties = || parties.unwrap_or_else(|| Parties::of(record));
         let series =
             self.series.entry(key).or_insert_with(|| WorkerSeries { parties: parties(), counts: Counts::default() });
         series.counts.count(record);
         self.retried.count(record);
+        self.prefixed.count(record);
         if record.flags.contains(ResponseFlags::DPE) {
             self.count_bad(record.details);
         }
@@ -210,11 +246,15 @@ impl WorkerCounts {
 
     /// Of a connection, between those that the record names.
     pub fn count_tcp(&mut self, record: &RequestRecord<'_>, counts: TcpCounts) {
-        let series = self
-            .tcp
-            .entry(PartiesKey::of(record))
-            .or_insert_with(|| WorkerSeries { parties: Parties::of(record), counts: TcpCounts::default() });
-        series.counts.add(counts);
+        let mut key = PartiesKey::of(record);
+        let mut parties = None;
+        if self.tcp.len() >= MOST_OF_WORKER && !self.tcp.contains_key(&key) {
+            parties = Some(Parties::of(record).without_said(&key));
+            key = key.without_said();
+        }
+        let parties = || parties.unwrap_or_else(|| Parties::of(record));
+        let new = || WorkerSeries { parties: parties(), counts: TcpCounts::default() };
+        self.tcp.entry(key).or_insert_with(new).counts.add(counts);
     }
 
     fn count_bad(&mut self, details: &str) {
@@ -260,6 +300,7 @@ pub struct Totals {
     pub bad: HashMap<Box<str>, u64>,
     pub mirrored: Mirrored,
     pub retried: Retried,
+    pub prefixed: Prefixed,
 }
 
 impl Totals {
@@ -272,19 +313,24 @@ impl Totals {
                 grpc_status: key.grpc_status,
             };
             if self.series.len() >= MOST && !self.series.contains_key(&labels) {
-                labels.parties = labels.parties.without_client();
+                labels.parties = labels.parties.without_said(&key.parties);
             }
             let total = self.series.entry(labels).or_insert_with(|| Series::new(now));
             total.counts.add(&series.counts);
             total.used = now;
         }
         for (key, series) in worker.tcp {
-            let total = self.tcp.entry(series.parties.labels(&key)).or_insert_with(|| Series::new(now));
+            let mut labels = series.parties.labels(&key);
+            if self.tcp.len() >= MOST && !self.tcp.contains_key(&labels) {
+                labels = labels.without_said(&key);
+            }
+            let total = self.tcp.entry(labels).or_insert_with(|| Series::new(now));
             total.counts.add(series.counts);
             total.used = now;
         }
         self.mirrored.add(worker.mirrored);
         self.retried.add(worker.retried);
+        self.prefixed.add(worker.prefixed);
         for (details, count) in worker.bad {
             let total = self.bad.entry(details).or_default();
             *total = total.saturating_add(count);

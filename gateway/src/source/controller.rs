@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use mesh_core::model::Key;
+use mesh_core::model::{Key, Place};
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use mesh_core::wire::{Applied, Change, Client, ClientState, Kind, MAX_MESSAGE, METHOD};
+use mesh_core::wire::{Applied, Change, Client, ClientState, Kind, LOCALITY, MAX_MESSAGE, METHOD, NODE};
 use serde::Serialize;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
@@ -47,6 +47,8 @@ pub struct ControllerOptions {
     /// Token that says who we are. Read anew for each connection.
     pub token: PathBuf,
     pub node: Node,
+    /// Where this proxy is, the controller says.
+    pub asks_place: bool,
 }
 
 /// How it stands with the controller.
@@ -249,6 +251,12 @@ impl Controller {
             connection.help = None;
         });
         self.demand.set_reachable(true);
+        let told = |name| response.metadata().get(name).and_then(|value| value.to_str().ok());
+        if let Some(locality) = told(LOCALITY).filter(|_| self.options.asks_place) {
+            let node = told(NODE).unwrap_or_default().into();
+            let place = Place { locality: locality.into(), node };
+            self.updates.send(Update::Place(place)).map_err(anyhow::Error::from)?;
+        }
         Ok((requests, response.into_inner()))
     }
 

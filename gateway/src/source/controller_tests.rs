@@ -23,6 +23,8 @@ fn published(destinations: &[&str]) -> Arc<Published> {
             subset: None,
             protocol: UpstreamProtocol::Http1,
             balancing: Balancing::LeastRequest,
+            locality: None,
+            warmup: None,
             outlier: None,
             tls: UpstreamTls::Auto,
             limits: Default::default(),
@@ -51,6 +53,7 @@ fn controller() -> (Controller, UnboundedReceiver<Update>, watch::Receiver<bool>
         ca: PathBuf::new(),
         token: PathBuf::new(),
         node: Node::default(),
+        asks_place: true,
     };
     let connection = ConnectionCell::new(observe.own.controller.clone());
     let asked = mpsc::unbounded_channel().1;
@@ -77,7 +80,7 @@ async fn store(mut received: UnboundedReceiver<Update>) -> Vec<Vec<String>> {
             Update::Configuration(configuration) => {
                 served.push(configuration.set.destinations.keys().map(|key| key.to_string()).collect());
             }
-            Update::Endpoints(_) => {}
+            Update::Endpoints(_) | Update::Place(_) | Update::Ordered(_) => {}
             Update::Barrier(done) => done.send(()).unwrap(),
         }
     }
@@ -127,7 +130,7 @@ fn told(received: &mut UnboundedReceiver<Update>) -> Vec<usize> {
     while let Ok(update) = received.try_recv() {
         match update {
             Update::Configuration(configuration) => sets.push(configuration.set.destinations.len()),
-            Update::Endpoints(_) => {}
+            Update::Endpoints(_) | Update::Place(_) | Update::Ordered(_) => {}
             Update::Barrier(done) => drop(done.send(())),
         }
     }

@@ -40,6 +40,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The objects, and what they add up to.
+    pub fn world(&self) -> &World {
+        &self.reader.world
+    }
+
     /// Paths that were given and cannot be looked at, and why.
     pub fn absent(&self) -> impl Iterator<Item = (&Path, &io::Error)> {
         let problems = self.reader.tree.problems.iter();

@@ -67,7 +67,7 @@ impl Watched {
             while self.names != names {
                 match self.updates.recv().await.unwrap() {
                     Update::Configuration(configuration) => self.take(*configuration),
-                    Update::Endpoints(_) | Update::Barrier(_) => {}
+                    Update::Endpoints(_) | Update::Place(_) | Update::Ordered(_) | Update::Barrier(_) => {}
                 }
             }
         });
@@ -261,7 +261,7 @@ async fn one_of_a_thousand_files_is_live_in_tens_of_milliseconds() {
     while !watched.names.contains(&"changed".to_owned()) {
         match tokio::time::timeout(DEADLINE, watched.updates.recv()).await.unwrap().unwrap() {
             Update::Configuration(configuration) => watched.take(*configuration),
-            Update::Endpoints(_) | Update::Barrier(_) => {}
+            Update::Endpoints(_) | Update::Place(_) | Update::Ordered(_) | Update::Barrier(_) => {}
         }
     }
     // Generous: the machine may be busy, and the build is not optimised.

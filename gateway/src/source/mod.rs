@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use mesh_core::api::Positions;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{AccessLog, Endpoints, ResourceSet, Topology};
+use mesh_core::model::{AccessLog, Endpoints, Place, ResourceSet, Topology};
 use mesh_core::object::ObjectRef;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,7 @@ pub use controller::{Connection, ConnectionCell, Controller, ControllerOptions, 
 pub use files::{Files, FilesOptions, Loaded, load};
 
 use crate::observe::{LogSettings, LogTarget};
+use crate::tls::certs::OrderedCertificates;
 
 /// A new state of the world.
 #[derive(Debug)]
@@ -32,8 +33,20 @@ pub enum Update {
     Configuration(Box<Configuration>),
     /// Only these endpoints; everything else is as it was.
     Endpoints(Vec<Arc<Endpoints>>),
+    /// Where this proxy is.
+    Place(Place),
+    /// Certificates that were ordered, all of them.
+    Ordered(Ordered),
     /// Told when everything before it is in force.
     Barrier(oneshot::Sender<()>),
+}
+
+/// What came of orders so far.
+#[derive(Clone, Debug, Default)]
+pub struct Ordered {
+    pub certificates: OrderedCertificates,
+    /// Why others did not come.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 #[derive(Clone, Debug, Default)]

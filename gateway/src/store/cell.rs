@@ -1,6 +1,7 @@
-//! The endpoints of one destination: made when what is known of them changes, or when outlier detection puts one of them in or
-//! out. Readers look into the set; only `store` writes.
+//! The endpoints of one destination: made when what is known of them changes, when outlier detection puts one of them in or
+//! out, and now and then while one is warmed up. Readers look into the set; only `store` writes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,70 +10,134 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mesh_core::lb::{Breaker, Ejections, EndpointSet, Shape};
-use mesh_core::model::{Destination, Endpoint, Endpoints, OutlierDetection};
+use mesh_core::model::{Destination, Endpoint, Endpoints, OutlierDetection, Place};
 
 use crate::live::OutlierReport;
 
-/// See the module.
+/// See the module. There are thousands, and most of them need no more than the set.
 #[derive(Default)]
 pub struct Cell {
     /// What the set was made from.
     pub from: Option<Arc<Endpoints>>,
     pub set: Arc<ArcSwap<EndpointSet>>,
-    shape: Shape,
+    /// None: the simplest one.
+    shape: Option<Box<Shape>>,
+    outlier: Option<Box<Outlier>>,
+    breaker: Option<Arc<Breaker>>,
+}
+
+/// Of destinations with outlier detection.
+#[derive(Default)]
+struct Outlier {
+    /// None any more.
     rule: Option<OutlierDetection>,
     ejections: Ejections,
     /// So often an endpoint was put out.
-    pub ejected: Arc<AtomicU64>,
-    pub breaker: Arc<Breaker>,
+    ejected: Arc<AtomicU64>,
 }
 
 impl Cell {
-    pub fn new(destination: &Destination) -> Cell {
-        Cell { shape: Shape::of(destination), rule: destination.outlier.clone(), ..Cell::default() }
+    pub fn new(destination: &Destination, place: &Place) -> Cell {
+        let mut cell = Cell::default();
+        cell.set_shape(Shape::of(destination, place));
+        cell.set_rule(destination.outlier.as_deref());
+        cell
+    }
+
+    fn shape(&self) -> Cow<'_, Shape> {
+        self.shape.as_deref().map_or_else(|| Cow::Owned(Shape::default()), Cow::Borrowed)
+    }
+
+    fn set_shape(&mut self, shape: Shape) {
+        self.shape = (shape != Shape::default()).then(|| Box::new(shape));
+    }
+
+    fn rule(&self) -> Option<&OutlierDetection> {
+        self.outlier.as_ref()?.rule.as_ref()
+    }
+
+    fn set_rule(&mut self, rule: Option<&OutlierDetection>) {
+        match (&mut self.outlier, rule) {
+            (Some(outlier), rule) => outlier.rule = rule.cloned(),
+            (None, Some(rule)) => {
+                self.outlier = Some(Box::new(Outlier { rule: Some(rule.clone()), ..Outlier::default() }));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// How often an endpoint was put out; it goes on where the rule comes again.
+    pub fn ejected(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(&self.outlier.get_or_insert_default().ejected)
+    }
+
+    /// What goes on, for those who count it; it goes on where the limits come again.
+    pub fn breaker(&mut self) -> Arc<Breaker> {
+        Arc::clone(self.breaker.get_or_insert_default())
     }
 
     /// Whether two versions of a destination make other sets of the same endpoints.
     pub fn is_shaped_alike(one: &Destination, other: &Destination) -> bool {
-        Shape::of(one) == Shape::of(other) && one.outlier == other.outlier
+        let nowhere = Place::default();
+        Shape::of(one, &nowhere) == Shape::of(other, &nowhere) && one.outlier == other.outlier
     }
 
     /// Takes over what the destination says now. True: as [`Self::put`].
-    pub fn reshape(&mut self, destination: &Destination, apart: bool) -> bool {
-        let shape = Shape::of(destination);
-        if self.shape == shape && self.rule == destination.outlier {
+    pub fn reshape(&mut self, destination: &Destination, place: &Place, apart: bool, now: Instant) -> bool {
+        let shape = Shape::of(destination, place);
+        if *self.shape() == shape && self.rule() == destination.outlier.as_deref() {
             return false;
         }
-        (self.shape, self.rule) = (shape, destination.outlier.clone());
-        if self.rule.is_none() {
+        self.set_shape(shape);
+        self.set_rule(destination.outlier.as_deref());
+        if let Some(outlier) = self.outlier.as_mut().filter(|outlier| outlier.rule.is_none()) {
             let all: Vec<SocketAddr> = self.set.load().iter().map(|state| state.address).collect();
             self.set.load().readmit(&all);
-            self.ejections = Ejections::default();
+            outlier.ejections = Ejections::default();
         }
-        let new = self.set.load().reshaped(self.shape);
+        let new = self.set.load().reshaped(&self.shape(), now);
         self.replace(new, apart)
+    }
+
+    /// The proxy is somewhere else than it was thought to be.
+    pub fn move_to(&mut self, place: &Place, now: Instant) {
+        if let Some(shape) = self.shape.as_mut().filter(|shape| shape.locality.is_some() && shape.place != *place) {
+            shape.place = place.clone();
+            let new = self.set.load().reshaped(shape, now);
+            self.replace(new, false);
+        }
+    }
+
+    /// When to [`Self::look`].
+    pub fn due(&self) -> Option<Instant> {
+        self.next_ejection().into_iter().chain(self.set.load().warms_until()).min()
+    }
+
+    fn next_ejection(&self) -> Option<Instant> {
+        self.outlier.as_ref()?.ejections.next_look()
     }
 
     /// `apart`: those who look into the set now do not see the change.
     /// True: it is in a set of its own, into which nobody looks yet.
-    pub fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool) -> bool {
+    pub fn put(&mut self, addresses: &[(Endpoint, SocketAddr)], apart: bool, now: Instant) -> bool {
         let previous = self.set.load_full();
-        let new = EndpointSet::build(addresses, Some(&previous), self.shape);
+        let new = EndpointSet::build(addresses, Some(&previous), &self.shape(), now);
         if new.iter().map(Arc::as_ptr).eq(previous.iter().map(Arc::as_ptr)) {
             return false;
         }
-        if self.ejections.next_look().is_some() {
+        if let Some(outlier) = self.outlier.as_mut().filter(|outlier| outlier.ejections.next_look().is_some()) {
             let there: HashSet<SocketAddr> = new.iter().map(|state| state.address).collect();
-            self.ejections.retain(|address| there.contains(address));
+            outlier.ejections.retain(|address| there.contains(address));
         }
         self.replace(new, apart)
     }
 
     /// The destination is served with this set again.
-    pub fn take_back(&mut self, destination: &Destination, set: &Arc<ArcSwap<EndpointSet>>) {
+    pub fn take_back(&mut self, destination: &Destination, place: &Place, set: &Arc<ArcSwap<EndpointSet>>) {
         self.from = None;
         self.set = Arc::clone(set);
-        (self.shape, self.rule) = (Shape::of(destination), destination.outlier.clone());
+        self.set_shape(Shape::of(destination, place));
+        self.set_rule(destination.outlier.as_deref());
     }
 
     fn replace(&mut self, new: EndpointSet, apart: bool) -> bool {
@@ -86,32 +151,37 @@ impl Cell {
 
     /// Decides about an endpoint that failed too often. When the ejections are to be looked at, if it is out.
     pub fn decide(&mut self, report: &OutlierReport, now: Instant) -> Option<Instant> {
-        let rule = self.rule.as_ref()?;
+        let outlier = self.outlier.as_mut()?;
+        let rule = outlier.rule.as_ref()?;
         let set = self.set.load_full();
         // One that is not in any more, or another at its address, is nobody's concern.
         let endpoint = set.iter().find(|state| state.address == report.endpoint.address)?;
         let OutlierReport { key, cause, .. } = report;
-        let Some(lasts) = self.ejections.eject(rule, endpoint, set.len(), now) else {
+        let Some(lasts) = outlier.ejections.eject(rule, endpoint, set.len(), now) else {
             tracing::debug!(%key, endpoint = %endpoint.address, cause = cause.as_str(), "an endpoint fails, and stays in: too many are out");
             return None;
         };
-        self.ejected.fetch_add(1, Ordering::Relaxed);
+        outlier.ejected.fetch_add(1, Ordering::Relaxed);
         let seconds = Duration::as_secs(&lasts);
         tracing::warn!(%key, endpoint = %endpoint.address, cause = cause.as_str(), seconds, "an endpoint that fails is left out");
-        self.replace(set.reshaped(self.shape), false);
-        self.ejections.next_look()
+        let new = set.reshaped(&self.shape(), now);
+        self.replace(new, false);
+        self.next_ejection()
     }
 
-    /// Lets those back in whose time has come. When to look again.
+    /// Lets those back in whose time has come, and gives those more that are warmed up. When to look again.
     pub fn look(&mut self, key: &str, now: Instant) -> Option<Instant> {
-        let rule = self.rule.as_ref()?;
-        let back = self.ejections.look(rule, now);
+        let look = |outlier: &mut Box<Outlier>| Some(outlier.ejections.look(outlier.rule.as_ref()?, now));
+        let back = self.outlier.as_mut().and_then(look).unwrap_or_default();
+        let set = self.set.load_full();
         if !back.is_empty() {
             tracing::info!(%key, endpoints = ?back, "endpoints that were left out are tried again");
-            let set = self.set.load_full();
             set.readmit(&back);
-            self.replace(set.reshaped(self.shape), false);
         }
-        self.ejections.next_look()
+        if !back.is_empty() || set.warms_until().is_some_and(|due| due <= now) {
+            let new = set.reshaped(&self.shape(), now);
+            self.replace(new, false);
+        }
+        self.due()
     }
 }

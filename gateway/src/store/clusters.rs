@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_core::lb::Balancer;
-use mesh_core::model::{Destination, DiffItem, Endpoint, EndpointAddress, Endpoints, Key, Limits, ResourceSet};
+use mesh_core::model::{Destination, DiffItem, Endpoint, EndpointAddress, Endpoints, Key, Limits, Place, ResourceSet};
 use tokio::sync::mpsc;
 
 use super::cell::Cell;
 use super::originations::Originations;
 use crate::live::{LiveCluster, OutlierReport, OutlierWatch};
-use crate::upstream::Resolver;
+use crate::upstream::{NamedHosts, Resolver};
 
 /// Names that were resolved again.
 pub struct Resolved {
@@ -22,7 +22,11 @@ pub struct Resolved {
 
 pub struct Clusters {
     resolver: Arc<Resolver>,
+    /// Of names that clients choose.
+    of_requests: Arc<Resolver>,
     resolve_wait: Duration,
+    /// Where this proxy is.
+    place: Place,
     /// Those that are served, by key and in the order of the tables.
     clusters: HashMap<Key, Arc<LiveCluster>>,
     served: Vec<Arc<LiveCluster>>,
@@ -38,17 +42,19 @@ pub struct Clusters {
     /// Endpoints that fail.
     pub reports: mpsc::UnboundedReceiver<OutlierReport>,
     send_reports: mpsc::UnboundedSender<OutlierReport>,
-    /// When one of those that are out may come back.
+    /// When one of those that are out may come back, or one that is new gets more.
     next_look: Option<Instant>,
 }
 
 impl Clusters {
-    pub fn new(resolver: Arc<Resolver>, resolve_wait: Duration) -> Clusters {
+    pub fn new(resolver: Arc<Resolver>, resolve_wait: Duration, place: Place) -> Clusters {
         let (send_resolved, resolved) = mpsc::unbounded_channel();
         let (send_reports, reports) = mpsc::unbounded_channel();
         Clusters {
             resolver,
+            of_requests: Resolver::of_requests(),
             resolve_wait,
+            place,
             clusters: HashMap::new(),
             served: Vec::new(),
             cells: HashMap::new(),
@@ -61,6 +67,17 @@ impl Clusters {
             send_reports,
             next_look: None,
         }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Where this proxy is, as is known from now on.
+    pub fn move_to(&mut self, place: Place) {
+        let now = Instant::now();
+        self.cells.values_mut().for_each(|cell| cell.move_to(&place, now));
+        self.place = place;
     }
 
     /// Brings the endpoints up to date of destinations that come with `new`, or whose endpoints do; those that are not in the
@@ -108,8 +125,9 @@ impl Clusters {
         apart: bool,
     ) -> Option<Arc<Endpoints>> {
         let key = &destination.key;
-        let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell::new(destination));
-        if cell.reshape(destination, apart) {
+        let (place, now) = (&self.place, Instant::now());
+        let cell = self.cells.entry(key.clone()).or_insert_with(|| Cell::new(destination, place));
+        if cell.reshape(destination, place, apart, now) {
             self.replaced.insert(key.clone());
         }
         let same = match (&cell.from, endpoints) {
@@ -118,14 +136,17 @@ impl Clusters {
             _ => false,
         };
         if same {
+            // Another shape may warm up what is there.
+            self.next_look = earliest(self.next_look, cell.due());
             return None;
         }
         cell.from = endpoints.cloned();
         let named = endpoints.filter(|endpoints| has_names(endpoints)).cloned();
         if named.is_none() {
-            let replaced = cell.put(&sockets(endpoints), apart);
+            let replaced = cell.put(&sockets(endpoints), apart, now);
             self.replaced.extend(replaced.then(|| key.clone()));
         }
+        self.next_look = earliest(self.next_look, cell.due());
         named
     }
 
@@ -135,7 +156,8 @@ impl Clusters {
             if let Some(cell) = self.cells.get_mut(key)
                 && !Arc::ptr_eq(&cell.set, &cluster.endpoints)
             {
-                cell.take_back(&cluster.destination, &cluster.endpoints);
+                cell.take_back(&cluster.destination, &self.place, &cluster.endpoints);
+                self.next_look = earliest(self.next_look, cell.due());
             }
         }
         self.leaving.extend(self.cells.keys().filter(|key| !self.clusters.contains_key(*key)).cloned());
@@ -154,9 +176,10 @@ impl Clusters {
         while let Some(resolved) = tasks.join_next().await {
             if let Ok(resolved) = resolved
                 && let Some(cell) = self.cells.get_mut(&resolved.endpoints.key)
-                && cell.put(&resolved.addresses, apart)
             {
-                self.replaced.insert(resolved.endpoints.key.clone());
+                let replaced = cell.put(&resolved.addresses, apart, Instant::now());
+                self.replaced.extend(replaced.then(|| resolved.endpoints.key.clone()));
+                self.next_look = earliest(self.next_look, cell.due());
             }
         }
     }
@@ -182,7 +205,8 @@ impl Clusters {
             && current == Some(&resolved.endpoints)
             && let Some(cell) = self.cells.get_mut(&resolved.endpoints.key)
         {
-            cell.put(&resolved.addresses, false);
+            cell.put(&resolved.addresses, false, Instant::now());
+            self.next_look = earliest(self.next_look, cell.due());
         }
     }
 
@@ -190,11 +214,11 @@ impl Clusters {
     pub fn decide(&mut self, report: &OutlierReport) {
         if let Some(cell) = self.cells.get_mut(&report.key) {
             let look = cell.decide(report, Instant::now());
-            self.next_look = self.next_look.into_iter().chain(look).min();
+            self.next_look = earliest(self.next_look, look);
         }
     }
 
-    /// Until somebody who is out may come back; without end if nobody is.
+    /// Until somebody who is out may come back, or who is new gets more; without end if nobody is.
     pub fn somebody_may_return(&self) -> impl Future<Output = ()> + use<> {
         let due = self.next_look;
         async move {
@@ -205,7 +229,7 @@ impl Clusters {
         }
     }
 
-    /// Looks after those that are out.
+    /// Looks after those that are out, or new.
     pub fn look(&mut self) {
         let now = Instant::now();
         self.next_look = self.cells.iter_mut().filter_map(|(key, cell)| cell.look(key, now)).min();
@@ -240,7 +264,7 @@ impl Clusters {
     }
 
     fn one(&mut self, destination: &Arc<Destination>, originations: &Originations) -> Arc<LiveCluster> {
-        let cell = self.cells.entry(destination.key.clone()).or_insert_with(|| Cell::new(destination));
+        let cell = self.cells.entry(destination.key.clone()).or_insert_with(|| Cell::new(destination, &self.place));
         let old = self.clusters.get(&destination.key);
         let same = |old: &&Arc<LiveCluster>| {
             Arc::ptr_eq(&old.destination, destination) && Arc::ptr_eq(&old.endpoints, &cell.set)
@@ -262,17 +286,24 @@ impl Clusters {
         let same_balancing = old.filter(|old| old.destination.balancing == destination.balancing);
         let balancer = same_balancing
             .map_or_else(|| Arc::new(Balancer::new(destination.balancing.clone())), |old| old.balancer.clone());
-        let watch = || OutlierWatch::new(self.send_reports.clone(), Arc::clone(&cell.ejected));
+        let breaker = (destination.limits != Limits::default()).then(|| cell.breaker());
+        let outliers =
+            destination.outlier.is_some().then(|| OutlierWatch::new(self.send_reports.clone(), cell.ejected()));
         Arc::new(LiveCluster {
             destination: destination.clone(),
             endpoints: cell.set.clone(),
             balancer,
-            breaker: (destination.limits != Limits::default()).then(|| Arc::clone(&cell.breaker)),
-            outliers: destination.outlier.is_some().then(watch),
+            breaker,
+            outliers,
             origination: originations.cell(destination),
+            names: NamedHosts::of(destination, &self.of_requests),
             id,
         })
     }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 fn has_names(endpoints: &Endpoints) -> bool {
@@ -283,6 +314,7 @@ fn sockets(endpoints: Option<&Arc<Endpoints>>) -> Vec<(Endpoint, SocketAddr)> {
     let endpoints = endpoints.map(|endpoints| endpoints.endpoints.as_slice()).unwrap_or_default();
     let addresses = endpoints.iter().filter_map(|endpoint| match &endpoint.address {
         EndpointAddress::Socket(address) => Some((endpoint.clone(), *address)),
+        EndpointAddress::Unix(path) => Some((endpoint.clone(), EndpointAddress::stand_in(path))),
         EndpointAddress::Dns { .. } => None,
     });
     addresses.collect()

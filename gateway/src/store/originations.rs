@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use mesh_core::certificate::{self, Certificate, Origin, Pem};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{CertificateSource, Destination, Origination, ResourceSet, UpstreamTls};
+use mesh_core::model::{
+    AuthoritySource, CertificateSource, Destination, Key, Origination, ResourceSet, Secret, UpstreamTls,
+};
 use mesh_core::object::ObjectRef;
 use rustls::RootCertStore;
 
@@ -55,7 +57,9 @@ impl Originations {
             for origination in originations {
                 if !self.known.contains_key(origination) {
                     let known = before.remove(origination);
-                    let known = self.one(by, origination, known, now, &mut diagnostics).await;
+                    let read =
+                        materials(origination, known.as_ref().and_then(|known| known.materials.as_ref()), set).await;
+                    let known = self.one(by, origination, known, read, now, &mut diagnostics).await;
                     self.known.insert(Arc::clone(origination), known);
                 }
             }
@@ -68,24 +72,27 @@ impl Originations {
         by: &ObjectRef,
         origination: &Arc<Origination>,
         known: Option<Known>,
+        read: Result<Materials, Unusable>,
         now: SystemTime,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Known {
         let origin = Origin { object: by, field: FIELD.to_owned(), what: "TLS to the destination".to_owned() };
         let before = known.as_ref().and_then(|known| known.materials.as_ref());
-        let made = match materials(origination, before).await {
+        let made = match read {
             Ok(materials) if before.is_some_and(|before| before.is(&materials)) => Ok(None),
             Ok(materials) => {
                 let system = self.system(&materials).await;
                 let client = OriginationClient::new(origination, &materials, &system);
-                client.map(|client| Some((Arc::new(client), materials)))
+                client.map(|client| Some((Arc::new(client), materials))).map_err(Unusable::Bad)
             }
             Err(error) => Err(error),
         };
         let (client, materials) = match made {
             Ok(None) => (None, None),
             Ok(Some((client, materials))) => (Some(Ok(client)), Some(materials)),
-            Err(error) => {
+            // Whoever reads the objects says so.
+            Err(Unusable::Gone(key)) => (Some(Err(format!("there is no usable secret {key}").into())), None),
+            Err(Unusable::Bad(error)) => {
                 diagnostics.push(unusable(by, &error, before.is_some()));
                 (before.is_none().then(|| Err(error.into())), None)
             }
@@ -131,43 +138,72 @@ fn unusable(by: &ObjectRef, error: &str, had_good: bool) -> Diagnostic {
     Diagnostic::new(diag::CERTIFICATE_UNUSABLE, message).object(by).field(FIELD).help(help)
 }
 
+/// Why an origination has no materials.
+enum Unusable {
+    /// Its secret is not there: what was had of it counts no more.
+    Gone(Key),
+    /// In words.
+    Bad(String),
+}
+
 /// What it takes, as it is now. `before`: what was read is not parsed again.
-async fn materials(origination: &Origination, before: Option<&Materials>) -> Result<Materials, String> {
+async fn materials(
+    origination: &Origination,
+    before: Option<&Materials>,
+    set: &ResourceSet,
+) -> Result<Materials, Unusable> {
+    let secret = |key: &Key| set.secrets.get(key).ok_or_else(|| Unusable::Gone(Arc::clone(key)));
     let authorities = match &origination.authorities {
         _ if origination.unverified => Some(AuthorityPem::default()),
         None => None,
-        Some(files) => {
-            let revoked = if let Some(path) = &files.revoked { read(path).await? } else { Vec::new() };
-            Some(AuthorityPem { certificates: read(&files.certificates).await?, revoked })
+        Some(AuthoritySource::Files { certificates, revoked }) => {
+            let revoked = if let Some(path) = revoked { read(path).await? } else { Vec::new() };
+            Some(AuthorityPem { certificates: read(certificates).await?, revoked })
+        }
+        Some(AuthoritySource::Secret(key)) => {
+            let Secret { authorities_pem, revoked_pem, .. } = &**secret(key)?;
+            if authorities_pem.is_empty() {
+                return Err(Unusable::Gone(Arc::clone(key)));
+            }
+            Some(AuthorityPem { certificates: authorities_pem.clone().into(), revoked: revoked_pem.clone().into() })
         }
     };
-    let certificate = match &origination.certificate {
-        None => None,
-        Some(CertificateSource::Secret(key)) => return Err(format!("secret {key} cannot be had here")),
+    let pem = match &origination.certificate {
+        None => return Ok(Materials { authorities, certificate: None }),
+        Some(CertificateSource::Secret(key) | CertificateSource::Issued { secret: key, .. }) => {
+            let secret = secret(key)?;
+            Pem {
+                certificate: secret.certificate_pem.clone().into(),
+                private_key: secret.private_key_pem.clone().into(),
+            }
+        }
+        Some(CertificateSource::Ordered(name)) => {
+            return Err(Unusable::Bad(format!("what is ordered for {name} is for servers alone")));
+        }
         Some(CertificateSource::Files { certificate, private_key }) => {
-            let pem = Pem { certificate: read(certificate).await?, private_key: read(private_key).await? };
-            let before: Option<&Arc<Certificate>> = before.and_then(|before| before.certificate.as_ref());
-            Some(certificate::load(&pem, before, provider())?)
+            Pem { certificate: read(certificate).await?, private_key: read(private_key).await? }
         }
     };
+    let before: Option<&Arc<Certificate>> = before.and_then(|before| before.certificate.as_ref());
+    let certificate = Some(certificate::load(&pem, before, provider()).map_err(Unusable::Bad)?);
     Ok(Materials { authorities, certificate })
 }
 
-async fn read(path: &str) -> Result<Vec<u8>, String> {
-    tokio::fs::read(path).await.map_err(|error| format!("cannot read {path}: {error}"))
+async fn read(path: &str) -> Result<Vec<u8>, Unusable> {
+    tokio::fs::read(path).await.map_err(|error| Unusable::Bad(format!("cannot read {path}: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use mesh_core::model::{AuthorityFiles, Reach, UpstreamProtocol};
+    use mesh_core::model::{Reach, UpstreamProtocol};
 
     use super::*;
     use crate::tls::testing::Ca;
 
     fn destination(ca: String) -> Destination {
-        let authorities = Some(AuthorityFiles { certificates: ca, revoked: None });
+        let authorities = Some(AuthoritySource::Files { certificates: ca, revoked: None });
         let origination = Origination { sni: None, authorities, names: vec![], unverified: false, certificate: None };
         Destination {
             key: "outbound|443||a".into(),
@@ -178,6 +214,8 @@ mod tests {
             subset: None,
             protocol: UpstreamProtocol::Http1,
             balancing: Default::default(),
+            locality: None,
+            warmup: None,
             outlier: None,
             tls: UpstreamTls::Originate(Arc::new(origination)),
             limits: Default::default(),

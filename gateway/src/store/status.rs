@@ -56,6 +56,7 @@ fn origins(set: &ResourceSet) -> Vec<ObjectRef> {
         .chain(set.secrets.values().map(|secret| &secret.origin))
         .chain(set.authorization.values().map(|policy| &policy.origin))
         .chain(set.authentication.values().map(|policy| &policy.origin))
+        .chain(set.rate_limits.values().map(|limits| &limits.origin))
         .chain(set.dns.values().map(|name| &name.origin));
     all.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
@@ -70,7 +71,10 @@ pub struct Changed {
     pub secrets: Delta,
     pub authorization: Delta,
     pub authentication: Delta,
+    pub rate_limits: Delta,
     pub dns: Delta,
+    /// They need no tables.
+    pub challenges: Delta,
 }
 
 /// How many came, went, and changed.
@@ -92,13 +96,22 @@ impl Changed {
             secrets: Delta::between(&old.secrets, &new.secrets),
             authorization: Delta::between(&old.authorization, &new.authorization),
             authentication: Delta::between(&old.authentication, &new.authentication),
+            rate_limits: Delta::between(&old.rate_limits, &new.rate_limits),
             dns: Delta::between(&old.dns, &new.dns),
+            challenges: Delta::between(&old.challenges, &new.challenges),
         }
+    }
+
+    /// How many parts.
+    pub fn count(&self) -> usize {
+        let policies = [self.authorization, self.authentication, self.rate_limits];
+        let others = [self.listeners, self.routes, self.destinations, self.endpoints, self.secrets, self.dns];
+        others.iter().chain(&policies).map(|delta| delta.added + delta.removed + delta.changed).sum()
     }
 
     /// Or nothing at all.
     pub fn only_endpoints(&self) -> bool {
-        let policies = [self.authorization, self.authentication];
+        let policies = [self.authorization, self.authentication, self.rate_limits];
         let others = [self.listeners, self.routes, self.destinations, self.secrets, self.dns];
         !others.iter().chain(&policies).any(Delta::any)
     }
@@ -134,7 +147,9 @@ impl fmt::Display for Changed {
             ("secrets", self.secrets),
             ("authorization", self.authorization),
             ("authentication", self.authentication),
+            ("rate limits", self.rate_limits),
             ("dns", self.dns),
+            ("challenges", self.challenges),
         ];
         let mut separator = "";
         for (name, delta) in parts.iter().filter(|(_, delta)| delta.any()) {

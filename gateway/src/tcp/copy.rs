@@ -67,6 +67,10 @@ where
         Self { client, upstream, received: Half::default(), sent: Half::default(), deaf: None }
     }
 
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
     /// Ready when both directions are done, or one broke.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let up = self.received.poll(Pin::new(&mut self.client), Pin::new(&mut self.upstream), cx);

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mesh_core::lb::EndpointState;
+use mesh_core::model::Workload;
 
 use super::target::Target;
 use crate::listen::ConnectionInfo;
+use crate::live::ip_address;
 use crate::observe::{Observer, RequestRecord, ResponseFlags, TcpCounts};
 use crate::tls::peer_verify::Identity;
 
@@ -26,6 +28,8 @@ pub struct Passage<'o> {
     pub endpoint: Option<Arc<EndpointState>>,
     pub upstream_local: Option<SocketAddr>,
     pub upstream_peer: Option<Arc<Identity>>,
+    /// Where the endpoint runs, as it said.
+    pub upstream_workload: Option<Arc<Workload>>,
     received: u64,
     sent: u64,
     opened: bool,
@@ -46,6 +50,7 @@ impl<'o> Passage<'o> {
             endpoint: None,
             upstream_local: None,
             upstream_peer: None,
+            upstream_workload: None,
             received: 0,
             sent: 0,
             opened: false,
@@ -55,6 +60,16 @@ impl<'o> Passage<'o> {
     /// Of the tables that let it in.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// It was counted as open.
+    pub fn is_open(&self) -> bool {
+        self.opened
+    }
+
+    /// Whether anybody but itself says where the endpoint runs.
+    pub fn knows_endpoint(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.endpoint.named_workload().is_some())
     }
 
     /// Counts the connection as open, by what is known of its other end now.
@@ -72,6 +87,10 @@ impl<'o> Passage<'o> {
         };
         (self.received, self.sent) = (received, sent);
         if counts != TcpCounts::default() {
+            // Who has not said by now where it runs may never do.
+            if !self.opened {
+                self.open();
+            }
             self.observer.count_tcp(&self.record(), counts);
         }
     }
@@ -96,13 +115,15 @@ impl<'o> Passage<'o> {
             user_agent: "",
             request_id: "",
             authority: "",
-            upstream_host: self.endpoint.as_ref().map(|endpoint| endpoint.address),
+            upstream_host: self.endpoint.as_deref().and_then(ip_address),
             upstream_cluster: &self.target.name,
             upstream_local: self.upstream_local,
             downstream_local: info.local,
-            downstream_remote: info.peer,
+            downstream_remote: info.client,
+            downstream_direct: info.peer,
             sni: info.server_name.as_deref().or_else(|| info.tls.as_ref()?.sni.as_deref()),
             route_name: None,
+            stat_prefix: None,
             grpc: false,
             grpc_status: None,
             request_messages: 0,
@@ -112,7 +133,7 @@ impl<'o> Passage<'o> {
             endpoint: self.endpoint.as_ref(),
             upstream_peer: self.upstream_peer.as_ref(),
             client: info.tls.as_ref().and_then(|tls| tls.peer.as_ref()),
-            client_workload: None,
+            peer_workload: self.upstream_workload.as_ref().or_else(|| info.tls.as_ref()?.workload.as_ref()),
             generation: self.generation,
             headers: None,
         }

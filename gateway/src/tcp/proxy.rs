@@ -11,16 +11,17 @@ use mesh_core::snapshot::{Authorizer, Facts, Ruling};
 use pingora_core::protocols::Stream;
 use smallvec::SmallVec;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::copy::{Broken, Copy};
 use super::passage::Passage;
 use super::target;
 use crate::listen::{ConnectionFuture, ConnectionHandler, ConnectionInfo, Direction};
-use crate::live::{Cells, Live, LiveCluster};
+use crate::live::{Cells, Live, LiveCluster, Unfound};
 use crate::observe::{Observer, ResponseFlags};
+use crate::peer_metadata::{OwnMetadata, preamble};
 use crate::tls::peer_verify::Identity;
-use crate::upstream::{BytesLease, ConnectError, Pools};
+use crate::upstream::{BytesLease, ConnectError, Pools, Stream as Upstream};
 
 /// Endpoints that are tried for one connection.
 const TRIES: usize = 3;
@@ -32,6 +33,8 @@ pub struct TcpProxy {
     cells: Arc<Cells>,
     pools: Arc<Pools>,
     observer: Arc<Observer>,
+    /// What other proxies of the mesh are told of this one's workload.
+    metadata: Option<OwnMetadata>,
 }
 
 impl ConnectionHandler for TcpProxy {
@@ -48,8 +51,8 @@ impl ConnectionHandler for TcpProxy {
 }
 
 impl TcpProxy {
-    pub fn new(cells: Arc<Cells>, pools: Arc<Pools>, observer: Arc<Observer>) -> Self {
-        Self { cells, pools, observer }
+    pub fn new(cells: Arc<Cells>, pools: Arc<Pools>, observer: Arc<Observer>, metadata: Option<OwnMetadata>) -> Self {
+        Self { cells, pools, observer, metadata }
     }
 
     async fn serve(&self, client: Stream, info: Arc<ConnectionInfo>) {
@@ -75,7 +78,9 @@ impl TcpProxy {
             (passage, connected.map(|lease| (cluster, lease)))
         };
         let Some((cluster, lease)) = connected else { return };
-        passage.open();
+        if !lease.stream.awaits_metadata() || passage.knows_endpoint() {
+            passage.open();
+        }
         let _active = passage.endpoint.as_ref().map(EndpointState::enter);
         let (upstream, _lent) = lease.into_parts();
         self.copy(Copy::new(client, upstream), &cluster.destination, &mut passage).await;
@@ -95,17 +100,25 @@ impl TcpProxy {
     /// Tries one endpoint after the other.
     async fn connect(&self, cluster: &Arc<LiveCluster>, passage: &mut Passage<'_>) -> Option<BytesLease> {
         let mut tried: SmallVec<[_; TRIES]> = SmallVec::new();
-        let key = cluster.key_of_client(passage.info.peer.ip());
+        let key = cluster.key_of_client(passage.info.client.ip());
         while tried.len() < TRIES {
-            let Some(endpoint) = cluster.pick(passage.info.original(), key, &tried) else {
-                passage.flags |= ResponseFlags::UH;
-                return None;
+            let info = Arc::clone(&passage.info);
+            let endpoint = match cluster.find(asked_for(&info), info.original(), key, &tried).await {
+                Ok(endpoint) => endpoint,
+                Err(unfound) => {
+                    passage.flags |= match unfound {
+                        Unfound::NoEndpoint => ResponseFlags::UH,
+                        Unfound::NotResolved => ResponseFlags::DF,
+                        Unfound::TooManyNames => ResponseFlags::UO,
+                    };
+                    return None;
+                }
             };
             if tried.contains(&endpoint.address) {
                 break;
             }
             passage.endpoint = Some(Arc::clone(&endpoint));
-            match self.pools.open(cluster, &endpoint).await {
+            match self.open(cluster, &endpoint, &passage.info).await {
                 Ok(lease) => {
                     cluster.note(&endpoint, TryResult::Connected);
                     passage.upstream_local = lease.local;
@@ -129,11 +142,23 @@ impl TcpProxy {
         None
     }
 
+    /// A connection on which both sides said who they are, or we did.
+    async fn open(
+        &self,
+        cluster: &Arc<LiveCluster>,
+        endpoint: &Arc<EndpointState>,
+        client: &Arc<ConnectionInfo>,
+    ) -> Result<BytesLease, ConnectError> {
+        let mut lease = self.pools.open(cluster, endpoint, Some(client)).await?;
+        if lease.stream.exchanges_metadata() {
+            let telling = lease.stream.tell(preamble::bytes(self.metadata.as_ref()));
+            timeout(cluster.destination.connect_timeout, telling).await.map_err(|_| ConnectError::Timeout)??;
+        }
+        Ok(lease)
+    }
+
     /// Until both sides are done, one breaks, both are silent for too long (zero: they may), or its time is over.
-    async fn copy<U>(&self, mut copy: Copy<Stream, U>, destination: &Destination, passage: &mut Passage<'_>)
-    where
-        U: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
+    async fn copy(&self, mut copy: Copy<Stream, Upstream>, destination: &Destination, passage: &mut Passage<'_>) {
         let mut last_bytes = Instant::now();
         let far = Duration::from_secs(365 * 86_400);
         let idle_timeout = if destination.idle_timeout.is_zero() { far } else { destination.idle_timeout.min(far) };
@@ -154,7 +179,12 @@ impl TcpProxy {
                 }
             }
             loop {
-                if let Poll::Ready(end) = copy.poll(cx) {
+                let polled = copy.poll(cx);
+                if !passage.is_open() && !copy.upstream().awaits_metadata() {
+                    passage.upstream_workload = copy.upstream().workload().cloned();
+                    passage.open();
+                }
+                if let Poll::Ready(end) = polled {
                     return Poll::Ready(Some(end));
                 }
                 let total = copy.received.bytes.saturating_add(copy.sent.bytes);
@@ -205,6 +235,11 @@ impl TcpProxy {
     }
 }
 
+/// The server name that its client asked for, whoever ends TLS.
+fn asked_for(info: &ConnectionInfo) -> Option<&str> {
+    info.server_name.as_deref().or_else(|| info.tls.as_ref()?.sni.as_deref())
+}
+
 fn transport_failure(error: &ConnectError) -> std::borrow::Cow<'static, str> {
     error.transport_failure().unwrap_or("connection_timeout".into())
 }
@@ -227,7 +262,7 @@ fn authorize(authorizer: &Authorizer, info: &ConnectionInfo) -> Result<(), Strin
         request: None,
         peer: peer.and_then(Identity::facts),
         source: Some(info.peer.ip()),
-        remote: Some(info.peer.ip()),
+        remote: Some(info.client.ip()),
         local: Some(info.local),
         sni: info.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
     });

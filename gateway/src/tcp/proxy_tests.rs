@@ -18,7 +18,7 @@ fn origin() -> ObjectRef {
     ObjectRef::new("Service", "default", "db")
 }
 
-fn destination(key: &str, reach: Reach) -> Destination {
+fn destination(key: &str, reach: Reach, connections: ConnectionRules) -> Destination {
     Destination {
         key: key.into(),
         host: "db.default.svc.cluster.local".into(),
@@ -28,10 +28,12 @@ fn destination(key: &str, reach: Reach) -> Destination {
         subset: None,
         protocol: UpstreamProtocol::AsClient,
         balancing: Balancing::RoundRobin,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),
-        connections: Default::default(),
+        connections,
         connect_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_millis(300),
         reach,
@@ -47,6 +49,11 @@ struct Rig {
 
 /// What leaves to port 3306 goes to `backends`, to 3307 nowhere, to everywhere else as `unknown` says.
 fn rig(backends: &[SocketAddr], unknown: UnknownDestination) -> Rig {
+    rig_with(backends, unknown, ConnectionRules::default())
+}
+
+/// The same with these rules of connections to the backends.
+fn rig_with(backends: &[SocketAddr], unknown: UnknownDestination, rules: ConnectionRules) -> Rig {
     let tcp = |port, destination| OutboundTcp {
         networks: Vec::new(),
         port,
@@ -62,13 +69,16 @@ fn rig(backends: &[SocketAddr], unknown: UnknownDestination) -> Rig {
     };
     let listener = Listener {
         key: "out".into(),
-        address: ([127, 0, 0, 1], 15001).into(),
+        address: "127.0.0.1:15001".parse().unwrap(),
         port: 15001,
         protocol: ListenerProtocol::Outbound(outbound),
         path_normalization: PathNormalization::Base,
         origin: origin(),
     };
-    let destinations = [destination("db", Reach::Discovered), destination(PASSTHROUGH, Reach::Original)];
+    let destinations = [
+        destination("db", Reach::Discovered, rules),
+        destination(PASSTHROUGH, Reach::Original, ConnectionRules::default()),
+    ];
     let set = ResourceSet {
         listeners: [(listener.key.clone(), Arc::new(listener))].into_iter().collect(),
         destinations: destinations.into_iter().map(|one| (one.key.clone(), Arc::new(one))).collect(),
@@ -83,8 +93,14 @@ fn rig(backends: &[SocketAddr], unknown: UnknownDestination) -> Rig {
             .collect();
         Arc::new(LiveCluster {
             origination: None,
+            names: None,
             destination: destination.clone(),
-            endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&endpoints, None, Shape::default()))),
+            endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(
+                &endpoints,
+                None,
+                &Shape::default(),
+                std::time::Instant::now(),
+            ))),
             balancer: Arc::new(Balancer::new(Balancing::RoundRobin)),
             breaker: None,
             outliers: None,
@@ -96,7 +112,7 @@ fn rig(backends: &[SocketAddr], unknown: UnknownDestination) -> Rig {
     cells.live.store(Arc::new(Live { snapshot, clusters, ..Live::default() }));
     let observe = Observe::new(1, &SourceLabels::of_gateway(&Default::default(), "default", |_| None)).unwrap();
     let observer = observe.observer(0).unwrap().clone();
-    Rig { proxy: Arc::new(TcpProxy::new(cells, Pools::new(), observer)), observe }
+    Rig { proxy: Arc::new(TcpProxy::new(cells, Pools::new(), observer, None)), observe }
 }
 
 impl Rig {
@@ -108,6 +124,7 @@ impl Rig {
         let info = ConnectionInfo {
             id: 1,
             peer,
+            client: peer,
             local: original,
             listener: "out".into(),
             listener_port: original.port(),
@@ -202,6 +219,45 @@ async fn nobody_there_is_told_apart_from_nowhere_to_go() {
     let unknown = ["destination_service_name=\"BlackHoleCluster\"", "response_flags=\"UH\""];
     assert_eq!(rig.metric(closed, &unknown).await, 1.0);
     assert_eq!(rig.metric(closed, &["destination_service_name=\"unknown\"", "response_flags=\"UH\""]).await, 1.0);
+}
+
+/// A proxy that answers every CONNECT so, and sends back what comes then.
+async fn http_proxy(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                assert!(head.starts_with(b"CONNECT x.example:443 HTTP/1.1\r\n"));
+                stream.write_all(answer.as_bytes()).await?;
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn bytes_go_through_a_proxy_that_lets_them() {
+    let tunnel = Tunnel { method: TunnelMethod::Connect, host: "x.example".into(), port: 443 };
+    let rules = || ConnectionRules { tunnel: Some(tunnel.clone().into()), ..ConnectionRules::default() };
+    let willing = http_proxy("HTTP/1.1 200 OK\r\n\r\nhello ").await;
+    // One that refuses is like one that is not there.
+    let rig = rig_with(&[http_proxy("HTTP/1.1 403 No\r\n\r\n").await, willing], UnknownDestination::Refuse, rules());
+    for _ in 0..2 {
+        let client = rig.connect(([10, 0, 0, 1], 3306).into()).await;
+        assert_eq!(converse(client, "world").await, "hello world");
+    }
+    let rig = rig_with(&[http_proxy("HTTP/1.1 403 No\r\n\r\n").await], UnknownDestination::Refuse, rules());
+    let client = rig.connect(([10, 0, 0, 1], 3306).into()).await;
+    assert_eq!(converse(client, "world").await, "");
+    let refused = ["destination_service_name=\"db\"", "response_flags=\"URX,UF\""];
+    assert_eq!(rig.metric("istio_tcp_connections_closed_total", &refused).await, 1.0);
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ pub use mesh_core::certificate::{Certificate, CertificateInfo};
 use super::provider::provider;
 use super::server::template;
 
+/// Certificates that this proxy ordered, by name.
+pub type OrderedCertificates = HashMap<Arc<str>, Arc<Certificate>>;
+
 /// What can be served, by where it comes from.
 #[derive(Clone, Default)]
 pub struct CertificateTable {
@@ -38,9 +41,14 @@ struct Template {
 }
 
 impl CertificateTable {
-    /// The certificates of every secret of the set and of every file that its listeners name. A bad one is left out, or
+    /// The certificates of every secret of the set, of every file that its listeners name, and those of `ordered` that they name. A bad one is left out, or
     /// stays as it was in `previous`, with a diagnostic; the others are not touched by it.
-    pub async fn build(set: &ResourceSet, previous: &Self, now: SystemTime) -> (Self, Vec<Diagnostic>) {
+    pub async fn build(
+        set: &ResourceSet,
+        ordered: &OrderedCertificates,
+        previous: &Self,
+        now: SystemTime,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut table = Self::default();
         let mut diagnostics = Vec::new();
         for secret in set.secrets.values().filter(|secret| secret.has_pair()) {
@@ -48,7 +56,23 @@ impl CertificateTable {
             table.add(source, previous, Ok(pem_of(secret)), &Origin::secret(secret), now, &mut diagnostics);
         }
         for (source, server) in sources(set) {
-            let CertificateSource::Files { certificate, private_key } = source else { continue };
+            let (certificate, private_key) = match source {
+                CertificateSource::Secret(_) => continue,
+                CertificateSource::Issued { secret, .. } => {
+                    // It is here already by its secret, if it is there.
+                    let entry = table.entries.get(&CertificateSource::Secret(Arc::clone(secret))).cloned();
+                    table.entries.extend(entry.map(|entry| (source.clone(), entry)));
+                    continue;
+                }
+                CertificateSource::Files { certificate, private_key } => (certificate, private_key),
+                CertificateSource::Ordered(name) => {
+                    // Of those that are not there who orders them says why.
+                    if let Some(entry) = ordered.get(name) {
+                        table.entries.insert(source.clone(), Arc::clone(entry));
+                    }
+                    continue;
+                }
+            };
             let origin =
                 Origin { object: &server.origin, field: server.field(), what: format!("certificate {certificate}") };
             let pem = read(certificate, private_key).await;
@@ -80,7 +104,9 @@ impl CertificateTable {
 
     /// For dumps: every certificate that is served.
     pub fn iter(&self) -> impl Iterator<Item = (&CertificateSource, &Arc<Certificate>)> {
-        self.entries.iter()
+        // What is in a secret is there by that, too.
+        let is_twice = |source: &CertificateSource| matches!(source, CertificateSource::Issued { .. });
+        self.entries.iter().filter(move |(source, _)| !is_twice(source))
     }
 
     /// For dumps: the CAs that clients are verified with.
@@ -102,12 +128,15 @@ impl CertificateTable {
     }
 
     /// What a server can answer with, in the order in which it names them. Empty if none of them is usable.
-    pub(super) fn keys(&self, sources: &[CertificateSource]) -> Vec<Arc<CertifiedKey>> {
-        sources
-            .iter()
-            .filter_map(|source| self.entries.get(source))
-            .map(|entry| Arc::clone(entry.certified_key()))
-            .collect()
+    /// Of several those that are for the name that the client asks for, if there are any.
+    pub(super) fn keys(&self, sources: &[CertificateSource], name: Option<&str>) -> Vec<Arc<CertifiedKey>> {
+        let there = || sources.iter().filter_map(|source| self.entries.get(source));
+        let key = |entry: &Arc<Certificate>| Arc::clone(entry.certified_key());
+        let is_ordered = sources.iter().any(|source| source.ordered_for().is_some());
+        let Some(name) = name.filter(|_| sources.len() > 1 || is_ordered) else { return there().map(key).collect() };
+        let fitting: Vec<_> = there().filter(|entry| entry.info.covers_name(name)).map(key).collect();
+        // What was ordered for another name is of no use to the client, and says that something is wrong which only is not there yet.
+        if fitting.is_empty() && !is_ordered { there().map(key).collect() } else { fitting }
     }
 
     /// Looks whom a server is to believe.

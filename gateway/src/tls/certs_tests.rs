@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use mesh_core::model::{Listener, ListenerProtocol, PathNormalization, Secret, TlsTermination};
@@ -30,7 +31,7 @@ fn source(key: &str) -> CertificateSource {
 }
 
 async fn build(set: &ResourceSet, previous: &CertificateTable) -> (CertificateTable, Vec<Diagnostic>) {
-    CertificateTable::build(set, previous, SystemTime::now()).await
+    CertificateTable::build(set, &HashMap::new(), previous, SystemTime::now()).await
 }
 
 /// The only message of the only diagnostic.
@@ -195,7 +196,7 @@ async fn times_are_watched_but_do_not_forbid() {
         (days(10_003, 10_100), Some("secret a: becomes valid in 3 days")),
     ] {
         let (table, diagnostics) =
-            CertificateTable::build(&set(&[secret], vec![]), &CertificateTable::default(), now).await;
+            CertificateTable::build(&set(&[secret], vec![]), &HashMap::new(), &CertificateTable::default(), now).await;
         assert_eq!(diagnostics.first().map(|diagnostic| diagnostic.message.as_str()), expected);
         assert_eq!(table.len(), 1);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mesh_core::identity::SpiffeId;
+use mesh_core::model::server_name;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{DnsName, ServerName};
 use rustls::sign::CertifiedKey;
@@ -22,6 +23,7 @@ use super::peer_verify::{Identity, ServerVerifier};
 use super::provider::provider;
 use super::workload::{Workload, WorkloadCertificate};
 use crate::listen::BufferedTcp;
+use crate::peer_metadata::preamble::PROTOCOL;
 
 /// What is spoken inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ impl Inside {
         let names: &[&[u8]] = match self {
             Inside::Http1 => &[b"istio-http/1.1", b"istio", b"http/1.1"],
             Inside::Http2 => &[b"istio-h2", b"istio", b"h2"],
-            Inside::Tcp => &[b"istio"],
+            Inside::Tcp => &[PROTOCOL, b"istio"],
         };
         names.iter().map(|name| name.to_vec()).collect()
     }
@@ -139,7 +141,7 @@ impl MeshClient {
 /// `outbound_.9080_.v1_.reviews.default.svc.cluster.local`, by which a peer can tell what is wanted.
 #[must_use]
 pub fn sni(port: u16, subset: Option<&str>, host: &str) -> String {
-    format!("outbound_.{port}_.{}_.{host}", subset.unwrap_or_default())
+    server_name(port, subset.unwrap_or_default(), host)
 }
 
 /// What went wrong, as the verifier said it if it was the one.

@@ -42,7 +42,7 @@ async fn names_protocols_and_sessions() {
     // The session is resumed whatever is spoken inside, and the identity is still known.
     let second = visit(&client, &server, Inside::Http2).await;
     assert_eq!(second, ("istio-h2".to_owned(), name, true));
-    assert_eq!(visit(&client, &server, Inside::Tcp).await.0, "istio");
+    assert_eq!(visit(&client, &server, Inside::Tcp).await.0, "istio-peer-exchange");
     // Who expects somebody else does not resume what was agreed with another expectation.
     let other = MeshClient::new(&edge.load(), &"".into(), "*.example").unwrap();
     assert_eq!(visit(&other, &server, Inside::Http1).await, ("istio-http/1.1".to_owned(), String::new(), false));

@@ -3,6 +3,7 @@
 //! speaks to endpoints (`client`). The room knows nothing of routes.
 
 pub mod certs;
+pub mod challenges;
 pub mod client;
 mod client_verify;
 pub mod names;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use mesh_core::certificate::Pem;
-use mesh_core::model::{AuthorityFiles, CertificateSource};
+use mesh_core::model::{AuthoritySource, CertificateSource};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,7 +16,7 @@ use crate::tls::testing::{Ca, Leaf, dns, uri};
 const P256: &rcgen::SignatureAlgorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
 
 fn plain() -> Origination {
-    let authorities = Some(AuthorityFiles { certificates: "ca.pem".to_owned(), revoked: None });
+    let authorities = Some(AuthoritySource::Files { certificates: "ca.pem".to_owned(), revoked: None });
     Origination { sni: None, authorities, names: Vec::new(), unverified: false, certificate: None }
 }
 

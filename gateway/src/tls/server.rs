@@ -23,6 +23,7 @@ use super::client_verify::verifier;
 use super::peer_verify::{ClientVerifier, Trust};
 use super::provider::{narrowed, provider};
 use super::workload::Workload;
+use crate::peer_metadata::preamble::PROTOCOL;
 
 /// Makes configurations for handshakes.
 pub struct ServerConfigs {
@@ -47,20 +48,23 @@ impl ServerConfigs {
         Ok(Self { tls12: template(&[&TLS12])?, tls13: template(&[&TLS13])?, both: template(&[&TLS13, &TLS12])? })
     }
 
-    /// The configuration for one handshake. None if no certificate of the server is usable, or clients cannot be verified.
+    /// The configuration for one handshake with a client that asks for this name. None if no certificate of the server is usable, or clients cannot be verified.
     pub fn for_handshake(
         &self,
         tls: &TlsTermination,
         certificates: &CertificateTable,
         workload: &Workload,
         hello: &ClientHello<'_>,
+        name: Option<&str>,
     ) -> Option<ServerConfig> {
         if tls.mesh.is_some() {
             let mut config = ServerConfig::clone(workload.server_config()?);
+            // A gateway's clients are told nothing before its servers speak.
+            config.alpn_protocols.retain(|name| name != PROTOCOL);
             without_common(&mut config, hello);
             return Some(config);
         }
-        let keys = certificates.keys(&tls.certificates);
+        let keys = certificates.keys(&tls.certificates, name);
         if keys.is_empty() {
             return None;
         }
@@ -114,9 +118,10 @@ pub(super) fn template(tls: &TlsTermination, trust: Option<&Arc<ClientTrust>>) -
     Ok(config)
 }
 
-/// Protocols of the mesh, most preferred first: HTTP/2 and HTTP/1.1 between proxies, bytes between proxies; and the names
+/// Protocols of the mesh, most preferred first: HTTP/2 and HTTP/1.1 between proxies, bytes between proxies, with
+/// metadata of both and without; and the names
 /// under which a proxy of Istio offers them besides.
-pub const MESH_ALPN: [&[u8]; 5] = [b"istio-h2", b"istio-http/1.1", b"istio", b"h2", b"http/1.1"];
+pub const MESH_ALPN: [&[u8]; 6] = [b"istio-h2", b"istio-http/1.1", PROTOCOL, b"istio", b"h2", b"http/1.1"];
 
 /// For clients of the mesh, which must show a certificate that `trust` believes.
 pub fn mesh_config(
@@ -189,7 +194,7 @@ fn is_chacha(suite: &CipherSuite) -> bool {
 }
 
 /// The certificates of one server, most preferred first.
-struct Choice(Vec<Arc<CertifiedKey>>);
+pub(super) struct Choice(pub(super) Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Choice {
     /// The first ECDSA certificate that the client can verify, as it costs a tenth of an RSA signature; else the first of

@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::lb::Overflow;
 use mesh_core::model::Keepalive;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::Stream;
-use super::host::{Host, Tls};
+use super::connect::through;
+use super::host::{Host, SocketKind, Tls};
 use crate::tls::client::{Inside, TlsError};
 
 /// A dead peer (no FIN, no RST) is noticed after about two minutes.
@@ -80,10 +83,14 @@ impl From<io::Error> for ConnectError {
 /// Connects. The kernel's own timeout would be two minutes; `limit` is the destination's, for TLS too.
 pub(super) async fn connect(to: &Host, inside: Inside, limit: Duration) -> Result<Stream, ConnectError> {
     let connecting = async {
-        let stream = open(to.key.address, to.from).await?;
-        // Requests are written in one piece; waiting for more would only delay the last segment.
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&probes(to.rules.keepalive))?;
+        let mut stream = match &to.socket {
+            SocketKind::Unix(path) => open_unix(path)?,
+            SocketKind::Tcp => tuned(to, TcpStream::connect(to.key.address).await?)?,
+            SocketKind::TcpFrom(from) => tuned(to, open(to.key.address, *from).await?)?,
+        };
+        if let Some(says) = &to.says {
+            stream.write_all(&says.header).await?;
+        }
         match &to.tls {
             None => Ok(Stream::Plain(stream)),
             Some(Tls::Mesh(mesh)) => {
@@ -99,6 +106,14 @@ pub(super) async fn connect(to: &Host, inside: Inside, limit: Duration) -> Resul
     timeout(limit, connecting).await.map_err(|_| ConnectError::Timeout)?
 }
 
+/// The same for bytes: where the endpoint is a proxy, to what is behind it.
+pub(super) async fn connect_for_bytes(to: &Host, limit: Duration) -> Result<Stream, ConnectError> {
+    let Some(tunnel) = &to.rules.tunnel else { return connect(to, Inside::Tcp, limit).await };
+    // The proxy itself is spoken to in HTTP/1.1.
+    let connecting = async { through(connect(to, Inside::Http1, limit).await?, tunnel).await };
+    timeout(limit, connecting).await.map_err(|_| ConnectError::Timeout)?
+}
+
 /// The kernel counts in seconds, from one to 32767; more than 127 probes it does not take.
 fn probes(rules: Keepalive) -> TcpKeepalive {
     let seconds = |given: Option<Duration>, usual: Duration| {
@@ -110,9 +125,27 @@ fn probes(rules: Keepalive) -> TcpKeepalive {
         .with_retries(rules.probes.unwrap_or(KEEPALIVE_PROBES).clamp(1, 127))
 }
 
-async fn open(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    let Some(from) = from else { return TcpStream::connect(address).await };
+async fn open(address: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
     socket.bind((from, 0).into())?;
     socket.connect(address).await
+}
+
+fn tuned(to: &Host, stream: TcpStream) -> io::Result<TcpStream> {
+    // Requests are written in one piece; waiting for more would only delay the last segment.
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&probes(to.rules.keepalive))?;
+    Ok(stream)
+}
+
+/// A stream of bytes is one like another to the runtime. There is no waiting: who listens takes the connection, or has no room.
+fn open_unix(path: &str) -> io::Result<TcpStream> {
+    let address = match path.strip_prefix('@') {
+        Some(name) => SockAddr::unix(format!("\0{name}"))?,
+        None => SockAddr::unix(path)?,
+    };
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&address)?;
+    TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(socket)))
 }

@@ -13,6 +13,8 @@ use mesh_core::model::{Endpoint, EndpointAddress};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::named::{absolute, is_of_this_machine, localhost};
+
 /// Lookups at a time: each takes a thread.
 const LOOKUPS: usize = 16;
 
@@ -28,6 +30,15 @@ struct Times {
     forget: Duration,
 }
 
+/// Of names that clients choose: times and number are Envoy's (`host_ttl`, `max_hosts`), but that there is no TTL.
+const OF_REQUESTS: Times = Times {
+    fresh: Duration::from_secs(5),
+    lookup: Duration::from_secs(10),
+    grace: Duration::ZERO,
+    forget: Duration::from_secs(300),
+};
+const MOST_OF_REQUESTS: usize = 1024;
+
 const TIMES: Times = Times {
     fresh: Duration::from_secs(4),
     lookup: Duration::from_secs(10),
@@ -41,9 +52,15 @@ type Lookup = dyn Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpA
 pub struct Resolver {
     lookup: Box<Lookup>,
     names: Mutex<HashMap<Arc<str>, Name>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     times: Times,
+    /// Names that are kept.
+    most: usize,
 }
+
+/// There is no room for another name: all that are kept are being looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
 
 struct Name {
     state: watch::Sender<State>,
@@ -71,11 +88,59 @@ impl Resolver {
         })
     }
 
+    /// The same for names that clients choose: apart, so that theirs keep nobody else's waiting.
+    #[must_use]
+    pub fn of_requests() -> Arc<Self> {
+        Self::bounded(MOST_OF_REQUESTS, OF_REQUESTS, |host| {
+            Box::pin(async move {
+                if let Some(address) = localhost(&host) {
+                    return Ok(vec![address]);
+                }
+                let addresses = tokio::net::lookup_host((absolute(&host), 0)).await?;
+                let addresses = addresses.map(|address| address.ip());
+                Ok(addresses.filter(|address| !is_of_this_machine(*address)).collect())
+            })
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn answering(
+        most: usize,
+        answer: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + Copy + 'static,
+    ) -> Arc<Self> {
+        Self::bounded(most, OF_REQUESTS, move |host| Box::pin(async move { Ok(answer(&host)) }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.names().keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
+    }
+
     fn with_lookup<F>(times: Times, lookup: F) -> Arc<Self>
     where
         F: Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync + 'static,
     {
-        Arc::new(Self { lookup: Box::new(lookup), names: Mutex::default(), permits: Semaphore::new(LOOKUPS), times })
+        Self::bounded(usize::MAX, times, lookup)
+    }
+
+    fn bounded<F>(most: usize, times: Times, lookup: F) -> Arc<Self>
+    where
+        F: Fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync + 'static,
+    {
+        let (names, permits) = (Mutex::default(), Arc::new(Semaphore::new(LOOKUPS)));
+        Arc::new(Self { lookup: Box::new(lookup), names, permits, times, most })
+    }
+
+    /// The addresses of a name: those that are known, and only if there are none those that are found in time. Empty: it has
+    /// none.
+    pub(super) async fn addresses(self: &Arc<Self>, host: &str, wait: Duration) -> Result<Arc<[IpAddr]>, Full> {
+        let mut state = self.refresh(host, Instant::now()).ok_or(Full)?;
+        if state.borrow().addresses.is_empty() {
+            let _ = timeout(wait, state.wait_for(|state| !state.running)).await;
+        }
+        Ok(state.borrow().addresses.clone())
     }
 
     /// Addresses of all endpoints that have some by then; a name with several addresses yields several. Names are looked
@@ -89,8 +154,11 @@ impl Resolver {
         let start = Instant::now();
         let mut names: HashMap<Arc<str>, watch::Receiver<State>> = HashMap::new();
         for endpoint in endpoints {
-            if let EndpointAddress::Dns { host, .. } = &endpoint.address {
-                names.entry(host.clone()).or_insert_with(|| self.refresh(host, start));
+            if let EndpointAddress::Dns { host, .. } = &endpoint.address
+                && !names.contains_key(host)
+                && let Some(state) = self.refresh(host, start)
+            {
+                names.insert(host.clone(), state);
             }
         }
         for state in names.values_mut() {
@@ -102,6 +170,7 @@ impl Resolver {
         for endpoint in endpoints {
             match &endpoint.address {
                 EndpointAddress::Socket(address) => resolved.push((endpoint.clone(), *address)),
+                EndpointAddress::Unix(path) => resolved.push((endpoint.clone(), EndpointAddress::stand_in(path))),
                 EndpointAddress::Dns { host, port } => {
                     let addresses = names.get(host).map(|state| state.borrow().addresses.clone()).unwrap_or_default();
                     let sockets = addresses.iter().map(|ip| (endpoint.clone(), SocketAddr::new(*ip, *port)));
@@ -112,13 +181,17 @@ impl Resolver {
         resolved
     }
 
-    /// Starts a lookup unless one runs or the answer is fresh.
-    fn refresh(self: &Arc<Self>, host: &Arc<str>, now: Instant) -> watch::Receiver<State> {
+    /// Starts a lookup unless one runs or the answer is fresh. None: there is no room for it.
+    fn refresh(self: &Arc<Self>, host: &str, now: Instant) -> Option<watch::Receiver<State>> {
         let mut names = self.names();
         if !names.contains_key(host) {
-            names.retain(|_, name| now.duration_since(name.asked) < self.times.forget);
+            self.make_room(&mut names, now);
+            if names.len() >= self.most {
+                return None;
+            }
+            names.insert(host.into(), Name { state: watch::Sender::default(), asked: now });
         }
-        let name = names.entry(host.clone()).or_insert_with(|| Name { state: watch::Sender::default(), asked: now });
+        let name = names.get_mut(host)?;
         name.asked = now;
         let due = name.state.send_if_modified(|state| {
             let fresh = state.done.is_some_and(|done| now.saturating_duration_since(done) < self.times.fresh);
@@ -127,16 +200,41 @@ impl Resolver {
             due
         });
         if due {
-            tokio::spawn(Arc::clone(self).look_up(host.clone(), name.state.clone()));
+            tokio::spawn(Arc::clone(self).look_up(host.into(), name.state.clone()));
         }
-        name.state.subscribe()
+        Some(name.state.subscribe())
+    }
+
+    /// For another name: of those that are not being looked up, one without addresses goes first (somebody asks for what is not
+    /// there), then the one that was not asked for the longest.
+    fn make_room(&self, names: &mut HashMap<Arc<str>, Name>, now: Instant) {
+        names.retain(|_, name| now.saturating_duration_since(name.asked) < self.times.forget);
+        while names.len() >= self.most {
+            let mut first: Option<(&Arc<str>, (bool, Instant))> = None;
+            for (host, name) in names.iter() {
+                let state = name.state.borrow();
+                let order = (!state.addresses.is_empty(), name.asked);
+                if !state.running && first.is_none_or(|(_, least)| order < least) {
+                    first = Some((host, order));
+                }
+            }
+            let Some(host) = first.map(|(host, _)| Arc::clone(host)) else { return };
+            names.remove(&host);
+        }
     }
 
     async fn look_up(self: Arc<Self>, host: Arc<str>, state: watch::Sender<State>) {
         let answer = timeout(self.times.lookup, async {
             // Never closed.
-            let _permit = self.permits.acquire().await;
-            (self.lookup)(host.clone()).await
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            let lookup = (self.lookup)(host.clone());
+            // A thread of the system's resolver cannot be called back: whoever gave up on it leaves it its permit.
+            let lookup = tokio::spawn(async move {
+                let answer = lookup.await;
+                drop(permit);
+                answer
+            });
+            lookup.await.unwrap_or_else(|error| Err(io::Error::other(error)))
         });
         let answer = answer.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let good = match answer {

@@ -9,7 +9,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(20);
 
 fn endpoint(address: EndpointAddress) -> Endpoint {
-    Endpoint { address, weight: 1, locality: "".into(), workload: None, mtls: false }
+    Endpoint { address, weight: 1, locality: "".into(), workload: None, mtls: false, priority_labels: None }
 }
 
 fn name(host: &str, port: u16) -> Endpoint {
@@ -135,6 +135,29 @@ async fn a_lookup_that_hangs_is_started_again() {
         assert!(resolve(&resolver, &[name("slow", 80)], LONG).await.is_empty());
         assert_eq!(names.asked(), count);
     }
+}
+
+#[tokio::test]
+async fn a_lookup_that_was_given_up_keeps_its_permit_until_it_ends() {
+    let names = Arc::new(Names::default());
+    let resolver = names.resolver(Times { lookup: SHORT, ..EAGER });
+    names.set("a", &["10.0.0.1"]);
+    let slow: Vec<Endpoint> = (0..LOOKUPS).map(|number| name(&format!("slow{number}"), 80)).collect();
+    assert!(resolve(&resolver, &slow, LONG).await.is_empty());
+    assert!(resolve(&resolver, &[name("a", 80)], LONG).await.is_empty());
+    assert_eq!(names.asked(), LOOKUPS);
+    names.go.notify_waiters();
+    assert_eq!(resolve(&resolver, &[name("a", 80)], LONG).await, ["a:80 10.0.0.1:80"]);
+}
+
+#[tokio::test]
+async fn names_that_are_being_looked_up_leave_no_room() {
+    let never =
+        |_| -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> { Box::pin(std::future::pending()) };
+    let resolver = Resolver::bounded(1, EAGER, never);
+    assert!(resolver.addresses("a", SHORT).await.is_ok_and(|found| found.is_empty()));
+    assert!(resolver.addresses("b", SHORT).await.is_err());
+    assert_eq!(resolver.kept(), ["a"]);
 }
 
 #[tokio::test]

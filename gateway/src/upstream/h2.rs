@@ -2,6 +2,7 @@
 //! its driver is a task of the worker's runtime.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -10,11 +11,14 @@ use std::time::{Duration, Instant};
 use ::h2::client::{self, SendRequest};
 use bytes::Bytes;
 use mesh_core::lb::Permit;
-use mesh_core::model::ConnectionRules;
+use mesh_core::model::{ConnectionRules, PingRule};
 use tokio::time::timeout;
 
+use super::Stream;
 use super::dial::{self, ConnectError};
 use super::host::{Freed, Host};
+use super::ping::{self, Heard, Listening};
+use crate::peer_metadata::Said;
 use crate::tls::client::Inside;
 use crate::tls::peer_verify::Identity;
 
@@ -35,6 +39,7 @@ pub(super) struct Use {
     closed: AtomicBool,
     /// Of the host.
     freed: Arc<Freed>,
+    said: Arc<Said>,
 }
 
 /// One stream's place; free again when it is dropped.
@@ -45,6 +50,10 @@ impl Place {
     fn take(usage: &Arc<Use>) -> Self {
         usage.streams.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(usage))
+    }
+
+    pub(super) fn said(&self) -> &Arc<Said> {
+        &self.0.said
     }
 }
 
@@ -137,19 +146,56 @@ pub(super) async fn connect(
         .max_header_list_size(MAX_HEADER_LIST)
         .initial_max_send_streams(INITIAL_STREAMS)
         .enable_push(false);
-    let (send, connection) = timeout(limit.saturating_sub(start.elapsed()), builder.handshake(stream))
+    let hello = shake_hands(&builder, stream, host.rules.ping, address);
+    let (send, driver) = timeout(limit.saturating_sub(start.elapsed()), hello)
         .await
         .map_err(|_| ConnectError::Timeout)?
         .map_err(|error| ConnectError::Other(error.to_string().into()))?;
-    let usage = Arc::new(Use { freed: Arc::clone(&host.freed), ..Use::default() });
+    let usage = Arc::new(Use { freed: Arc::clone(&host.freed), said: Arc::clone(&host.said), ..Use::default() });
     let ended = Arc::clone(&usage);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "upstream HTTP/2 connection ended");
-        }
+        driver.await;
         ended.closed.store(true, Ordering::Relaxed);
         drop(permit);
         ended.freed.wake();
     });
     Ok(Shared { send, usage, local, peer, used: 0, born: now, last_use: now })
+}
+
+/// Runs until the connection has ended.
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn shake_hands(
+    builder: &client::Builder,
+    stream: Stream,
+    rule: Option<PingRule>,
+    address: SocketAddr,
+) -> Result<(SendRequest<Bytes>, Driver), ::h2::Error> {
+    let log = move |ended: Result<(), ::h2::Error>| {
+        if let Err(error) = ended {
+            tracing::debug!(%address, %error, "upstream HTTP/2 connection ended");
+        }
+    };
+    let Some(rule) = rule else {
+        let (send, connection) = builder.handshake(stream).await?;
+        return Ok((send, Box::pin(async move { log(connection.await) })));
+    };
+    let heard = Heard::default();
+    let (send, mut connection) = builder.handshake(Listening::new(stream, heard.clone())).await?;
+    // There is one; nobody has taken it.
+    let pings = connection.ping_pong();
+    let driver = async move {
+        let silent = async {
+            match pings {
+                Some(pings) => ping::until_silent(pings, rule, heard).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = &mut connection => log(ended),
+            // The connection is dropped: streams on it break off.
+            () = silent => tracing::debug!(%address, "upstream HTTP/2 connection does not answer a PING"),
+        }
+    };
+    Ok((send, Box::pin(driver)))
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use super::Stream;
 use super::dial::ConnectError;
 use super::h2::{Handle, Shared};
 use crate::http::h1::ClientCodec;
+use crate::listen::ConnectionInfo;
+use crate::peer_metadata::Said;
 use crate::tls::client::MeshClient;
 use crate::tls::origination::OriginationClient;
 
@@ -27,7 +29,7 @@ pub(super) type Attempt = watch::Receiver<Option<Result<(), ConnectError>>>;
 pub(super) struct Counters {
     pub connects: AtomicU64,
     pub failures: AtomicU64,
-    /// HTTP/1 connections that are lent.
+    /// HTTP/1 connections that are lent, of all hosts of the endpoint.
     pub lent: AtomicUsize,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct Lent(Arc<Host>);
 impl Lent {
     pub(super) fn new(host: &Arc<Host>) -> Self {
         host.counters.lent.fetch_add(1, Ordering::Relaxed);
+        host.lent.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(host))
     }
 
@@ -48,6 +51,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         self.0.counters.lent.fetch_sub(1, Ordering::Relaxed);
+        self.0.lent.fetch_sub(1, Ordering::Relaxed);
         self.0.freed.wake();
     }
 }
@@ -123,6 +127,16 @@ pub(super) struct HostKey {
     pub address: SocketAddr,
     /// None: in clear.
     pub tls: Option<TlsKey>,
+    /// [`ConnectionInfo::id`] of whom they speak for. None: they do not say.
+    pub client: Option<u64>,
+}
+
+/// What connections say before everything else, TLS too.
+pub(super) struct Says {
+    /// A PROXY header.
+    pub header: Box<[u8]>,
+    /// Whom it names. When that one has left, nobody can use them any more. None: nobody.
+    pub client: Option<Weak<ConnectionInfo>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +155,16 @@ pub(super) enum TlsKey {
     },
 }
 
+/// How the socket is made.
+pub(super) enum SocketKind {
+    /// From an address of the kernel's choice.
+    Tcp,
+    /// From this one.
+    TcpFrom(IpAddr),
+    /// A Unix socket, with its path.
+    Unix(Arc<str>),
+}
+
 /// How TLS is spoken.
 pub(super) enum Tls {
     Mesh(MeshClient),
@@ -152,11 +176,15 @@ pub(super) struct Host {
     pub key: HostKey,
     /// None: in clear.
     pub tls: Option<Tls>,
-    /// Address of this end; none: the kernel's choice.
-    pub from: Option<IpAddr>,
+    pub socket: SocketKind,
+    pub says: Option<Says>,
     /// Of the destination.
     pub rules: ConnectionRules,
     pub freed: Arc<Freed>,
+    /// HTTP/1 connections of this host that are lent.
+    lent: AtomicUsize,
+    /// Where it runs, as it says.
+    pub said: Arc<Said>,
     /// Of the endpoint: those before and after a change of the certificate count together.
     pub counters: Arc<Counters>,
     state: Mutex<State>,
@@ -185,17 +213,29 @@ impl Host {
     pub(super) fn new(
         key: HostKey,
         tls: Option<Tls>,
-        from: Option<IpAddr>,
+        socket: SocketKind,
+        says: Option<Says>,
         rules: ConnectionRules,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        Arc::new(Self { key, tls, from, rules, freed: Arc::default(), counters, state: Mutex::default() })
+        Arc::new(Self {
+            key,
+            tls,
+            socket,
+            says,
+            rules,
+            freed: Arc::default(),
+            lent: AtomicUsize::new(0),
+            said: Arc::default(),
+            counters,
+            state: Mutex::default(),
+        })
     }
 
     /// Nobody would wake who waits for one: there is none, and none is being made.
     pub(super) fn has_no_connection(&self) -> bool {
         let state = self.state();
-        self.counters.lent.load(Ordering::Relaxed) == 0 && state.idle.is_empty() && state.shared.is_empty()
+        self.lent.load(Ordering::Relaxed) == 0 && state.idle.is_empty() && state.shared.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -284,6 +324,12 @@ impl Host {
         idle_total.fetch_sub(state.idle.len(), Ordering::Relaxed);
         state.idle.clear();
         state.shared.clear();
+    }
+
+    /// Whom its connections speak for has left.
+    pub(super) fn speaks_for_nobody(&self) -> bool {
+        let client = self.says.as_ref().and_then(|says| says.client.as_ref());
+        client.is_some_and(|client| client.strong_count() == 0)
     }
 
     /// There is no connection, and nobody who makes one.

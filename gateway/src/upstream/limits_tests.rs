@@ -1,7 +1,7 @@
 //! Pools of destinations that may have so many connections only, and connections that end by rule.
 
 use mesh_core::lb::Breaker;
-use mesh_core::model::{ConnectionRules, Limits};
+use mesh_core::model::{ConnectionRules, Limits, PingRule};
 
 use super::*;
 
@@ -11,6 +11,7 @@ fn limited(plain: Arc<LiveCluster>, limits: Limits, connections: ConnectionRules
         endpoints: plain.endpoints.clone(),
         balancer: plain.balancer.clone(),
         origination: None,
+        names: None,
         breaker: Some(Arc::new(Breaker::default())),
         outliers: None,
         id: plain.id,
@@ -28,7 +29,7 @@ fn now(cluster: &LiveCluster, what: Limit) -> u32 {
 /// The error; a lease is no matter.
 async fn refused(pools: &Pools, cluster: &Arc<LiveCluster>) -> ConnectError {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    within(pools.acquire(cluster, &endpoint, "a.example")).await.map(|_| ()).unwrap_err()
+    within(pools.acquire(cluster, &endpoint, Asked::default())).await.map(|_| ()).unwrap_err()
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn everybody_has_one_connection() {
     let states: Vec<_> = cluster.endpoints.load().iter().cloned().collect();
     let mut leases = Vec::new();
     for (pools, state) in [(&pools, &states[0]), (&pools, &states[1]), (&others, &states[0])] {
-        leases.push(within(pools.acquire_h1(&cluster, state, "a.example")).await.unwrap());
+        leases.push(within(pools.acquire_h1(&cluster, state, Asked::default())).await.unwrap());
     }
     assert_eq!(now(&cluster, Limit::Connections), 3);
 }
@@ -110,10 +111,10 @@ async fn bytes_do_not_wait() {
     let plain = cluster(1, UpstreamProtocol::Http1, &[address]);
     let (pools, cluster) = (Pools::new(), limited(plain, limits(1, 9), ConnectionRules::default()));
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    let first = within(pools.open(&cluster, &endpoint)).await.unwrap();
-    assert_eq!(within(pools.open(&cluster, &endpoint)).await.map(|_| ()).unwrap_err(), ConnectError::Overflow);
+    let first = within(pools.open(&cluster, &endpoint, None)).await.unwrap();
+    assert_eq!(within(pools.open(&cluster, &endpoint, None)).await.map(|_| ()).unwrap_err(), ConnectError::Overflow);
     drop(first.into_parts());
-    within(pools.open(&cluster, &endpoint)).await.unwrap();
+    within(pools.open(&cluster, &endpoint, None)).await.unwrap();
 }
 
 #[tokio::test]
@@ -189,4 +190,27 @@ async fn a_shared_connection_ends_after_its_requests() {
     assert_eq!(now(&cluster, Limit::Connections), 2, "what has begun goes on");
     leases.drain(..2);
     until(|| now(&cluster, Limit::Connections) == 1).await;
+}
+
+#[tokio::test]
+async fn an_end_that_does_not_answer_is_left() {
+    let (listener, silent) = listen().await;
+    let ping = PingRule { interval: Duration::from_millis(10), timeout: Duration::from_millis(50) };
+    let rules = ConnectionRules { ping: Some(ping), ..ConnectionRules::default() };
+    let plain = cluster(1, UpstreamProtocol::Http2, &[silent]);
+    let (pools, silent) = (Pools::new(), limited(plain, limits(5, 5), rules.clone()));
+    let lease = h2(&pools, &silent).await;
+    let mut peer = accept(&listener).await;
+    let (response, _) = lease.send.clone().send_request(http::Request::new(()), true).unwrap();
+    let error = within(response).await.unwrap_err();
+    assert!(error.is_io() || error.is_go_away() || error.is_library(), "{error:?}");
+    ended(&mut peer).await;
+    until(|| now(&silent, Limit::Connections) == 0).await;
+    // One that answers is kept.
+    let plain = cluster(2, UpstreamProtocol::Http2, &[http2().await]);
+    let answering = limited(plain, limits(5, 5), rules);
+    let _lease = h2(&pools, &answering).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(now(&answering, Limit::Connections), 1);
+    assert!(h2(&pools, &answering).await.reused);
 }

@@ -16,11 +16,18 @@ fn cluster_of(protocol: UpstreamProtocol, tls: UpstreamTls, address: SocketAddr,
         locality: "".into(),
         workload: Some(Arc::new(workload)),
         mtls: tls == UpstreamTls::Auto,
+        priority_labels: None,
     };
     Arc::new(LiveCluster {
         origination: None,
+        names: None,
         destination: Arc::new(Destination { tls, ..(*plain.destination).clone() }),
-        endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(&[(endpoint, address)], None, Shape::default()))),
+        endpoints: Arc::new(ArcSwap::from_pointee(EndpointSet::build(
+            &[(endpoint, address)],
+            None,
+            &Shape::default(),
+            std::time::Instant::now(),
+        ))),
         balancer: plain.balancer.clone(),
         breaker: None,
         outliers: None,
@@ -34,7 +41,7 @@ fn reviews(address: SocketAddr) -> Arc<LiveCluster> {
 
 async fn refusal(pools: &Pools, cluster: &Arc<LiveCluster>) -> ConnectError {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    match within(pools.acquire(cluster, &endpoint, "")).await {
+    match within(pools.acquire(cluster, &endpoint, Asked::default())).await {
         Err(error) => error,
         Ok(_) => panic!("connected"),
     }
@@ -134,6 +141,7 @@ async fn silence_during_the_handshake_counts_into_the_connect_timeout() {
     let short = Destination { connect_timeout: Duration::from_millis(100), ..(*cluster.destination).clone() };
     let cluster = Arc::new(LiveCluster {
         origination: None,
+        names: None,
         destination: Arc::new(short),
         endpoints: cluster.endpoints.clone(),
         balancer: cluster.balancer.clone(),

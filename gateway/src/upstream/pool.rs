@@ -3,7 +3,7 @@
 //! Locks are never held over an await and only this worker's tasks take them (and admin, for a moment).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use mesh_core::lb::{EndpointSet, EndpointState, Limit, Overflow, Permit};
-use mesh_core::model::{Destination, OWN_V4, OWN_V6, Reach, UpstreamProtocol, UpstreamTls};
+use mesh_core::model::{Destination, EndpointAddress, OWN_V4, OWN_V6, Reach, UpstreamProtocol, UpstreamTls};
 use tokio::time::timeout;
 
 use super::Stream;
 use super::dial::{self, ConnectError};
 use super::h2;
-use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, Life, Next, Tls, TlsKey};
+use super::host::{Attempt, Counters, Host, HostKey, Idle, Lent, Life, Next, Says, SocketKind, Tls, TlsKey};
+use super::proxy_header;
 use crate::http::h1::{self, ClientCodec};
+use crate::listen::ConnectionInfo;
+use crate::listen::proxy_protocol::Ends;
 use crate::live::LiveCluster;
+use crate::peer_metadata::Said;
 use crate::tls::client::{Inside, MeshClient, TlsError, sni};
 use crate::tls::peer_verify::Identity;
 use crate::tls::workload::WorkloadCell;
@@ -68,6 +72,15 @@ pub(super) struct Compared {
     pub tls: UpstreamTls,
 }
 
+/// What decides, beside cluster and endpoint, which connections are the right ones.
+#[derive(Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// Whom the request is for, by which servers outside of the mesh are told apart; none of bytes.
+    pub authority: Option<&'a str>,
+    /// Whom upstreams are told of that want to know; none: the proxy itself asks.
+    pub client: Option<&'a Arc<ConnectionInfo>>,
+}
+
 /// A connection for one request.
 pub enum Upstream {
     H1(H1Lease),
@@ -95,6 +108,12 @@ impl H1Lease {
     #[must_use]
     pub fn peer(&self) -> Option<&Arc<Identity>> {
         self.codec.io().peer()
+    }
+
+    /// Where the other end runs, as it says.
+    #[must_use]
+    pub fn said(&self) -> &Arc<Said> {
+        &self.lent.host().said
     }
 
     /// For upgrades: the connection leaves the pool for good. Keep the second part while it is in use, it counts as active.
@@ -128,7 +147,15 @@ pub struct H2Lease {
     pub local: Option<SocketAddr>,
     /// Who is at the other end; none in clear.
     pub peer: Option<Arc<Identity>>,
-    _place: h2::Place,
+    place: h2::Place,
+}
+
+impl H2Lease {
+    /// Where the other end runs, as it says.
+    #[must_use]
+    pub fn said(&self) -> &Arc<Said> {
+        self.place.said()
+    }
 }
 
 /// For admin: one endpoint's part of one worker's pool.
@@ -172,18 +199,17 @@ impl Pools {
         })
     }
 
-    /// An idle connection, else a new one. `authority`: whom the request is for, by which servers outside of the mesh are told
-    /// apart. Must run on the worker's runtime.
+    /// An idle connection, else a new one. Must run on the worker's runtime.
     pub async fn acquire(
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
-        authority: &str,
+        asked: Asked<'_>,
     ) -> Result<Upstream, ConnectError> {
         match cluster.destination.protocol {
-            UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint, authority).await.map(Upstream::H1),
+            UpstreamProtocol::Http1 => self.acquire_h1(cluster, endpoint, asked).await.map(Upstream::H1),
             UpstreamProtocol::Http2 | UpstreamProtocol::Http2Upgraded | UpstreamProtocol::AsClient => {
-                let host = self.host(cluster, endpoint, Some(authority)).await?;
+                let host = self.host(cluster, endpoint, asked).await?;
                 self.acquire_h2(cluster, host).await.map(Upstream::H2)
             }
         }
@@ -194,9 +220,9 @@ impl Pools {
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
-        authority: &str,
+        asked: Asked<'_>,
     ) -> Result<H1Lease, ConnectError> {
-        let host = self.host(cluster, endpoint, Some(authority)).await?;
+        let host = self.host(cluster, endpoint, asked).await?;
         if (cluster.breaker.is_none() || !host.freed.is_awaited())
             && let Some(idle) = host.take_idle(&self.idle_total)
         {
@@ -226,11 +252,13 @@ impl Pools {
         &self,
         cluster: &Arc<LiveCluster>,
         endpoint: &Arc<EndpointState>,
+        client: Option<&Arc<ConnectionInfo>>,
     ) -> Result<BytesLease, ConnectError> {
-        let host = self.host(cluster, endpoint, None).await?;
+        let host = self.host(cluster, endpoint, Asked { authority: None, client }).await?;
         let permit = cluster.enter(Limit::Connections)?;
         let lent = Lent::new(&host);
-        let stream = counted(&host, dial::connect(&host, Inside::Tcp, cluster.destination.connect_timeout).await)?;
+        let limit = cluster.destination.connect_timeout;
+        let stream = counted(&host, dial::connect_for_bytes(&host, limit).await)?;
         Ok(BytesLease { local: stream.tcp().local_addr().ok(), stream, permit, lent })
     }
 
@@ -281,7 +309,7 @@ impl Pools {
             let mut attempt = match host.next_stream(self.now()) {
                 Next::Stream(handle) => {
                     let h2::Handle { send, place, local, peer, reused } = handle;
-                    return Ok(H2Lease { send, reused, local, peer, _place: place });
+                    return Ok(H2Lease { send, reused, local, peer, place });
                 }
                 Next::Wait(attempt) => {
                     if pending.is_none() {
@@ -317,27 +345,30 @@ impl Pools {
         &self,
         cluster: &LiveCluster,
         endpoint: &EndpointState,
-        authority: Option<&str>,
+        asked: Asked<'_>,
     ) -> Result<Arc<Host>, ConnectError> {
         let (destination, address) = (&cluster.destination, endpoint.address);
+        let told = asked.client.filter(|_| destination.connections.proxy_header.is_some());
+        let client = told.map(|told| told.id);
         if let Some(origin) = &cluster.origination {
-            let client = origin.client().map_err(ConnectError::Tls)?;
-            let name = origin.name(authority, &destination.host);
-            let tls = TlsKey::Origin { client: client.id, name: Arc::clone(&name) };
-            let key = HostKey { address, tls: Some(tls) };
-            return self.known_host(cluster, key, || Ok(Some(Tls::Origin(client, name))));
+            let originator = origin.client().map_err(ConnectError::Tls)?;
+            let name = origin.name(asked.authority, &destination.host);
+            let tls = TlsKey::Origin { client: originator.id, name: Arc::clone(&name) };
+            let key = HostKey { address, tls: Some(tls), client };
+            return self.known_host(cluster, endpoint, key, told, || Ok(Some(Tls::Origin(originator, name))));
         }
         if !self.speaks_mesh(&destination.tls, endpoint) {
-            return self.known_host(cluster, HostKey { address, tls: None }, || Ok(None));
+            let key = HostKey { address, tls: None, client };
+            return self.known_host(cluster, endpoint, key, told, || Ok(None));
         }
         if self.workload.is_awaited() && self.workload.load().last_certificate().is_none() {
             // Rather late than not at all, and never in clear.
             let _ = timeout(destination.connect_timeout, self.workload.issued()).await;
         }
         let workload = self.workload.load();
-        let key = self.key_of(&destination.tls, endpoint, workload.generation);
+        let key = HostKey { client, ..self.key_of(&destination.tls, endpoint, workload.generation) };
         let expected = expected(endpoint);
-        self.known_host(cluster, key, || {
+        self.known_host(cluster, endpoint, key, told, || {
             MeshClient::new(&workload, &expected, &server_name(destination)).map(|client| Some(Tls::Mesh(client)))
         })
     }
@@ -345,7 +376,9 @@ impl Pools {
     fn known_host(
         &self,
         cluster: &LiveCluster,
+        endpoint: &EndpointState,
         key: HostKey,
+        client: Option<&Arc<ConnectionInfo>>,
         tls: impl FnOnce() -> Result<Option<Tls>, TlsError>,
     ) -> Result<Arc<Host>, ConnectError> {
         let mut clusters = self.clusters();
@@ -355,9 +388,14 @@ impl Pools {
         }
         let before = pool.hosts.values().find(|host| host.key.address == key.address);
         let counters: Arc<Counters> = before.map(|host| Arc::clone(&host.counters)).unwrap_or_default();
-        let from = source(cluster.destination.reach, key.address);
+        let socket = socket_kind(cluster.destination.reach, endpoint);
         let tls = tls().map_err(ConnectError::Tls)?;
-        let host = Host::new(key.clone(), tls, from, cluster.destination.connections.clone(), counters);
+        let rules = cluster.destination.connections.clone();
+        let says = rules.proxy_header.map(|version| {
+            let ends = client.map(|client| Ends { client: client.client, server: client.local });
+            Says { header: proxy_header::bytes(version, ends).into(), client: client.map(Arc::downgrade) }
+        });
+        let host = Host::new(key.clone(), tls, socket, says, rules, counters);
         pool.hosts.insert(key, Arc::clone(&host));
         // The sweep must look at it.
         pool.compared = None;
@@ -373,10 +411,10 @@ impl Pools {
         }
     }
 
-    /// Of what is no origination.
+    /// Of what is no origination, and speaks for nobody.
     pub(super) fn key_of(&self, tls: &UpstreamTls, endpoint: &EndpointState, generation: u64) -> HostKey {
         let mesh = || TlsKey::Mesh { generation, expected: expected(endpoint) };
-        HostKey { address: endpoint.address, tls: self.speaks_mesh(tls, endpoint).then(mesh) }
+        HostKey { address: endpoint.address, tls: self.speaks_mesh(tls, endpoint).then(mesh), client: None }
     }
 
     pub(super) fn clusters(&self) -> MutexGuard<'_, Clusters> {
@@ -393,10 +431,14 @@ fn expected(endpoint: &EndpointState) -> Arc<str> {
     endpoint.endpoint.workload.as_ref().map(|workload| Arc::clone(&workload.principal)).unwrap_or_default()
 }
 
-/// From where the workload is reached: the rules that redirect leave that alone.
-fn source(reach: Reach, to: SocketAddr) -> Option<IpAddr> {
-    let own = if to.is_ipv6() { IpAddr::from(OWN_V6) } else { IpAddr::from(OWN_V4) };
-    matches!(reach, Reach::OwnWorkload | Reach::OwnPort(_)).then_some(own)
+/// The workload is reached from where the rules that redirect leave it alone.
+fn socket_kind(reach: Reach, to: &EndpointState) -> SocketKind {
+    match (&to.endpoint.address, reach) {
+        (EndpointAddress::Unix(path), _) => SocketKind::Unix(Arc::clone(path)),
+        (_, Reach::OwnWorkload | Reach::OwnPort(_)) if to.address.is_ipv6() => SocketKind::TcpFrom(OWN_V6.into()),
+        (_, Reach::OwnWorkload | Reach::OwnPort(_)) => SocketKind::TcpFrom(OWN_V4.into()),
+        _ => SocketKind::Tcp,
+    }
 }
 
 fn server_name(destination: &Destination) -> String {

@@ -32,6 +32,8 @@ fn cluster_within(
         subset: None,
         protocol,
         balancing: Balancing::Random,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),
@@ -44,6 +46,7 @@ fn cluster_within(
     };
     Arc::new(LiveCluster {
         origination: None,
+        names: None,
         destination: Arc::new(destination),
         endpoints: Arc::new(ArcSwap::from_pointee(endpoints(addresses))),
         balancer: Arc::new(Balancer::new(Balancing::Random)),
@@ -61,10 +64,16 @@ fn endpoints(addresses: &[SocketAddr]) -> EndpointSet {
             locality: "".into(),
             workload: None,
             mtls: false,
+            priority_labels: None,
         };
         (endpoint, *address)
     };
-    EndpointSet::build(&addresses.iter().map(endpoint).collect::<Vec<_>>(), None, Shape::default())
+    EndpointSet::build(
+        &addresses.iter().map(endpoint).collect::<Vec<_>>(),
+        None,
+        &Shape::default(),
+        std::time::Instant::now(),
+    )
 }
 
 fn live(clusters: &[&Arc<LiveCluster>]) -> Live {
@@ -73,7 +82,7 @@ fn live(clusters: &[&Arc<LiveCluster>]) -> Live {
 
 async fn h1(pools: &Pools, cluster: &Arc<LiveCluster>) -> H1Lease {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    match pools.acquire(cluster, &endpoint, "").await.unwrap() {
+    match pools.acquire(cluster, &endpoint, Asked::default()).await.unwrap() {
         Upstream::H1(lease) => lease,
         Upstream::H2(_) => panic!("HTTP/2"),
     }
@@ -81,7 +90,7 @@ async fn h1(pools: &Pools, cluster: &Arc<LiveCluster>) -> H1Lease {
 
 async fn h2(pools: &Pools, cluster: &Arc<LiveCluster>) -> H2Lease {
     let endpoint = cluster.endpoints.load().iter().next().unwrap().clone();
-    match pools.acquire(cluster, &endpoint, "").await.unwrap() {
+    match pools.acquire(cluster, &endpoint, Asked::default()).await.unwrap() {
         Upstream::H2(lease) => lease,
         Upstream::H1(_) => panic!("HTTP/1"),
     }
@@ -296,7 +305,7 @@ async fn connections_of_removed_endpoints_and_clusters_close() {
     ended(&mut lent_peer).await;
     // A request of an older snapshot.
     let endpoint = old.iter().next().unwrap();
-    let Ok(Upstream::H1(late)) = pools.acquire(&cluster, endpoint, "").await else { panic!() };
+    let Ok(Upstream::H1(late)) = pools.acquire(&cluster, endpoint, Asked::default()).await else { panic!() };
     pools.release(late);
     assert_eq!(one(&pools).idle, 1);
     pools.sweep(pools.start, &live(&[&cluster]));
@@ -331,7 +340,7 @@ async fn failures_tell_their_reason() {
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
         let slow = cluster_within(1, protocol, &[address], Duration::from_millis(20));
         let endpoint = slow.endpoints.load().iter().next().unwrap().clone();
-        let error = pools.acquire(&slow, &endpoint, "").await.err().unwrap();
+        let error = pools.acquire(&slow, &endpoint, Asked::default()).await.err().unwrap();
         assert_eq!((&error, error.transport_failure()), (&ConnectError::Timeout, None));
     }
     let (listener, address) = listen().await;
@@ -339,7 +348,7 @@ async fn failures_tell_their_reason() {
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
         let dead = cluster(1, protocol, &[address]);
         let endpoint = dead.endpoints.load().iter().next().unwrap().clone();
-        let error = pools.acquire(&dead, &endpoint, "").await.err().unwrap();
+        let error = pools.acquire(&dead, &endpoint, Asked::default()).await.err().unwrap();
         assert_eq!(error, ConnectError::Refused);
         assert_eq!(error.transport_failure().unwrap(), "delayed_connect_error:_Connection_refused");
     }
@@ -476,3 +485,6 @@ mod mesh;
 
 #[path = "limits_tests.rs"]
 mod limits;
+
+#[path = "client_tests.rs"]
+mod clients;

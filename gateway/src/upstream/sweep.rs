@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mesh_core::lb::EndpointSet;
-use mesh_core::model::Reach;
 
 use crate::live::{Cells, Live, LiveCluster};
 use crate::tls::origination::OriginationCell;
@@ -57,7 +56,15 @@ impl Pools {
     /// Requests of an older snapshot may still come for a removed endpoint: they make it again, for one period. Connections
     /// that were agreed under an older certificate, or older roots, go like those of endpoints that are gone.
     fn close_removed(&self, pool: &mut ClusterPool, cluster: &LiveCluster) {
-        if matches!(cluster.destination.reach, Reach::Original | Reach::OwnWorkload | Reach::OwnPort(_)) {
+        // Most have none.
+        pool.hosts.retain(|_, host| {
+            let keep = !host.speaks_for_nobody();
+            if !keep {
+                host.close(&self.idle_total);
+            }
+            keep
+        });
+        if !cluster.destination.reach.needs_endpoints() {
             // Any address is one of its.
             pool.hosts.retain(|_, host| !host.is_unused());
             return;
@@ -76,7 +83,10 @@ impl Pools {
         let present: HashSet<HostKey> =
             endpoints.iter().map(|endpoint| self.key_of(&tls, endpoint, generation)).collect();
         pool.hosts.retain(|key, host| {
-            let keep = present.contains(key);
+            let keep = match key.client {
+                None => present.contains(key),
+                Some(_) => present.contains(&HostKey { client: None, ..key.clone() }),
+            };
             if !keep {
                 host.close(&self.idle_total);
             }

@@ -1,6 +1,6 @@
 //! Which objects are read: API group, versions and kind.
 
-use crate::diag::{self, Diagnostic};
+use crate::diag::{self, Diagnostic, Severity};
 
 /// How an object of a kind is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(super) enum Kind {
     AuthorizationPolicy,
     RequestAuthentication,
     PeerAuthentication,
+    RateLimit,
     Service,
     EndpointSlice,
     Secret,
@@ -32,6 +33,9 @@ struct Row {
 
 const SECURITY_GROUP: &str = "security.istio.io";
 
+/// Of kinds that Istio does not have.
+const OWN_GROUP: &str = "meshgate.io";
+
 /// Istio serves its three versions with one schema (`istio-crds`: conversion `None`).
 const NETWORKING: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
@@ -47,6 +51,7 @@ const KINDS: &[Row] = &[
     Row { group: SECURITY_GROUP, versions: SECURITY, name: "AuthorizationPolicy", kind: Kind::AuthorizationPolicy },
     Row { group: SECURITY_GROUP, versions: SECURITY, name: "RequestAuthentication", kind: Kind::RequestAuthentication },
     Row { group: SECURITY_GROUP, versions: SECURITY, name: "PeerAuthentication", kind: Kind::PeerAuthentication },
+    Row { group: OWN_GROUP, versions: &["v1alpha1"], name: "RateLimit", kind: Kind::RateLimit },
     Row { group: "", versions: &["v1"], name: "Service", kind: Kind::Service },
     Row { group: "", versions: &["v1"], name: "Secret", kind: Kind::Secret },
     Row { group: "", versions: &["v1"], name: "Pod", kind: Kind::Pod },
@@ -88,6 +93,25 @@ impl UnreadKind {
     }
 }
 
+/// What gives away an EnvoyFilter that limits requests: names of filters and of their types.
+const LIMITING: [&str; 3] = ["envoy.filters.http.local_ratelimit", "envoy.filters.http.ratelimit", ".LocalRateLimit"];
+
+impl UnreadKind {
+    /// Whether what stands in its objects tells what there is instead.
+    pub fn is_looked_into(&self) -> bool {
+        self.name == "EnvoyFilter"
+    }
+
+    /// The same of an object, one of whose texts this is. Who wrote it relies on it.
+    pub fn advised(&self, diagnostic: Diagnostic, text: &str) -> Diagnostic {
+        if !self.is_looked_into() || !LIMITING.iter().any(|name| text.contains(name)) {
+            return diagnostic;
+        }
+        let help = "requests are limited by objects of their own: kind RateLimit (meshgate.io/v1alpha1)";
+        Diagnostic { severity: Severity::Warning, ..diagnostic.help(help) }
+    }
+}
+
 /// A kind that is not read yet.
 pub(super) fn unread_kind(api_version: &str, kind: &str) -> Option<&'static UnreadKind> {
     let (group, _) = api_version.split_once('/')?;
@@ -109,7 +133,7 @@ pub(super) fn lookup(api_version: &str, kind: &str) -> Lookup {
     match rows().find(|row| row.name == kind) {
         Some(row) if row.versions.contains(&version) => Lookup::Known(row.kind),
         Some(row) => Lookup::Version(row.versions),
-        None if group == "networking.istio.io" && unread_kind(api_version, kind).is_none() => {
+        None if matches!(group, "networking.istio.io" | OWN_GROUP) && unread_kind(api_version, kind).is_none() => {
             let near = |row: &&Row| strsim::damerau_levenshtein(&kind.to_lowercase(), &row.name.to_lowercase()) <= 3;
             Lookup::Unknown(rows().find(near).map(|row| row.name))
         }
@@ -123,8 +147,8 @@ pub fn is_cluster_scoped(kind: &str) -> bool {
 }
 
 impl Kind {
-    /// Views of Kubernetes objects know only a few of the fields; Istio's objects are read whole.
-    pub fn is_istio(self) -> bool {
-        KINDS.iter().any(|row| row.kind == self && row.group.ends_with("istio.io"))
+    /// Views of Kubernetes objects know only a few of the fields; Istio's objects, and ours, are read whole.
+    pub fn is_whole(self) -> bool {
+        KINDS.iter().any(|row| row.kind == self && (row.group.ends_with("istio.io") || row.group == OWN_GROUP))
     }
 }

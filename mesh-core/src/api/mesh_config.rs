@@ -8,7 +8,7 @@ use crate::diag::{self, Diagnostic};
 use crate::object::Position;
 
 use super::decode::{Context, FindingKind, Strictness};
-use super::yaml::{Mark, documents};
+use super::yaml::{Mark, Node, documents};
 use super::{ConnectionPool, Duration, ExtensionProvider, HttpRetry, LabelSelector, OutlierDetection, scope};
 
 /// The subset that has a meaning here; other fields of it are ignored.
@@ -90,13 +90,7 @@ impl MeshConfig {
     /// Reads the text under the key `mesh`. A wrong field is reported and takes its default, the others count. The fields
     /// of the diagnostics begin with `data.mesh`; `place` is where the text begins, if it is a block (`mesh: |-`).
     pub fn read(text: &str, place: Option<&Position>) -> (MeshConfig, Vec<Diagnostic>) {
-        let position = |at: Mark| {
-            place.map(|place| Position {
-                file: place.file.clone(),
-                line: place.line.saturating_add(at.line.saturating_sub(1)),
-                column: place.column.saturating_add(at.column.saturating_sub(1)),
-            })
-        };
+        let position = |at: Mark| place.map(|place| within(place, at));
         let document = match documents(text).into_iter().next() {
             None => return (MeshConfig::default(), Vec::new()),
             Some(Ok(document)) => document,
@@ -108,19 +102,16 @@ impl MeshConfig {
                 return (MeshConfig::default(), vec![diagnostic]);
             }
         };
-        let context = Context::new(Strictness::NearMiss, false);
-        let config = context.read(&document, document.at, "data.mesh").unwrap_or_default();
-        let diagnostics = context.into_findings().into_iter().map(|finding| {
-            let code = match finding.kind {
-                FindingKind::Invalid => diag::FIELD_INVALID,
-                FindingKind::Missing => diag::FIELD_MISSING,
-                FindingKind::Unknown => diag::FIELD_UNKNOWN,
-            };
-            let mut diagnostic = Diagnostic::new(code, finding.message).field(finding.field).at(position(finding.at));
-            diagnostic.help = finding.help;
-            diagnostic
-        });
-        (config, diagnostics.collect())
+        let (mut config, mut diagnostics): (MeshConfig, _) = settings(&document, "data.mesh", place);
+        if let Some(setting) = &config.locality_lb_setting {
+            let wrong = super::validate::mesh_locality("data.mesh.localityLbSetting", setting);
+            if !wrong.is_empty() {
+                config.locality_lb_setting = None;
+                let at = document.get("localityLbSetting").and_then(|node| position(node.at));
+                diagnostics.extend(wrong.into_iter().map(|found| found.at(at.clone())));
+            }
+        }
+        (config, diagnostics)
     }
 }
 
@@ -205,10 +196,60 @@ pub struct TlsConfig {
     pub ecdh_curves: Vec<String>,
 }
 
+/// What of the document has a meaning, and what is wrong with the rest.
+fn settings<T: serde::de::DeserializeOwned + Default>(
+    document: &Node,
+    field: &str,
+    place: Option<&Position>,
+) -> (T, Vec<Diagnostic>) {
+    let context = Context::new(Strictness::NearMiss, false);
+    let read: T = context.read(document, document.at, field).unwrap_or_default();
+    let diagnostics = context.into_findings().into_iter().map(|finding| {
+        let code = match finding.kind {
+            FindingKind::Invalid => diag::FIELD_INVALID,
+            FindingKind::Missing => diag::FIELD_MISSING,
+            FindingKind::Unknown => diag::FIELD_UNKNOWN,
+        };
+        let at = place.map(|place| within(place, finding.at));
+        let mut diagnostic = Diagnostic::new(code, finding.message).field(finding.field).at(at);
+        diagnostic.help = finding.help;
+        diagnostic
+    });
+    (read, diagnostics.collect())
+}
+
+/// Where a mark is, of a text that begins at `place`.
+fn within(place: &Position, at: Mark) -> Position {
+    Position {
+        file: place.file.clone(),
+        line: place.line.saturating_add(at.line.saturating_sub(1)),
+        column: place.column.saturating_add(at.column.saturating_sub(1)),
+    }
+}
+
+/// Annotation of pods: a [`ProxyConfig`] on top of the mesh's.
+pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+
+impl ProxyConfig {
+    /// Of the annotation. What is wrong is as the mesh has it.
+    pub fn of_annotation(text: &str) -> (ProxyConfig, Vec<Diagnostic>) {
+        let field = format!("metadata.annotations[{PROXY_CONFIG}]");
+        match documents(text).into_iter().next() {
+            None => (ProxyConfig::default(), Vec::new()),
+            Some(Ok(document)) => settings(&document, &field, None),
+            Some(Err(error)) => {
+                let diagnostic = Diagnostic::new(diag::FIELD_INVALID, error.message).field(field);
+                (ProxyConfig::default(), vec![diagnostic.help("the mesh's `defaultConfig` applies")])
+            }
+        }
+    }
+}
+
 /// `ProxyConfig` in `MeshConfig.defaultConfig`, in the annotation `proxy.istio.io/config`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyConfig {
+    #[serde(default, deserialize_with = "scope::block")]
     pub gateway_topology: Option<Topology>,
     pub concurrency: Option<i32>,
     pub drain_duration: Option<Duration>,
@@ -222,7 +263,9 @@ pub struct ProxyConfig {
 #[serde(rename_all = "camelCase")]
 pub struct Topology {
     /// Proxies in front of the gateway whose `x-forwarded-for` entries are believed; 0 if absent.
+    #[serde(default, deserialize_with = "scope::block")]
     pub num_trusted_proxies: Option<u32>,
+    #[serde(default, deserialize_with = "scope::block")]
     pub forward_client_cert_details: Option<ForwardClientCertDetails>,
     pub proxy_protocol: Option<serde::de::IgnoredAny>,
 }

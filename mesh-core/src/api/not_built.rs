@@ -1,4 +1,4 @@
-//! Fields that are read, but have no effect yet. A row goes when its feature is built. Servers that are not served at all are
+//! Fields that are read, but have no effect yet, or never. A row goes when its feature is built. Servers that are not served at all are
 //! `translate`'s to report: it knows which gateway they are for.
 
 use crate::diag::{self, Diagnostic};
@@ -20,6 +20,7 @@ struct Row {
     /// `[]` is every element of a list; `$policy` every place of a traffic policy, in a Sidecar of a connection pool.
     path: &'static str,
     when: When,
+    /// Empty: it has no effect with Istio, either.
     what: &'static str,
     /// What happens instead.
     instead: &'static str,
@@ -27,6 +28,11 @@ struct Row {
 
 const fn row(kind: &'static str, path: &'static str, when: When, what: &'static str) -> Row {
     Row { kind, path, when, what, instead: "this has no effect" }
+}
+
+/// What Istio reads and makes nothing of, either.
+const fn unused(kind: &'static str, path: &'static str, why: &'static str) -> Row {
+    Row { kind, path, when: When::Present, what: "", instead: why }
 }
 
 impl Row {
@@ -39,39 +45,28 @@ impl Row {
 use When::{Is, Present};
 
 const GW: &str = "Gateway";
-const VS: &str = "VirtualService";
 const DR: &str = "DestinationRule";
 const SE: &str = "ServiceEntry";
 const SC: &str = "Sidecar";
+const WE: &str = "WorkloadEntry";
 
 const ROWS: &[Row] = &[
-    row(GW, "spec.servers[].defaultEndpoint", Present, "default endpoints"),
+    unused(GW, "spec.servers[].defaultEndpoint", "a gateway has no endpoint of its own"),
     row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
-    row(VS, "spec.http[].retries.retryRemoteLocalities", Present, "localities"),
-    row(VS, "spec.http[].match[].statPrefix", Present, "statistics by route"),
-    row(DR, "$policy.connectionPool.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
-    row(DR, "$policy.connectionPool.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
-    row(DR, "$policy.loadBalancer.simple", Is(&["PASSTHROUGH"]), "passing through to the original destination")
-        .instead("requests are balanced by LEAST_REQUEST"),
     row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports")
         .instead("requests are balanced by LEAST_REQUEST"),
-    row(DR, "$policy.loadBalancer.localityLbSetting", Present, "localities"),
-    row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "localities"),
-    row(DR, "$policy.loadBalancer.warmup", Present, "warm-up"),
-    row(DR, "$policy.loadBalancer.warmupDurationSecs", Present, "warm-up"),
-    row(DR, "$policy.tls.credentialName", Present, "secrets for TLS to backends")
-        .instead("requests to the host are answered 503"),
-    row(DR, "$policy.tunnel", Present, "tunnels"),
-    row(DR, "$policy.proxyProtocol", Present, "the PROXY protocol"),
-    row(DR, "$policy.retryBudget", Present, "retry budgets"),
-    row(SE, "spec.resolution", Is(&["DYNAMIC_DNS"]), "services that are found by the host of a request")
-        .instead("requests to its hosts are answered 503"),
+    // Envoy gives the own zone as much as the proxies in it are of all proxies; what one proxy sees does not say that.
+    row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "balancing among zones").instead(
+        "this has no effect: the share of a zone follows from how many proxies are there, which no proxy knows \
+         (`localityLbSetting` prefers the nearest)",
+    ),
+    row(SE, "spec.endpoints[].network", Present, "networks").instead("the endpoint is called at its own address"),
+    row(WE, "spec.network", Present, "networks").instead("the endpoint is called at its own address"),
+    row(SC, "spec.ingress[].tls.caCertCredentialName", Present, "secrets of a Sidecar")
+        .instead("clients are verified with `caCertificates` alone"),
     row(SC, "spec.ingress[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(SC, "spec.ingress[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
-    row(SC, "$policy.http.h2UpgradePolicy", Present, "upgrades to HTTP/2 at the workload"),
-    row(SC, "$policy.http.useClientProtocol", Present, "the choice of the protocol by the client's"),
-    row(SC, "$policy.http.http2KeepAlive", Present, "HTTP/2 keep-alive"),
 ];
 
 /// Where a DestinationRule can have a traffic policy.
@@ -95,11 +90,12 @@ pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagn
             None => find(node, row.path, "", row.when),
         };
         if let Some(field) = found {
-            let message = format!("not built yet: {}; {}", row.what, row.instead);
+            let (code, message) = match row.what {
+                "" => (diag::FIELD_DOUBTFUL, format!("this has no effect, as with Istio: {}", row.instead)),
+                what => (diag::FIELD_NOT_BUILT, format!("not built yet: {what}; {}", row.instead)),
+            };
             let position = object.positions.get(&field);
-            diagnostics.push(
-                Diagnostic::new(diag::FIELD_NOT_BUILT, message).object(&object.object_ref()).field(field).at(position),
-            );
+            diagnostics.push(Diagnostic::new(code, message).object(&object.object_ref()).field(field).at(position));
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::object::{ObjectRef, Position};
 
 use super::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret, Service};
 use super::{
-    AuthorizationPolicy, DestinationRule, Gateway, Meta, PeerAuthentication, Positions, RequestAuthentication,
-    ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, Gateway, Meta, PeerAuthentication, Positions, RateLimit,
+    RequestAuthentication, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,7 @@ pub enum Spec {
     AuthorizationPolicy(AuthorizationPolicy),
     RequestAuthentication(RequestAuthentication),
     PeerAuthentication(PeerAuthentication),
+    RateLimit(RateLimit),
     Service(Service),
     EndpointSlice(EndpointSlice),
     Secret(Secret),
@@ -49,6 +50,7 @@ impl Spec {
             Spec::AuthorizationPolicy(_) => "AuthorizationPolicy",
             Spec::RequestAuthentication(_) => "RequestAuthentication",
             Spec::PeerAuthentication(_) => "PeerAuthentication",
+            Spec::RateLimit(_) => "RateLimit",
             Spec::Service(_) => "Service",
             Spec::EndpointSlice(_) => "EndpointSlice",
             Spec::Secret(_) => "Secret",

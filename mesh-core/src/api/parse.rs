@@ -10,10 +10,10 @@ use crate::diag::{self, Diagnostic, Severity};
 use crate::object::{ObjectRef, Position};
 
 use super::decode::{Context, Finding, FindingKind, Strictness};
-use super::kinds::{Kind, Lookup, is_cluster_scoped, lookup, unread_kind};
+use super::kinds::{Kind, Lookup, UnreadKind, is_cluster_scoped, lookup, unread_kind};
 use super::kube::{ConfigMap, NodeObject, PodObject, SecretObject};
 use super::yaml::{Entry, Mark, Node, Value, documents};
-use super::{ApiObject, Meta, Positions, Spec, not_built, validate};
+use super::{ApiObject, Meta, Positions, Spec, TRAFFIC_DISTRIBUTION, not_built, validate};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parsed {
@@ -94,7 +94,7 @@ impl Reader<'_> {
     fn object(&mut self, node: &Node) {
         let Some(head) = self.head(node) else { return };
         let positions = Positions::new(self.file.clone(), node);
-        let strictness = if head.kind.is_istio() { Strictness::All } else { Strictness::View };
+        let strictness = if head.kind.is_whole() { Strictness::All } else { Strictness::View };
         let context = Context::new(strictness, head.kind == Kind::Secret);
         let spec = read(&context, head.kind, node);
         let mut diagnostics = self.diagnostics(&head.object, context.into_findings());
@@ -175,7 +175,15 @@ impl Reader<'_> {
                     Diagnostic::new(diag::UNKNOWN_KIND, message)
                 };
                 let known = unread_kind(api_version, &object.kind);
-                let diagnostic = known.map_or_else(other, |unread| unread.diagnostic(api_version));
+                let advised = |unread: &UnreadKind| {
+                    let said = unread.diagnostic(api_version);
+                    if unread.is_looked_into() {
+                        texts(node).into_iter().fold(said, |said, text| unread.advised(said, text))
+                    } else {
+                        said
+                    }
+                };
+                let diagnostic = known.map_or_else(other, advised);
                 let mut diagnostic = diagnostic.field("kind").at(at("kind"));
                 if let Lookup::Unknown(Some(near)) = lookup {
                     diagnostic.severity = Severity::Warning;
@@ -209,16 +217,27 @@ impl Reader<'_> {
 /// nodes and namespaces they write again and again.
 fn meta(kind: Kind, namespace: String, read: MetaObject) -> Meta {
     let MetaObject { name, mut labels, annotations, mut creation_timestamp, .. } = read;
-    let mut annotations: BTreeMap<_, _> =
-        annotations.into_iter().filter(|(name, _)| name.contains("istio.io/")).collect();
+    let mut annotations: BTreeMap<_, _> = annotations
+        .into_iter()
+        .filter(|(name, _)| name.contains("istio.io/") || name.starts_with("meshgate.io/"))
+        .collect();
     if let Kind::Node | Kind::Namespace = kind {
-        annotations.clear();
+        annotations.retain(|name, _| kind == Kind::Namespace && name == TRAFFIC_DISTRIBUTION);
         creation_timestamp = None;
     }
     if kind == Kind::Node {
         labels.clear();
     }
     Meta { name, namespace, labels, annotations, creation_timestamp }
+}
+
+/// All texts in it.
+fn texts(node: &Node) -> Vec<&str> {
+    match node.value() {
+        Value::Scalar { text, .. } => vec![text.as_str()],
+        Value::Sequence(items) => items.iter().flat_map(texts).collect(),
+        Value::Mapping(entries) => entries.iter().flat_map(|entry| texts(&entry.value)).collect(),
+    }
 }
 
 fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
@@ -245,7 +264,7 @@ struct IstioObject {
 }
 
 fn read(context: &Context, kind: Kind, node: &Node) -> Option<Spec> {
-    if kind.is_istio() {
+    if kind.is_whole() {
         context.read::<IstioObject>(node, node.at, "")?;
     }
     match kind {
@@ -258,6 +277,7 @@ fn read(context: &Context, kind: Kind, node: &Node) -> Option<Spec> {
         Kind::AuthorizationPolicy => spec(context, node).map(Spec::AuthorizationPolicy),
         Kind::RequestAuthentication => spec(context, node).map(Spec::RequestAuthentication),
         Kind::PeerAuthentication => spec(context, node).map(Spec::PeerAuthentication),
+        Kind::RateLimit => spec(context, node).map(Spec::RateLimit),
         Kind::Service => spec(context, node).map(Spec::Service),
         Kind::EndpointSlice => context.read(node, node.at, "").map(Spec::EndpointSlice),
         Kind::Secret => context.read::<SecretObject>(node, node.at, "").map(|object| Spec::Secret(object.into())),

@@ -77,6 +77,16 @@ pub(super) const ONE_TARGET: Rules = &[(
     "only one of targetRefs or selector can be set",
 )];
 
+pub(super) const TARGETS_OR_SELECTOR: Rules =
+    &[("!has(self.selector) || !has(self.targetRefs)", "only one of targetRefs or selector can be set")];
+
+pub(super) const LIMIT_NAME: &str = "^[-_.a-zA-Z0-9]+$";
+
+pub(super) const LIMIT_BY: Rules = &[(
+    "(has(self.clientAddress) ? 1 : 0) + (has(self.header) ? 1 : 0) + (has(self.claim) ? 1 : 0) == 1",
+    "exactly one of clientAddress, header or claim must be set",
+)];
+
 pub(super) const REQUEST_SOURCE: Rules = &[(
     "(has(self.serviceAccounts) || has(self.notServiceAccounts)) ? (!has(self.principals) && !has(self.notPrincipals) && \
      !has(self.namespaces) && !has(self.notNamespaces)) : true",
@@ -165,6 +175,16 @@ pub(super) fn selector_labels(schema: &mut Schema) {
     let value = "!self.contains('*')";
     insert_below(schema, "additionalProperties", "maxLength", 63.into());
     insert_below(schema, "additionalProperties", RULES, rules(&[(value, "wildcard is not supported in selector")]));
+}
+
+/// Limits are known by their names.
+pub(super) fn limits(schema: &mut Schema) {
+    schema.insert("minItems".to_owned(), 1.into());
+    schema.insert("maxItems".to_owned(), 64.into());
+    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), json!(["name"]));
+    let global = ("!has(self.scope) || self.scope != 'Global'", "scope Global is not built yet");
+    insert_below(schema, "items", RULES, rules(&[global]));
 }
 
 fn insert_below(schema: &mut Schema, child: &str, key: &str, value: Value) {

@@ -116,7 +116,7 @@ pub struct HttpMatch {
     pub source_labels: BTreeMap<String, String>,
     /// Namespace of the client workload.
     pub source_namespace: Option<String>,
-    /// Prefix of statistics.
+    /// Requests of this match are counted by it (`meshgate_route_requests_total`).
     pub stat_prefix: Option<String>,
 }
 

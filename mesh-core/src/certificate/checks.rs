@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use super::{AuthorityPem, Certificate, CertificateInfo, ClientTrust, Pem, load};
 use crate::diag::{self, Diagnostic};
 use crate::model::{
-    AuthoritySource, CertificateSource, ClientDemand, ListenerProtocol, ResourceSet, Secret, TlsServer,
+    AuthoritySource, CertificateSource, ClientDemand, HostPattern, ListenerProtocol, ResourceSet, Secret, TlsServer,
 };
 use crate::object::ObjectRef;
 
@@ -112,7 +112,14 @@ pub fn check_hosts<'a>(
         if entries.is_empty() {
             continue;
         }
-        for host in server.hosts.iter().filter(|host| !entries.iter().any(|entry| entry.covers(host))) {
+        // What is ordered may come; until then who orders it says where that stands.
+        let is_ordered = |host: &HostPattern| match host {
+            HostPattern::Exact(host) => server.tls.certificates.iter().any(|source| source.ordered_for() == Some(host)),
+            // That it cannot be was said already.
+            HostPattern::Suffix(_) | HostPattern::Any => server.tls.orders(),
+        };
+        let covered = |host: &HostPattern| entries.iter().any(|entry| entry.covers(host));
+        for host in server.hosts.iter().filter(|host| !covered(host) && !is_ordered(host)) {
             diagnostics.push(
                 Diagnostic::new(diag::CERTIFICATE_HOST, format!("no certificate is valid for the host {host}"))
                     .object(&server.origin)

@@ -101,17 +101,24 @@ impl CertificateInfo {
     /// Whether clients that connect to this host accept it (RFC 6125: a wildcard stands for one label). `*` says nothing
     /// of the names that clients will use.
     pub fn covers(&self, host: &HostPattern) -> bool {
-        let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
         match host {
             HostPattern::Any => true,
             HostPattern::Suffix(suffix) => {
-                self.san.iter().any(|name| name.strip_prefix('*').is_some_and(|name| same(name, suffix)))
+                let below =
+                    |name: &String| name.strip_prefix('*').is_some_and(|name| name.eq_ignore_ascii_case(suffix));
+                self.san.iter().any(below)
             }
-            HostPattern::Exact(host) => self.san.iter().any(|name| {
-                same(name, host)
-                    || matches!((name.strip_prefix("*."), host.split_once('.')), (Some(name), Some((_, host))) if same(name, host))
-            }),
+            HostPattern::Exact(host) => self.covers_name(host),
         }
+    }
+
+    /// The same for one name.
+    pub fn covers_name(&self, host: &str) -> bool {
+        let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+        self.san.iter().any(|name| {
+            same(name, host)
+                || matches!((name.strip_prefix("*."), host.split_once('.')), (Some(name), Some((_, host))) if same(name, host))
+        })
     }
 }
 

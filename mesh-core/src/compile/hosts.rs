@@ -31,20 +31,35 @@ impl<'a> Hosts<'a> {
             && self.moved.is_empty()
             && Arc::ptr_eq(&previous.model, routes)
         {
-            previous.hosts.iter().for_each(|entry| self.tell(entry));
+            if !previous.plain {
+                previous.hosts.iter().for_each(|entry| self.tell(entry));
+            }
             return previous.clone();
         }
         let mut same_hosts = previous.is_some_and(|previous| previous.hosts.len() == routes.virtual_hosts.len());
         let mut entries = Vec::with_capacity(routes.virtual_hosts.len());
+        // Of these, hosts that are the same allocation need not be looked at, which would cost more than all the rest.
+        let untouched = previous.filter(|previous| previous.plain && self.moved.indexes_stay());
+        let mut plain = true;
+        // Behind the last one that was found: hosts come and go, but keep their order.
+        let mut likely = 0;
         for (index, host) in routes.virtual_hosts.iter().enumerate() {
-            let old = previous.and_then(|previous| previous.same_pattern(index, host));
+            if let Some(same) = untouched.and_then(|previous| same_allocation(previous, likely, host)) {
+                same_hosts &= likely == index;
+                likely += 1;
+                entries.push(same);
+                continue;
+            }
+            let old = previous.and_then(|previous| previous.same_pattern(likely, host));
+            likely = old.map_or(likely, |(at, _)| at + 1);
             same_hosts &= old.is_some_and(|(at, old)| at == index && old.model.aliases == host.aliases);
             let entry = self.entry(host, old.map(|(_, entry)| entry));
             self.tell(&entry);
+            plain &= entry.is_plain();
             entries.push(entry);
         }
         let Some(previous) = previous.filter(|_| same_hosts) else {
-            return Arc::new(HostTable::new(routes.clone(), entries));
+            return Arc::new(HostTable::new(routes.clone(), entries, plain));
         };
         let same_entries = previous.hosts.iter().zip(&entries).all(|(old, new)| Arc::ptr_eq(old, new));
         let is_same =
@@ -52,7 +67,7 @@ impl<'a> Hosts<'a> {
         if same_entries && is_same(&previous.model) {
             return previous.clone();
         }
-        Arc::new(previous.with_entries(routes.clone(), entries))
+        Arc::new(previous.with_entries(routes.clone(), entries, plain))
     }
 
     fn entry(&mut self, host: &Arc<VirtualHost>, previous: Option<&Arc<HostEntry>>) -> Arc<HostEntry> {
@@ -105,9 +120,15 @@ impl<'a> Hosts<'a> {
     }
 }
 
+/// The entry at this place, if it was made from this very host.
+fn same_allocation(previous: &HostTable, place: usize, host: &Arc<VirtualHost>) -> Option<Arc<HostEntry>> {
+    previous.model.virtual_hosts.get(place).filter(|old| Arc::ptr_eq(old, host))?;
+    previous.hosts.get(place).cloned()
+}
+
 /// A listener that names routes which are not there serves nothing: 404 for every request.
 pub(super) fn empty(key: &Key, listener: &Listener) -> HostTable {
     let routes =
         RouteSet { key: key.clone(), virtual_hosts: Vec::new(), tcp: Vec::new(), origin: listener.origin.clone() };
-    HostTable::new(Arc::new(routes), Vec::new())
+    HostTable::new(Arc::new(routes), Vec::new(), true)
 }

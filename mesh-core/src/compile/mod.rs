@@ -7,6 +7,7 @@ mod cors;
 mod header_ops;
 mod hosts;
 mod policies;
+mod rate_limits;
 mod regex;
 mod reuse;
 mod rules;
@@ -44,6 +45,8 @@ pub fn compile(set: &ResourceSet, previous: Option<&Snapshot>, generation: u64) 
     let mut diagnostics = hosts.diagnostics;
     let authorizer = previous.map(|previous| &previous.authorizer);
     snapshot.authorizer = policies::authorizer(&set.authorization, authorizer, &mut diagnostics);
+    let limiter = previous.map(|previous| &previous.rate_limiter);
+    snapshot.rate_limiter = rate_limits::limiter(&set.rate_limits, limiter, &mut diagnostics);
     for (key, listener) in &set.listeners {
         let old = previous.and_then(|previous| previous.listeners.get(key));
         let compiled = listener_table(listener, &tables, old, &mut diagnostics);
@@ -104,6 +107,6 @@ fn listener_table(
 #[cfg(test)]
 mod compile_tests;
 #[cfg(test)]
-mod oracle_tests;
+pub(crate) mod oracle_tests;
 #[cfg(test)]
 pub(crate) mod sample_tests;

@@ -14,7 +14,7 @@ use crate::model::*;
 use crate::snapshot::{Decision, Request, Snapshot};
 
 #[derive(Clone, Debug)]
-struct Sample {
+pub(crate) struct Sample {
     method: &'static str,
     authority: &'static str,
     path: String,
@@ -23,14 +23,14 @@ struct Sample {
 }
 
 impl Sample {
-    fn headers(&self) -> HeaderMap {
+    pub(crate) fn headers(&self) -> HeaderMap {
         let line = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         self.headers.iter().map(line).collect()
     }
 
-    fn request<'a>(&'a self, headers: &'a HeaderMap) -> Request<'a> {
+    pub(crate) fn request<'a>(&'a self, headers: &'a HeaderMap) -> Request<'a> {
         let (method, authority) = (self.method, self.authority);
         Request { method, scheme: "http", authority, path: &self.path, query: self.query, headers, token: None }
     }
@@ -71,7 +71,7 @@ fn header_holds(header: &HeaderMatch, request: &Request<'_>) -> bool {
     lines.iter().any(|line| text_holds(&header.value, line)) != header.invert
 }
 
-fn rule_holds(predicate: &Predicate, request: &Request<'_>) -> bool {
+pub(crate) fn rule_holds(predicate: &Predicate, request: &Request<'_>) -> bool {
     let path = request.path;
     let fold = |text: &str, ignore: bool| if ignore { text.to_ascii_lowercase() } else { text.to_owned() };
     let path_holds = match &predicate.path {
@@ -140,7 +140,7 @@ fn header_match() -> impl Strategy<Value = HeaderMatch> {
     })
 }
 
-fn predicate() -> impl Strategy<Value = Predicate> {
+pub(crate) fn predicate() -> impl Strategy<Value = Predicate> {
     let method = prop::option::weighted(0.2, prop::sample::select(vec!["GET", "POST"]));
     let query = (prop::sample::select(vec!["k", "q"]), string_match());
     (
@@ -162,7 +162,7 @@ fn predicate() -> impl Strategy<Value = Predicate> {
 }
 
 /// Few paths, many headers: long lists for one path.
-fn crowded_predicate() -> impl Strategy<Value = Predicate> {
+pub(crate) fn crowded_predicate() -> impl Strategy<Value = Predicate> {
     let path = prop_oneof![
         Just(prefix("/")),
         Just(exact("/a")),
@@ -176,7 +176,7 @@ fn crowded_predicate() -> impl Strategy<Value = Predicate> {
     })
 }
 
-fn sample() -> impl Strategy<Value = Sample> {
+pub(crate) fn sample() -> impl Strategy<Value = Sample> {
     let line = (prop::sample::select(vec!["x", "y"]), prop::sample::select(vec!["", "1", "2", "12", "3"]));
     (
         prop::sample::select(vec!["GET", "POST"]),
@@ -188,7 +188,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         .prop_map(|(method, authority, path, query, headers)| Sample { method, authority, path, query, headers })
 }
 
-fn numbered(predicates: Vec<Predicate>) -> Vec<Rule> {
+pub(crate) fn numbered(predicates: Vec<Predicate>) -> Vec<Rule> {
     let action = Arc::new(forward(vec![split("d", 1)]));
     let each = predicates.into_iter().zip(0_u32..);
     each.map(|(predicate, number)| Rule { action: action.clone(), ..rule(number, predicate, forward(Vec::new())) })

@@ -7,6 +7,7 @@ use super::regex::Patterns;
 use super::rules::header_key;
 use crate::diag::{self, Diagnostic};
 use crate::model::{Attribute, Authorization, Clause, PolicyAction, PolicyRule, Resources, ValueMatch};
+use crate::object::ObjectRef;
 use crate::snapshot::{Authorizer, CompiledPolicy, CompiledPolicyRule, Subject, Test, Texts};
 
 /// What a segment may have that `{*}` stands for, as Envoy has it.
@@ -31,11 +32,14 @@ pub(super) fn authorizer(
             PolicyAction::Allow => &mut authorizer.allow,
             PolicyAction::Audit => &mut authorizer.audit,
         };
+        let denies = matches!(policy.action, PolicyAction::Deny | PolicyAction::Custom { .. });
         let mut compiler = Compiler {
-            policy,
+            origin: &policy.origin,
+            list: "rules",
             patterns: &mut patterns,
             diagnostics,
-            denies: matches!(policy.action, PolicyAction::Deny | PolicyAction::Custom { .. }),
+            wide: denies,
+            refused_holds: denies,
         };
         let rules = policy.rules.iter().map(|rule| compiler.rule(rule)).collect();
         list.push(CompiledPolicy { model: Arc::clone(policy), rules });
@@ -43,21 +47,36 @@ pub(super) fn authorizer(
     Arc::new(authorizer)
 }
 
-struct Compiler<'c> {
-    policy: &'c Authorization,
-    patterns: &'c mut Patterns,
-    diagnostics: &'c mut Vec<Diagnostic>,
-    denies: bool,
+/// Of the conditions of an object.
+pub(super) struct Compiler<'c> {
+    pub origin: &'c ObjectRef,
+    /// `rules`: the list in which they are.
+    pub list: &'static str,
+    pub patterns: &'c mut Patterns,
+    pub diagnostics: &'c mut Vec<Diagnostic>,
+    /// Nobody gets around them by another spelling of the same host or path.
+    pub wide: bool,
+    /// A pattern that is refused is as if it were not there; else what it is a condition of never holds.
+    pub refused_holds: bool,
 }
+
+/// `from`, `to` and `when`.
+type Parts = (Vec<Vec<Test>>, Vec<Vec<Test>>, Vec<Test>);
 
 impl Compiler<'_> {
     fn rule(&mut self, rule: &PolicyRule) -> CompiledPolicyRule {
-        let origin = &self.policy.origin;
+        let origin = self.origin;
         let name = format!("ns[{}]-policy[{}]-rule[{}]", origin.namespace, origin.name, rule.index).into();
+        let (from, to, when) = self.parts((&rule.from, &rule.to, &rule.when), rule.index);
+        CompiledPolicyRule { index: rule.index, name, from, to, when }
+    }
+
+    pub(super) fn parts(&mut self, parts: (&[Vec<Clause>], &[Vec<Clause>], &[Clause]), index: u32) -> Parts {
+        let (from, to, when) = parts;
         let mut lists =
-            |lists: &[Vec<Clause>]| lists.iter().map(|clauses| self.tests(clauses, rule.index)).collect::<Vec<_>>();
-        let (from, to) = (lists(&rule.from), lists(&rule.to));
-        CompiledPolicyRule { index: rule.index, name, from, to, when: self.tests(&rule.when, rule.index) }
+            |lists: &[Vec<Clause>]| lists.iter().map(|clauses| self.tests(clauses, index)).collect::<Vec<_>>();
+        let (from, to) = (lists(from), lists(to));
+        (from, to, self.tests(when, index))
     }
 
     fn tests(&mut self, clauses: &[Clause], rule: u32) -> Vec<Test> {
@@ -100,10 +119,11 @@ impl Compiler<'_> {
             ),
             attribute => {
                 let Some(texts) = self.texts(clause, rule) else {
-                    // A pattern that is refused: what denies does so without it, what allows never does.
-                    return (!self.denies).then(|| Test { subject: Subject::Method(Texts::default()), negated: false });
+                    // What denies does so without it, what allows never does.
+                    return (!self.refused_holds)
+                        .then(|| Test { subject: Subject::Method(Texts::default()), negated: false });
                 };
-                text_subject(attribute, texts, self.denies && !clause.negated)
+                text_subject(attribute, texts, self.wide && !clause.negated)
             }
         };
         Some(Test { subject, negated: clause.negated })
@@ -122,13 +142,13 @@ impl Compiler<'_> {
                 ValueMatch::Prefix(text) => prefixes.push(fold(text)),
                 ValueMatch::Suffix(text) => suffixes.push(fold(text)),
                 ValueMatch::Template(text) => {
-                    match self.patterns.single(&template(text, self.denies != clause.negated)) {
+                    match self.patterns.single(&template(text, self.wide != clause.negated)) {
                         Ok(pattern) => patterns.push(pattern),
                         Err(reason) => {
                             let message = format!("the path `{text}` cannot be used: {reason}");
-                            let field = format!("spec.rules[{rule}]");
+                            let field = format!("spec.{}[{rule}]", self.list);
                             let diagnostic = Diagnostic::new(diag::REGEX_REFUSED, message);
-                            self.diagnostics.push(diagnostic.object(&self.policy.origin).field(field));
+                            self.diagnostics.push(diagnostic.object(self.origin).field(field));
                             return None;
                         }
                     }

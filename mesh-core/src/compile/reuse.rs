@@ -22,6 +22,11 @@ impl Moved {
         self.indexes.is_empty() && !self.more
     }
 
+    /// Whether every index means what it meant.
+    pub(super) fn indexes_stay(&self) -> bool {
+        self.indexes.is_empty()
+    }
+
     /// Whether all of these mean what they meant; none is a destination that was not there.
     pub(super) fn spares(&self, clusters: &[Option<u32>]) -> bool {
         clusters.iter().all(|index| index.map_or(!self.more, |index| !self.indexes.contains(&index)))

@@ -35,6 +35,7 @@ pub(super) fn compiled_rule(rule: &Rule, actions: &mut Actions, patterns: &mut P
     CompiledRule {
         source: rule.source.clone(),
         name: rule.name.clone(),
+        stat_prefix: rule.stat_prefix.clone(),
         headers: prepared.headers,
         action: prepared.action,
         path,

@@ -23,6 +23,8 @@ pub(crate) fn destination(host: &str) -> Arc<Destination> {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),
@@ -59,6 +61,7 @@ pub(crate) fn rule(number: u32, predicate: Predicate, action: Action) -> Rule {
     Rule {
         source: RuleSource { object: origin(), http: number, r#match: Some(0) },
         name: None,
+        stat_prefix: None,
         predicate,
         action: Arc::new(action),
         headers: Arc::default(),

@@ -66,11 +66,12 @@ fn command(name: &str, argument: Option<&str>) -> Result<Command, String> {
         }
         "START_TIME" => return Ok(Command::StartTime(argument.unwrap_or("").into())),
         "RESPONSE_CODE" => Command::ResponseCode,
-        "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Command::DownstreamRemoteAddress,
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-            Command::DownstreamRemoteAddressWithoutPort
-        }
-        "DOWNSTREAM_REMOTE_PORT" | "DOWNSTREAM_DIRECT_REMOTE_PORT" => Command::DownstreamRemotePort,
+        "DOWNSTREAM_REMOTE_ADDRESS" => Command::DownstreamRemoteAddress,
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Command::DownstreamRemoteAddressWithoutPort,
+        "DOWNSTREAM_REMOTE_PORT" => Command::DownstreamRemotePort,
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Command::DownstreamDirectAddress,
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Command::DownstreamDirectAddressWithoutPort,
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Command::DownstreamDirectPort,
         "DOWNSTREAM_LOCAL_ADDRESS" => Command::DownstreamLocalAddress,
         "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Command::DownstreamLocalAddressWithoutPort,
         "DOWNSTREAM_LOCAL_PORT" => Command::DownstreamLocalPort,

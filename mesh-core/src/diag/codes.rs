@@ -50,9 +50,18 @@ codes! {
     NOT_EXPORTED = "MESH0127", Warning, "the object is not exported to the namespace of the gateway that it names";
     HOST_TAKEN = "MESH0128", Warning, "an older VirtualService has the host in the mesh; sidecars follow that one alone";
     PROVIDER_UNKNOWN = "MESH0130", Error, "no extension provider that decides has this name; what the policy matches is denied";
-    SIDECAR_OVERLAP = "MESH0140", Error, "an older Sidecar selects the same workload and counts there (Istio: IST0110)";
-    SIDECAR_DUPLICATE = "MESH0141", Error, "an older Sidecar is for all workloads of the namespace, and counts (Istio: IST0111)";
+    SIDECAR_OVERLAP = "MESH0140", Error, "an older Sidecar selects the same workload and counts there";
+    SIDECAR_DUPLICATE = "MESH0141", Error, "an older Sidecar is for all workloads of the namespace, and counts";
     SIDECAR_NOT_BUILT = "MESH0142", Error, "listeners of this kind of a Sidecar are not there yet";
+    SIDECAR_PORT_UNCLEAR = "MESH0143", Warning, "a Unix socket does not say which port of a service its bytes are for";
+    MATCH_INEFFECTIVE = "MESH0150", Warning, "no request can reach this alternative of a rule";
+    RULE_OVERTAKEN = "MESH0151", Info, "an earlier rule that is not the narrower one takes some of the rule's requests";
+    REACH_UNKNOWN = "MESH0152", Info, "whether a request can reach the rule is not known";
+    CLAIMS_WITHOUT_AUTHENTICATION = "MESH0153", Error, "a rule asks for claims, and nothing makes the proxy read tokens";
+    PROTOCOL_CONFLICT = "MESH0154", Warning, "ServiceEntries say different protocols of one port of one host";
+    GATEWAY_PORT_WITHOUT_SERVICE = "MESH0155", Warning, "no Service of the gateway's pods leads to the port";
+    ORDER_IMPOSSIBLE = "MESH0160", Error, "no certificate can be ordered for the host";
+    ORDER_NOT_NEEDED = "MESH0162", Info, "a certificate is not ordered, for its secret is somebody else's";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";
@@ -63,4 +72,35 @@ codes! {
     ACCESS_LOG = "MESH0305", Warning, "the access log cannot be written as asked";
     WORKLOAD_CERTIFICATE = "MESH0306", Error, "mutual TLS is asked for where there is no workload certificate";
     TOKEN_KEYS = "MESH0307", Error, "the keys of an issuer of tokens cannot be had; its tokens are refused unless older keys are there";
+    CERTIFICATE_ORDER = "MESH0320", Error, "a certificate could not be ordered; it is tried again";
+    ORDER_STORAGE = "MESH0321", Error, "where ordered certificates are kept cannot be used";
+    ORDER_UNDER_WAY = "MESH0322", Info, "a certificate is being ordered";
+}
+
+/// What `istioctl analyze` calls the same, where it knows it.
+const ISTIO: &[(Code, &str)] = &[
+    (GATEWAY_UNKNOWN, "IST0101"),
+    (DESTINATION_HOST_UNKNOWN, "IST0101"),
+    (DESTINATION_SUBSET_UNKNOWN, "IST0101"),
+    (DESTINATION_PORT_UNKNOWN, "IST0101"),
+    (SECRET_MISSING, "IST0101"),
+    (HOST_TAKEN, "IST0109"),
+    (SIDECAR_OVERLAP, "IST0110"),
+    (SIDECAR_DUPLICATE, "IST0111"),
+    (RULE_UNREACHABLE, "IST0130"),
+    (MATCH_INEFFECTIVE, "IST0131"),
+    (HOST_NOT_IN_GATEWAY, "IST0132"),
+    (CLAIMS_WITHOUT_AUTHENTICATION, "IST0149"),
+    (SECRET_WITHOUT_KEYS, "IST0161"),
+    (CERTIFICATE_UNUSABLE, "IST0161"),
+    (GATEWAY_PORT_WITHOUT_SERVICE, "IST0162"),
+    (SUBSET_WITHOUT_ENDPOINTS, "IST0173"),
+    (RULE_HOST_UNKNOWN, "IST0174"),
+    (PROTOCOL_CONFLICT, "IST0177"),
+];
+
+/// Istio's code for one of ours.
+#[must_use]
+pub fn istio_code(code: &str) -> Option<&'static str> {
+    ISTIO.iter().find(|(own, _)| own.id == code).map(|(_, istio)| *istio)
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Diagnostic, SOURCE_UNREADABLE, Severity, YAML_SYNTAX};
+use super::{Diagnostic, SOURCE_UNREADABLE, Severity, YAML_SYNTAX, istio_code};
 
 /// The shape for programs.
 #[derive(Debug, Serialize)]
@@ -16,6 +16,9 @@ pub struct Report<'a> {
 #[derive(Debug, Serialize)]
 pub struct Finding<'a> {
     code: &'a str,
+    /// What `istioctl analyze` calls the same.
+    #[serde(rename = "istioCode", skip_serializing_if = "Option::is_none")]
+    istio_code: Option<&'static str>,
     severity: Severity,
     /// `Kind/namespace/name`
     object: Option<String>,
@@ -34,6 +37,7 @@ pub fn report(diagnostics: &[Diagnostic]) -> Report<'_> {
         let position = diagnostic.position.as_ref();
         Finding {
             code: diagnostic.code,
+            istio_code: istio_code(diagnostic.code),
             severity: diagnostic.severity,
             object: diagnostic.object.as_ref().map(ToString::to_string),
             field: &diagnostic.field,

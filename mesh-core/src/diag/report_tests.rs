@@ -38,6 +38,7 @@ fn json_for_programs() {
         json["diagnostics"][0],
         serde_json::json!({
             "code": "MESH0103",
+            "istioCode": "IST0101",
             "severity": "error",
             "object": "VirtualService/default/reviews",
             "field": "spec.http[0].route[0].destination.host",

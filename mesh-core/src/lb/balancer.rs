@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::groups::{Groups, WHOLE};
 use super::hash::Table;
+use super::pool::Pool;
 use super::{EndpointSet, EndpointState};
 use crate::model::Balancing;
 
@@ -36,80 +38,125 @@ impl Balancer {
         avoid: &[SocketAddr],
         random: &mut dyn FnMut(u32) -> u32,
     ) -> Option<Arc<EndpointState>> {
-        if let [only] = set.states.as_ref() {
+        if let [only] = set.pool.states.as_ref() {
             return Some(only.clone());
         }
-        if let (Some(table), Some(key)) = (&set.table, key)
-            && let Some(state) = Self::look_up(table, set, key, avoid)
+        if let Some(groups) = &set.groups {
+            return self.pick_grouped(groups, key, avoid, random);
+        }
+        self.pick_in(&set.pool, key, avoid, random)
+    }
+
+    /// An endpoint that is nearer or farther than those that got the tries in `past`, for a try that is to go elsewhere. None: there
+    /// is none. What hashes does not count: whom a key leads to has had its try.
+    pub fn pick_elsewhere(
+        &self,
+        set: &EndpointSet,
+        past: &[SocketAddr],
+        avoid: &[SocketAddr],
+        random: &mut dyn FnMut(u32) -> u32,
+    ) -> Option<Arc<EndpointState>> {
+        let pool = set.tiers.as_ref()?.beyond(past, random)?;
+        self.pick_in(pool, None, avoid, random)
+    }
+
+    /// An endpoint of a group; if all of it is avoided, of another one.
+    #[cold]
+    fn pick_grouped(
+        &self,
+        groups: &Groups,
+        key: Option<u64>,
+        avoid: &[SocketAddr],
+        random: &mut dyn FnMut(u32) -> u32,
+    ) -> Option<Arc<EndpointState>> {
+        let ticket = key.map_or_else(|| random(WHOLE), Groups::ticket_of);
+        let found = self.pick_in(groups.at(ticket)?, key, avoid, random)?;
+        if !avoid.contains(&found.address) {
+            return Some(found);
+        }
+        let is_new = |state: &Arc<EndpointState>| !avoid.contains(&state.address);
+        for _ in 0..THROWS {
+            let other = self.pick_in(groups.at(random(WHOLE))?, key, avoid, random)?;
+            if is_new(&other) {
+                return Some(other);
+            }
+        }
+        // Those that the throws miss get little.
+        let mut others = groups.pools.iter().filter_map(|pool| Self::search(pool, avoid, random));
+        Some(others.find(|&other| is_new(other)).cloned().unwrap_or(found))
+    }
+
+    fn pick_in(
+        &self,
+        pool: &Pool,
+        key: Option<u64>,
+        avoid: &[SocketAddr],
+        random: &mut dyn FnMut(u32) -> u32,
+    ) -> Option<Arc<EndpointState>> {
+        if let (Some(table), Some(key)) = (&pool.table, key)
+            && let Some(state) = Self::look_up(table, pool, key, avoid)
         {
             return Some(state.clone());
         }
         for _ in 0..THROWS {
-            let state = self.throw(set, random)?;
+            let state = self.throw(pool, random)?;
             if avoid.is_empty() || !avoid.contains(&state.address) {
                 return Some(state.clone());
             }
         }
-        Self::search(set, avoid, random).cloned()
+        Self::search(pool, avoid, random).cloned()
     }
 
-    fn throw<'a>(&self, set: &'a EndpointSet, random: &mut dyn FnMut(u32) -> u32) -> Option<&'a Arc<EndpointState>> {
-        if set.total == 0 {
+    fn throw<'a>(&self, pool: &'a Pool, random: &mut dyn FnMut(u32) -> u32) -> Option<&'a Arc<EndpointState>> {
+        if pool.total == 0 {
             return None;
         }
         match &self.policy {
-            Balancing::Random | Balancing::Hash(_) => set.at(random(set.total)),
+            Balancing::Random | Balancing::Hash(_) => pool.at(random(pool.total)),
             Balancing::RoundRobin => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                if set.sums.is_empty() {
-                    return set.at(turn % set.total);
+                if pool.sums.is_empty() {
+                    return pool.at(turn % pool.total);
                 }
-                let spread = (u64::from(turn.wrapping_mul(STRIDE)) * u64::from(set.total)) >> u32::BITS;
-                set.at(u32::try_from(spread).unwrap_or(0))
+                let spread = (u64::from(turn.wrapping_mul(STRIDE)) * u64::from(pool.total)) >> u32::BITS;
+                pool.at(u32::try_from(spread).unwrap_or(0))
             }
             Balancing::LeastRequest => {
-                let (first, second) = Self::two(set, random)?;
-                Some(if second.load() < first.load() { second } else { first })
+                let (first, second) = Self::two(pool, random);
+                let (one, other) = (pool.states.get(first)?, pool.states.get(second)?);
+                Some(if pool.load(second, other) < pool.load(first, one) { other } else { one })
             }
         }
     }
 
     /// The endpoint that the key leads to, or the next one that is not avoided.
-    fn look_up<'a>(
-        table: &Table,
-        set: &'a EndpointSet,
-        key: u64,
-        avoid: &[SocketAddr],
-    ) -> Option<&'a Arc<EndpointState>> {
+    fn look_up<'a>(table: &Table, pool: &'a Pool, key: u64, avoid: &[SocketAddr]) -> Option<&'a Arc<EndpointState>> {
         let place = table.place(key);
-        let along = (place..place.saturating_add(STEPS)).map_while(|place| set.states.get(table.at(place)?));
+        let along = (place..place.saturating_add(STEPS)).map_while(|place| pool.states.get(table.at(place)?));
         along.into_iter().find(|state| avoid.is_empty() || !avoid.contains(&state.address))
     }
 
-    /// Two endpoints by weight; different ones if the weights are equal.
-    fn two<'a>(
-        set: &'a EndpointSet,
-        random: &mut dyn FnMut(u32) -> u32,
-    ) -> Option<(&'a Arc<EndpointState>, &'a Arc<EndpointState>)> {
-        let first = random(set.total);
-        let second = if set.sums.is_empty() && set.total > 1 {
-            let other = random(set.total - 1);
+    /// Places of two endpoints by weight; different ones if the weights are equal.
+    fn two(pool: &Pool, random: &mut dyn FnMut(u32) -> u32) -> (usize, usize) {
+        let first = random(pool.total);
+        let second = if pool.sums.is_empty() && pool.total > 1 {
+            let other = random(pool.total - 1);
             if other >= first { other + 1 } else { other }
         } else {
-            random(set.total)
+            random(pool.total)
         };
-        Some((set.at(first)?, set.at(second)?))
+        (pool.place(first), pool.place(second))
     }
 
     /// Any endpoint that is not avoided, from a random place on; else any at all.
     fn search<'a>(
-        set: &'a EndpointSet,
+        pool: &'a Pool,
         avoid: &[SocketAddr],
         random: &mut dyn FnMut(u32) -> u32,
     ) -> Option<&'a Arc<EndpointState>> {
-        let count = u32::try_from(set.states.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(pool.states.len()).unwrap_or(u32::MAX);
         let start = if count == 0 { 0 } else { random(count) as usize };
-        let from_start = set.states.iter().cycle().skip(start).take(set.states.len());
+        let from_start = pool.states.iter().cycle().skip(start).take(pool.states.len());
         from_start.clone().find(|state| !avoid.contains(&state.address)).or_else(|| from_start.clone().next())
     }
 }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
-use super::hash::Table;
+use super::groups::{Division, Groups, divide};
 use super::outlier::{Cause, Streaks, TryResult, readmit};
-use crate::model::{Destination, Endpoint, HashTable, OutlierDetection};
+use super::pool::Pool;
+use super::tiers::Tiers;
+use crate::model::{Destination, Endpoint, HashTable, LocalityRule, OutlierDetection, Place, Warmup};
 
 /// One endpoint at one address. It survives swaps as long as nothing about it changes, so its counts stay true.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct EndpointState {
     pub(super) streaks: Streaks,
     /// Outlier detection has it left out.
     pub(super) ejected: AtomicBool,
+    /// Since when it is there, where new ones are warmed up.
+    since: Option<Instant>,
 }
 
 impl EndpointState {
@@ -33,6 +38,7 @@ impl EndpointState {
             total: AtomicU64::new(0),
             streaks: Streaks::default(),
             ejected: AtomicBool::new(false),
+            since: None,
         }
     }
 
@@ -47,11 +53,6 @@ impl EndpointState {
 
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
-    }
-
-    /// Requests in flight per unit of weight, scaled.
-    pub(super) fn load(&self) -> u64 {
-        (u64::from(self.active()) << u32::BITS) / u64::from(self.endpoint.weight.max(1))
     }
 
     /// Counts a request as in flight until the guard is dropped.
@@ -81,21 +82,28 @@ impl Drop for ActiveGuard {
     }
 }
 
-/// What of a destination its set of endpoints is made by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What its set of endpoints is made by, of a destination and of where the proxy is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     pub table: Option<HashTable>,
     /// Outlier detection's: below that share even those that are out get requests.
     pub min_health_percent: u32,
+    pub locality: Option<Arc<LocalityRule>>,
+    /// Nowhere, if that does not count.
+    pub place: Place,
+    pub warmup: Option<Warmup>,
 }
 
 impl Shape {
     #[must_use]
-    pub fn of(destination: &Destination) -> Shape {
+    pub fn of(destination: &Destination, place: &Place) -> Shape {
         let outlier = destination.outlier.as_ref();
         Shape {
             table: destination.balancing.table(),
             min_health_percent: outlier.map_or(0, |outlier| outlier.min_health_percent),
+            locality: destination.locality.clone(),
+            place: destination.locality.as_ref().map_or_else(Place::default, |_| place.clone()),
+            warmup: destination.warmup,
         }
     }
 }
@@ -103,21 +111,28 @@ impl Shape {
 /// The endpoints of one destination. Immutable; replaced as a whole.
 #[derive(Debug, Default)]
 pub struct EndpointSet {
-    /// Those that may get requests.
-    pub(super) states: Box<[Arc<EndpointState>]>,
-    /// The others.
-    out: Box<[Arc<EndpointState>]>,
-    /// Running sums of the weights, where they differ; else empty.
-    pub(super) sums: Box<[u32]>,
-    pub(super) total: u32,
-    /// Where keys lead to endpoints; made for destinations that ask for it.
-    pub(super) table: Option<Table>,
+    /// Those that get requests, unless there are groups of them.
+    pub(super) pool: Pool,
+    pub(super) groups: Option<Box<Groups>>,
+    /// Those that get none now.
+    rest: Box<[Arc<EndpointState>]>,
+    /// Those that are none of the destination's for this proxy.
+    aside: Box<[Arc<EndpointState>]>,
+    /// All of the destination's, for tries that go elsewhere.
+    pub(super) tiers: Option<Box<Tiers>>,
+    /// When the set is to be made anew, for some of it is new.
+    warms_until: Option<Instant>,
 }
 
 impl EndpointSet {
     /// An endpoint whose address and description are those of `previous` keeps its state; one whose address is known is in or
     /// out as before. An address that is given twice counts once, with its first description.
-    pub fn build(endpoints: &[(Endpoint, SocketAddr)], previous: Option<&EndpointSet>, shape: Shape) -> EndpointSet {
+    pub fn build(
+        endpoints: &[(Endpoint, SocketAddr)],
+        previous: Option<&EndpointSet>,
+        shape: &Shape,
+        now: Instant,
+    ) -> EndpointSet {
         let old: HashMap<SocketAddr, &Arc<EndpointState>> =
             previous.iter().flat_map(|set| set.iter()).map(|state| (state.address, state)).collect();
         let mut seen = std::collections::HashSet::with_capacity(endpoints.len());
@@ -129,20 +144,36 @@ impl EndpointSet {
                 known => {
                     let state = EndpointState::new(endpoint.clone(), *address);
                     state.ejected.store(known.is_some_and(|known| known.is_ejected()), Ordering::Relaxed);
-                    Arc::new(state)
+                    let since = known.map_or(shape.warmup.map(|_| now), |known| known.since);
+                    Arc::new(EndpointState { since, ..state })
                 }
             })
             .collect();
-        EndpointSet::shaped(states, shape)
+        EndpointSet::shaped(states, shape, now)
     }
 
-    /// The same endpoints, after some of them were put in or out, or in another shape.
+    /// The same endpoints, after some of them were put in or out, or in another shape, or at another time.
     #[must_use]
-    pub fn reshaped(&self, shape: Shape) -> EndpointSet {
-        EndpointSet::shaped(self.iter().cloned().collect(), shape)
+    pub fn reshaped(&self, shape: &Shape, now: Instant) -> EndpointSet {
+        EndpointSet::shaped(self.iter().cloned().collect(), shape, now)
     }
 
-    fn shaped(states: Vec<Arc<EndpointState>>, shape: Shape) -> EndpointSet {
+    fn shaped(states: Vec<Arc<EndpointState>>, shape: &Shape, now: Instant) -> EndpointSet {
+        let youngest = states.iter().filter_map(|state| state.since).max();
+        let warmup =
+            shape.warmup.zip(youngest).and_then(|(warmup, youngest)| Some((warmup, warmup.next(youngest, now)?)));
+        let pool = |states| match warmup {
+            None => Pool::new(states, shape.table),
+            Some((warmup, _)) => Pool::scaled(states, |state| {
+                state.since.map_or(1.0, |since| warmup.part(now.saturating_duration_since(since)))
+            }),
+        };
+        let warms_until = warmup.map(|(_, next)| next);
+        if let Some(rule) = &shape.locality {
+            let Division { pool, groups, rest, aside, tiers } = divide(states, rule, shape, pool);
+            let (groups, tiers) = (groups.map(Box::new), tiers.map(Box::new));
+            return EndpointSet { pool, groups, rest: rest.into(), aside: aside.into(), tiers, warms_until };
+        }
         let all = states.len();
         let (states, out): (Vec<_>, Vec<_>) = match states.iter().any(|state| state.is_ejected()) {
             true => states.into_iter().partition(|state| !state.is_ejected()),
@@ -150,9 +181,7 @@ impl EndpointSet {
         };
         let panics = (states.len() as u64) * 100 < u64::from(shape.min_health_percent) * all as u64;
         let (states, out) = if panics { (states.into_iter().chain(out).collect(), Vec::new()) } else { (states, out) };
-        let set = EndpointSet { out: out.into(), ..EndpointSet::weigh(states.into()) };
-        let table = shape.table.map(|kind| Table::build(kind, &set.states));
-        EndpointSet { table, ..set }
+        EndpointSet { pool: pool(states), rest: out.into(), warms_until, ..EndpointSet::default() }
     }
 
     /// Puts these back in, for the set that is made next.
@@ -160,50 +189,32 @@ impl EndpointSet {
         self.iter().filter(|state| addresses.contains(&state.address)).for_each(|state| readmit(state));
     }
 
-    fn weigh(states: Box<[Arc<EndpointState>]>) -> EndpointSet {
-        let weight = |state: &Arc<EndpointState>| u64::from(state.endpoint.weight.max(1));
-        let equal = states.windows(2).all(|pair| match pair {
-            [a, b] => weight(a) == weight(b),
-            _ => true,
-        });
-        if equal {
-            let total = u32::try_from(states.len()).unwrap_or(u32::MAX);
-            return EndpointSet { states, total, ..EndpointSet::default() };
-        }
-        let sum: u64 = states.iter().map(weight).sum();
-        // Beyond 32 bits the weights lose their lowest bits, but none becomes zero.
-        let shift = (u64::BITS - sum.leading_zeros()).saturating_sub(u32::BITS - 1);
-        let mut total = 0_u32;
-        let sums = states
-            .iter()
-            .map(|state| {
-                let weight = u32::try_from((weight(state) >> shift).max(1)).unwrap_or(u32::MAX);
-                total = total.saturating_add(weight);
-                total
-            })
-            .collect();
-        EndpointSet { states, sums, total, ..EndpointSet::default() }
+    /// When it is to be made anew without any other reason.
+    #[must_use]
+    pub fn warms_until(&self) -> Option<Instant> {
+        self.warms_until
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.iter().next().is_none()
     }
 
-    /// In and out.
+    /// Of the destination for this proxy, whether they get requests or not.
     pub fn len(&self) -> usize {
-        self.states.len() + self.out.len()
+        self.iter().count() - self.aside.len()
     }
 
-    /// In and out.
+    /// All that is known, each with the part of the requests that it gets by weight and locality.
+    pub fn shares(&self) -> impl Iterator<Item = (&Arc<EndpointState>, f64)> {
+        let grouped = self.groups.iter().flat_map(|groups| groups.shares());
+        let pools = std::iter::once((&self.pool, 1.0)).chain(grouped);
+        let none = self.rest.iter().chain(&self.aside).map(|state| (state, 0.0));
+        pools.flat_map(|(pool, part)| pool.shares().map(move |(state, own)| (state, part * own))).chain(none)
+    }
+
+    /// All that is known.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<EndpointState>> {
-        self.states.iter().chain(&self.out)
-    }
-
-    /// The endpoint that holds the ticket, which is below `total`.
-    pub(super) fn at(&self, ticket: u32) -> Option<&Arc<EndpointState>> {
-        if self.sums.is_empty() {
-            return self.states.get(ticket as usize);
-        }
-        self.states.get(self.sums.partition_point(|sum| *sum <= ticket))
+        let grouped = self.groups.iter().flat_map(|groups| groups.pools.iter()).flat_map(|pool| pool.states.iter());
+        self.pool.states.iter().chain(grouped).chain(&self.rest).chain(&self.aside)
     }
 }

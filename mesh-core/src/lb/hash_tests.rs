@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -23,12 +24,13 @@ fn endpoint(number: u32, weight: u32) -> (Endpoint, SocketAddr) {
         locality: "".into(),
         workload: None,
         mtls: false,
+        priority_labels: None,
     };
     (endpoint, address)
 }
 
 fn set(endpoints: &[(Endpoint, SocketAddr)], table: HashTable) -> EndpointSet {
-    EndpointSet::build(endpoints, None, Shape { table: Some(table), ..Shape::default() })
+    EndpointSet::build(endpoints, None, &Shape { table: Some(table), ..Shape::default() }, Instant::now())
 }
 
 fn key(number: u32) -> u64 {
@@ -36,7 +38,7 @@ fn key(number: u32) -> u64 {
 }
 
 fn pick(set: &EndpointSet, key: u64, avoid: &[SocketAddr]) -> SocketAddr {
-    let balancer = Balancer::new(Balancing::Hash(Hashing { key: None, table: RING }));
+    let balancer = Balancer::new(Balancing::Hash(Box::new(Hashing { key: None, table: RING })));
     balancer.pick(set, Some(key), avoid, &mut |_| 0).unwrap().address
 }
 
@@ -127,7 +129,7 @@ fn hashes_are_for_ever() {
 #[test]
 fn without_a_key_it_is_chance() {
     let set = set(&[endpoint(0, 1), endpoint(1, 1)], RING);
-    let balancer = Balancer::new(Balancing::Hash(Hashing { key: None, table: RING }));
+    let balancer = Balancer::new(Balancing::Hash(Box::new(Hashing { key: None, table: RING })));
     let mut turn = 0;
     let mut random = |below: u32| {
         turn += 1;
@@ -144,11 +146,11 @@ fn tables_are_bounded() {
     for table in [HashTable::Ring { minimum: u32::MAX }, HashTable::Maglev { size: 2 }, HashTable::Maglev { size: 3 }] {
         let set = set(&heavy, table);
         assert!(heavy.iter().any(|(_, address)| *address == pick(&set, 7, &[])), "{table:?}");
-        assert!(set.table.as_ref().unwrap().len() <= super::MOST + heavy.len(), "{table:?}");
+        assert!(set.pool.table.as_ref().unwrap().len() <= super::MOST + heavy.len(), "{table:?}");
     }
     let many: Vec<_> = (0..5000).map(|number| endpoint(number, 1)).collect();
-    assert!(set(&many, RING).table.unwrap().len() <= super::MOST);
+    assert!(set(&many, RING).pool.table.unwrap().len() <= super::MOST);
     let none = set(&[], MAGLEV);
-    let balancer = Balancer::new(Balancing::Hash(Hashing { key: None, table: MAGLEV }));
+    let balancer = Balancer::new(Balancing::Hash(Box::new(Hashing { key: None, table: MAGLEV })));
     assert!(balancer.pick(&none, Some(1), &[], &mut |_| 0).is_none());
 }

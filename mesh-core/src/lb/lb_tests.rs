@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::{Balancer, EndpointSet, Shape};
-use crate::model::{Balancing, Endpoint, EndpointAddress};
+use crate::model::{Balancing, Endpoint, EndpointAddress, Warmup};
 
 fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, number], 80))
@@ -20,6 +21,7 @@ fn endpoint(number: u8, weight: u32) -> (Endpoint, SocketAddr) {
             locality: "".into(),
             workload: None,
             mtls: false,
+            priority_labels: None,
         },
         address,
     )
@@ -27,7 +29,7 @@ fn endpoint(number: u8, weight: u32) -> (Endpoint, SocketAddr) {
 
 fn weighted(weights: &[u32]) -> EndpointSet {
     let endpoints: Vec<_> = weights.iter().zip(0..).map(|(weight, number)| endpoint(number, *weight)).collect();
-    EndpointSet::build(&endpoints, None, Shape::default())
+    EndpointSet::build(&endpoints, None, &Shape::default(), Instant::now())
 }
 
 const POLICIES: [Balancing; 3] = [Balancing::LeastRequest, Balancing::RoundRobin, Balancing::Random];
@@ -115,14 +117,16 @@ fn least_request_evens_out() {
 
 #[test]
 fn what_did_not_change_keeps_its_counts() {
-    let first = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1), endpoint(3, 1)], None, Shape::default());
+    let first =
+        EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1), endpoint(3, 1)], None, &Shape::default(), Instant::now());
     let state =
         |set: &EndpointSet, number: u8| set.iter().find(|state| state.address == address(number)).unwrap().clone();
     let guard = state(&first, 1).enter();
     let second = EndpointSet::build(
         &[endpoint(2, 5), endpoint(1, 1), endpoint(4, 1), endpoint(1, 9)],
         Some(&first),
-        Shape::default(),
+        &Shape::default(),
+        Instant::now(),
     );
     assert_eq!(second.len(), 3, "an address counts once");
     assert!(Arc::ptr_eq(&state(&first, 1), &state(&second, 1)));
@@ -145,4 +149,47 @@ fn huge_weights_do_not_overflow() {
     for policy in POLICIES {
         assert!(counts(&Balancer::new(policy), &set, 1000, 3).len() >= 3);
     }
+}
+
+/// Its age counts, whatever else changes; who was there before is not new.
+#[test]
+fn whoever_is_new_is_warmed_up() {
+    let begin = Instant::now();
+    let warmup = Warmup { window: Duration::from_secs(100), minimum: 1000, aggression: 1000 };
+    let (cold, warm) = (Shape::default(), Shape { warmup: Some(warmup), ..Shape::default() });
+    let first = EndpointSet::build(&[endpoint(1, 1)], None, &cold, begin);
+    let second = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1)], Some(&first), &warm, begin);
+    let share = |set: &EndpointSet, number: u8| {
+        set.shares().find(|(state, _)| state.address == address(number)).map(|(_, share)| share).unwrap()
+    };
+    assert!((share(&second, 2) - 0.1 / 1.1).abs() < 0.001);
+    for policy in [Balancing::LeastRequest, Balancing::RoundRobin] {
+        let counts = counts(&Balancer::new(policy.clone()), &second, 20_000, 9);
+        let part = f64::from(counts[&address(2)]) / 20_000.0;
+        assert!((part - 0.1 / 1.1).abs() < 0.01, "{policy:?}: {part}");
+    }
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    assert_eq!(second.warms_until(), Some(at(1)));
+    // Another weight makes it no younger.
+    let third = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 3)], Some(&second), &warm, at(50));
+    assert!((share(&third, 2) - 1.5 / 2.5).abs() < 0.001);
+    let fourth = third.reshaped(&warm, at(100));
+    assert!((share(&fourth, 2) - 0.75).abs() < 0.001);
+    assert_eq!(fourth.warms_until(), None);
+    // All of them are new: nobody gets less than another.
+    let new = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1)], None, &warm, begin);
+    assert!((share(&new, 2) - 0.5).abs() < 0.001);
+}
+
+/// Where some get more requests, they may have more in flight.
+#[test]
+fn least_request_knows_what_an_endpoint_can_take() {
+    let set = weighted(&[1, 9]);
+    let balancer = Balancer::new(Balancing::LeastRequest);
+    let mut random = fastrand::Rng::with_seed(3);
+    let guards: Vec<_> =
+        (0..1000).map(|_| balancer.pick(&set, None, &[], &mut |below| random.u32(..below)).unwrap().enter()).collect();
+    let heavy = set.iter().find(|state| state.address == address(1)).unwrap();
+    assert!((850..950).contains(&heavy.active()), "{}", heavy.active());
+    assert_eq!(guards.len(), 1000);
 }

@@ -2,15 +2,23 @@
 
 mod balancer;
 mod breaker;
+mod buckets;
 mod endpoints;
+mod groups;
 mod hash;
 mod outlier;
+mod pool;
+mod rate;
+mod tiers;
+mod warmup;
 
 pub use balancer::Balancer;
 pub use breaker::{Breaker, Limit, Overflow, Permit};
+pub use buckets::Buckets;
 pub use endpoints::{ActiveGuard, EndpointSet, EndpointState, Shape};
 pub use hash::{hash_address, hash_key};
 pub use outlier::{Cause, Ejections, TryResult};
+pub use rate::{Exhausted, Level, Rate, RateCount};
 
 #[cfg(test)]
 mod lb_tests;

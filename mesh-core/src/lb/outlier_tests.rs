@@ -91,12 +91,13 @@ fn endpoints(count: u8) -> Vec<(Endpoint, SocketAddr)> {
         locality: "".into(),
         workload: None,
         mtls: false,
+        priority_labels: None,
     };
     (0..count).map(|number| (endpoint(number), address(number))).collect()
 }
 
 fn set(count: u8) -> EndpointSet {
-    EndpointSet::build(&endpoints(count), None, Shape::default())
+    EndpointSet::build(&endpoints(count), None, &Shape::default(), Instant::now())
 }
 
 /// Ejects these, and says which of them are.
@@ -154,13 +155,16 @@ fn ejections_last_five_minutes_at_most() {
     assert!(lasted[9..].iter().all(|lasts| *lasts == 300 * SECOND));
 }
 
-const POLICIES: [Balancing; 5] = [
-    Balancing::LeastRequest,
-    Balancing::RoundRobin,
-    Balancing::Random,
-    Balancing::Hash(Hashing { key: None, table: HashTable::Ring { minimum: 64 } }),
-    Balancing::Hash(Hashing { key: None, table: HashTable::Maglev { size: 251 } }),
-];
+fn policies() -> [Balancing; 5] {
+    let hash = |table| Balancing::Hash(Box::new(Hashing { key: None, table }));
+    [
+        Balancing::LeastRequest,
+        Balancing::RoundRobin,
+        Balancing::Random,
+        hash(HashTable::Ring { minimum: 64 }),
+        hash(HashTable::Maglev { size: 251 }),
+    ]
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
@@ -173,16 +177,16 @@ proptest! {
     ) {
         let now = Instant::now();
         let rule = OutlierDetection { min_health_percent: panic, ..rule() };
-        for policy in POLICIES {
-            let shape = Shape { table: policy.table(), min_health_percent: panic };
-            let all = EndpointSet::build(&endpoints(count), None, shape);
+        for policy in policies() {
+            let shape = Shape { table: policy.table(), min_health_percent: panic, ..Shape::default() };
+            let all = EndpointSet::build(&endpoints(count), None, &shape, Instant::now());
             let mut ejections = Ejections::default();
             for (number, state) in (0..).zip(all.iter()).filter(|(number, _)| out.contains(number)) {
                 prop_assert_eq!(state.address, address(number));
                 prop_assert!(ejections.eject(&rule, state, all.len(), now).is_some());
             }
             // Also after a change of the endpoints that leaves them as they are.
-            let set = EndpointSet::build(&endpoints(count), Some(&all), shape);
+            let set = EndpointSet::build(&endpoints(count), Some(&all), &shape, Instant::now());
             let left = (0..count).filter(|number| !out.contains(number)).count();
             let panics = (left as u32) * 100 < panic * u32::from(count);
             prop_assert_eq!(set.len(), usize::from(count));
@@ -199,12 +203,12 @@ proptest! {
 #[test]
 fn an_ejection_stays_with_the_address() {
     let (rule, now, shape) = (rule(), Instant::now(), Shape::default());
-    let first = EndpointSet::build(&endpoints(3), None, shape);
+    let first = EndpointSet::build(&endpoints(3), None, &shape, Instant::now());
     let mut ejections = Ejections::default();
     ejections.eject(&rule, first.iter().next().unwrap(), 3, now);
     let mut heavier = endpoints(3);
     heavier[0].0.weight = 7;
-    let second = EndpointSet::build(&heavier, Some(&first), shape);
+    let second = EndpointSet::build(&heavier, Some(&first), &shape, Instant::now());
     assert!(second.iter().any(|state| state.address == address(0) && state.is_ejected() && state.endpoint.weight == 7));
     second.readmit(&ejections.look(&rule, now + 30 * SECOND));
     assert!(second.iter().all(|state| !state.is_ejected()));

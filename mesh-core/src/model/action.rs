@@ -120,6 +120,11 @@ impl Share {
         self == Share::ALL || random(Share::ALL.0) < self.0
     }
 
+    /// Of so many, rounded down.
+    pub fn part_of(self, count: u64) -> u64 {
+        count.saturating_mul(u64::from(self.0)) / u64::from(Share::ALL.0)
+    }
+
     fn all() -> Share {
         Share::ALL
     }

@@ -16,17 +16,27 @@ pub enum Balancing {
     RoundRobin,
     Random,
     /// The same endpoint for the same key, for as long as it is there (`consistentHash`). Without a key: at random.
-    Hash(Hashing),
+    Hash(Box<Hashing>),
 }
 
 impl Balancing {
+    fn hashing(&self) -> Option<&Hashing> {
+        match self {
+            Balancing::Hash(hashing) => Some(hashing),
+            Balancing::LeastRequest | Balancing::RoundRobin | Balancing::Random => None,
+        }
+    }
+
     /// The table that its endpoints need, if any.
     #[must_use]
     pub fn table(&self) -> Option<HashTable> {
-        match self {
-            Balancing::Hash(hashing) => Some(hashing.table),
-            Balancing::LeastRequest | Balancing::RoundRobin | Balancing::Random => None,
-        }
+        self.hashing().map(|hashing| hashing.table)
+    }
+
+    /// What of a request says where it goes, if anything does.
+    #[must_use]
+    pub fn key(&self) -> Option<&HashKey> {
+        self.hashing()?.key.as_ref()
     }
 }
 
@@ -51,6 +61,18 @@ impl fmt::Display for Balancing {
             None => Ok(()),
         }
     }
+}
+
+/// An endpoint that is new gets less than its weight at first (`warmup`): so much of it as of the time is over, to the power of
+/// `1 / aggression`, and never less than the minimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warmup {
+    /// Until then.
+    pub window: Duration,
+    /// Hundredths of a percent.
+    pub minimum: u32,
+    /// Thousandths, above zero.
+    pub aggression: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -50,6 +50,10 @@ pub struct OutboundHttp {
     /// that are not HTTP go as if there were no such port, here and on ports without this.
     #[serde(default, skip_serializing_if = "is_default")]
     pub detect: bool,
+    /// The port of the listener says nothing: here is an HTTP proxy, or a Unix socket. By the port of a request's authority (80
+    /// without one) the routes that are looked at first; `routes` are for what they do not have.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub by_port: BTreeMap<u16, Key>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Balancing, CertificateSource, ConnectionRules, Key, Limits, OutlierDetection, is_default};
+use super::{
+    AuthoritySource, Balancing, CertificateSource, ConnectionRules, Key, Limits, LocalityRule, OutlierDetection,
+    Warmup, is_default,
+};
 use crate::object::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +26,13 @@ pub struct Destination {
     pub protocol: UpstreamProtocol,
     #[serde(default, skip_serializing_if = "is_default")]
     pub balancing: Balancing,
+    /// None: where an endpoint is does not count.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub outlier: Option<OutlierDetection>,
+    pub locality: Option<Arc<LocalityRule>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub warmup: Option<Warmup>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub outlier: Option<Box<OutlierDetection>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: UpstreamTls,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -42,6 +50,16 @@ pub struct Destination {
     pub rule: Option<ObjectRef>,
 }
 
+/// `outbound_.9080_.v1_.reviews.default.svc.cluster.local` (Istio's `BuildDNSSrvSubsetKey`): how mutual TLS of the mesh calls a
+/// destination, so that who is asked, or a gateway between networks, can tell what is wanted.
+#[must_use]
+pub fn server_name(port: u16, subset: &str, host: &str) -> String {
+    format!("{SERVER_NAME}{port}_.{subset}_.{host}")
+}
+
+/// How such names begin, and no others.
+pub const SERVER_NAME: &str = "outbound_.";
+
 /// Where a connection to a destination goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reach {
@@ -51,13 +69,24 @@ pub enum Reach {
     /// To the endpoint at the address that the client was going to, whose name is that of a pod (a headless service); if it
     /// is none of the endpoints, or there was no such address, as `Discovered`.
     Addressed,
-    /// Where the client was going. Its list of endpoints is empty.
+    /// Where the client was going. If that is one of its endpoints, what is known of that one counts.
     Original,
     /// To the workload itself, where the client was going, from the address 127.0.0.6 or ::6: the rules that redirect leave
     /// that alone. Its list of endpoints is empty.
     OwnWorkload,
     /// The same at another port than the client was going to.
     OwnPort(u16),
+    /// At this port, to what the host of the request, or the server name of a connection, resolves to (`DYNAMIC_DNS`): one of
+    /// the names that the destination's host, `*.suffix`, stands for. Its list of endpoints is empty.
+    Named(u16),
+}
+
+impl Reach {
+    /// Whether it takes endpoints: nothing is reached without any.
+    #[must_use]
+    pub fn needs_endpoints(self) -> bool {
+        matches!(self, Reach::Discovered | Reach::Addressed)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +96,7 @@ pub enum UpstreamProtocol {
     Http2,
     /// The same by `h2UpgradePolicy`, on a port of HTTP/1: what HTTP/2 cannot carry, a WebSocket, still goes in HTTP/1.1.
     Http2Upgraded,
-    /// What the client speaks: nobody says what is spoken there.
+    /// What the client speaks: nobody says what is spoken there, or somebody says that (`useClientProtocol`).
     AsClient,
 }
 
@@ -93,7 +122,7 @@ pub struct Origination {
     pub sni: Option<Arc<str>>,
     /// Whose certificates are believed; none: those of the CAs of the proxy's system.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub authorities: Option<AuthorityFiles>,
+    pub authorities: Option<AuthoritySource>,
     /// The certificate must have one of these names; empty: the one that is asked for.
     #[serde(default, skip_serializing_if = "is_default")]
     pub names: Vec<String>,
@@ -105,17 +134,28 @@ pub struct Origination {
     pub certificate: Option<CertificateSource>,
 }
 
-/// Files at the proxy, PEM (`caCertificates`, `caCrl`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct AuthorityFiles {
-    pub certificates: String,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub revoked: Option<String>,
-}
-
 impl Origination {
     /// Whether some of it is in files.
     pub fn names_files(&self) -> bool {
-        self.authorities.is_some() || matches!(self.certificate, Some(CertificateSource::Files { .. }))
+        matches!(self.authorities, Some(AuthoritySource::Files { .. }))
+            || matches!(self.certificate, Some(CertificateSource::Files { .. }))
+    }
+
+    /// Key of the secret that it is made of (`credentialName`).
+    pub fn secret(&self) -> Option<&Key> {
+        match (&self.certificate, &self.authorities) {
+            (Some(CertificateSource::Secret(key)), _) | (_, Some(AuthoritySource::Secret(key))) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl UpstreamTls {
+    /// Key of the secret that it is made of.
+    pub fn secret(&self) -> Option<&Key> {
+        match self {
+            UpstreamTls::Originate(origination) => origination.secret(),
+            UpstreamTls::Auto | UpstreamTls::Disable | UpstreamTls::Mutual => None,
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Listeners: an address, and what is served there.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{AddrParseError, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +14,7 @@ use crate::object::ObjectRef;
 pub struct Listener {
     /// `0.0.0.0:8080`
     pub key: Key,
-    /// Where to listen. The unspecified IPv6 address means both families.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Port that the user wrote (`servers[].port.number`): `match.port` and FROM_REQUEST_PORT speak of it. It differs from
     /// the port of `address` where a Service maps it to a target port.
     pub port: u16,
@@ -30,6 +32,82 @@ impl Listener {
             ListenerProtocol::Inbound(inbound) => !inbound.direct,
             ListenerProtocol::Http { .. } | ListenerProtocol::Tls { .. } | ListenerProtocol::Tcp { .. } => false,
         }
+    }
+}
+
+/// Where to listen, written `0.0.0.0:8080`, `unix:///run/x.sock` or `unix://@abstract`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ListenAddress {
+    /// The unspecified IPv6 address means both families.
+    Socket(SocketAddr),
+    /// A Unix socket: the path of a file, or behind `@` a name of the network namespace.
+    Unix(Arc<str>),
+}
+
+impl ListenAddress {
+    /// None: it is a Unix socket.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            ListenAddress::Socket(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        }
+    }
+
+    /// 0 for a Unix socket, as in a Sidecar.
+    pub fn port(&self) -> u16 {
+        self.socket().map_or(0, |address| address.port())
+    }
+
+    /// Without a port.
+    pub fn host(&self) -> String {
+        self.socket().map_or_else(|| self.to_string(), |address| address.ip().to_string())
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        ListenAddress::Socket(address)
+    }
+}
+
+impl PartialEq<SocketAddr> for ListenAddress {
+    fn eq(&self, other: &SocketAddr) -> bool {
+        self.socket() == Some(*other)
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Socket(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix://{path}"),
+        }
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix://") {
+            Some(path) => Ok(ListenAddress::Unix(path.into())),
+            None => text.parse().map(ListenAddress::Socket),
+        }
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = AddrParseError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> Self {
+        address.to_string()
     }
 }
 
@@ -79,6 +157,17 @@ pub enum Serves {
     Bytes,
     /// TLS goes on as it came; the server name says where.
     Passthrough,
+    /// The same, if the client offers a protocol of the mesh (ALPN `istio…`), so that only its mutual TLS gets through; other TLS is
+    /// refused as if nobody had the name (`AUTO_PASSTHROUGH`).
+    MeshPassthrough,
+}
+
+impl Serves {
+    /// Whether TLS goes on as it came.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, Serves::Passthrough | Serves::MeshPassthrough)
+    }
 }
 
 impl TlsServer {

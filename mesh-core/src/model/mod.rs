@@ -6,18 +6,21 @@ mod action;
 mod authorizer;
 mod balancing;
 mod captured;
+mod challenge;
 mod destination;
 mod dns_name;
 mod endpoint;
 mod ip_families;
 mod limits;
 mod listener;
+mod locality;
 mod names;
 mod on_demand;
 mod outlier;
 mod policy;
 mod predicate;
 mod proxy_info;
+mod rate_limit;
 mod retry;
 mod route;
 mod settings;
@@ -35,18 +38,21 @@ pub use action::*;
 pub use authorizer::*;
 pub use balancing::*;
 pub use captured::*;
+pub use challenge::*;
 pub use destination::*;
 pub use dns_name::*;
 pub use endpoint::*;
 pub use ip_families::*;
 pub use limits::*;
 pub use listener::*;
+pub use locality::*;
 pub use names::Names;
 pub use on_demand::*;
 pub use outlier::*;
 pub use policy::*;
 pub use predicate::*;
 pub use proxy_info::*;
+pub use rate_limit::*;
 pub use retry::*;
 pub use route::*;
 pub use settings::*;
@@ -82,9 +88,15 @@ pub struct ResourceSet {
     /// By `namespace/name`.
     #[serde(default)]
     pub authentication: Resources<Authentication>,
+    /// By `namespace/name`, in the order in which they count.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub rate_limits: Resources<RateLimits>,
     /// By name, in lower case; `*.example.com` stands for every name below.
     #[serde(default)]
     pub dns: Resources<DnsName>,
+    /// By key of the secret.
+    #[serde(default)]
+    pub challenges: Resources<Challenge>,
 }
 
 impl ResourceSet {
@@ -98,7 +110,9 @@ impl ResourceSet {
         share(&mut self.secrets, &previous.secrets);
         share(&mut self.authorization, &previous.authorization);
         share(&mut self.authentication, &previous.authentication);
+        share(&mut self.rate_limits, &previous.rate_limits);
         share(&mut self.dns, &previous.dns);
+        share(&mut self.challenges, &previous.challenges);
     }
 }
 

@@ -104,7 +104,7 @@ impl Names {
         let mut before: Option<&Rule> = None;
         for rule in &mut host.rules {
             self.share_object(&mut rule.source.object);
-            rule.name.iter_mut().for_each(|name| self.share(name));
+            rule.name.iter_mut().chain(&mut rule.stat_prefix).for_each(|name| self.share(name));
             match before {
                 Some(before) if before.action == rule.action => rule.action = Arc::clone(&before.action),
                 _ => self.share_action(&mut rule.action),

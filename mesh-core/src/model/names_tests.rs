@@ -18,6 +18,7 @@ fn rule(name: &str, timeout: u64) -> Rule {
     Rule {
         source: RuleSource { object: ObjectRef::new("VirtualService", "default", name), http: 0, r#match: None },
         name: None,
+        stat_prefix: None,
         predicate: Predicate::default(),
         action: Arc::new(Action::Forward(forward)),
         headers: Arc::default(),

@@ -24,11 +24,17 @@ pub struct ProxyInfo {
     pub service_account: String,
     /// `region/zone/subzone`, empty when unknown.
     pub locality: String,
+    /// Name of the node that it runs on, empty when unknown.
+    #[serde(default)]
+    pub node: String,
     /// Of its addresses, which themselves decide nothing: they are different in every pod of a class.
     pub families: IpFamilies,
     /// The proxy answers the workload's queries for names: only then do automatic addresses count.
     #[serde(default)]
     pub dns_capture: bool,
+    /// It orders certificates for its servers itself (ACME), where Gateways ask for that; else the controller does.
+    #[serde(default)]
+    pub orders: bool,
 }
 
 impl ProxyInfo {
@@ -41,8 +47,10 @@ impl ProxyInfo {
             labels,
             service_account: "default".to_owned(),
             locality: String::new(),
+            node: String::new(),
             families: IpFamilies::Unknown,
             dns_capture: false,
+            orders: false,
         }
     }
 }

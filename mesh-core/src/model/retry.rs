@@ -31,7 +31,7 @@ pub struct RetryPolicy {
     /// Endpoints that were tried are as good as others (`retryIgnorePreviousHosts: false`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub same_hosts: bool,
-    /// Endpoints of localities that are further away are tried before those nearby are used up (`retryRemoteLocalities`).
+    /// After each two tries endpoints are looked for that are nearer or farther than those before (`retryRemoteLocalities`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub remote_localities: bool,
 }
@@ -230,10 +230,10 @@ impl fmt::Display for RetryPolicy {
             let comma = if index == 0 && self.on == RetryOn::default() { "" } else { "," };
             write!(f, "{comma}{status}")?;
         }
-        match self.per_try_timeout {
-            Some(limit) => write!(f, ", each within {limit:?}"),
-            None => Ok(()),
+        if let Some(limit) = self.per_try_timeout {
+            write!(f, ", each within {limit:?}")?;
         }
+        if self.remote_localities { f.write_str(", after two tries farther away") } else { Ok(()) }
     }
 }
 

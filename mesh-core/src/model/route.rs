@@ -29,7 +29,7 @@ pub struct TcpRoute {
     pub sni: Vec<HostPattern>,
     /// Chosen once for a connection. At least one.
     pub destinations: Vec<WeightedDestination>,
-    /// The VirtualService whose rule it is.
+    /// The VirtualService whose rule it is; of a name that stands for a service (`AUTO_PASSTHROUGH`), that one.
     pub origin: ObjectRef,
 }
 
@@ -76,6 +76,9 @@ pub struct Rule {
     /// Route name for the access log (`<route>.<match>`), if the user gave one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub name: Option<Arc<str>>,
+    /// What its requests are counted by (`match[].statPrefix`), if the user says so.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stat_prefix: Option<Arc<str>>,
     /// All of it must hold.
     pub predicate: Predicate,
     pub action: Arc<Action>,

@@ -16,6 +16,9 @@ pub struct ProxySettings {
     /// What is told upstreams of client certificates (`defaultConfig.gatewayTopology.forwardClientCertDetails`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub client_certificates: ForwardedCertificates,
+    /// Every connection to a gateway begins with a PROXY header (`defaultConfig.gatewayTopology.proxyProtocol`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy_protocol: bool,
     /// Trust domains whose identities are believed (`trustDomain`, `trustDomainAliases`), the mesh's own first. Empty: that of
     /// the proxy's own certificate.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -24,7 +27,8 @@ pub struct ProxySettings {
 
 impl ProxySettings {
     pub fn topology(&self) -> Topology {
-        Topology { trusted_proxies: self.trusted_proxies, client_certificates: self.client_certificates }
+        let ProxySettings { trusted_proxies, client_certificates, proxy_protocol, .. } = *self;
+        Topology { trusted_proxies, client_certificates, proxy_protocol }
     }
 }
 
@@ -34,6 +38,8 @@ pub struct Topology {
     /// See [`ProxySettings::trusted_proxies`].
     pub trusted_proxies: u32,
     pub client_certificates: ForwardedCertificates,
+    /// See [`ProxySettings::proxy_protocol`].
+    pub proxy_protocol: bool,
 }
 
 /// What becomes of `x-forwarded-client-cert` at a gateway.

@@ -65,7 +65,7 @@ impl MeshClients {
     }
 }
 
-/// Where the CA certificates come from that clients are verified with.
+/// Where the CA certificates come from that the other side is verified with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AuthoritySource {
     /// Key of a [`Secret`] of the same set (`namespace/name`).
@@ -96,10 +96,7 @@ impl Default for TlsTermination {
 impl TlsTermination {
     /// Keys of the secrets that it names, each as often as it does.
     pub fn secrets(&self) -> impl Iterator<Item = &Key> {
-        let own = self.certificates.iter().filter_map(|source| match source {
-            CertificateSource::Secret(key) => Some(key),
-            CertificateSource::Files { .. } => None,
-        });
+        let own = self.certificates.iter().filter_map(CertificateSource::secret);
         let authorities = self.clients.as_ref().and_then(|clients| clients.authorities.as_ref());
         own.chain(authorities.and_then(|source| match source {
             AuthoritySource::Secret(key) => Some(key),
@@ -117,6 +114,11 @@ impl TlsTermination {
         self.clients.is_none() && self.cipher_suites.is_empty() && self.groups.is_empty()
     }
 
+    /// Whether its certificates are ordered, by whomever.
+    pub fn orders(&self) -> bool {
+        self.certificates.iter().any(|source| source.ordered_for().is_some())
+    }
+
     /// Whether some of it is in files.
     pub fn names_files(&self) -> bool {
         let authorities = self.clients.as_ref().and_then(|clients| clients.authorities.as_ref());
@@ -131,6 +133,28 @@ pub enum CertificateSource {
     Secret(Key),
     /// Files at the proxy, PEM (`tls.serverCertificate`, `tls.privateKey`).
     Files { certificate: String, private_key: String },
+    /// What the proxy orders for this host, in lower case, and keeps itself (ACME).
+    Ordered(Arc<str>),
+    /// What the controller orders for this host, in lower case, and keeps in a [`Secret`] of the same set.
+    Issued { host: Arc<str>, secret: Key },
+}
+
+impl CertificateSource {
+    /// The host, in lower case, if it is ordered for one (ACME).
+    pub fn ordered_for(&self) -> Option<&Arc<str>> {
+        match self {
+            CertificateSource::Ordered(host) | CertificateSource::Issued { host, .. } => Some(host),
+            CertificateSource::Secret(_) | CertificateSource::Files { .. } => None,
+        }
+    }
+
+    /// Key of the [`Secret`] that it is in.
+    pub fn secret(&self) -> Option<&Key> {
+        match self {
+            CertificateSource::Secret(key) | CertificateSource::Issued { secret: key, .. } => Some(key),
+            CertificateSource::Ordered(_) | CertificateSource::Files { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -143,7 +167,7 @@ pub enum TlsVersion {
 /// a dump: `Debug` hides it, and dumps use [`Secret::redacted`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
-    /// `namespace/name`
+    /// `namespace/name` for servers; with `/simple` or `/mutual` behind it what destinations need of it.
     pub key: Key,
     /// Leaf first. Empty: it is for CA certificates only.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use super::choices::Choices;
-use super::host_table::host_of;
+use super::host_table::{host_of, port_of};
 use super::{HostTable, TlsTable};
 use crate::model::{
     InboundPort, Key, Listener, ListenerProtocol, OnDemand, Outbound, OutboundTcp, UnknownDestination, asked_address,
@@ -39,11 +39,16 @@ struct OutboundIndex {
     unknown: UnknownDestination,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Http {
     table: u32,
     detect: bool,
+    /// Numbers of tables by the port of an authority.
+    by_port: Box<[(u16, u32)]>,
 }
+
+/// Port of an authority without one.
+const HTTP_PORT: u16 = 80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Size {
@@ -54,8 +59,10 @@ struct Size {
 /// What is done with connections to one address.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboundMatch<'a> {
-    /// Routes of what is HTTP; none: it is not looked for.
+    /// Routes of what is HTTP; none: it is not looked for. See [`OutboundMatch::routes`].
     pub http: Option<&'a Arc<HostTable>>,
+    /// Numbers of tables that come before, by the port of an authority.
+    by_port: &'a [(u16, u32)],
     /// Whether the client may wait for its server to speak first although there are routes for HTTP.
     pub detect: bool,
     /// Whether it is the routes of all hosts of the port, rather than of the one that has the address.
@@ -87,19 +94,32 @@ impl CompiledOutbound {
     /// What is done with a connection to this address.
     pub fn find(&self, original: SocketAddr) -> OutboundMatch<'_> {
         let original = SocketAddr::new(original.ip().to_canonical(), original.port());
-        let mut found =
-            OutboundMatch { http: None, detect: false, by_name: false, named: false, outbound: self, original };
+        let mut found = OutboundMatch {
+            http: None,
+            by_port: &[],
+            detect: false,
+            by_name: false,
+            named: false,
+            outbound: self,
+            original,
+        };
         for choices in self.index.choices(original) {
             found.named |= choices.named.is_some();
             if let Some(plain) = choices.plain {
                 found.http = self.index.routes.get(&plain).and_then(|table| self.table(*table));
                 found.by_name = self.index.tcp(plain).is_some_and(|tcp| tcp.networks.is_empty());
                 found.detect = found.http.is_some();
+                // Bytes at a Unix socket may be for anybody, as its requests are.
+                let beside = self.index.http.get(&original.port()).filter(|http| !http.by_port.is_empty());
+                if let Some(http) = beside {
+                    found.take(http);
+                    found.detect = true;
+                }
                 return found;
             }
         }
         if let Some(http) = self.index.http.get(&original.port()) {
-            (found.http, found.detect, found.by_name) = (self.table(http.table), http.detect, true);
+            found.take(http);
         }
         found
     }
@@ -116,7 +136,7 @@ impl CompiledOutbound {
         self.on_demand()?;
         let found = self.find(original);
         let host = host_of(authority);
-        if !found.by_name || found.http?.names(host) { None } else { self.lacks_name(host) }
+        if !found.by_name || found.routes(authority)?.names(host) { None } else { self.lacks_name(host) }
     }
 
     /// The name to ask for to know all that a host or an address without port means.
@@ -144,15 +164,27 @@ impl CompiledOutbound {
 
 /// Keys of the routes that a listener names, in the order of its tables.
 pub(crate) fn route_keys(outbound: &Outbound) -> impl Iterator<Item = &Key> {
-    outbound.http.values().map(|http| &http.routes).chain(outbound.tcp.iter().filter_map(|tcp| tcp.routes.as_ref()))
+    let http = outbound.http.values().flat_map(|http| std::iter::once(&http.routes).chain(http.by_port.values()));
+    http.chain(outbound.tcp.iter().filter_map(|tcp| tcp.routes.as_ref()))
 }
 
 impl OutboundIndex {
     fn new(listener: &Arc<Listener>, outbound: &Outbound) -> OutboundIndex {
-        let ports = outbound.http.iter().zip(0..);
+        let mut first = 0_u32;
+        let mut next = || {
+            first += 1;
+            first - 1
+        };
+        // As in `route_keys`.
+        let mut http = HashMap::default();
+        for (port, one) in &outbound.http {
+            let table = next();
+            let by_port = one.by_port.keys().map(|port| (*port, next())).collect();
+            http.insert(*port, Http { table, detect: one.detect, by_port });
+        }
         let mut index = OutboundIndex {
             listener: Arc::clone(listener),
-            http: ports.map(|((port, http), table)| (*port, Http { table, detect: http.detect })).collect(),
+            http,
             networks: HashMap::default(),
             sizes: HashMap::default(),
             anywhere: HashMap::default(),
@@ -160,7 +192,6 @@ impl OutboundIndex {
             unknown: outbound.unknown.clone(),
         };
         let with_routes = outbound.tcp.iter().zip(0..).filter(|(tcp, _)| tcp.routes.is_some());
-        let first = u32::try_from(outbound.http.len()).unwrap_or(u32::MAX);
         index.routes = with_routes.zip(first..).map(|((_, entry), table)| (entry, table)).collect();
         for (tcp, number) in outbound.tcp.iter().zip(0_u32..) {
             if tcp.networks.is_empty() {
@@ -206,6 +237,21 @@ impl Size {
 }
 
 impl<'a> OutboundMatch<'a> {
+    fn take(&mut self, http: &'a Http) {
+        (self.http, self.detect, self.by_name) = (self.outbound.table(http.table), http.detect, true);
+        self.by_port = &http.by_port;
+    }
+
+    /// Routes of a request for this authority.
+    pub fn routes(&self, authority: &str) -> Option<&'a Arc<HostTable>> {
+        if self.by_port.is_empty() {
+            return self.http;
+        }
+        let port = port_of(authority).unwrap_or(HTTP_PORT);
+        let found = self.by_port.iter().find(|(known, _)| *known == port);
+        found.and_then(|(_, table)| self.outbound.table(*table)).filter(|table| table.has_host(authority)).or(self.http)
+    }
+
     /// Where bytes go that are not HTTP; `sni` is the server name if they are TLS and ask for one. None: nobody knows the
     /// address.
     pub fn tcp(&self, sni: Option<&str>) -> Option<&'a OutboundTcp> {

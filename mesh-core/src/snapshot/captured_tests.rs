@@ -27,13 +27,13 @@ fn tcp(networks: &[&str], port: u16, sni: &[&str], name: &str) -> OutboundTcp {
 }
 
 fn http(routes: &str, detect: bool) -> OutboundHttp {
-    OutboundHttp { routes: routes.into(), detect }
+    OutboundHttp { routes: routes.into(), detect, by_port: BTreeMap::new() }
 }
 
 fn set(protocol: ListenerProtocol, routes: &[&str]) -> ResourceSet {
     let listener = Listener {
         key: "l".into(),
-        address: ([0, 0, 0, 0], 15001).into(),
+        address: "0.0.0.0:15001".parse().unwrap(),
         port: 15001,
         protocol,
         path_normalization: PathNormalization::Base,

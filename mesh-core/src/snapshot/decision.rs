@@ -43,6 +43,8 @@ pub struct CompiledRule {
     pub source: RuleSource,
     /// For the access log.
     pub name: Option<Arc<str>>,
+    /// For the metrics.
+    pub stat_prefix: Option<Arc<str>>,
     /// Operations of the rule alone: for redirects, direct responses and answers that the proxy makes itself before a
     /// destination is chosen. Those of a split hold these already.
     pub headers: Arc<CompiledHeaderOps>,

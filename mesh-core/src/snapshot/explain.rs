@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Authorizer, CompiledAction, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable, OutboundMatch,
-    Request, Ruling, Snapshot,
+    Authorizer, CompiledAction, CompiledLimit, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable,
+    OutboundMatch, RateLimiter, Request, Ruling, Snapshot,
 };
 use crate::model::{
     AbortStatus, ClientDemand, DestinationRef, Fault, INBOUND_PASSTHROUGH, PASSTHROUGH, PolicyAction, Serves,
@@ -71,6 +71,19 @@ pub struct Explanation {
     /// What the policies say, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<ExplainedAuthorization>,
+    /// The limits that count it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<ExplainedLimit>,
+}
+
+/// A rate limit that counts a request, whether it has room or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedLimit {
+    pub object: ObjectRef,
+    /// `namespace/name/limit`
+    pub limit: String,
+    /// `100 in 60s, 20 at once, by header x-api-key`
+    pub amount: String,
 }
 
 /// Whether a request is let through.
@@ -148,12 +161,13 @@ pub struct ExplainedMirror {
 }
 
 impl Explanation {
-    /// Notes how many endpoints the destinations have, by their keys. Those that go where the client was going have none.
-    pub fn count_endpoints(&mut self, count: impl Fn(&str) -> usize) {
+    /// Notes how many endpoints the destinations have, by their keys; none: they need none. Those that go where the client was
+    /// going need none, either.
+    pub fn count_endpoints(&mut self, count: impl Fn(&str) -> Option<usize>) {
         let original = |key: &str| key == PASSTHROUGH || key == INBOUND_PASSTHROUGH || key.starts_with("inbound|");
         let counted = |one: &&mut ExplainedDestination| one.known && !original(&one.cluster);
         for destination in self.destinations.iter_mut().filter(counted) {
-            destination.endpoints = Some(count(&destination.cluster));
+            destination.endpoints = count(&destination.cluster);
         }
     }
 }
@@ -191,6 +205,18 @@ impl Authorizer {
     }
 }
 
+impl RateLimiter {
+    /// The limits that count a request, in their order.
+    pub fn explain(&self, facts: &Facts<'_>) -> Vec<ExplainedLimit> {
+        let told = |limit: &CompiledLimit| ExplainedLimit {
+            object: limit.origin.clone(),
+            limit: limit.name.to_string(),
+            amount: limit.amount.to_string(),
+        };
+        self.matching(facts).map(told).collect()
+    }
+}
+
 impl Snapshot {
     /// What would happen to this request at this listener (and, for TLS, with this server name).
     pub fn explain(&self, listener: &str, sni: Option<&str>, request: &Request<'_>) -> Explanation {
@@ -208,10 +234,13 @@ impl Snapshot {
                 return explanation;
             }
             CompiledProtocol::Outbound(outbound) => {
-                let original = addressed(request);
+                let mut original = addressed(request);
+                if !compiled.listener.is_redirected() {
+                    original.set_port(compiled.listener.port);
+                }
                 port = original.port();
                 let found = outbound.find(original);
-                match found.http {
+                match found.routes(request.authority) {
                     Some(table) => table,
                     None => {
                         explanation.connection(&found, sni);
@@ -227,7 +256,7 @@ impl Snapshot {
                 Some(server) => {
                     explanation.server = Some(format!("{}[{}]", server.server.origin, server.server.server_index));
                     explanation.clients = server.server.tls.clients.as_deref().cloned();
-                    let sni = sni.filter(|_| server.server.serves == Serves::Passthrough);
+                    let sni = sni.filter(|_| server.server.serves.passes());
                     if server.server.serves != Serves::Http {
                         explanation.bytes(&server.routes, sni);
                         return explanation;

@@ -32,6 +32,9 @@ impl FormatContext for Context {
     fn downstream_remote_address(&self) -> Option<SocketAddr> {
         "[2001:db8::1]:4711".parse().ok()
     }
+    fn downstream_direct_address(&self) -> Option<SocketAddr> {
+        "192.0.2.1:80".parse().ok()
+    }
     fn downstream_local_address(&self) -> Option<SocketAddr> {
         "10.0.0.1:8080".parse().ok()
     }

@@ -21,6 +21,8 @@ pub struct HostTable {
     /// Numbers of the model's `tcp`.
     tcp: Choices,
     pub(crate) hosts: Vec<Arc<HostEntry>>,
+    /// Whether nothing is wrong with any of the hosts ([`HostEntry::is_plain`]).
+    pub(crate) plain: bool,
 }
 
 /// A number for each host pattern.
@@ -42,8 +44,15 @@ pub(crate) struct HostEntry {
     pub(crate) troubled: bool,
 }
 
+impl HostEntry {
+    /// It has nothing to tell, and all that it leads to is there.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.troubled && self.clusters.iter().all(Option::is_some)
+    }
+}
+
 impl HostTable {
-    pub(crate) fn new(model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>) -> HostTable {
+    pub(crate) fn new(model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>, plain: bool) -> HostTable {
         let mut index = HostIndex::default();
         index.exact.reserve(hosts.len());
         for (entry, number) in hosts.iter().zip(0_u32..) {
@@ -53,12 +62,12 @@ impl HostTable {
         for (entry, number) in hosts.iter().zip(0_u32..) {
             entry.model.aliases.iter().for_each(|alias| index.add(alias, number));
         }
-        HostTable { tcp: choices(&model), model, index: Arc::new(index), hosts }
+        HostTable { tcp: choices(&model), model, index: Arc::new(index), hosts, plain }
     }
 
     /// The same host patterns in the same order, with other rules.
-    pub(crate) fn with_entries(&self, model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>) -> HostTable {
-        HostTable { tcp: choices(&model), model, index: self.index.clone(), hosts }
+    pub(crate) fn with_entries(&self, model: Arc<RouteSet>, hosts: Vec<Arc<HostEntry>>, plain: bool) -> HostTable {
+        HostTable { tcp: choices(&model), model, index: self.index.clone(), hosts, plain }
     }
 
     /// The entry with the same pattern, which is most likely at the same position.
@@ -196,6 +205,11 @@ pub(super) fn host_of(authority: &str) -> &str {
     let from = if bytes.first() == Some(&b'[') { memchr::memchr(b']', bytes).unwrap_or(0) } else { 0 };
     let colon = bytes.get(from..).and_then(|rest| memchr::memchr(b':', rest));
     colon.and_then(|at| authority.get(..from + at)).unwrap_or(authority)
+}
+
+/// None: the authority has no port, or none that is one.
+pub(super) fn port_of(authority: &str) -> Option<u16> {
+    authority.get(host_of(authority).len()..)?.strip_prefix(':')?.parse().ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::host_table::{HostIndex, host_of};
 use super::{CompiledInbound, CompiledOutbound, HostTable};
-use crate::model::{Listener, Serves, TlsServer};
+use crate::model::{Listener, TlsServer};
 
 #[derive(Clone, Debug)]
 pub struct CompiledListener {
@@ -42,13 +42,13 @@ impl TlsTable {
     pub(crate) fn new(servers: Vec<Arc<CompiledTlsServer>>) -> TlsTable {
         let mut names = HostIndex::default();
         for (server, number) in servers.iter().zip(0..) {
-            let passes = server.server.serves == Serves::Passthrough;
+            let passes = server.server.serves.passes();
             let routes = server.routes.model.tcp.iter().filter(|_| passes).flat_map(|route| &route.sni);
             routes.chain(&server.server.hosts).for_each(|pattern| names.add(pattern, number));
         }
         let demands = || servers.iter().map(|server| server.server.tls.asks());
         let is_mixed = demands().zip(demands().skip(1)).any(|(one, other)| one != other);
-        let passes = servers.iter().any(|server| server.server.serves == Serves::Passthrough);
+        let passes = servers.iter().any(|server| server.server.serves.passes());
         TlsTable { servers, names, is_mixed, passes }
     }
 

@@ -19,6 +19,7 @@ mod pattern;
 mod pieces;
 mod policy_test;
 mod question;
+mod rate_limiter;
 mod request;
 mod rewrite;
 mod route_table;
@@ -41,7 +42,9 @@ pub use decision::{
     CompiledAction, CompiledForward, CompiledMirror, CompiledRewrite, CompiledRule, CompiledSplit, Decision,
 };
 pub use dns_table::{DnsMatch, DnsTable};
-pub use explain::{ExplainedAuthorization, ExplainedDestination, ExplainedMirror, ExplainedRule, Explanation};
+pub use explain::{
+    ExplainedAuthorization, ExplainedDestination, ExplainedLimit, ExplainedMirror, ExplainedRule, Explanation,
+};
 pub use header_ops::{CompiledHeaderOp, CompiledHeaderOps};
 pub(crate) use header_ops::{Pass, Side, Value};
 pub(crate) use host_table::HostEntry;
@@ -52,6 +55,8 @@ pub(crate) use pattern::{Engine, Pattern, PatternSet};
 pub(crate) use pieces::Pieces;
 pub(crate) use policy_test::{Subject, Test, Texts};
 pub use question::{Question, QuestionError};
+pub(crate) use rate_limiter::CompiledLimitKey;
+pub use rate_limiter::{CompiledLimit, Quota, RateLimiter, RateRuling};
 pub use request::Request;
 pub use rewrite::{CompiledPathRewrite, SubstitutionPart, https_location};
 pub(crate) use route_table::{Destinations, RouteTable};
@@ -70,6 +75,8 @@ pub struct Snapshot {
     pub listeners: HashMap<Key, Arc<CompiledListener>>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
+    /// How many requests are let through.
+    pub rate_limiter: Arc<RateLimiter>,
     /// What is answered to who asks for names.
     pub dns: DnsTable,
     /// By index. A destination keeps its index from generation to generation while it can.

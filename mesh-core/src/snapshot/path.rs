@@ -151,6 +151,7 @@ fn scan(target: &[u8], mode: PathNormalization) -> Result<Scan, PathError> {
             }
             Class::Dot => clean &= !(after_slash && may_be_dots(rest.first().copied())),
             Class::Percent => clean &= stays_encoded(escape(rest)?, mode),
+            Class::Encode if byte == 0 => return Err(PathError::Nul),
             Class::Backslash | Class::Encode => clean = false,
             Class::Query => return Ok(Scan { path_length: target.len() - rest.len() - 1, clean }),
             Class::Plain => {}

@@ -100,6 +100,7 @@ fn refused() {
             ("/%4?1", PathError::Percent),
             ("/a/%", PathError::Percent),
             ("/%00", PathError::Nul),
+            ("/\0", PathError::Nul),
             ("/a/../%00", PathError::Nul),
             ("a", PathError::NotAbsolute),
             ("", PathError::NotAbsolute),

@@ -84,14 +84,19 @@ impl Question {
             };
             let sni = self.sni.as_deref().or(self.uri.host());
             let mut explanation = snapshot.explain(&listener.listener.key, sni, &request);
-            explanation.authorization = snapshot.authorizer.explain(&Facts {
+            let facts = Facts {
                 request: Some(request),
                 source: self.source,
                 remote: self.source,
-                local: Some(listener.listener.address),
+                local: listener.listener.address.socket(),
                 sni: sni.filter(|_| is_tls(listener)),
                 peer: principal.map(|principal| PeerFacts { principal, id: id.as_ref() }),
-            });
+            };
+            explanation.authorization = snapshot.authorizer.explain(&facts);
+            // What a workload asks for itself is counted where it arrives.
+            if !is_outbound(listener) {
+                explanation.rate_limits = snapshot.rate_limiter.explain(&facts);
+            }
             explanations.push(explanation);
         }
         // One that knows the host, else the first.

@@ -18,7 +18,10 @@ pub trait FormatContext {
     fn request_header(&self, name: &str) -> Option<&str>;
     fn response_header(&self, name: &str) -> Option<&str>;
     fn response_code(&self) -> Option<u16>;
+    /// The client's, as far as a load balancer tells it.
     fn downstream_remote_address(&self) -> Option<SocketAddr>;
+    /// The other end of the connection.
+    fn downstream_direct_address(&self) -> Option<SocketAddr>;
     fn downstream_local_address(&self) -> Option<SocketAddr>;
     /// `HTTP/1.1`, `HTTP/2`
     fn protocol(&self) -> &str;
@@ -58,6 +61,9 @@ pub(crate) enum Command {
     DownstreamRemoteAddress,
     DownstreamRemoteAddressWithoutPort,
     DownstreamRemotePort,
+    DownstreamDirectAddress,
+    DownstreamDirectAddressWithoutPort,
+    DownstreamDirectPort,
     DownstreamLocalAddress,
     DownstreamLocalAddressWithoutPort,
     DownstreamLocalPort,
@@ -130,6 +136,11 @@ impl Command {
                 address(out, context.downstream_remote_address(), AddressForm::Host);
             }
             Command::DownstreamRemotePort => address(out, context.downstream_remote_address(), AddressForm::Port),
+            Command::DownstreamDirectAddress => address(out, context.downstream_direct_address(), AddressForm::Whole),
+            Command::DownstreamDirectAddressWithoutPort => {
+                address(out, context.downstream_direct_address(), AddressForm::Host);
+            }
+            Command::DownstreamDirectPort => address(out, context.downstream_direct_address(), AddressForm::Port),
             Command::DownstreamLocalAddress => address(out, context.downstream_local_address(), AddressForm::Whole),
             Command::DownstreamLocalAddressWithoutPort => {
                 address(out, context.downstream_local_address(), AddressForm::Host);

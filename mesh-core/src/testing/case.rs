@@ -62,6 +62,8 @@ pub struct Proxy {
     pub labels: BTreeMap<String, String>,
     /// A sidecar that answers for names: `to` may be `NAME:PORT`.
     pub dns_capture: bool,
+    /// `region/zone/subzone` (memory and process).
+    pub locality: String,
 }
 
 impl Default for Proxy {
@@ -71,6 +73,7 @@ impl Default for Proxy {
             namespace: "istio-system".to_owned(),
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             dns_capture: false,
+            locality: String::new(),
         }
     }
 }
@@ -80,7 +83,7 @@ impl Default for Proxy {
 #[serde(untagged)]
 pub enum Backend {
     Named(BackendKind),
-    Settings(BackendSettings),
+    Settings(Box<BackendSettings>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -94,6 +97,12 @@ pub enum BackendKind {
     Empty,
     /// Closes each connection as soon as a request has begun.
     Close,
+    /// Takes connections, and never says anything.
+    Mute,
+    /// An HTTP proxy: it goes where a CONNECT asks for, or answers that with `status` where it is not 200. Else an echo.
+    Connect,
+    /// Accepts nobody, and has no room for more who wait: who connects hears nothing.
+    Deaf,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -109,6 +118,10 @@ pub struct BackendSettings {
     pub sidecar: bool,
     /// `http`, `http2`, `grpc`, `tcp`: protocol of the service's port.
     pub protocol: String,
+    /// It speaks TLS alone, and as this says; else TLS with a certificate for `backend.example` where a client begins so.
+    pub tls: Option<BackendTls>,
+    /// Each connection must begin with a PROXY header, before TLS.
+    pub proxy_protocol: bool,
     /// Labels of the endpoint; default: `version: vN` of the name.
     pub labels: BTreeMap<String, String>,
     pub status: u16,
@@ -121,6 +134,17 @@ pub struct BackendSettings {
     pub body: Option<String>,
 }
 
+/// TLS of a backend.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendTls {
+    /// Its certificate: `CA/NAME,NAME`.
+    pub certificate: String,
+    /// Clients must show a certificate of this CA.
+    #[serde(default)]
+    pub clients: Option<String>,
+}
+
 impl Default for BackendSettings {
     fn default() -> Self {
         Self {
@@ -129,6 +153,8 @@ impl Default for BackendSettings {
             namespace: "default".to_owned(),
             sidecar: false,
             protocol: "http".to_owned(),
+            tls: None,
+            proxy_protocol: false,
             labels: BTreeMap::new(),
             status: 200,
             fail_first: None,
@@ -144,7 +170,7 @@ impl Backend {
     pub fn settings(&self) -> BackendSettings {
         match self {
             Backend::Named(kind) => BackendSettings { kind: *kind, ..BackendSettings::default() },
-            Backend::Settings(settings) => settings.clone(),
+            Backend::Settings(settings) => BackendSettings::clone(settings),
         }
     }
 }
@@ -169,7 +195,7 @@ pub struct Step {
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// `:8080`; the port that a Gateway names. Of a sidecar where its workload calls, `10.0.0.1:80` or `:80` of an address that
-    /// nobody has, or `inbound:80` where it is called. `${NAME.address}`, `${NAME.port}`: a backend's.
+    /// nobody has, `unix:///path` or `unix://@name` of a Unix socket, or `inbound:80` where it is called. `${NAME.address}`, `${NAME.port}`: a backend's.
     pub to: String,
     /// Who asks, in the mesh: a backend with a sidecar, or `outside`, who has none. Default: the workload, and of what arrives
     /// there `outside`.
@@ -191,6 +217,8 @@ pub struct Request {
     pub at_once: u32,
     /// Bytes to send as they are on HTTP/1.1, instead of all of the above but `to` and `tls`; `\r\n` for each line break.
     pub raw: Option<String>,
+    /// What a load balancer in front says on each connection before the client's own bytes, and before TLS: a PROXY header.
+    pub preamble: String,
 }
 
 impl Default for Request {
@@ -209,6 +237,7 @@ impl Default for Request {
             repeat: 1,
             at_once: 1,
             raw: None,
+            preamble: String::new(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Context;
-use crate::api::{AuthorizationAction, AuthorizationPolicy, AuthorizationRule, RuleCondition};
+use crate::api::{AuthorizationAction, AuthorizationPolicy, AuthorizationRule, RuleCondition, RuleFrom, RuleTo};
 use crate::attribute::{self, Attribute, ValueMatch};
 use crate::diag;
 use crate::model::{Authorization, Clause, PolicyAction, PolicyRule};
@@ -44,32 +44,44 @@ impl Context<'_> {
     }
 }
 
-struct Reader<'r, 'a> {
-    context: &'r mut Context<'a>,
-    entry: &'r Entry<AuthorizationPolicy>,
-    mesh: &'r Mesh,
+/// Reads conditions of an object.
+pub(super) struct Reader<'r, 'a, T> {
+    pub context: &'r mut Context<'a>,
+    pub entry: &'r Entry<T>,
+    pub mesh: &'r Mesh,
     /// What cannot be understood holds; else it does not.
-    denies: bool,
+    pub denies: bool,
 }
 
-impl Reader<'_, '_> {
+/// `from`, `to` and `when` of a rule: as they are written, and what they mean.
+type Written<'p> = (&'p [Option<RuleFrom>], &'p [Option<RuleTo>], &'p [Option<RuleCondition>]);
+type Meant = (Vec<Vec<Clause>>, Vec<Vec<Clause>>, Vec<Clause>);
+
+impl<T> Reader<'_, '_, T> {
     /// None: it never matches.
     fn rule(&mut self, rule: Option<&AuthorizationRule>, index: u32) -> Option<PolicyRule> {
         let Some(rule) = rule else {
             return self.denies.then(|| PolicyRule { index, from: Vec::new(), to: Vec::new(), when: Vec::new() });
         };
-        let sources = rule.from.iter().map(|from| from.as_ref().and_then(|from| from.source.as_ref()));
+        let parts = (&*rule.from, &*rule.to, &*rule.when);
+        let (from, to, when) = self.parts(parts, &format!("spec.rules[{index}]"));
+        Some(PolicyRule { index, from, to, when })
+    }
+
+    /// `at`: what they are fields of.
+    pub fn parts(&mut self, (from, to, when): Written<'_>, at: &str) -> Meant {
+        let sources = from.iter().map(|from| from.as_ref().and_then(|from| from.source.as_ref()));
         let from = sources.map(|source| self.fields(source.map(|source| source.fields()).as_ref().map(|all| &all[..])));
         let from = from.collect();
-        let operations = rule.to.iter().map(|to| to.as_ref().and_then(|to| to.operation.as_ref()));
+        let operations = to.iter().map(|to| to.as_ref().and_then(|to| to.operation.as_ref()));
         let to = operations
             .map(|operation| self.fields(operation.map(|operation| operation.fields()).as_ref().map(|all| &all[..])));
         let to = to.collect();
-        let mut when = Vec::new();
-        for (place, condition) in rule.when.iter().enumerate() {
-            self.condition(condition.as_ref(), &format!("spec.rules[{index}].when[{place}].key"), &mut when);
+        let mut conditions = Vec::new();
+        for (place, condition) in when.iter().enumerate() {
+            self.condition(condition.as_ref(), &format!("{at}.when[{place}].key"), &mut conditions);
         }
-        Some(PolicyRule { index, from, to, when })
+        (from, to, conditions)
     }
 
     /// None: it could not be read.

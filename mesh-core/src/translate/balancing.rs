@@ -1,7 +1,7 @@
 //! `loadBalancer`: how endpoints are picked.
 
 use crate::api::{ConsistentHash, HttpCookie, LoadBalancer, SimpleLoadBalancer};
-use crate::model::{Balancing, HashCookie, HashKey, HashTable, Hashing};
+use crate::model::{Balancing, HashCookie, HashKey, HashTable, Hashing, Warmup};
 
 /// Points of a hash ring (Istio's default).
 const RING_SIZE: u64 = 1024;
@@ -10,7 +10,7 @@ const MAGLEV_SIZE: u32 = 65_537;
 
 pub(super) fn balancing(balancer: &LoadBalancer) -> Balancing {
     if let Some(hash) = &balancer.consistent_hash {
-        return Balancing::Hash(hashing(hash));
+        return Balancing::Hash(Box::new(hashing(hash)));
     }
     match balancer.simple.unwrap_or_default() {
         SimpleLoadBalancer::RoundRobin => Balancing::RoundRobin,
@@ -20,6 +20,25 @@ pub(super) fn balancing(balancer: &LoadBalancer) -> Balancing {
         | SimpleLoadBalancer::LeastRequest
         | SimpleLoadBalancer::Passthrough => Balancing::LeastRequest,
     }
+}
+
+/// Only where endpoints are taken by their weight in turn, or by their load; Envoy has it nowhere else.
+pub(super) fn warmup(balancer: &LoadBalancer) -> Option<Warmup> {
+    if !matches!(balancing(balancer), Balancing::LeastRequest | Balancing::RoundRobin) {
+        return None;
+    }
+    let (window, minimum, aggression) = match (&balancer.warmup, balancer.warmup_duration_secs) {
+        (Some(warmup), _) => (warmup.duration, warmup.minimum_percent, warmup.aggression),
+        (None, Some(duration)) => (duration, None, None),
+        (None, None) => return None,
+    };
+    // Both are in their bounds.
+    Some(Warmup {
+        window: window.get(),
+        minimum: (minimum.unwrap_or(10.0) * 100.0).round() as u32,
+        aggression: ((aggression.unwrap_or(1.0) * 1000.0).round() as u32).max(1),
+    })
+    .filter(|warmup| !warmup.window.is_zero())
 }
 
 /// What is hashed, and the table that it leads through.

@@ -1,14 +1,16 @@
 //! Which DestinationRule counts for a service, and which of its settings for one port and subset.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Context;
-use super::balancing::balancing;
-use super::connection_pool::{connection_rules, limits};
+use super::balancing::{balancing, warmup};
+use super::connection_pool::{connection_rules, limits, proxy_header, retry_budget, tunnel};
 use super::outlier::outlier;
-use crate::api::{ClientTls, ConnectionPool, H2UpgradePolicy, LoadBalancer, OutlierDetection};
-use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, TrafficPolicy};
-use crate::model::{self, Balancing, ConnectionRules, Limits, UpstreamProtocol};
+use crate::api::{ClientTls, ConnectionPool, H2UpgradePolicy, LoadBalancer, LocalityLbSetting, OutlierDetection};
+use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, ProxyProtocol, RetryBudget, SimpleLoadBalancer};
+use crate::api::{TrafficPolicy, Tunnel};
+use crate::model::{self, Balancing, ConnectionRules, Limits, UpstreamProtocol, Warmup};
 use crate::world::{Consolidated, Mesh, Service, ServicePort};
 
 /// An unused connection is kept this long.
@@ -17,12 +19,21 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 impl<'a> Context<'a> {
     /// Looked for in the proxy's namespace, then the service's, then the root namespace; nowhere else.
     pub(super) fn rule_of(&self, service: &Service) -> Option<Consolidated<'a>> {
+        self.rule_for(service, &self.proxy.labels)
+    }
+
+    /// The same for the service's own side: `workloadSelector` is about those who call.
+    pub(super) fn rule_of_own(&self, service: &Service) -> Option<Consolidated<'a>> {
+        self.rule_for(service, &BTreeMap::new())
+    }
+
+    fn rule_for(&self, service: &Service, labels: &BTreeMap<String, String>) -> Option<Consolidated<'a>> {
         let root = self.world.mesh().root_namespace.as_str();
         let own = self.proxy.namespace.as_str();
         // In the root namespace only the third step counts: its rules are everybody's, not the proxy's own.
         let path = [Some(own).filter(|own| *own != root), Some(&*service.namespace), Some(root)];
         let tables = &self.world.index().rules;
-        path.into_iter().flatten().find_map(|namespace| tables.find(namespace, &service.host, own, &self.proxy.labels))
+        path.into_iter().flatten().find_map(|namespace| tables.find(namespace, &service.host, own, labels))
     }
 }
 
@@ -33,6 +44,10 @@ pub(super) struct Policy<'a> {
     connection_pool: Option<&'a ConnectionPool>,
     outlier: Option<&'a OutlierDetection>,
     tls: Option<&'a ClientTls>,
+    /// What ports have no settings of.
+    proxy_protocol: Option<&'a ProxyProtocol>,
+    tunnel: Option<&'a Tunnel>,
+    retry_budget: Option<&'a RetryBudget>,
 }
 
 impl<'a> Policy<'a> {
@@ -46,6 +61,9 @@ impl<'a> Policy<'a> {
             connection_pool: subset.connection_pool.or(rule.connection_pool),
             outlier: subset.outlier.or(rule.outlier),
             tls: subset.tls.or(rule.tls),
+            proxy_protocol: subset.proxy_protocol.or(rule.proxy_protocol),
+            tunnel: subset.tunnel.or(rule.tunnel),
+            retry_budget: subset.retry_budget.or(rule.retry_budget),
         }
     }
 
@@ -54,26 +72,73 @@ impl<'a> Policy<'a> {
         Policy { connection_pool, ..Policy::default() }
     }
 
+    /// What a rule says of connections to a port of a service, once they arrive.
+    pub fn own_pool(rule: &Consolidated<'a>, port: u16) -> Option<&'a ConnectionPool> {
+        Policy::of(rule.policy?, port).connection_pool
+    }
+
     fn of(policy: &'a TrafficPolicy, port: u16) -> Policy<'a> {
         let fits = |settings: &&PortTrafficPolicy| settings.port.is_some_and(|own| own.number == u32::from(port));
+        let of_all = Policy {
+            proxy_protocol: policy.proxy_protocol.as_ref(),
+            tunnel: policy.tunnel.as_ref(),
+            retry_budget: policy.retry_budget.as_ref(),
+            ..Policy::default()
+        };
         match policy.port_level_settings.iter().find(fits) {
             Some(settings) => Policy {
                 load_balancer: settings.load_balancer.as_ref(),
                 connection_pool: settings.connection_pool.as_ref(),
                 outlier: settings.outlier_detection.as_ref(),
                 tls: settings.tls.as_ref(),
+                ..of_all
             },
             None => Policy {
                 load_balancer: policy.load_balancer.as_ref(),
                 connection_pool: policy.connection_pool.as_ref(),
                 outlier: policy.outlier_detection.as_ref(),
                 tls: policy.tls.as_ref(),
+                ..of_all
             },
         }
     }
 
     pub fn balancing(&self) -> Balancing {
         self.load_balancer.map(balancing).unwrap_or_default()
+    }
+
+    /// Connections go where the client was going.
+    pub fn passes_through(&self) -> bool {
+        let simple = self.load_balancer.filter(|balancer| balancer.consistent_hash.is_none());
+        simple.and_then(|balancer| balancer.simple) == Some(SimpleLoadBalancer::Passthrough)
+    }
+
+    /// What the rule says of localities, if it says something.
+    pub fn locality(&self) -> Option<&'a LocalityLbSetting> {
+        self.load_balancer?.locality_lb_setting.as_ref()
+    }
+
+    /// Fields of `spec.trafficPolicy` that are about which of several endpoints is taken, and how they fare.
+    pub fn of_endpoints(&self) -> Vec<&'static str> {
+        let balancer = self.load_balancer;
+        let simple = balancer.and_then(|balancer| balancer.simple).unwrap_or_default();
+        let fields = [
+            ("outlierDetection", self.outlier.is_some()),
+            (
+                "loadBalancer.simple",
+                // What is done anyway.
+                !matches!(simple, SimpleLoadBalancer::Unspecified | SimpleLoadBalancer::Random),
+            ),
+            ("loadBalancer.consistentHash", balancer.is_some_and(|balancer| balancer.consistent_hash.is_some())),
+            ("loadBalancer.localityLbSetting", self.locality().is_some()),
+            ("loadBalancer.warmup", balancer.is_some_and(|balancer| balancer.warmup.is_some())),
+            ("loadBalancer.warmupDurationSecs", balancer.is_some_and(|b| b.warmup_duration_secs.is_some())),
+        ];
+        fields.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field).collect()
+    }
+
+    pub fn warmup(&self) -> Option<Warmup> {
+        warmup(self.load_balancer?)
     }
 
     pub fn outlier(&self, mesh: &Mesh) -> Option<model::OutlierDetection> {
@@ -100,16 +165,30 @@ impl<'a> Policy<'a> {
     }
 
     pub fn limits(&self, mesh: &Mesh) -> Limits {
-        self.connection_pool(mesh).map(limits).unwrap_or_default()
+        let limits = self.connection_pool(mesh).map(limits).unwrap_or_default();
+        Limits { retry_budget: self.retry_budget.map(retry_budget), ..limits }
     }
 
     pub fn connections(&self, mesh: &Mesh) -> ConnectionRules {
         let pool = self.connection_pool(mesh);
-        connection_rules(pool, mesh.config.tcp_keepalive.as_ref())
+        ConnectionRules {
+            proxy_header: self.proxy_protocol.copied().map(proxy_header),
+            tunnel: self.tunnel.and_then(tunnel),
+            ..connection_rules(pool, mesh.config.tcp_keepalive.as_ref())
+        }
     }
 
-    /// A declared HTTP/2 port, or an upgrade that the rule, or the mesh for HTTP ports, asks for.
+    /// Upstreams are spoken to in what the client speaks (`useClientProtocol`).
+    pub fn is_as_client(&self, mesh: &Mesh) -> bool {
+        self.connection_pool(mesh).and_then(|pool| pool.http.as_ref()?.use_client_protocol) == Some(true)
+    }
+
+    /// A declared HTTP/2 port, or an upgrade that the rule, or the mesh for HTTP ports, asks for; or what the client speaks,
+    /// whatever the port says.
     pub fn protocol(&self, mesh: &Mesh, port: &ServicePort) -> UpstreamProtocol {
+        if self.is_as_client(mesh) {
+            return UpstreamProtocol::AsClient;
+        }
         let pool = self.connection_pool(mesh);
         let wish = pool.and_then(|pool| pool.http.as_ref()?.h2_upgrade_policy).unwrap_or_default();
         let upgrade = match wish {

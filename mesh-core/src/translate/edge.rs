@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Context;
+use super::auto_passthrough::{self, Names};
 use super::concerned::{self, Composite, Concerned};
 use super::edge_tcp::{self, Passage, Passages};
 use super::findings::{Said, arrange};
@@ -29,6 +30,8 @@ pub(super) struct Edge {
     hosts: Vec<Hosts>,
     /// Of the frame's tables.
     passages: Vec<Passages>,
+    /// By host, of servers that pass on by themselves.
+    names: BTreeMap<Arc<str>, Names>,
     /// By namespace and name.
     services: HashMap<(Arc<str>, Arc<str>), ServicePart>,
     rules: RuleChecks,
@@ -89,8 +92,12 @@ impl Edge {
         for (namespace, host) in context.world.index().rules.hosts() {
             work.units.insert(Unit::Rules(namespace, host));
         }
+        if self.passes_by_name() {
+            work.units.extend(context.world.index().registry.hosts().map(|host| Unit::Host(host.into())));
+        }
         let mut set = ResourceSet { listeners: self.frame.listeners.clone(), ..ResourceSet::default() };
         set.secrets.clone_from(&self.frame.secrets);
+        set.challenges.clone_from(&self.frame.challenges);
         self.policies.put(&mut set);
         work.destinations.extend(self.destinations.exchange(&Resources::new(), &self.policies.destinations));
         for number in 0..self.frame.tables.len() {
@@ -122,7 +129,8 @@ impl Edge {
             }
             let edited: &mut ResourceSet = set.get_or_insert_with(|| ResourceSet::clone(&self.set));
             edited.listeners.clone_from(&frame.listeners);
-            edited.secrets.clone_from(&frame.secrets);
+            edited.secrets = self.destinations.with_secrets(frame.secrets.clone(), &self.set);
+            edited.challenges.clone_from(&frame.challenges);
             edited.reuse(&self.set);
             work.findings |= frame.findings != self.frame.findings;
             self.frame = frame;
@@ -146,6 +154,7 @@ impl Edge {
                 Cell::Rules(namespace, host) => {
                     work.units.insert(Unit::Rules(Arc::clone(namespace), Arc::clone(host)));
                 }
+                Cell::Host(host) if self.passes_by_name() => drop(work.units.insert(Unit::Host(Arc::clone(host)))),
                 // Names that may have been meant.
                 Cell::Hosts => work.findings |= self.said().any(Said::suggests),
                 _ => {}
@@ -170,8 +179,7 @@ impl Edge {
                     work.findings |= self.rules.check(context, &mut self.readers, namespace, host);
                 }
                 Unit::Endpoints(key) => drop(work.destinations.insert(Arc::clone(key))),
-                // Of sidecars.
-                Unit::Host(_) => {}
+                Unit::Host(host) => self.name(context, &unit, host, &mut work),
             }
         }
         let mut tables = std::mem::take(&mut work.tables);
@@ -259,6 +267,40 @@ impl Edge {
         self.services.insert(key, part);
     }
 
+    fn passes_by_name(&self) -> bool {
+        self.frame.tables.iter().any(auto_passthrough::is_in)
+    }
+
+    /// What server names say of a service.
+    fn name(&mut self, context: &mut Context<'_>, unit: &Unit, host: &Arc<str>, work: &mut Work) {
+        let before = self.names.remove(host).unwrap_or_default();
+        for key in &before.destinations {
+            self.destinations.release(key);
+            work.destinations.insert(Arc::clone(key));
+        }
+        let opening: Vec<usize> = (0..)
+            .zip(&self.frame.tables)
+            .filter(|(_, table)| auto_passthrough::opens(table, host))
+            .map(|(number, _)| number)
+            .collect();
+        if opening.is_empty() {
+            return self.readers.forget(unit);
+        }
+        let auto_passthrough::Yield { routes, destinations, reads } = auto_passthrough::read(context, host);
+        self.readers.set(unit, reads);
+        if routes != before.routes {
+            work.tables.extend(opening);
+        }
+        let names = Names { routes, destinations: destinations.keys().cloned().collect() };
+        for (key, destination) in &destinations {
+            self.destinations.name(key, Arc::clone(destination));
+            work.destinations.insert(Arc::clone(key));
+        }
+        if !names.routes.is_empty() {
+            self.names.insert(Arc::clone(host), names);
+        }
+    }
+
     /// What was said so far of connections that are not looked into.
     fn take_passages<'m>(&mut self, meetings: impl Iterator<Item = &'m Meeting>) -> BTreeMap<Meeting, Arc<[Passage]>> {
         let mut taken = BTreeMap::new();
@@ -272,10 +314,15 @@ impl Edge {
 
     fn route_set(&self, number: usize, set: &mut ResourceSet) {
         let (Some(table), Some(hosts)) = (self.frame.tables.get(number), self.hosts.get(number)) else { return };
+        let mut tcp = self.passages.get(number).map(edge_tcp::routes).unwrap_or_default();
+        if auto_passthrough::is_in(table) {
+            let opened = self.names.iter().filter(|(host, _)| auto_passthrough::opens(table, host));
+            tcp.extend(opened.flat_map(|(_, names)| names.routes.iter().cloned()));
+        }
         let routes = RouteSet {
             key: Arc::clone(&table.key),
             virtual_hosts: hosts.built().cloned().collect(),
-            tcp: self.passages.get(number).map(edge_tcp::routes).unwrap_or_default(),
+            tcp,
             origin: table.origin.clone(),
         };
         set.routes.insert(Arc::clone(&table.key), Arc::new(routes));

@@ -22,6 +22,11 @@ pub(super) fn sidecar() -> ProxyInfo {
 pub(super) struct Docs(String);
 
 impl Docs {
+    /// Documents as they are.
+    pub fn of(text: &str) -> Docs {
+        Docs(text.to_owned())
+    }
+
     /// `name` is `namespace/name`, `body` what follows the metadata.
     pub fn add(mut self, kind: &str, name: &str, body: &str) -> Docs {
         self.write(kind, name, "", body);
@@ -39,6 +44,7 @@ impl Docs {
         let version = match kind {
             "Service" | "Secret" | "Pod" | "ConfigMap" => "v1",
             "EndpointSlice" => "discovery.k8s.io/v1",
+            "RateLimit" => "meshgate.io/v1alpha1",
             "AuthorizationPolicy" | "RequestAuthentication" | "PeerAuthentication" => "security.istio.io/v1",
             _ => "networking.istio.io/v1",
         };

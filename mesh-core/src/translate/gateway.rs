@@ -12,7 +12,9 @@ use super::ports::{FrontPorts, wildcard};
 use super::server::{Kind, ServerHost, Slot};
 use crate::api::Gateway;
 use crate::diag;
-use crate::model::{HostPattern, Key, Listener, ListenerProtocol, Resources, Secret, Serves, TlsServer};
+use crate::model::{
+    Challenge, HostPattern, Key, ListenAddress, Listener, ListenerProtocol, Resources, Secret, Serves, TlsServer,
+};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, Reads, selects};
 
@@ -21,6 +23,7 @@ use crate::world::{Cell, Entry, Reads, selects};
 pub(super) struct Frame {
     pub listeners: Resources<Listener>,
     pub secrets: Resources<Secret>,
+    pub challenges: Resources<Challenge>,
     pub tables: Vec<Table>,
     /// The proxy's own, oldest first.
     pub gateways: Vec<OwnGateway>,
@@ -70,16 +73,25 @@ impl Frame {
             }
             for server in &gateway.spec.servers {
                 let slot = Arc::new(Slot::new(gateway, server));
-                if let Some(ip) = admit(context, &mut names, &slot) {
-                    place(context, &mut ports, &front.listened(slot.number()), ip, &slot);
+                match admit(context, &mut names, &slot) {
+                    Some(Door::Ip(ip)) => {
+                        let numbers = front.listened(slot.number());
+                        let addresses = numbers.into_iter().map(|port| (port, SocketAddr::new(ip, port).into()));
+                        place(context, &mut ports, addresses, &slot);
+                    }
+                    Some(Door::Unix(path)) => {
+                        place(context, &mut ports, std::iter::once((0, ListenAddress::Unix(path))), &slot);
+                    }
+                    None => {}
                 }
             }
         }
-        for ((port, ip), shared) in &ports {
-            frame.listener(context, SocketAddr::new(*ip, *port), &shared.slots);
+        for ((_, address), shared) in &ports {
+            frame.listener(context, address, &shared.slots);
         }
         frame.open(context);
         frame.secrets = std::mem::take(&mut context.secrets);
+        frame.challenges = std::mem::take(&mut context.challenges);
         frame.findings = context.findings.take();
         frame.reads = std::mem::take(&mut context.reads);
         frame
@@ -95,7 +107,7 @@ impl Frame {
             && self.gateways.iter().zip(&other.gateways).all(|(a, b)| Arc::ptr_eq(&a.entry, &b.entry))
     }
 
-    fn listener(&mut self, context: &mut Context<'_>, address: SocketAddr, slots: &[Arc<Slot>]) {
+    fn listener(&mut self, context: &mut Context<'_>, address: &ListenAddress, slots: &[Arc<Slot>]) {
         let Some(first) = slots.iter().find(|slot| slot.kind.is_served()) else { return };
         let protocol = if first.kind.is_tls() {
             ListenerProtocol::Tls { servers: slots.iter().map(|slot| self.tls_server(context, slot)).collect() }
@@ -107,7 +119,7 @@ impl Frame {
         let key: Key = address.to_string().into();
         let listener = Listener {
             key: Arc::clone(&key),
-            address,
+            address: address.clone(),
             port: first.number(),
             protocol,
             path_normalization: context.world.mesh().path_normalization,
@@ -128,6 +140,7 @@ impl Frame {
             hosts,
             serves: match slot.kind {
                 Kind::Passthrough => Serves::Passthrough,
+                Kind::AutoPassthrough => Serves::MeshPassthrough,
                 Kind::TlsBytes => Serves::Bytes,
                 _ => Serves::Http,
             },
@@ -180,7 +193,15 @@ struct Shared {
     names: HashMap<HostPattern, String>,
 }
 
-type Ports = BTreeMap<(u16, IpAddr), Shared>;
+/// By port, which a Unix socket has none of.
+type Ports = BTreeMap<(u16, ListenAddress), Shared>;
+
+/// Where a server listens.
+enum Door {
+    /// At its ports.
+    Ip(IpAddr),
+    Unix(Arc<str>),
+}
 
 fn not_selected(context: &mut Context<'_>, gateway: &Entry<Gateway>) {
     let show = |labels: &BTreeMap<String, String>| {
@@ -196,21 +217,21 @@ fn not_selected(context: &mut Context<'_>, gateway: &Entry<Gateway>) {
     context.findings.report(diag::GATEWAY_NOT_SELECTED, gateway, "spec.selector", message, Some(help));
 }
 
-/// The address to listen on, unless the server cannot be served anywhere.
-fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot) -> Option<IpAddr> {
-    let ip = match slot.server.bind.as_deref().filter(|bind| !bind.is_empty()) {
-        None => wildcard(context.proxy),
-        Some(bind) => match bind.parse() {
-            Ok(ip) => ip,
-            Err(_) => {
+/// Where to listen, unless the server cannot be served anywhere.
+fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot) -> Option<Door> {
+    let door = match slot.server.bind.as_deref().filter(|bind| !bind.is_empty()) {
+        None => Door::Ip(wildcard(context.proxy)),
+        Some(bind) => match (bind.strip_prefix("unix://"), bind.parse()) {
+            (Some(path), _) => Door::Unix(path.into()),
+            (None, Ok(ip)) => Door::Ip(ip),
+            (None, Err(_)) => {
                 not_built(context, slot, ".bind", &format!("an address such as `{bind}`"));
                 return None;
             }
         },
     };
     match slot.kind {
-        Kind::Http | Kind::Https | Kind::TlsBytes | Kind::Passthrough | Kind::Tcp => {}
-        Kind::ClosedTls(what) => not_built(context, slot, ".tls.mode", what),
+        Kind::Http | Kind::Https | Kind::TlsBytes | Kind::Passthrough | Kind::AutoPassthrough | Kind::Tcp => {}
         Kind::WithoutTls => {
             let message = "the server's protocol needs `tls`".to_owned();
             let field = slot.field("");
@@ -226,13 +247,18 @@ fn admit(context: &mut Context<'_>, names: &mut HashSet<Key>, slot: &Slot) -> Op
         context.findings.report(diag::SERVER_CONFLICT, &slot.gateway, &field, message, Some(help));
         return None;
     }
-    (slot.number() != 0).then_some(ip)
+    (slot.number() != 0 || matches!(door, Door::Unix(_))).then_some(door)
 }
 
-/// Puts a server on its ports, unless it conflicts with one that has them already.
-fn place(context: &mut Context<'_>, ports: &mut Ports, numbers: &[u16], ip: IpAddr, slot: &Arc<Slot>) {
-    for port in numbers {
-        let shared = ports.entry((*port, ip)).or_insert_with(|| Shared { slots: Vec::new(), names: HashMap::new() });
+/// Puts a server where it listens, unless it conflicts with one that is there already.
+fn place(
+    context: &mut Context<'_>,
+    ports: &mut Ports,
+    addresses: impl Iterator<Item = (u16, ListenAddress)>,
+    slot: &Arc<Slot>,
+) {
+    for address in addresses {
+        let shared = ports.entry(address).or_insert_with(|| Shared { slots: Vec::new(), names: HashMap::new() });
         join(context, shared, slot);
     }
 }

@@ -153,29 +153,6 @@ fn a_tls_host_is_served_once_per_port() {
 }
 
 #[test]
-fn tls_that_is_not_built_stays_closed_under_its_names() {
-    let servers = [
-        https_server(443, "one", "a.com", "mode: SIMPLE, credentialName: cert"),
-        https_server(443, "two", "b.com", "mode: AUTO_PASSTHROUGH"),
-    ];
-    let t = docs()
-        .gateway("istio-system/gw", &servers.join(", "))
-        .add("Secret", "istio-system/cert", SECRET)
-        .translate_anyway();
-    let servers = tls_servers(&t, "0.0.0.0:443");
-    assert_eq!(servers[0].tls.certificates, [CertificateSource::Secret("istio-system/cert".into())]);
-    assert_eq!(servers[1].tls.certificates, []);
-    assert_eq!(t.codes(), [diag::SERVER_NOT_BUILT.id]);
-}
-
-#[test]
-fn a_port_of_nothing_that_is_built_is_not_opened() {
-    let t = docs().gateway("default/a", &https_server(443, "p", "a.com", "mode: AUTO_PASSTHROUGH")).translate_anyway();
-    assert!(t.set.listeners.is_empty());
-    assert_eq!(t.codes(), [diag::SERVER_NOT_BUILT.id]);
-}
-
-#[test]
 fn a_missing_secret_silences_its_server_only() {
     let servers = [
         https_server(443, "one", "a.com", "mode: SIMPLE, credentialName: good"),
@@ -278,4 +255,17 @@ fn servers_listen_on_the_families_that_the_proxy_has() {
         let listeners = super::super::translate(&world, &proxy).set.listeners;
         assert_eq!(listeners.keys().map(|key| &**key).collect::<Vec<_>>(), [address], "{families:?}");
     }
+}
+
+#[test]
+fn a_server_may_listen_on_a_unix_socket() {
+    let servers = "{port: {number: 0, name: a, protocol: HTTP}, bind: 'unix:///run/a.sock', hosts: ['*']}, \
+                   {port: {number: 0, name: b, protocol: TCP}, bind: 'unix://@b', hosts: ['*']}";
+    let spec = format!("spec: {{selector: {{istio: ingressgateway}}, servers: [{servers}]}}");
+    let t = docs().add("Gateway", "default/gw", &spec).translate();
+    let keys: Vec<&str> = t.set.listeners.keys().map(|key| &**key).collect();
+    assert_eq!(keys, ["unix:///run/a.sock", "unix://@b"]);
+    let listener = &t.set.listeners["unix:///run/a.sock"];
+    assert_eq!((listener.address.to_string().as_str(), listener.port), ("unix:///run/a.sock", 0));
+    assert!(t.set.routes.contains_key("http.0.unix:///run/a.sock"));
 }

@@ -12,14 +12,14 @@ use super::findings::Said;
 use super::http_action::NO_RETRIES;
 use super::ingress::{Ingress, LeadsTo};
 use super::ports::{selects_proxy, stands_before, wildcard};
-use crate::api::Sidecar;
+use crate::api::{ConnectionPool, Sidecar};
 use crate::model::{
     Balancing, Destination, DestinationRef, Endpoint, EndpointAddress, Endpoints, HostPattern, INBOUND_PASSTHROUGH,
-    Inbound as InboundListener, InboundPort, InboundProtocol, Key, Listener, ListenerProtocol, MtlsMode, Reach,
-    ResourceSet, RetryPolicy, RouteSet, UpstreamProtocol, UpstreamTls, VirtualHost,
+    Inbound as InboundListener, InboundPort, InboundProtocol, Key, ListenAddress, Listener, ListenerProtocol, MtlsMode,
+    Reach, ResourceSet, RetryPolicy, RouteSet, UpstreamProtocol, UpstreamTls, VirtualHost,
 };
 use crate::object::ObjectRef;
-use crate::world::{Cell, Entry, Protocol, Reads, Service, hostname};
+use crate::world::{Cell, Entry, Protocol, Reads, Service, ServicePort, hostname};
 
 /// Where redirected connections to the workload arrive.
 const PORT: u16 = 15006;
@@ -41,17 +41,19 @@ pub(super) struct Inbound {
 #[derive(Debug)]
 struct Served {
     routes: Arc<RouteSet>,
-    /// None: the workload is not reached.
-    destination: Option<(Arc<Destination>, Arc<Endpoints>)>,
+    destination: Arc<Destination>,
+    endpoints: Arc<Endpoints>,
 }
 
 /// The service that a port is one of, and what the port speaks.
-pub(super) struct Target {
+pub(super) struct Target<'a> {
     pub host: Arc<str>,
     pub name: Arc<str>,
     pub namespace: Arc<str>,
     pub protocol: Protocol,
     pub origin: ObjectRef,
+    /// What the service's DestinationRule says of connections here too, and that rule.
+    pub pool: Option<(&'a ConnectionPool, ObjectRef)>,
 }
 
 impl Inbound {
@@ -64,7 +66,7 @@ impl Inbound {
         let mut listener = InboundListener { ports: BTreeMap::new(), others: unserved(modes.others), direct: false };
         let mut ports = vec![context.unserved_port()];
         let mut own = Vec::new();
-        let mut serve = |context: &Context<'_>, ingress: &Ingress<'_>, target: &Target| {
+        let mut serve = |context: &Context<'_>, ingress: &Ingress<'_>, target: &Target<'_>| {
             let key: Key = format!("inbound|{}||", ingress.number).into();
             ports.push(context.served(&key, ingress, target));
             let mtls = modes.of(ingress.number);
@@ -109,10 +111,8 @@ impl Inbound {
         }
         for port in &self.ports {
             set.routes.insert(Arc::clone(&port.routes.key), Arc::clone(&port.routes));
-            if let Some((destination, endpoints)) = &port.destination {
-                set.destinations.insert(Arc::clone(&destination.key), Arc::clone(destination));
-                set.endpoints.insert(Arc::clone(&endpoints.key), Arc::clone(endpoints));
-            }
+            set.destinations.insert(Arc::clone(&port.destination.key), Arc::clone(&port.destination));
+            set.endpoints.insert(Arc::clone(&port.endpoints.key), Arc::clone(&port.endpoints));
         }
     }
 
@@ -149,7 +149,7 @@ fn unserved(mtls: MtlsMode) -> InboundPort {
 }
 
 /// By port of the workload. Of several Services for a port the oldest counts, and before ServiceEntries.
-fn targets(context: &mut Context<'_>) -> BTreeMap<u16, Target> {
+fn targets<'a>(context: &mut Context<'a>) -> BTreeMap<u16, Target<'a>> {
     let (world, proxy) = (context.world, context.proxy);
     let namespace: Arc<str> = proxy.namespace.as_str().into();
     context.reads.note(Cell::Namespace("Service", Arc::clone(&namespace)));
@@ -165,7 +165,7 @@ fn targets(context: &mut Context<'_>) -> BTreeMap<u16, Target> {
         for port in &service.spec.ports {
             let Some(spoken) = known.port(port.port).filter(|own| *own.name == *port.name) else { continue };
             if let Some(number) = world.target_port(service, port, &mut context.reads) {
-                targets.entry(number).or_insert_with(|| Target::of(known, spoken.protocol));
+                targets.entry(number).or_insert_with(|| context.target(known, spoken));
             }
         }
     }
@@ -179,21 +179,25 @@ fn targets(context: &mut Context<'_>) -> BTreeMap<u16, Target> {
             let target = port.target_port.filter(|target| *target != 0).unwrap_or(port.number);
             let (Ok(number), Ok(target)) = (u16::try_from(port.number), u16::try_from(target)) else { continue };
             if let Some(spoken) = known.port(number) {
-                targets.entry(target).or_insert_with(|| Target::of(known, spoken.protocol));
+                targets.entry(target).or_insert_with(|| context.target(known, spoken));
             }
         }
     }
     targets
 }
 
-impl Target {
-    fn of(service: &Service, protocol: Protocol) -> Target {
+impl<'a> Context<'a> {
+    fn target(&mut self, service: &Service, port: &ServicePort) -> Target<'a> {
+        // Its rules, too.
+        self.reads.note(Cell::Host(Arc::clone(&service.host)));
+        let rule = self.rule_of_own(service);
         Target {
             host: Arc::clone(&service.host),
             name: Arc::clone(&service.name),
             namespace: Arc::clone(&service.namespace),
-            protocol,
+            protocol: port.protocol,
             origin: service.origin.clone(),
+            pool: rule.and_then(|rule| Some((Policy::own_pool(&rule, port.number)?, rule.first.reference.clone()))),
         }
     }
 }
@@ -209,11 +213,17 @@ impl Context<'_> {
         self.listener(SocketAddr::new(wildcard(self.proxy), port), protocol, settings_of_mesh())
     }
 
-    pub(super) fn listener(&self, address: SocketAddr, protocol: ListenerProtocol, origin: ObjectRef) -> Listener {
+    pub(super) fn listener(
+        &self,
+        address: impl Into<ListenAddress>,
+        protocol: ListenerProtocol,
+        origin: ObjectRef,
+    ) -> Listener {
+        let address = address.into();
         Listener {
             key: address.to_string().into(),
-            address,
             port: address.port(),
+            address,
             protocol,
             path_normalization: self.world.mesh().path_normalization,
             origin,
@@ -227,7 +237,7 @@ impl Context<'_> {
         self.listener(address, ListenerProtocol::Inbound(inbound), entry.reference.clone())
     }
 
-    fn served(&self, key: &Key, ingress: &Ingress<'_>, target: &Target) -> Served {
+    fn served(&self, key: &Key, ingress: &Ingress<'_>, target: &Target<'_>) -> Served {
         let grpc = matches!(ingress.protocol, Protocol::Grpc | Protocol::GrpcWeb);
         // A call may be streaming what cannot be sent twice.
         let retry = if grpc { Arc::clone(&NO_RETRIES) } else { self.inbound_retries() };
@@ -243,6 +253,7 @@ impl Context<'_> {
             namespace: self.proxy.namespace.as_str().into(),
             protocol: Protocol::Auto,
             origin: settings_of_mesh(),
+            pool: None,
         };
         let entry = self.scope.entry.as_deref();
         let pool = entry.and_then(|entry| entry.spec.inbound_connection_pool.as_ref());
@@ -250,13 +261,12 @@ impl Context<'_> {
     }
 
     /// The way to the workload.
-    fn workload(&self, key: &Key, ingress: &Ingress<'_>, target: &Target, retry: Arc<RetryPolicy>) -> Served {
+    fn workload(&self, key: &Key, ingress: &Ingress<'_>, target: &Target<'_>, retry: Arc<RetryPolicy>) -> Served {
         let known = DestinationRef::Known(Arc::clone(key));
-        let (to, reach) = match ingress.leads_to {
-            LeadsTo::Same => (known, Some(Reach::OwnWorkload)),
-            LeadsTo::Port(port) => (known, Some(Reach::OwnPort(port))),
-            LeadsTo::Address(_) => (known, Some(Reach::Discovered)),
-            LeadsTo::Nowhere => (DestinationRef::Unknown(Arc::clone(key)), None),
+        let (to, reach) = match &ingress.leads_to {
+            LeadsTo::Same => (known, Reach::OwnWorkload),
+            LeadsTo::Port(port) => (known, Reach::OwnPort(*port)),
+            LeadsTo::Address(_) => (known, Reach::Discovered),
         };
         let host = VirtualHost {
             host: HostPattern::Any,
@@ -271,9 +281,11 @@ impl Context<'_> {
             tcp: Vec::new(),
             origin: target.origin.clone(),
         };
-        let policy = Policy::of_pool(ingress.pool);
+        // What the Sidecar says of its ports counts before what their services say.
+        let of_rule = target.pool.as_ref().filter(|_| ingress.pool.is_none());
+        let policy = Policy::of_pool(ingress.pool.or(of_rule.map(|(pool, _)| *pool)));
         let mesh = self.world.mesh();
-        let destination = reach.map(|reach| Destination {
+        let destination = Destination {
             key: Arc::clone(key),
             host: Arc::clone(&target.host),
             service_name: Arc::clone(&target.name),
@@ -281,11 +293,14 @@ impl Context<'_> {
             port: ingress.number,
             subset: None,
             protocol: match ingress.protocol {
+                _ if policy.is_as_client(mesh) => UpstreamProtocol::AsClient,
                 Protocol::Auto => UpstreamProtocol::AsClient,
                 protocol if protocol.is_http2() => UpstreamProtocol::Http2,
                 _ => UpstreamProtocol::Http1,
             },
             balancing: Balancing::default(),
+            locality: None,
+            warmup: None,
             outlier: None,
             tls: UpstreamTls::Disable,
             limits: policy.limits(mesh),
@@ -294,28 +309,19 @@ impl Context<'_> {
             idle_timeout: policy.idle_timeout(mesh),
             reach,
             origin: target.origin.clone(),
-            rule: None,
-        });
-        let destination = destination.map(|destination| {
-            let mut endpoints = no_endpoints(&destination);
-            if let LeadsTo::Address(address) = ingress.leads_to {
-                endpoints.endpoints.push(at(address));
-            }
-            (Arc::new(destination), Arc::new(endpoints))
-        });
-        Served { routes: Arc::new(routes), destination }
+            rule: of_rule.map(|(_, rule)| rule.clone()),
+        };
+        let mut endpoints = no_endpoints(&destination);
+        if let LeadsTo::Address(address) = &ingress.leads_to {
+            endpoints.endpoints.push(at(address.clone()));
+        }
+        Served { routes: Arc::new(routes), destination: Arc::new(destination), endpoints: Arc::new(endpoints) }
     }
 }
 
 /// The workload, where it listens.
-fn at(address: SocketAddr) -> Endpoint {
-    Endpoint {
-        address: EndpointAddress::Socket(address),
-        weight: 1,
-        locality: Arc::default(),
-        workload: None,
-        mtls: false,
-    }
+fn at(address: EndpointAddress) -> Endpoint {
+    Endpoint { address, weight: 1, locality: Arc::default(), workload: None, mtls: false, priority_labels: None }
 }
 
 /// Of a destination that is reached where the client was going.

@@ -59,7 +59,7 @@ fn object(number: u8, version: u8) -> ApiObject {
             "DestinationRule",
             "d",
             &format!(
-                "{{host: {}, subsets: [{{name: a, labels: {{version: v{version}}}}}]}}",
+                "{{host: {}, subsets: [{{name: a, labels: {{version: v{version}}}}}], trafficPolicy: {{connectionPool: {{http: {{http2MaxRequests: {version}}}}}}}}}",
                 pick(["s0", "s1", "s0", "'*.default.svc.cluster.local'"])
             ),
         ),
@@ -111,7 +111,13 @@ fn object(number: u8, version: u8) -> ApiObject {
             "Gateway",
             "t",
             &format!(
-                "{{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [h{version}.example.com], tls: {{mode: SIMPLE, credentialName: c{name}}}}}]}}"
+                "{{selector: {{istio: ingressgateway}}, servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [h{version}.example.com], tls: {{mode: SIMPLE, credentialName: c{name}}}}}{}]}}",
+                pick([
+                    "",
+                    ", {port: {number: 15443, name: between, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}",
+                    ", {port: {number: 15443, name: between, protocol: TLS}, hosts: [s0.default.svc.cluster.local], tls: {mode: AUTO_PASSTHROUGH}}",
+                    ", {port: {number: 15443, name: pass, protocol: TLS}, hosts: ['*.local'], tls: {mode: PASSTHROUGH}}",
+                ])
             ),
         ),
         11 => format!(

@@ -12,7 +12,7 @@ use super::server_tls::{authority_files, files, versions};
 use super::sidecar_scope::TAKEN;
 use crate::api::{self, CaptureMode, ConnectionPool, IngressListener, ServerTls, ServerTlsMode};
 use crate::diag;
-use crate::model::{ClientDemand, HostPattern, MtlsMode, Serves, TlsServer};
+use crate::model::{ClientDemand, EndpointAddress, HostPattern, MtlsMode, Serves, TlsServer};
 use crate::world::{Entry, Protocol};
 
 /// A port that the Sidecar names.
@@ -28,15 +28,13 @@ pub(super) struct Ingress<'a> {
 }
 
 /// Where the workload listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LeadsTo {
     /// Where the client was going.
     Same,
     /// At another port of the same address.
     Port(u16),
-    Address(SocketAddr),
-    /// Where the sidecar cannot go.
-    Nowhere,
+    Address(EndpointAddress),
 }
 
 impl<'a> Ingress<'a> {
@@ -69,7 +67,7 @@ impl Context<'_> {
         let tls = listener.tls.as_ref().and_then(|tls| self.ingress_tls(entry, listener, tls, modes.of(number)));
         let is_own = listener.capture_mode == Some(CaptureMode::None);
         let mut own = is_own.then(|| self.own_address(entry, listener, number)).flatten();
-        let leads_to = self.leads_to(entry, listener, number);
+        let leads_to = leads_to(listener, number);
         if own.is_some() && leads_to == LeadsTo::Same {
             let message = "the sidecar is to listen here itself, and the workload at the same port: it does not, and has the port redirected";
             let help = "say where the workload listens, on another port".to_owned();
@@ -143,27 +141,22 @@ impl Context<'_> {
         let bind: Option<IpAddr> = listener.bind.as_deref().and_then(|bind| bind.parse().ok());
         Some(SocketAddr::new(bind.unwrap_or_else(|| super::ports::wildcard(self.proxy)), number))
     }
+}
 
-    /// Validation has seen to it that it can be read.
-    fn leads_to(&mut self, entry: &Entry<api::Sidecar>, listener: &IngressListener, number: u16) -> LeadsTo {
-        let written = listener.default_endpoint.as_deref().unwrap_or_default();
-        if written.starts_with("unix://") {
-            let message =
-                format!("workloads on Unix sockets (`{written}`) are not reached yet: who calls is answered 503");
-            let help = "let the workload listen on `127.0.0.1:PORT`".to_owned();
-            let field = format!("spec.ingress[{}].defaultEndpoint", listener.index);
-            self.findings.report(diag::SIDECAR_NOT_BUILT, entry, &field, message, Some(help));
-            return LeadsTo::Nowhere;
-        }
-        let Ok(address) = written.parse::<SocketAddr>() else {
-            // Absent, or `:PORT`, which says no more (as Istio has it).
-            return LeadsTo::Same;
-        };
-        match address.port() {
-            _ if !address.ip().is_unspecified() => LeadsTo::Address(address),
-            port if port == number => LeadsTo::Same,
-            port => LeadsTo::Port(port),
-        }
+/// Validation has seen to it that it can be read.
+fn leads_to(listener: &IngressListener, number: u16) -> LeadsTo {
+    let written = listener.default_endpoint.as_deref().unwrap_or_default();
+    if let Some(path) = written.strip_prefix("unix://") {
+        return LeadsTo::Address(EndpointAddress::Unix(path.into()));
+    }
+    let Ok(address) = written.parse::<SocketAddr>() else {
+        // Absent, or `:PORT`, which says no more (as Istio has it).
+        return LeadsTo::Same;
+    };
+    match address.port() {
+        _ if !address.ip().is_unspecified() => LeadsTo::Address(EndpointAddress::Socket(address)),
+        port if port == number => LeadsTo::Same,
+        port => LeadsTo::Port(port),
     }
 }
 
@@ -187,9 +180,9 @@ fn spoken(protocol: Option<api::Protocol>) -> Protocol {
     }
 }
 
-impl Target {
+impl Target<'_> {
     /// Of a port that no service has: it is called after the Sidecar.
-    pub(super) fn of_sidecar(entry: &Entry<api::Sidecar>) -> Target {
+    pub(super) fn of_sidecar(entry: &Entry<api::Sidecar>) -> Target<'static> {
         let (name, namespace) = (&entry.reference.name, &entry.reference.namespace);
         Target {
             host: format!("{name}.{namespace}").into(),
@@ -197,6 +190,7 @@ impl Target {
             namespace: Arc::clone(namespace),
             protocol: Protocol::Auto,
             origin: entry.reference.clone(),
+            pool: None,
         }
     }
 }

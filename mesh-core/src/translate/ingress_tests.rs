@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::model::{AuthoritySource, CertificateSource, Inbound, InboundProtocol, ListenerProtocol, MtlsMode, Reach};
 use crate::translate::Translation;
-use crate::translate::fixture::{docs, keys};
+use crate::translate::fixture::docs;
 
 fn with(spec: &str) -> Translation {
     docs()
@@ -73,6 +73,51 @@ fn pools_of_ports_count_before_that_of_all() {
     assert_eq!(of("InboundPassthroughCluster"), (seconds(2), seconds(3)));
 }
 
+/// As Istio's inbound clusters: of the service whose port it is, by the port that callers name; what the Sidecar says comes first.
+#[test]
+fn pools_of_the_services_rule_hold_where_its_requests_arrive() {
+    let rule = |spec: &str| format!("spec: {{host: client, {spec}}}");
+    let pool = |seconds: u32| {
+        format!(
+            "connectionPool: {{tcp: {{connectTimeout: {seconds}s}}, http: {{h2UpgradePolicy: UPGRADE, http2MaxRequests: {seconds}}}}}"
+        )
+    };
+    let written = rule(&format!(
+        "trafficPolicy: {{{}, portLevelSettings: [{{port: {{number: 81}}, {}}}]}}, subsets: [{{name: v1, trafficPolicy: {{{}}}}}]",
+        pool(5),
+        pool(6),
+        pool(7)
+    ));
+    let selecting =
+        rule(&format!("workloadSelector: {{matchLabels: {{app: client}}}}, trafficPolicy: {{{}}}", pool(8)));
+    let with = |sidecar: &str| {
+        let docs = docs().add(
+            "Service",
+            "default/client",
+            "spec: {selector: {app: client}, ports: [{name: http, port: 80, targetPort: 8080}, {name: http-b, port: 81, targetPort: 8081}]}",
+        );
+        let docs = docs.add("DestinationRule", "default/a", &selecting).add("DestinationRule", "default/b", &written);
+        docs.add("Sidecar", "default/default", sidecar).to_sidecar()
+    };
+    let of = |t: &Translation, key: &str| {
+        let found = &t.set.destinations[key];
+        (found.connect_timeout.as_secs(), found.limits.requests, found.rule.as_ref().map(ToString::to_string))
+    };
+    let by = |name: &str| Some(name.to_owned());
+    let t = with("spec: {egress: [{hosts: ['*/*']}]}");
+    assert_eq!(of(&t, "inbound|8080||"), (5, Some(5), by("DestinationRule/default/b")));
+    assert_eq!(of(&t, "inbound|8081||"), (6, Some(6), by("DestinationRule/default/b")));
+    assert_eq!(of(&t, "InboundPassthroughCluster"), (10, None, None));
+    assert_eq!(t.set.destinations["inbound|8080||"].protocol, crate::model::UpstreamProtocol::Http1);
+    let t = with("spec: {inboundConnectionPool: {tcp: {connectTimeout: 3s}}}");
+    assert_eq!(of(&t, "inbound|8080||"), (3, None, None));
+    let t = with(
+        "spec: {ingress: [{port: {number: 8080, protocol: HTTP}}, {port: {number: 8081, protocol: HTTP}, connectionPool: {tcp: {connectTimeout: 1s}}}]}",
+    );
+    assert_eq!(of(&t, "inbound|8080||"), (5, Some(5), by("DestinationRule/default/b")));
+    assert_eq!(of(&t, "inbound|8081||"), (1, None, None));
+}
+
 #[test]
 fn a_port_may_be_listened_on_by_itself() {
     let t = with(
@@ -89,15 +134,23 @@ fn a_port_may_be_listened_on_by_itself() {
 }
 
 #[test]
-fn what_cannot_be_reached_is_said() {
+fn a_workload_may_listen_on_a_unix_socket() {
     let t = with(
-        "{ingress: [{port: {number: 8080, protocol: HTTPS}, defaultEndpoint: 'unix:///a.sock', tls: {mode: SIMPLE, serverCertificate: a, privateKey: b}}]}",
+        "{ingress: [{port: {number: 8080, protocol: HTTP}, defaultEndpoint: 'unix:///run/a.sock'}, {port: {number: 8081, protocol: TCP}, defaultEndpoint: 'unix://@b'}]}",
+    );
+    assert_eq!(t.addresses("inbound|8080||"), ["unix:///run/a.sock"]);
+    assert_eq!(t.addresses("inbound|8081||"), ["unix://@b"]);
+    assert_eq!(t.set.destinations["inbound|8080||"].reach, Reach::Discovered);
+    assert_eq!(t.codes(), Vec::<&str>::new());
+}
+
+#[test]
+fn tls_that_cannot_end_here_is_said() {
+    let t = with(
+        "{ingress: [{port: {number: 8080, protocol: HTTPS}, tls: {mode: SIMPLE, serverCertificate: a, privateKey: b}}]}",
     );
     let fields: Vec<&str> = t.diagnostics.iter().map(|said| said.field.as_str()).collect();
-    assert_eq!(fields, ["spec.ingress[0].defaultEndpoint", "spec.ingress[0].tls"]);
-    assert_eq!(t.codes(), ["MESH0142", "MESH0009"]);
-    assert_eq!(keys(&t.host("inbound|8080||", "*").rules[0]), ["!inbound|8080||"]);
-    assert!(!t.set.destinations.contains_key("inbound|8080||"));
+    assert_eq!((fields, t.codes()), (vec!["spec.ingress[0].tls"], vec!["MESH0009"]));
     assert_eq!(inbound(&t, "0.0.0.0:15006").ports[&8080].protocol, InboundProtocol::Tcp);
 }
 

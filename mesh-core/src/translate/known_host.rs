@@ -2,7 +2,7 @@
 //! spoken to, by which rules, and where connections to its addresses go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -16,8 +16,8 @@ use super::shadows;
 use crate::api::VirtualService;
 use crate::diag;
 use crate::model::{
-    Action, Destination, DestinationRef, EndpointAddress, Forward, HostPattern, Key, OutboundTcp, Predicate, Resources,
-    RetryPolicy, Rewrite, RouteSet, Rule, RuleSource, Split, VirtualHost,
+    Action, Destination, DestinationRef, EndpointAddress, Forward, HostPattern, Key, ListenAddress, OutboundTcp,
+    Predicate, Resources, RetryPolicy, Rewrite, RouteSet, Rule, RuleSource, Split, VirtualHost,
 };
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, MESH, Protocol, Reads, Service, ServicePort, hostname};
@@ -36,7 +36,7 @@ pub(super) struct Yield {
     pub own: BTreeMap<Key, RouteSet>,
     pub tcp: Vec<OutboundTcp>,
     /// The same at listeners of their own.
-    pub own_tcp: Vec<(SocketAddr, OutboundTcp)>,
+    pub own_tcp: Vec<(ListenAddress, OutboundTcp)>,
     /// When the service was made: older ones come first where addresses are the same.
     pub created: Option<Arc<str>>,
     /// VirtualServices whose rules in a table are all those of delegates.
@@ -59,7 +59,7 @@ pub(super) fn read(context: &mut Context<'_>, mesh: &MeshRules, host: &str) -> Y
             let addresses = context.networks(service);
             for port in &service.ports {
                 for way in context.scope.ways(port.number) {
-                    if context.scope.serves(way, service) {
+                    if context.scope.serves(&way, service) {
                         Reader {
                             context,
                             found: &mut found,
@@ -100,13 +100,14 @@ struct Reader<'r, 'a> {
 
 impl Reader<'_, '_> {
     fn port(&mut self, port: &ServicePort, used: &mut Used) {
-        let (door, protocol) = (self.way.door, self.context.scope.spoken(self.way, port));
+        let protocol = self.context.scope.spoken(&self.way, port);
+        let (door, outer) = (self.way.door.clone(), self.way.door.outer().clone());
         let detected = protocol == Protocol::Auto;
-        let networks = match door {
+        let networks = match outer {
             Door::Port(_) if protocol.is_http() => Vec::new(),
             Door::Port(_) => self.networks(port),
             Door::Address(address) => vec![address.ip().into()],
-            Door::Own(_) => Vec::new(),
+            Door::Own(_) | Door::Within(..) => Vec::new(),
         };
         // It has no address at all, rather than none of its own.
         let by_address = matches!(door, Door::Port(_)) && !protocol.is_http();
@@ -118,20 +119,65 @@ impl Reader<'_, '_> {
             if is_alone {
                 self.alone(port, host.clone());
             } else if !nowhere {
-                self.found.doors.insert(door, detected);
+                let detect = self.found.doors.entry(outer.clone()).or_default();
+                *detect |= detected;
+                self.found.doors.insert(door.clone(), detected);
+            }
+            if door != outer && self.is_only_one(port) {
+                self.found.tables.insert(outer.clone(), host.clone());
             }
             // Others may share the port: its name is known there.
-            self.found.tables.insert(door, host);
+            self.found.tables.insert(door.clone(), host);
         }
-        if !protocol.is_http() && !nowhere {
-            let routes = detected.then(|| if is_alone { self.own_key(port) } else { door.key() });
-            let bytes = Bytes { port, protocol, way: self.way, networks: &networks, routes };
+        if !protocol.is_http() && !nowhere && self.context.scope.takes_bytes(&self.way) {
+            // Where the port says nothing, it is the listener that has the tables.
+            let has_routes = detected && !matches!(door, Door::Within(..));
+            let routes = has_routes.then(|| if is_alone { self.own_key(port) } else { door.key() });
+            let bytes = Bytes { port, protocol, way: &self.way, networks: &networks, routes };
             let tcp = self.context.tcp(self.service, bytes, self.candidates, used);
-            match door {
-                Door::Own(address) => self.found.own_tcp.extend(tcp.into_iter().map(|tcp| (address, tcp))),
-                Door::Port(_) | Door::Address(_) => self.found.tcp.extend(tcp),
+            match outer {
+                Door::Own(address) => self.own_tcp(&address, port, tcp),
+                Door::Port(_) | Door::Address(_) | Door::Within(..) => self.found.tcp.extend(tcp),
             }
         }
+    }
+
+    /// Bytes at a Unix socket, which has no port, are for the only port of a service, unless a rule says for which.
+    fn own_tcp(&mut self, address: &ListenAddress, port: &ServicePort, tcp: Vec<OutboundTcp>) {
+        let is_only = self.service.ports.len() == 1;
+        for mut entry in tcp {
+            if address.socket().is_none() {
+                if !is_only && entry.origin == self.service.origin {
+                    self.unclear(port);
+                    continue;
+                }
+                entry.port = 0;
+            }
+            self.found.own_tcp.push((address.clone(), entry));
+        }
+    }
+
+    /// Said once, at the first of the ports.
+    fn unclear(&mut self, port: &ServicePort) {
+        let is_first = self.service.ports.first().is_some_and(|first| first.number == port.number);
+        let Some(entry) = self.context.scope.entry.clone().filter(|_| is_first) else { return };
+        let Some(index) = self.context.scope.index(&self.way) else { return };
+        let host = &self.service.host;
+        let message = format!(
+            "`{host}` has several ports, and a Unix socket does not say which is meant: its bytes do not go there"
+        );
+        let help = "a VirtualService with `tcp` routes of the host to one of its ports says it".to_owned();
+        let field = format!("spec.egress[{index}].hosts");
+        self.context.findings.report(diag::SIDECAR_PORT_UNCLEAR, &entry, &field, message, Some(help));
+    }
+
+    /// Whether no other port is HTTP to who comes by this way.
+    fn is_only_one(&self, port: &ServicePort) -> bool {
+        let is_http = |other: &&ServicePort| {
+            let spoken = self.context.scope.spoken(&self.way, other);
+            spoken.is_http() || spoken == Protocol::Auto
+        };
+        self.service.ports.iter().filter(is_http).all(|other| other.number == port.number)
     }
 
     /// Where its clients go, if they are told by the address: those of the service; without them, those of its endpoints.
@@ -144,7 +190,7 @@ impl Reader<'_, '_> {
         let instances = context.world.instances(self.service, port, families, &mut context.reads);
         let addresses = instances.iter().filter_map(|instance| match &instance.address {
             EndpointAddress::Socket(address) => Some(IpNet::from(address.ip())),
-            EndpointAddress::Dns { .. } => None,
+            EndpointAddress::Dns { .. } | EndpointAddress::Unix(_) => None,
         });
         addresses.collect()
     }
@@ -179,7 +225,7 @@ impl Reader<'_, '_> {
     /// Those of the first VirtualService that has any for the port, else one that says where the service is.
     fn rules(&mut self, port: &ServicePort, used: &mut Used) -> Vec<Rule> {
         for (number, (pattern, entry)) in self.candidates.iter().enumerate() {
-            if let Some(rules) = self.context.mesh_rules(pattern, entry, (self.way, port.number), self.found) {
+            if let Some(rules) = self.context.mesh_rules(pattern, entry, (&self.way, port.number), self.found) {
                 used.insert(number);
                 return rules;
             }
@@ -195,7 +241,7 @@ impl Context<'_> {
         &mut self,
         pattern: &HostPattern,
         entry: &Arc<Entry<VirtualService>>,
-        (way, port): (Way, u16),
+        (way, port): (&Way, u16),
         found: &mut Yield,
     ) -> Option<Vec<Rule>> {
         if !self.scope.follows(way, entry) {
@@ -206,7 +252,7 @@ impl Context<'_> {
             return None;
         }
         if !rules.has_own() {
-            found.delegating.entry(way.door).or_default().push(entry.reference.clone());
+            found.delegating.entry(way.door.clone()).or_default().push(entry.reference.clone());
         }
         let all = rules.all();
         shadows::report(self, pattern, &all);
@@ -238,6 +284,7 @@ impl Context<'_> {
         Rule {
             source: RuleSource { object: origin.clone(), http: 0, r#match: None },
             name: Some(name.into()),
+            stat_prefix: None,
             predicate: Predicate::default(),
             action: Arc::new(action),
             headers: Arc::clone(&self.no_headers),
@@ -255,12 +302,13 @@ fn made_up(context: &mut Context<'_>, mesh: &MeshRules, pattern: &HostPattern, f
     }
     let mut used = Used::new();
     for (number, (pattern, entry)) in candidates.iter().enumerate() {
-        for port in ports(context, entry) {
-            for way in context.scope.ways(port) {
+        let ports = ports(context, entry);
+        for port in &ports {
+            for way in context.scope.ways(*port) {
                 if found.tables.contains_key(&way.door) {
                     continue;
                 }
-                if let Some(rules) = context.mesh_rules(pattern, entry, (way, port), found) {
+                if let Some(rules) = context.mesh_rules(pattern, entry, (&way, *port), found) {
                     used.insert(number);
                     let host = VirtualHost {
                         host: (*pattern).clone(),
@@ -269,6 +317,9 @@ fn made_up(context: &mut Context<'_>, mesh: &MeshRules, pattern: &HostPattern, f
                         rules,
                         origin: entry.reference.clone(),
                     };
+                    if let (Door::Within(outer, _), 1) = (&way.door, ports.len()) {
+                        found.tables.entry(Door::clone(outer)).or_insert_with(|| host.clone());
+                    }
                     found.tables.insert(way.door, host);
                 }
             }

@@ -6,10 +6,12 @@
 
 mod authentication;
 mod authorization;
+mod auto_passthrough;
 mod balancing;
 mod checks;
 mod client_demand;
 mod concerned;
+mod connection_doubts;
 mod connection_pool;
 mod cors;
 mod delegate;
@@ -31,9 +33,11 @@ mod inbound;
 mod incremental_tests;
 mod ingress;
 mod known_host;
+mod locality;
 mod mesh_rules;
 mod named;
 mod on_demand;
+mod orders;
 mod origination;
 mod outbound;
 mod outbound_tcp;
@@ -42,6 +46,7 @@ mod peer_authentication;
 mod policies;
 mod port_table;
 mod ports;
+mod rate_limit;
 mod readers;
 mod rule_checks;
 mod rules;
@@ -66,7 +71,7 @@ pub use translator::Translator;
 pub use unconcerned::{Unconcerned, unconcerned};
 
 use crate::diag::Diagnostic;
-use crate::model::{Destination, HeaderOps, ProxyInfo, ResourceSet, Resources, Secret};
+use crate::model::{Challenge, Destination, HeaderOps, ProxyInfo, ResourceSet, Resources, Secret};
 use crate::world::{Reads, World};
 
 /// What one proxy needs, and what is wrong or doubtful about it.
@@ -100,6 +105,8 @@ struct Context<'a> {
     destinations: Resources<Destination>,
     /// Secrets that were named and exist.
     secrets: Resources<Secret>,
+    /// What CAs are to be shown.
+    challenges: Resources<Challenge>,
 }
 
 impl<'a> Context<'a> {
@@ -115,6 +122,7 @@ impl<'a> Context<'a> {
             findings: Findings::default(),
             destinations: Resources::new(),
             secrets: Resources::new(),
+            challenges: Resources::new(),
         }
     }
 }

@@ -1,15 +1,21 @@
 //! Destinations that something of a translation names: how often, and what of them is in the set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Context;
 use super::concerned::{self, Composite, Concerned};
 use super::readers::{Readers, Unit};
-use crate::model::{Destination, Key, ResourceSet, Resources};
+use crate::model::{Destination, Key, ResourceSet, Resources, Secret};
 
 #[derive(Debug, Default)]
-pub(super) struct Destinations(BTreeMap<Key, Named>);
+pub(super) struct Destinations {
+    named: BTreeMap<Key, Named>,
+    /// By key of the secret, those whose TLS is made of it.
+    secrets: BTreeMap<Key, BTreeSet<Key>>,
+    /// The same the other way round.
+    secret_of: BTreeMap<Key, Key>,
+}
 
 /// A destination, with the number of those who name it.
 #[derive(Debug)]
@@ -21,8 +27,10 @@ struct Named {
 impl Destinations {
     /// One more names it. All who do mean the same by a key.
     pub fn name(&mut self, key: &Key, destination: Arc<Destination>) {
-        let named =
-            self.0.entry(Arc::clone(key)).or_insert_with(|| Named { destination: Arc::clone(&destination), count: 0 });
+        let named = self
+            .named
+            .entry(Arc::clone(key))
+            .or_insert_with(|| Named { destination: Arc::clone(&destination), count: 0 });
         named.count += 1;
         if named.destination != destination {
             named.destination = destination;
@@ -31,7 +39,7 @@ impl Destinations {
 
     /// One less names it.
     pub fn release(&mut self, key: &Key) {
-        if let Some(named) = self.0.get_mut(key) {
+        if let Some(named) = self.named.get_mut(key) {
             named.count -= 1;
         }
     }
@@ -49,7 +57,7 @@ impl Destinations {
 
     /// What was taken over from an earlier set is remembered as it is there.
     pub fn adopt(&mut self, set: &ResourceSet) {
-        for (key, named) in &mut self.0 {
+        for (key, named) in &mut self.named {
             if let Some(destination) = set.destinations.get(key) {
                 named.destination = Arc::clone(destination);
             }
@@ -66,10 +74,11 @@ impl Destinations {
         set: &mut ResourceSet,
     ) {
         let unit = Unit::Endpoints(Arc::clone(key));
-        let Some(named) = self.0.get(key).filter(|named| named.count > 0) else {
-            self.0.remove(key);
+        let Some(named) = self.named.get(key).filter(|named| named.count > 0) else {
+            self.named.remove(key);
             set.destinations.remove(key);
             set.endpoints.remove(key);
+            self.put_secret(key, None, set);
             concerned::note(concerned, Composite::Destination(Arc::clone(key)), Vec::new());
             return readers.forget(&unit);
         };
@@ -78,6 +87,7 @@ impl Destinations {
             set.destinations.insert(Arc::clone(key), Arc::clone(&named.destination));
         }
         let endpoints = context.endpoints(&named.destination);
+        let secret = context.secret_of(&named.destination);
         let merged = context.merged_rules(&named.destination);
         concerned::note(concerned, Composite::Destination(Arc::clone(key)), merged);
         readers.set(&unit, std::mem::take(&mut context.reads));
@@ -86,5 +96,39 @@ impl Destinations {
             Some(endpoints) if set.endpoints.get(key).is_some_and(|known| **known == endpoints) => {}
             Some(endpoints) => drop(set.endpoints.insert(Arc::clone(key), Arc::new(endpoints))),
         }
+        self.put_secret(key, secret, set);
+    }
+
+    /// The secret that the destination's TLS is made of now; what nobody needs any more is taken out.
+    fn put_secret(&mut self, destination: &Key, new: Option<(Key, Option<Secret>)>, set: &mut ResourceSet) {
+        let now = new.as_ref().map(|(key, _)| key);
+        if let Some(before) = self.secret_of.get(destination).filter(|before| Some(*before) != now).cloned() {
+            self.secret_of.remove(destination);
+            if let Some(users) = self.secrets.get_mut(&before) {
+                users.remove(destination);
+                if users.is_empty() {
+                    self.secrets.remove(&before);
+                    set.secrets.remove(&before);
+                }
+            }
+        }
+        let Some((key, secret)) = new else { return };
+        match secret {
+            None => drop(set.secrets.remove(&key)),
+            Some(secret) if set.secrets.get(&key).is_some_and(|known| **known == secret) => {}
+            Some(secret) => drop(set.secrets.insert(Arc::clone(&key), Arc::new(secret))),
+        }
+        self.secret_of.insert(Arc::clone(destination), Arc::clone(&key));
+        self.secrets.entry(key).or_default().insert(Arc::clone(destination));
+    }
+
+    /// These, and those of destinations as they are in `set`.
+    pub fn with_secrets(&self, mut secrets: Resources<Secret>, set: &ResourceSet) -> Resources<Secret> {
+        for key in self.secrets.keys() {
+            if let Some(secret) = set.secrets.get(key) {
+                secrets.insert(Arc::clone(key), Arc::clone(secret));
+            }
+        }
+        secrets
     }
 }

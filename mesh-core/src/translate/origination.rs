@@ -1,11 +1,27 @@
 //! TLS with servers outside of the mesh (`SIMPLE` and `MUTUAL` of DestinationRules): whose certificates are believed, and what is
 //! shown. What is asked for and cannot be had is never replaced by clear text.
 
+use std::sync::Arc;
+
 use super::Context;
+use super::server_tls::{authorities_of, keys_of, pair_of, secret_place};
 use crate::api::{ClientTls, ClientTlsMode, DestinationRule};
 use crate::diag;
-use crate::model::{AuthorityFiles, CertificateSource, Origination};
-use crate::world::{Entry, Service, Source};
+use crate::model::{AuthoritySource, CertificateSource, Destination, Key, Origination, Role, Secret};
+use crate::object::ObjectRef;
+use crate::world::{Cell, Entry, Service, Source};
+
+const FIELD: &str = "spec.trafficPolicy.tls.credentialName";
+/// What is behind the name in the key of a secret, by what is needed of it.
+const SIMPLE: &str = "/simple";
+const MUTUAL: &str = "/mutual";
+
+/// Why a secret is of no use.
+enum Lack {
+    Missing,
+    /// What it has, and what it lacks.
+    Keys(String, &'static str),
+}
 
 impl Context<'_> {
     /// None: it cannot be done here.
@@ -16,32 +32,124 @@ impl Context<'_> {
         rule: &Entry<DestinationRule>,
     ) -> Option<Origination> {
         let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        if set(&tls.credential_name).is_some() {
-            let message = format!(
-                "`credentialName` is not built yet; requests to `{}` are answered 503, not sent in clear",
-                service.host
-            );
-            let help = "name files of the proxy: `caCertificates`, `clientCertificate` and `privateKey`".to_owned();
-            let field = "spec.trafficPolicy.tls";
-            self.findings.report(diag::DESTINATION_NOT_BUILT, rule, field, message, Some(help));
+        let unverified = tls.insecure_skip_verify == Some(true);
+        let mutual = tls.mode == Some(ClientTlsMode::Mutual);
+        let (authorities, certificate) = match set(&tls.credential_name) {
+            Some(name) => {
+                let key = self.credential_of(&name, mutual, unverified, service, rule)?;
+                let authorities = (!unverified).then(|| AuthoritySource::Secret(Arc::clone(&key)));
+                (authorities, mutual.then_some(CertificateSource::Secret(key)))
+            }
+            None => {
+                let revoked = set(&tls.ca_crl);
+                let path = set(&tls.ca_certificates).filter(|path| path != "system" && !unverified);
+                let authorities = path.map(|certificates| AuthoritySource::Files { certificates, revoked });
+                let certificate = if mutual {
+                    let (certificate, private_key) = (set(&tls.client_certificate)?, set(&tls.private_key)?);
+                    Some(CertificateSource::Files { certificate, private_key })
+                } else {
+                    None
+                };
+                (authorities, certificate)
+            }
+        };
+        let (sni, names) = (set(&tls.sni).map(Into::into), names(tls, service));
+        Some(Origination { sni, authorities, names, unverified, certificate })
+    }
+
+    /// The key of the secret, whether it is there or not: it may come. None: it must not be used.
+    fn credential_of(
+        &mut self,
+        name: &str,
+        mutual: bool,
+        unverified: bool,
+        service: &Service,
+        rule: &Entry<DestinationRule>,
+    ) -> Option<Key> {
+        let closed = format!("requests to `{}` are answered 503", service.host);
+        if self.proxy.role == Role::Sidecar {
+            let why = sidecars_have_none(rule);
+            let help = "name files of the pod: `caCertificates`, `clientCertificate` and `privateKey`".to_owned();
+            self.findings.report(diag::DESTINATION_NOT_BUILT, rule, FIELD, format!("{why}; {closed}"), Some(help));
             return None;
         }
-        let unverified = tls.insecure_skip_verify == Some(true);
-        let authorities = set(&tls.ca_certificates).filter(|path| path != "system" && !unverified);
-        let certificate = if tls.mode == Some(ClientTlsMode::Mutual) {
-            let (certificate, private_key) = (set(&tls.client_certificate)?, set(&tls.private_key)?);
-            Some(CertificateSource::Files { certificate, private_key })
-        } else {
-            None
-        };
-        Some(Origination {
-            sni: set(&tls.sni).map(Into::into),
-            authorities: authorities.map(|certificates| AuthorityFiles { certificates, revoked: set(&tls.ca_crl) }),
-            names: names(tls, service),
-            unverified,
-            certificate,
-        })
+        let own = &self.proxy.namespace;
+        let (namespace, name) = secret_place(name, own);
+        if namespace != own {
+            let message = format!(
+                "the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed; {closed}"
+            );
+            self.findings.report(diag::SECRET_FORBIDDEN, rule, FIELD, message, None);
+            return None;
+        }
+        let key: Key = format!("{namespace}/{name}{}", if mutual { MUTUAL } else { SIMPLE }).into();
+        match self.upstream_secret(&key) {
+            // Nothing of it is needed.
+            Err(_) if unverified && !mutual => {}
+            Err(Lack::Missing) => {
+                let message = format!("secret `{namespace}/{name}` does not exist; {closed}");
+                let help = format!("create it in namespace `{namespace}`, where the gateway runs");
+                self.findings.report(diag::SECRET_MISSING, rule, FIELD, message, Some(help));
+            }
+            Err(Lack::Keys(has, lacks)) => {
+                // What else is in a secret is for those of its namespace.
+                let has = if **rule.namespace() == *namespace { format!("{has}, but not") } else { "no".to_owned() };
+                let message = format!("secret `{namespace}/{name}` has {has} {lacks}; {closed}");
+                self.findings.report(diag::SECRET_WITHOUT_KEYS, rule, FIELD, message, None);
+            }
+            Ok(secret) if secret.authorities_pem.is_empty() && !unverified => {
+                let message = format!("secret `{namespace}/{name}` has no `ca.crt` or `cacert`; {closed}");
+                let help = format!("add it, or make the secret `{name}-cacert`");
+                self.findings.report(diag::SECRET_WITHOUT_KEYS, rule, FIELD, message, Some(help));
+            }
+            Ok(_) => {}
+        }
+        Some(key)
     }
+
+    /// The secret that a destination's TLS is made of; the second is none if there is no such.
+    pub(super) fn secret_of(&mut self, destination: &Destination) -> Option<(Key, Option<Secret>)> {
+        let key = destination.tls.secret()?;
+        Some((Arc::clone(key), self.upstream_secret(key).ok()))
+    }
+
+    /// What is needed of the secret of this key: its CA, which may be in one of its own, and for `MUTUAL` a certificate.
+    fn upstream_secret(&mut self, key: &Key) -> Result<Secret, Lack> {
+        let (place, mutual) = match key.strip_suffix(MUTUAL) {
+            Some(place) => (place, true),
+            None => (key.strip_suffix(SIMPLE).unwrap_or(key), false),
+        };
+        let (namespace, name) = place.split_once('/').unwrap_or_default();
+        let authority = format!("{name}-cacert");
+        for name in [name, &authority] {
+            self.reads.note(Cell::Object(ObjectRef::new("Secret", namespace, name)));
+        }
+        let (own, apart) = (self.world.secret(namespace, name), self.world.secret(namespace, &authority));
+        let first = own.or(apart).ok_or(Lack::Missing)?;
+        let mut secret = Secret::new(Arc::clone(key), first.reference.clone());
+        if let Some((authorities, revoked)) = apart.into_iter().chain(own).find_map(|entry| authorities_of(entry)) {
+            (secret.authorities_pem, secret.revoked_pem) = (authorities, revoked);
+        }
+        if mutual {
+            let own = own.ok_or(Lack::Missing)?;
+            let pair = pair_of(own)
+                .ok_or_else(|| Lack::Keys(keys_of(own), "`tls.crt` and `tls.key` (or `cert` and `key`)"))?;
+            (secret.certificate_pem, secret.private_key_pem) = pair;
+        } else if secret.authorities_pem.is_empty() {
+            return Err(Lack::Keys(keys_of(first), "CA certificates (`ca.crt` or `cacert`)"));
+        }
+        Ok(secret)
+    }
+}
+
+/// Why a sidecar is not given the secret. Istio gives it where the rule selects the workload and, by a SubjectAccessReview, the
+/// workload's account may list the secrets of its namespace: that is not asked here, and who may not read a secret must not get
+/// it from us. Without a selector Istio speaks clear text instead.
+fn sidecars_have_none(rule: &Entry<DestinationRule>) -> &'static str {
+    if rule.spec.workload_selector.is_none() {
+        return "`credentialName` is for gateways, and for sidecars that a `workloadSelector` of the rule selects: these are given no secrets yet";
+    }
+    "whether the workload's account may read secrets (SubjectAccessReview) is not asked yet, so its sidecar is not given that of `credentialName`"
 }
 
 /// The rule's, else those of the ServiceEntries that the service is made of.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::Context;
 use super::destination_rule::Policy;
 use super::findings::nearest;
-use crate::api::{self, ClientTlsMode, DestinationRule, VirtualService};
+use super::locality;
+use super::{Context, auto_passthrough};
+use crate::api::{self, ClientTlsMode, DestinationRule, Subset, VirtualService};
 use crate::diag;
 use crate::model::{
     Destination, DestinationRef, Endpoint, EndpointAddress, Endpoints, Key, MtlsMode, Reach, Role, UpstreamProtocol,
@@ -14,7 +15,7 @@ use crate::model::{
 };
 use crate::object::ObjectRef;
 use crate::world::{
-    Cell, Consolidated, Entry, Instance, Protocol, Resolution, Service, ServicePort, hostname, selects,
+    Cell, Consolidated, Entry, Instance, Protocol, Resolution, Service, ServicePort, TargetPort, hostname, selects,
 };
 
 /// Label of pods that speak the mesh's mutual TLS: the injection sets it.
@@ -81,6 +82,23 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// A subset of a port of a service, which its rule has.
+    pub(super) fn subset_destination(
+        &mut self,
+        service: &'a Arc<Service>,
+        port: &ServicePort,
+        (subset, rule): (&Subset, &Arc<Entry<DestinationRule>>),
+    ) -> DestinationRef {
+        let key = key(port.number, &subset.name, &service.host);
+        let field = format!("spec.subsets[{}]", subset.index);
+        let named = Named { entry: rule, field: &field, host: &service.host, subset: &subset.name };
+        if self.destinations.contains_key(&key) || self.emit(Some(&named), &key, service, port) {
+            DestinationRef::Known(key)
+        } else {
+            DestinationRef::Unknown(key)
+        }
+    }
+
     /// What a host means to the proxy, whoever names it: what the workload itself would reach by it; what only rules name need
     /// not be in its Sidecar.
     pub(super) fn service(&mut self, host: &str) -> Option<&'a Arc<Service>> {
@@ -131,11 +149,20 @@ impl<'a> Context<'a> {
                 UpstreamTls::Originate(Arc::new(origination))
             }
         };
-        let reach = self.reach(service);
+        let mut reach = self.reach(service, port);
+        if policy.passes_through() {
+            if self.proxy.role == Role::Edge {
+                rule.iter().for_each(|rule| self.no_original(rule, service));
+                return false;
+            }
+            reach = Some(Reach::Original);
+        }
         if let (Some(named), None) = (named, reach) {
             self.unreachable_host(named, service);
         }
         let mesh = self.world.mesh();
+        let outlier = policy.outlier(mesh);
+        let locality = self.locality_rule(policy.locality(), service, outlier.is_some());
         let destination = Destination {
             key: Arc::clone(key),
             host: Arc::clone(&service.host),
@@ -145,7 +172,9 @@ impl<'a> Context<'a> {
             subset: wanted.map(|named| named.subset.into()),
             protocol: self.upstream_protocol(policy.protocol(mesh, port), port),
             balancing: policy.balancing(),
-            outlier: policy.outlier(mesh),
+            locality,
+            warmup: policy.warmup(),
+            outlier: outlier.map(Box::new),
             tls,
             limits: policy.limits(mesh),
             connections: policy.connections(mesh),
@@ -155,14 +184,21 @@ impl<'a> Context<'a> {
             origin: service.origin.clone(),
             rule: rule.as_ref().map(|rule| rule.first.reference.clone()),
         };
+        if let Some(rule) = &rule {
+            self.doubt_connections(rule, (service, port), &policy, &destination);
+        }
         self.destinations.insert(Arc::clone(key), Arc::new(destination));
         true
     }
 
     /// How connections to a service find their way. None: the proxy does not know any.
-    fn reach(&self, service: &Service) -> Option<Reach> {
+    fn reach(&self, service: &Service, port: &ServicePort) -> Option<Reach> {
         match (&service.resolution, self.proxy.role) {
-            (Resolution::Dynamic, _) | (Resolution::Original, Role::Edge) => None,
+            (Resolution::Original, Role::Edge) => None,
+            (Resolution::Dynamic, _) => Some(Reach::Named(match port.target {
+                TargetPort::Number(number) => number,
+                TargetPort::Name(_) => port.number,
+            })),
             (Resolution::Original, Role::Sidecar) => Some(Reach::Original),
             _ if self.proxy.role == Role::Sidecar && service.is_headless() => Some(Reach::Addressed),
             _ => Some(Reach::Discovered),
@@ -176,18 +212,24 @@ impl<'a> Context<'a> {
     }
 
     fn unreachable_host<T>(&mut self, named: &Named<'_, T>, service: &Service) {
-        let (who, help) = match service.resolution {
-            Resolution::Original => {
-                ("a gateway", "use resolution DNS or STATIC for services that a gateway shall reach")
-            }
-            _ => ("a proxy", "use resolution DNS, STATIC or, for sidecars, NONE"),
-        };
+        let help = "use resolution DNS, STATIC or DYNAMIC_DNS for services that a gateway shall reach";
         let message = format!(
-            "the ServiceEntry {} of `{}` resolves to what the client asked for, which {who} does not do yet",
+            "the ServiceEntry {} of `{}` resolves to what the client asked for, which a gateway does not do yet",
             service.origin, service.host
         );
         let field = format!("{}.host", named.field);
         self.findings.report(diag::DESTINATION_NOT_BUILT, named.entry, &field, message, Some(help.to_owned()));
+    }
+
+    fn no_original(&mut self, rule: &Consolidated<'_>, service: &Service) {
+        let message = format!(
+            "`PASSTHROUGH` is where the client of a workload was going, which a gateway does not know; \
+             requests to `{}` are answered 503",
+            service.host
+        );
+        let help = "use another algorithm; with `workloadSelector` a rule can be for some workloads only".to_owned();
+        let field = "spec.trafficPolicy.loadBalancer.simple";
+        self.findings.report(diag::DESTINATION_NOT_BUILT, rule.first, field, message, Some(help));
     }
 
     /// Where no rule says it.
@@ -209,24 +251,29 @@ impl<'a> Context<'a> {
         let inside = !service.is_external();
         let endpoints = instances.into_iter().map(|instance| Endpoint {
             mtls: inside && self.speaks_mtls(&instance, service),
+            priority_labels: locality::priority_labels(destination, &instance),
             address: instance.address,
             weight: instance.weight,
             locality: instance.locality,
             workload: instance.workload,
         });
         let mut endpoints: Vec<Endpoint> = endpoints.collect();
+        if auto_passthrough::is_for(&destination.key) {
+            endpoints.retain(|endpoint| endpoint.mtls);
+        }
         endpoints.shrink_to_fit();
         Some(Endpoints { key: Arc::clone(&destination.key), endpoints, origin: service.origin.clone() })
     }
 
     /// Whether an endpoint takes mutual TLS: its proxy knows it, and no PeerAuthentication switches it off.
-    fn speaks_mtls(&mut self, instance: &Instance<'_>, service: &Service) -> bool {
+    pub(super) fn speaks_mtls(&mut self, instance: &Instance<'_>, service: &Service) -> bool {
         if instance.labels.get(TLS_MODE).is_none_or(|mode| mode != "istio") {
             return false;
         }
         let port = match &instance.address {
             EndpointAddress::Socket(address) => address.port(),
             EndpointAddress::Dns { port, .. } => *port,
+            EndpointAddress::Unix(_) => return false,
         };
         let namespace = instance.workload.as_ref().map_or(&service.namespace, |workload| &workload.namespace);
         self.peer_modes(namespace, instance.labels).of(port) != MtlsMode::Disable

@@ -18,7 +18,7 @@ pub(super) struct Bytes<'p> {
     pub port: &'p ServicePort,
     /// What is spoken there.
     pub protocol: Protocol,
-    pub way: Way,
+    pub way: &'p Way,
     /// Where clients go; empty: anywhere.
     pub networks: &'p [IpNet],
     /// Of what turns out to be HTTP.

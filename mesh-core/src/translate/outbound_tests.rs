@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::fixture::{docs, keys, to};
 use crate::diag;
-use crate::model::{AuthorityFiles, Balancing, CertificateSource, Origination, UpstreamProtocol, UpstreamTls};
+use crate::model::{AuthoritySource, Balancing, CertificateSource, Origination, UpstreamProtocol, UpstreamTls};
 
 const WEB: &str = "outbound|80||web.default.svc.cluster.local";
 const V1: &str = "outbound|80|v1|web.default.svc.cluster.local";
@@ -199,10 +199,41 @@ fn port_settings_do_not_inherit() {
 
 #[test]
 fn encrypted_destinations_are_not_reached_in_clear() {
-    let rule = "spec: {host: web, trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}}";
-    let t = web().add("DestinationRule", "default/web", rule).vs("default/v", "a.com", &to("web")).translate_anyway();
-    assert_eq!(keys(&t.rules("a.com")[0]), [format!("!{WEB}")]);
-    assert_eq!(t.said(diag::DESTINATION_NOT_BUILT).len(), 1);
+    let docs = |mode: &str| {
+        let rule = format!("spec: {{host: web, trafficPolicy: {{tls: {{mode: {mode}, credentialName: a}}}}}}");
+        web().add("DestinationRule", "default/web", &rule).vs("default/v", "a.com", &to("web"))
+    };
+    let key = "istio-system/a/simple";
+    let missing = docs("SIMPLE").translate_anyway();
+    assert_eq!(missing.set.destinations[WEB].tls.secret().map(|key| &**key), Some(key));
+    assert_eq!((missing.said(diag::SECRET_MISSING).len(), missing.set.secrets.len()), (1, 0));
+    // Nothing of it is needed.
+    let blind = docs("SIMPLE, insecureSkipVerify: true").translate_anyway();
+    assert_eq!(blind.said(diag::SECRET_MISSING), [""; 0]);
+    // What else is in it is for those of its namespace.
+    let other = docs("SIMPLE").add("Secret", "istio-system/a", "stringData: {password: p}").translate_anyway();
+    let said = other.said(diag::SECRET_WITHOUT_KEYS);
+    assert!(said[0].contains("has no CA certificates") && !said[0].contains("password"), "{said:?}");
+    // Of a secret only what is needed is told.
+    let secret = "stringData: {ca.crt: ca, tls.crt: certificate, tls.key: key}";
+    let there = docs("SIMPLE").add("Secret", "istio-system/a", secret).translate_anyway();
+    let told = &there.set.secrets[key];
+    assert_eq!((&*told.authorities_pem, told.has_pair()), ("ca", false));
+    let mutual = docs("MUTUAL").add("Secret", "istio-system/a", secret).translate_anyway();
+    assert!(mutual.set.secrets["istio-system/a/mutual"].has_pair());
+    assert_eq!(mutual.set.secrets.len(), 1);
+    // Those of other namespaces are nobody's.
+    let elsewhere = docs("SIMPLE").add("Secret", "default/a", secret).translate_anyway();
+    assert_eq!(elsewhere.set.secrets.len(), 0);
+    let sidecar = docs("SIMPLE").add("Secret", "default/a", secret).to_sidecar();
+    assert!(!sidecar.set.destinations.contains_key(WEB) && sidecar.set.secrets.is_empty());
+    assert!(sidecar.said(diag::DESTINATION_NOT_BUILT)[0].contains("given no secrets yet"));
+    // Whether its account may read them is asked nobody.
+    let rule = "spec: {host: web, workloadSelector: {matchLabels: {app: client}}, trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}}";
+    let selected = web().add("DestinationRule", "default/web", rule).add("Secret", "default/a", secret).to_sidecar();
+    assert!(!selected.set.destinations.contains_key(WEB) && selected.set.secrets.is_empty());
+    let said = selected.said(diag::DESTINATION_NOT_BUILT);
+    assert!(said[0].contains("SubjectAccessReview") && said[0].contains("503"), "{said:?}");
 }
 
 #[test]
@@ -219,7 +250,7 @@ fn tls_to_others() {
     assert_eq!(read("mode: SIMPLE"), plain);
     assert_eq!(read("mode: SIMPLE, caCertificates: system"), plain);
     assert_eq!(read("mode: SIMPLE, insecureSkipVerify: true"), Origination { unverified: true, ..plain.clone() });
-    let files = AuthorityFiles { certificates: "/ca".to_owned(), revoked: Some("/crl".to_owned()) };
+    let files = AuthoritySource::Files { certificates: "/ca".to_owned(), revoked: Some("/crl".to_owned()) };
     let pair = CertificateSource::Files { certificate: "/c".to_owned(), private_key: "/k".to_owned() };
     let all = Origination {
         sni: Some("b.example".into()),
@@ -292,6 +323,26 @@ fn pods_say_that_they_speak_mutual_tls_and_those_outside_are_not_believed() {
     };
     assert_eq!(endpoints(", location: MESH_INTERNAL"), [true, false, false]);
     assert_eq!(endpoints(""), [false, false, false]);
+}
+
+#[test]
+fn a_proxy_header_before_the_meshs_tls_is_doubtful() {
+    let said = |mode: &str, tls: &str| {
+        let rule = format!("spec: {{host: web, trafficPolicy: {{proxyProtocol: {{}}{tls}}}}}");
+        let selecting = "spec: {selector: {app: p}, ports: [{port: 80, name: http}]}";
+        let t = docs()
+            .http("'*'")
+            .labelled("default/a", &format!("app: p, security.istio.io/tlsMode: {mode}"), &pod("10.0.0.1"))
+            .add("Service", "default/web", selecting)
+            .add("DestinationRule", "default/web", &rule)
+            .vs("default/v", "a.com", &to("web"))
+            .translate_anyway();
+        t.said(diag::FIELD_DOUBTFUL).len()
+    };
+    assert_eq!(said("istio", ""), 1);
+    assert_eq!(said("disabled", ""), 0);
+    assert_eq!(said("istio", ", tls: {mode: DISABLE}"), 0);
+    assert_eq!(said("disabled", ", tls: {mode: ISTIO_MUTUAL}"), 1);
 }
 
 #[test]
@@ -431,4 +482,35 @@ fn a_service_selects_workload_entries_too() {
         .vs("default/a", "a.com", &to("web"))
         .translate();
     assert_eq!(t.addresses(WEB), ["10.0.0.1:8080", "10.0.0.2:8080", "2.2.2.2:8080"]);
+}
+
+#[test]
+fn hosts_of_requests_are_called_at_the_target_port() {
+    let entry = "spec: {hosts: ['*.ext.com'], ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], \
+                 resolution: DYNAMIC_DNS}";
+    let docs = docs().http("'*'").add("ServiceEntry", "default/e", entry);
+    let t = docs.vs("default/v", "a.com", &to("'*.ext.com'")).translate();
+    assert_eq!(t.set.destinations["outbound|80||*.ext.com"].reach, crate::model::Reach::Named(8080));
+}
+
+#[test]
+fn what_is_about_endpoints_is_said_to_have_no_effect_where_hosts_of_requests_are_called() {
+    let entry =
+        "spec: {hosts: ['*.ext.com'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DYNAMIC_DNS}";
+    let rule = |policy: &str| {
+        let docs = docs().http("'*'").add("ServiceEntry", "default/e", entry);
+        let docs = docs.vs("default/v", "a.com", &to("'*.ext.com'"));
+        let body = format!("spec: {{host: '*.ext.com', trafficPolicy: {{{policy}}}}}");
+        docs.add("DestinationRule", "default/r", &body).translate()
+    };
+    let found = rule(
+        "outlierDetection: {consecutive5xxErrors: 1}, loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 9s}}",
+    );
+    let said = found.said(diag::FIELD_DOUBTFUL);
+    assert_eq!(said.len(), 3, "{said:?}");
+    for field in ["outlierDetection", "loadBalancer.simple", "loadBalancer.warmup"] {
+        assert!(said.iter().any(|said| said.contains(&format!("spec.trafficPolicy.{field}"))), "{said:?}");
+    }
+    let usual = rule("connectionPool: {tcp: {connectTimeout: 1s}}, loadBalancer: {simple: RANDOM}");
+    assert!(usual.codes().is_empty());
 }

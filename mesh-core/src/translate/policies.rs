@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Context;
 use super::findings::Said;
 use crate::api::{MatchLabels, TargetReference};
-use crate::model::{Authentication, Authorization, Destination, ResourceSet, Resources};
+use crate::model::{Authentication, Authorization, Destination, RateLimits, ResourceSet, Resources};
 use crate::world::{Cell, Entry, Reads, selects};
 
 /// Label of the pods of a Gateway of the Gateway API.
@@ -16,6 +16,7 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub(super) struct Policies {
     pub authorization: Resources<Authorization>,
     pub authentication: Resources<Authentication>,
+    pub rate_limits: Resources<RateLimits>,
     /// External authorizers.
     pub destinations: Resources<Destination>,
     pub findings: Vec<Said>,
@@ -43,6 +44,15 @@ impl Policies {
                 }
             }
         }
+        for namespace in namespaces(context) {
+            context.reads.note(Cell::Namespace("RateLimit", Arc::clone(&namespace)));
+            for entry in context.world.rate_limits(&namespace) {
+                if is_for(context, entry, entry.spec.selector.as_ref(), entry.spec.target_refs.iter()) {
+                    let limits = context.rate_limits(entry);
+                    policies.rate_limits.insert(Arc::clone(&limits.key), Arc::new(limits));
+                }
+            }
+        }
         policies.destinations = std::mem::take(&mut context.destinations);
         policies.findings = context.findings.take();
         policies.reads = std::mem::take(&mut context.reads);
@@ -52,6 +62,7 @@ impl Policies {
     pub fn put(&self, set: &mut ResourceSet) {
         set.authorization.clone_from(&self.authorization);
         set.authentication.clone_from(&self.authentication);
+        set.rate_limits.clone_from(&self.rate_limits);
     }
 }
 

@@ -103,6 +103,8 @@ pub(super) fn passthrough(context: &Context<'_>) -> Destination {
         subset: None,
         protocol: UpstreamProtocol::AsClient,
         balancing: Balancing::default(),
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Disable,
         limits: Limits::default(),

@@ -15,7 +15,7 @@ pub(super) enum Unit {
     Rules(Arc<str>, Arc<str>),
     /// Of a destination.
     Endpoints(Key),
-    /// What a host, or a pattern of hosts, means to a sidecar.
+    /// What a host, or a pattern of hosts, means to a sidecar, or to servers of a gateway that pass on by themselves.
     Host(Arc<str>),
 }
 

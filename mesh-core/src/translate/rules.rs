@@ -136,6 +136,7 @@ impl Context<'_> {
                     r#match: condition.and_then(|_| u32::try_from(index).ok()),
                 },
                 name: name(http, *condition),
+                stat_prefix: condition.and_then(stat_prefix),
                 predicate,
                 action: Arc::clone(action),
                 headers: Arc::clone(headers),
@@ -185,6 +186,11 @@ fn name(http: &HttpRoute, condition: Option<&HttpMatch>) -> Option<Arc<str>> {
         Some(name) => Some(format!("{route}.{name}").into()),
         None => (!route.is_empty()).then(|| route.into()),
     }
+}
+
+/// Requests are counted by it.
+fn stat_prefix(condition: &HttpMatch) -> Option<Arc<str>> {
+    condition.stat_prefix.as_deref().filter(|prefix| !prefix.is_empty()).map(Into::into)
 }
 
 /// Every path, and no other condition.

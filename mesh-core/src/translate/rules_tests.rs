@@ -175,3 +175,11 @@ fn a_missing_delegate_vanishes() {
     assert_eq!(t.order("a.com"), ["default/v[1]"]);
     assert_eq!(t.codes(), [diag::DELEGATE_UNKNOWN.id]);
 }
+
+#[test]
+fn requests_of_a_match_are_counted_by_its_prefix() {
+    let t =
+        translate(&rule("{uri: {exact: /a}, statPrefix: a}, {uri: {exact: /b}, statPrefix: ''}, {uri: {exact: /c}}"));
+    let prefixes: Vec<Option<&str>> = t.rules("a.com").iter().map(|rule| rule.stat_prefix.as_deref()).collect();
+    assert_eq!(prefixes, [Some("a"), None, None]);
+}

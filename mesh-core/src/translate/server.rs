@@ -16,8 +16,8 @@ pub(super) enum Kind {
     TlsBytes,
     /// TLS that goes on as it comes.
     Passthrough,
-    /// TLS that is not served yet, and why. Its names stay taken, and closed.
-    ClosedTls(&'static str),
+    /// The same, to the service that the server name says.
+    AutoPassthrough,
     /// Clear text that is not HTTP.
     Tcp,
     /// A TLS protocol without `tls`.
@@ -35,14 +35,14 @@ impl Kind {
         };
         match (protocol, tls.mode.unwrap_or_default()) {
             (_, ServerTlsMode::Passthrough) => Kind::Passthrough,
-            (_, ServerTlsMode::AutoPassthrough) => Kind::ClosedTls("TLS mode AUTO_PASSTHROUGH"),
+            (_, ServerTlsMode::AutoPassthrough) => Kind::AutoPassthrough,
             (Protocol::Https, _) => Kind::Https,
             _ => Kind::TlsBytes,
         }
     }
 
     pub fn is_tls(self) -> bool {
-        self.terminates() || matches!(self, Kind::Passthrough | Kind::ClosedTls(_))
+        self.terminates() || matches!(self, Kind::Passthrough | Kind::AutoPassthrough)
     }
 
     /// TLS ends here.
@@ -50,13 +50,13 @@ impl Kind {
         matches!(self, Kind::Https | Kind::TlsBytes)
     }
 
-    /// What is inside is not looked into.
+    /// What is inside is not looked into, and VirtualServices say where it goes.
     pub fn is_bytes(self) -> bool {
         matches!(self, Kind::Tcp | Kind::TlsBytes | Kind::Passthrough)
     }
 
     pub fn is_served(self) -> bool {
-        !matches!(self, Kind::ClosedTls(_) | Kind::WithoutTls)
+        self != Kind::WithoutTls
     }
 }
 
@@ -108,10 +108,12 @@ impl Slot {
         format!("spec.servers[{}]{below}", self.server.index)
     }
 
-    /// `default/shop, server 1 (https)`, for messages.
+    /// `Gateway default/shop, server 1`, and ` (name)` where it has one, for messages.
     pub fn title(&self) -> String {
         let reference = &self.gateway.reference;
-        format!("Gateway {}/{}, server {}", reference.namespace, reference.name, self.server.index)
+        let name = self.server.name.as_deref().filter(|name| !name.is_empty());
+        let name = name.map_or_else(String::new, |name| format!(" ({name})"));
+        format!("Gateway {}/{}, server {}{name}", reference.namespace, reference.name, self.server.index)
     }
 
     /// The port that the user wrote.

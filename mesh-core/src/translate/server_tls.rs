@@ -121,6 +121,9 @@ impl Context<'_> {
     }
 
     fn certificates(&mut self, slot: &Slot, tls: &ServerTls) -> Vec<CertificateSource> {
+        if let Some(ordered) = self.ordered(slot, tls) {
+            return ordered;
+        }
         let mut sources = Vec::new();
         for (index, name) in tls.credential_names.iter().enumerate() {
             sources.extend(self.credential(slot, name, &format!(".tls.credentialNames[{index}]")));
@@ -148,11 +151,7 @@ impl Context<'_> {
     /// Namespace and name of a secret, which must be in the proxy's namespace.
     fn secret_name(&mut self, slot: &Slot, name: &str, field: &str) -> Option<(String, String)> {
         let own = &self.proxy.namespace;
-        let plain = name.strip_prefix("kubernetes-gateway://").or_else(|| name.strip_prefix("kubernetes://"));
-        let (namespace, name) = match plain.unwrap_or(name).split_once('/') {
-            Some((namespace, name)) => (namespace, name),
-            None => (own.as_str(), plain.unwrap_or(name)),
-        };
+        let (namespace, name) = secret_place(name, own);
         // Also where the Gateway itself is there: whoever may run pods in a namespace may read its secrets, and nobody else.
         if namespace != own {
             let message =
@@ -172,20 +171,22 @@ impl Context<'_> {
             self.reads.note(Cell::Object(ObjectRef::new("Secret", &namespace, &name)));
             match self.world.secret(&namespace, &name) {
                 None => self.secret_missing(slot, &field, &namespace, &name),
-                Some(entry) => match pair_of(entry) {
-                    Some((certificate, private_key)) => {
-                        let secret = self.secrets.get(&key).cloned();
-                        let mut secret =
-                            secret.unwrap_or_else(|| Arc::new(Secret::new(Arc::clone(&key), entry.reference.clone())));
-                        let edited = Arc::make_mut(&mut secret);
-                        (edited.certificate_pem, edited.private_key_pem) = (certificate, private_key);
-                        self.secrets.insert(Arc::clone(&key), secret);
-                    }
-                    None => self.secret_empty(slot, &field, entry),
-                },
+                Some(entry) if self.take_pair(&key, entry) => {}
+                Some(entry) => self.secret_empty(slot, &field, entry),
             }
         }
         Some(CertificateSource::Secret(key))
+    }
+
+    /// Takes certificate and key over, if they are there.
+    pub(super) fn take_pair(&mut self, key: &Key, entry: &Entry<kube::Secret>) -> bool {
+        let Some((certificate, private_key)) = pair_of(entry) else { return false };
+        let secret = self.secrets.get(key).cloned();
+        let mut secret = secret.unwrap_or_else(|| Arc::new(Secret::new(Arc::clone(key), entry.reference.clone())));
+        let edited = Arc::make_mut(&mut secret);
+        (edited.certificate_pem, edited.private_key_pem) = (certificate, private_key);
+        self.secrets.insert(Arc::clone(key), secret);
+        true
     }
 
     fn secret_missing(&mut self, slot: &Slot, field: &str, namespace: &str, name: &str) {
@@ -225,6 +226,13 @@ impl Context<'_> {
     }
 }
 
+/// Namespace and name of a secret as it is called by somebody in the namespace `own`.
+pub(super) fn secret_place<'n>(name: &'n str, own: &'n str) -> (&'n str, &'n str) {
+    let plain = name.strip_prefix("kubernetes-gateway://").or_else(|| name.strip_prefix("kubernetes://"));
+    let plain = plain.unwrap_or(name);
+    plain.split_once('/').unwrap_or((own, plain))
+}
+
 /// Without certificates.
 pub(super) fn versions(tls: &ServerTls) -> TlsTermination {
     let old = matches!(tls.max_protocol_version, Some(TlsProtocol::V1_0 | TlsProtocol::V1_1 | TlsProtocol::V1_2));
@@ -256,7 +264,7 @@ pub(super) fn authority_files(tls: &ServerTls) -> Option<AuthoritySource> {
 }
 
 /// `ca.crt, tls.crt`
-fn keys_of(entry: &Entry<kube::Secret>) -> String {
+pub(super) fn keys_of(entry: &Entry<kube::Secret>) -> String {
     let has: Vec<&str> = entry.spec.data.keys().map(String::as_str).collect();
     if has.is_empty() { "nothing".to_owned() } else { has.join(", ") }
 }
@@ -268,13 +276,13 @@ fn text(entry: &Entry<kube::Secret>, name: &str) -> Option<String> {
 }
 
 /// Certificate and private key.
-fn pair_of(entry: &Entry<kube::Secret>) -> Option<(String, String)> {
+pub(super) fn pair_of(entry: &Entry<kube::Secret>) -> Option<(String, String)> {
     let mut pairs = CERTIFICATE_NAMES.iter();
     pairs.find_map(|(certificate, key)| Some((text(entry, certificate)?, text(entry, key)?)))
 }
 
 /// CA certificates, and revocation lists, if there are any.
-fn authorities_of(entry: &Entry<kube::Secret>) -> Option<(String, String)> {
+pub(super) fn authorities_of(entry: &Entry<kube::Secret>) -> Option<(String, String)> {
     let mut names = AUTHORITY_NAMES.iter();
     names.find_map(|(authorities, revoked)| Some((text(entry, authorities)?, text(entry, revoked).unwrap_or_default())))
 }

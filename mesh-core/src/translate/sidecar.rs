@@ -2,7 +2,6 @@
 //! edge, a change of the world is followed by looking again at what it touches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Context;
@@ -23,8 +22,8 @@ use super::rule_checks::RuleChecks;
 use super::sidecar_scope::Scope;
 use crate::diag::Diagnostic;
 use crate::model::{
-    BLACK_HOLE, DestinationRef, HostPattern, Key, Listener, ListenerProtocol, Outbound, OutboundHttp, OutboundTcp,
-    ResourceSet, Resources, RouteSet, UnknownDestination,
+    BLACK_HOLE, DestinationRef, HostPattern, Key, ListenAddress, Listener, ListenerProtocol, Outbound, OutboundHttp,
+    OutboundTcp, ResourceSet, Resources, RouteSet, UnknownDestination,
 };
 use crate::object::ObjectRef;
 use crate::world::{Cell, hostname};
@@ -77,7 +76,7 @@ struct Part {
     doors: BTreeMap<Door, bool>,
     own: Vec<Key>,
     tcp: Vec<OutboundTcp>,
-    own_tcp: Vec<(SocketAddr, OutboundTcp)>,
+    own_tcp: Vec<(ListenAddress, OutboundTcp)>,
     created: Option<Arc<str>>,
     destinations: Vec<Key>,
     findings: Vec<Said>,
@@ -232,15 +231,15 @@ impl Sidecar {
     fn assume(&mut self, context: &Context<'_>, work: &mut Work) {
         let Told::OnDemand { doors, .. } = &mut self.told else { return };
         // What was assumed before everything was looked at again is not in the tables.
-        let had: BTreeSet<Door> = doors.iter().copied().filter(|door| self.tables.contains_key(door)).collect();
+        let had: BTreeSet<Door> = doors.iter().filter(|door| self.tables.contains_key(door)).cloned().collect();
         let mut ports = context.world.index().registry.extent().http_ports(&context.proxy.namespace);
         // Hosts that only VirtualServices have.
         ports.insert(known_host::HTTP);
         let ways = ports.into_iter().flat_map(|port| context.scope.ways(port)).map(|way| way.door);
         *doors = ways.filter(|door| matches!(door, Door::Port(_))).collect();
         for door in had.symmetric_difference(doors) {
-            self.tables.entry(*door).or_default().assume(doors.contains(door));
-            work.tables.insert(*door);
+            self.tables.entry(door.clone()).or_default().assume(doors.contains(door));
+            work.tables.insert(door.clone());
         }
         work.listener = true;
     }
@@ -312,7 +311,7 @@ impl Sidecar {
             }
         }
         for door in std::mem::take(&mut work.tables) {
-            self.table(context, door, set);
+            self.table(context, &door, set);
         }
         for key in std::mem::take(&mut work.destinations) {
             self.destinations.put(context, &key, &mut self.readers, &mut self.concerned, set);
@@ -377,14 +376,14 @@ impl Sidecar {
             self.readers.forget(unit);
         }
         for door in before.tables.iter().filter(|door| !tables.contains_key(door)) {
-            if self.tables.entry(*door).or_default().take(&pattern) {
-                work.tables.insert(*door);
+            if self.tables.entry(door.clone()).or_default().take(&pattern) {
+                work.tables.insert(door.clone());
             }
-            self.delegating(*door, &pattern, Vec::new());
+            self.delegating(door, &pattern, Vec::new());
         }
         let mut delegating = delegating;
         let part = Part {
-            tables: tables.keys().copied().collect(),
+            tables: tables.keys().cloned().collect(),
             own: own.keys().cloned().collect(),
             destinations: destinations.keys().cloned().collect(),
             doors,
@@ -394,10 +393,11 @@ impl Sidecar {
             findings,
         };
         for (door, host) in tables {
-            if self.tables.entry(door).or_default().put(host) {
+            let objects = delegating.remove(&door).unwrap_or_default();
+            self.delegating(&door, &pattern, objects);
+            if self.tables.entry(door.clone()).or_default().put(host) {
                 work.tables.insert(door);
             }
-            self.delegating(door, &pattern, delegating.remove(&door).unwrap_or_default());
         }
         self.listen(&before, &part, work);
         put_own(&before.own, own, set);
@@ -415,7 +415,7 @@ impl Sidecar {
         }
     }
 
-    fn delegating(&mut self, door: Door, pattern: &HostPattern, objects: Vec<ObjectRef>) {
+    fn delegating(&mut self, door: &Door, pattern: &HostPattern, objects: Vec<ObjectRef>) {
         concerned::note(&mut self.concerned, Composite::Host(door.key(), pattern.clone()), objects);
     }
 
@@ -427,36 +427,40 @@ impl Sidecar {
         }
         work.listener = true;
         for (door, detect) in &before.doors {
-            self.tables.entry(*door).or_default().leave(*detect);
-            work.tables.insert(*door);
+            self.tables.entry(door.clone()).or_default().leave(*detect);
+            work.tables.insert(door.clone());
         }
         for (door, detect) in &now.doors {
-            self.tables.entry(*door).or_default().enter(*detect);
-            work.tables.insert(*door);
+            self.tables.entry(door.clone()).or_default().enter(*detect);
+            work.tables.insert(door.clone());
         }
     }
 
     /// Puts the routes of a door into the set, or takes them out.
-    fn table(&mut self, context: &Context<'_>, door: Door, set: &mut ResourceSet) {
+    fn table(&mut self, context: &Context<'_>, door: &Door, set: &mut ResourceSet) {
         let key = door.key();
-        let Some(table) = self.tables.get(&door).filter(|table| table.is_needed()) else {
+        let Some(table) = self.tables.get(door).filter(|table| table.is_needed()) else {
             set.routes.remove(&key);
-            if self.tables.get(&door).is_some_and(PortTable::is_empty) {
-                self.tables.remove(&door);
+            if self.tables.get(door).is_some_and(PortTable::is_empty) {
+                self.tables.remove(door);
             }
             return;
         };
         let known = set.routes.get(&key).and_then(|routes| routes.virtual_hosts.last());
-        let unknown = match door {
-            Door::Port(_) | Door::Address(_) => context.scope.unknown(context.world),
+        let unknown = match (door, context.scope.unknown(context.world)) {
+            // What it does not have the door has around it.
+            (Door::Within(..), _) => None,
             // There is no other address than that of the listener.
-            Door::Own(_) => UnknownDestination::Refuse,
+            (Door::Own(_), UnknownDestination::Passthrough) => Some(UnknownDestination::Refuse),
+            (_, unknown) => Some(unknown),
         };
-        let last = unknown_hosts(context, &unknown);
-        let last = known.filter(|known| ***known == last).cloned().unwrap_or_else(|| Arc::new(last));
+        let last = unknown.map(|unknown| {
+            let last = unknown_hosts(context, &unknown);
+            known.filter(|known| ***known == last).cloned().unwrap_or_else(|| Arc::new(last))
+        });
         let routes = RouteSet {
             key: Arc::clone(&key),
-            virtual_hosts: table.hosts().cloned().chain([last]).collect(),
+            virtual_hosts: table.hosts().cloned().chain(last).collect(),
             tcp: Vec::new(),
             origin: settings_of_mesh(),
         };
@@ -482,8 +486,17 @@ impl Sidecar {
     }
 
     /// Tables of doors where HTTP is looked for.
-    fn needed(&self) -> impl Iterator<Item = (Door, &PortTable)> {
-        self.tables.iter().filter(|(_, table)| table.is_needed()).map(|(door, table)| (*door, table))
+    fn needed(&self) -> impl Iterator<Item = (&Door, &PortTable)> {
+        self.tables.iter().filter(|(_, table)| table.is_needed())
+    }
+
+    /// What is done with HTTP that comes in by a door.
+    fn http(&self, door: &Door, table: &PortTable) -> OutboundHttp {
+        let by_port = self.needed().filter_map(|(within, _)| match within {
+            Door::Within(outer, port) if **outer == *door => Some((*port, within.key())),
+            _ => None,
+        });
+        OutboundHttp { routes: door.key(), detect: table.detects(), by_port: by_port.collect() }
     }
 
     /// What is redirected.
@@ -491,8 +504,8 @@ impl Sidecar {
         let http: BTreeMap<u16, OutboundHttp> = self
             .needed()
             .filter_map(|(door, table)| match door {
-                Door::Port(port) => Some((port, OutboundHttp { routes: door.key(), detect: table.detects() })),
-                Door::Address(_) | Door::Own(_) => None,
+                Door::Port(port) => Some((*port, self.http(door, table))),
+                Door::Address(_) | Door::Own(_) | Door::Within(..) => None,
             })
             .collect();
         let mut tcp: Vec<OutboundTcp> = self.by_age().into_iter().flat_map(|(_, part)| &part.tcp).cloned().collect();
@@ -512,7 +525,7 @@ impl Sidecar {
                 routes: Some(door.key()),
                 origin: context.scope.origin(),
             }),
-            Door::Port(_) | Door::Own(_) => None,
+            Door::Port(_) | Door::Own(_) | Door::Within(..) => None,
         }));
         let on_demand = match &self.told {
             Told::OnDemand { wanted, .. } => Some(wanted.terms(context)),
@@ -522,23 +535,21 @@ impl Sidecar {
     }
 
     /// Where the sidecar listens without that anything is redirected there.
-    fn own_doors(&self) -> BTreeSet<SocketAddr> {
+    fn own_doors(&self) -> BTreeSet<ListenAddress> {
         let http = self.needed().filter_map(|(door, _)| match door {
-            Door::Own(address) => Some(address),
-            Door::Port(_) | Door::Address(_) => None,
+            Door::Own(address) => Some(address.clone()),
+            Door::Port(_) | Door::Address(_) | Door::Within(..) => None,
         });
-        let tcp = self.hosts.values().flat_map(|part| &part.own_tcp).map(|(address, _)| *address);
+        let tcp = self.hosts.values().flat_map(|part| &part.own_tcp).map(|(address, _)| address.clone());
         http.chain(tcp).collect()
     }
 
-    fn own_listener(&self, context: &Context<'_>, address: SocketAddr) -> Listener {
-        let door = Door::Own(address);
-        let http = self.needed().filter(|(own, _)| *own == door);
-        let http =
-            http.map(|(_, table)| (address.port(), OutboundHttp { routes: door.key(), detect: table.detects() }));
+    fn own_listener(&self, context: &Context<'_>, address: ListenAddress) -> Listener {
+        let door = Door::Own(address.clone());
+        let http = self.needed().filter(|(own, _)| **own == door);
+        let http = http.map(|(_, table)| (address.port(), self.http(&door, table))).collect();
         let tcp = self.by_age().into_iter().flat_map(|(_, part)| &part.own_tcp);
         let tcp = tcp.filter(|(own, _)| *own == address).map(|(_, tcp)| tcp.clone()).collect();
-        let http = http.collect();
         let unknown = UnknownDestination::Refuse;
         // Its hosts are here whether they were asked for or not.
         let outbound = Outbound { http, tcp, unknown, on_demand: None, direct: true };

@@ -12,7 +12,7 @@ use super::inbound::settings_of_mesh;
 use super::mesh_rules::hosts;
 use crate::api::{self, CaptureMode, EgressListener, OutboundMode, SidecarOutboundMode, VirtualService};
 use crate::diag;
-use crate::model::{Destination, DestinationRef, HostPattern, Key, Resources, UnknownDestination};
+use crate::model::{Destination, DestinationRef, HostPattern, Key, ListenAddress, Resources, UnknownDestination};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, Protocol, Reads, Service, ServicePort, World, hostname};
 
@@ -37,10 +37,14 @@ pub(super) struct Scope {
 /// A listener of `egress`.
 #[derive(Debug)]
 struct Egress {
+    /// `spec.egress[index]`
+    index: usize,
     /// None: all that the others do not have.
     port: Option<u16>,
     protocol: Option<api::Protocol>,
     bind: Option<IpAddr>,
+    /// The Unix socket that it is.
+    socket: Option<Arc<str>>,
     /// Nothing is redirected to it.
     is_own: bool,
     hosts: Hosts,
@@ -108,12 +112,13 @@ impl Scope {
     /// Whether the workload can call the service, on one of its ports at least.
     pub fn sees(&self, service: &Service) -> bool {
         let Some(egress) = &self.egress else { return true };
-        egress.iter().any(|one| one.port.is_none_or(|port| service.port(port).is_some()) && one.hosts.have(service))
+        egress.iter().any(|one| one.may_lead_to(service) && one.hosts.have(service))
     }
 
     /// Whether the host is called at an address of a listener, which does not say whom it means: nobody is asked for it there.
     pub fn lists_by_address(&self, context: &Context<'_>, host: &str) -> bool {
-        let own = || self.egress.iter().flatten().filter(|one| one.is_own || one.bind.is_some());
+        let is_asked_nothing = |one: &&Egress| one.is_own || one.bind.is_some() || one.is_proxy();
+        let own = || self.egress.iter().flatten().filter(is_asked_nothing);
         let (registry, namespace) = (&context.world.index().registry, context.proxy.namespace.as_str());
         let wanted = |service: &Service| own().any(|one| one.hosts.have(service));
         own().next().is_some() && registry.find_among(host, namespace, namespace, wanted).is_some()
@@ -126,26 +131,35 @@ impl Scope {
         let redirected = || all().filter(|(_, one)| !one.is_own);
         let found = redirected().find(|(_, one)| one.port == Some(port));
         let found = found.or_else(|| redirected().find(|(_, one)| one.port.is_none()));
-        let redirected = found.map(|(listener, one)| Way {
-            door: one.bind.map_or(Door::Port(port), |bind| Door::Address(SocketAddr::new(bind, port))),
-            listener,
-        });
+        let redirected = found.filter(|(_, one)| !one.is_proxy());
+        let redirected = redirected.map(|(listener, one)| Way { door: one.redirected(port), listener });
         let is_free = !TAKEN.contains(&port);
-        let own = all().filter(|(_, one)| is_free && one.is_own && one.port.is_none_or(|own| own == port));
-        let own = own.map(|(listener, one)| {
-            let address = SocketAddr::new(one.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), port);
-            Way { door: Door::Own(address), listener }
+        let own = all().filter(|(_, one)| is_free && one.is_own && !one.names_no_port());
+        let own = own.filter(|(_, one)| one.port.is_none_or(|own| own == port));
+        let own = own.map(|(listener, one)| Way { door: one.own(port), listener });
+        let within = all().filter(|(_, one)| one.names_no_port()).map(|(listener, one)| {
+            let number = one.port.unwrap_or_default();
+            let outer = if one.is_own { one.own(number) } else { one.redirected(number) };
+            Way { door: Door::Within(Arc::new(outer), port), listener }
         });
-        redirected.into_iter().chain(own).collect()
+        redirected.into_iter().chain(own).chain(within).collect()
+    }
+
+    /// Whether bytes that are no HTTP come in by this way.
+    pub fn takes_bytes(&self, way: &Way) -> bool {
+        let listener = self.listener(way).filter(|listener| listener.names_no_port());
+        listener
+            .and_then(|listener| listener.protocol)
+            .is_none_or(|protocol| !protocol.is_http() && protocol != api::Protocol::HttpProxy)
     }
 
     /// Whether the workload can call the service by this way.
-    pub fn serves(&self, way: Way, service: &Service) -> bool {
+    pub fn serves(&self, way: &Way, service: &Service) -> bool {
         self.listener(way).is_none_or(|listener| listener.hosts.have(service))
     }
 
     /// Whether a VirtualService counts for what the workload calls by this way.
-    pub fn follows(&self, way: Way, entry: &Entry<VirtualService>) -> bool {
+    pub fn follows(&self, way: &Way, entry: &Entry<VirtualService>) -> bool {
         self.listener(way).is_none_or(|listener| listener.hosts.follow(entry))
     }
 
@@ -155,7 +169,7 @@ impl Scope {
     }
 
     /// What is spoken on a port of a service: a listener that says it of its port is believed, as far as HTTP is told from bytes.
-    pub fn spoken(&self, way: Way, port: &ServicePort) -> Protocol {
+    pub fn spoken(&self, way: &Way, port: &ServicePort) -> Protocol {
         let said = self.listener(way).filter(|listener| listener.port.is_some());
         match said.and_then(|listener| listener.protocol) {
             None | Some(api::Protocol::Udp) => port.protocol,
@@ -185,7 +199,12 @@ impl Scope {
         }
     }
 
-    fn listener(&self, way: Way) -> Option<&Egress> {
+    /// Index of the listener in the Sidecar.
+    pub fn index(&self, way: &Way) -> Option<usize> {
+        self.listener(way).map(|listener| listener.index)
+    }
+
+    fn listener(&self, way: &Way) -> Option<&Egress> {
         self.egress.as_deref().unwrap_or_default().get(way.listener?)
     }
 }
@@ -214,14 +233,7 @@ fn egress(context: &mut Context<'_>, entry: &Entry<api::Sidecar>) -> Vec<Egress>
 
 /// What of a listener cannot be had: its field, and why.
 fn not_built(listener: &EgressListener) -> Option<(&'static str, String)> {
-    let bind = listener.bind.as_deref().unwrap_or_default();
-    if bind.starts_with("unix://") {
-        return Some(("bind", format!("listeners on Unix sockets (`{bind}`) are not built yet")));
-    }
     let port = listener.port.as_ref()?;
-    if port.protocol == Some(api::Protocol::HttpProxy) {
-        return Some(("port.protocol", "listeners that are HTTP proxies are not built yet".to_owned()));
-    }
     let number = u16::try_from(port.number()).unwrap_or_default();
     let is_own = listener.capture_mode == Some(CaptureMode::None);
     (is_own && TAKEN.contains(&number)).then(|| {
@@ -232,17 +244,47 @@ fn not_built(listener: &EgressListener) -> Option<(&'static str, String)> {
 impl Egress {
     fn read(listener: &EgressListener, own: &str) -> Egress {
         let port = listener.port.as_ref();
+        let bind = listener.bind.as_deref().unwrap_or_default();
+        let socket = bind.strip_prefix("unix://").map(Arc::from);
         let mut hosts = Hosts::default();
         for text in &listener.hosts {
             hosts.add(text, own);
         }
         Egress {
+            index: listener.index,
             port: port.map(|port| u16::try_from(port.number()).unwrap_or_default()),
             protocol: port.and_then(|port| port.protocol),
-            bind: listener.bind.as_deref().and_then(|bind| bind.parse().ok()),
-            is_own: listener.capture_mode == Some(CaptureMode::None),
+            bind: bind.parse().ok(),
+            // Nothing can be redirected to a file.
+            is_own: listener.capture_mode == Some(CaptureMode::None) || socket.is_some(),
+            socket,
             hosts,
         }
+    }
+
+    fn is_proxy(&self) -> bool {
+        self.protocol == Some(api::Protocol::HttpProxy)
+    }
+
+    /// Its own port is none of those that are called.
+    fn names_no_port(&self) -> bool {
+        self.is_proxy() || self.socket.is_some()
+    }
+
+    fn may_lead_to(&self, service: &Service) -> bool {
+        self.names_no_port() || self.port.is_none_or(|port| service.port(port).is_some())
+    }
+
+    /// Where what is going to this port comes in.
+    fn redirected(&self, port: u16) -> Door {
+        self.bind.map_or(Door::Port(port), |bind| Door::Address(SocketAddr::new(bind, port)))
+    }
+
+    fn own(&self, port: u16) -> Door {
+        Door::Own(match &self.socket {
+            Some(path) => ListenAddress::Unix(Arc::clone(path)),
+            None => SocketAddr::new(self.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), port).into(),
+        })
     }
 }
 

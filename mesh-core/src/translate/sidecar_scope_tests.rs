@@ -197,14 +197,75 @@ fn a_listener_of_its_own_goes_with_its_last_host() {
     assert_eq!(listeners(&translator), ["0.0.0.0:15001", "0.0.0.0:15006", "127.0.0.1:80"]);
 }
 
+/// Keys of the routes of HTTP at a listener, by the port of an authority; behind them those of all others.
+fn by_port(t: &Translation, listener: &str, port: u16) -> Option<Vec<(u16, String)>> {
+    let ListenerProtocol::Outbound(outbound) = &t.set.listeners.get(listener)?.protocol else { unreachable!() };
+    let http = outbound.http.get(&port)?;
+    let named = http.by_port.iter().map(|(port, routes)| (*port, routes.to_string()));
+    Some(named.chain([(0, http.routes.to_string())]).collect())
+}
+
+#[test]
+fn where_the_port_says_nothing_the_authority_does() {
+    let both = "spec: {clusterIP: 10.0.0.5, ports: [{name: http, port: 80}, {name: http-more, port: 8080}, {name: tcp, port: 3306}]}";
+    let spec = "spec: {egress: [{port: {number: 0, protocol: HTTP}, bind: 'unix:///a', hosts: ['*/*']}, \
+                {port: {number: 3128, protocol: HTTP_PROXY}, captureMode: NONE, hosts: ['./*']}, \
+                {port: {number: 3129, protocol: HTTP_PROXY}, hosts: ['other/*']}, {hosts: ['~/*']}]}";
+    let t = services().add("Service", "default/both", both).add("Sidecar", "default/default", spec).to_sidecar();
+    assert_eq!(t.codes(), [""; 0]);
+    let of = |listener: &str, prefix: &str, ports: &[u16]| {
+        let named = ports.iter().map(|port| (*port, format!("{prefix}|{port}")));
+        let expected: Vec<(u16, String)> = named.chain([(0, prefix.to_owned())]).collect();
+        let port = if listener.starts_with("unix") { 0 } else { prefix.rsplit(':').next().unwrap().parse().unwrap() };
+        assert_eq!(by_port(&t, listener, port), Some(expected), "{listener}");
+    };
+    of("unix:///a", "unix:///a", &[80, 8080]);
+    of("127.0.0.1:3128", "127.0.0.1:3128", &[80, 8080]);
+    of("0.0.0.0:15001", "3129", &[80]);
+    let short =
+        |key: &str| t.hosts(key).into_iter().map(|host| host.split('.').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(short("unix:///a|80"), ["a", "b", "both", "c"]);
+    assert_eq!(short("unix:///a|8080"), ["both"]);
+    // Those of a single port are found without it.
+    assert_eq!(short("unix:///a"), ["a", "b", "c", "*"]);
+    assert_eq!(short("127.0.0.1:3128"), ["a", "*"]);
+    let listener = &t.set.listeners["unix:///a"];
+    assert_eq!(
+        (listener.address.to_string(), listener.port, listener.is_redirected()),
+        ("unix:///a".to_owned(), 0, false)
+    );
+    let ListenerProtocol::Outbound(outbound) = &listener.protocol else { unreachable!() };
+    assert!(outbound.tcp.is_empty());
+}
+
+#[test]
+fn bytes_at_a_unix_socket_are_for_one_port_of_one_service() {
+    let two = "spec: {clusterIP: 10.0.0.5, ports: [{name: tcp-a, port: 3306}, {name: tcp-b, port: 3307}]}";
+    let one = "spec: {clusterIP: 10.0.0.6, ports: [{name: tcp, port: 5432}]}";
+    let spec = "spec: {egress: [{port: {number: 0, protocol: TCP}, bind: 'unix:///db', hosts: ['./two.default.svc.cluster.local', \
+                './one.default.svc.cluster.local']}]}";
+    let docs = docs().add_on(1, "Service", "default/two", two).add_on(2, "Service", "default/one", one);
+    let docs = docs.add("Sidecar", "default/default", spec);
+    let bytes = |t: &Translation| {
+        let ListenerProtocol::Outbound(outbound) = &t.set.listeners["unix:///db"].protocol else { unreachable!() };
+        assert!(outbound.http.is_empty());
+        let shown = |tcp: &crate::model::OutboundTcp| format!("{} {:?}", tcp.port, tcp.destinations[0].destination);
+        outbound.tcp.iter().map(shown).collect::<Vec<_>>()
+    };
+    let t = docs.to_sidecar();
+    assert_eq!(bytes(&t), ["0 Known(\"outbound|5432||one.default.svc.cluster.local\")"]);
+    assert_eq!(t.codes(), ["MESH0143"]);
+    let rule = "spec: {hosts: [two], tcp: [{route: [{destination: {host: two, port: {number: 3307}}}]}]}";
+    let t = docs.add("VirtualService", "default/two", rule).to_sidecar();
+    assert_eq!(bytes(&t)[0], "0 Known(\"outbound|3307||two.default.svc.cluster.local\")");
+}
+
 #[test]
 fn what_cannot_be_had_is_said_and_the_rest_is_there() {
-    let spec = "spec: {egress: [{port: {number: 0, protocol: HTTP}, bind: 'unix:///a', hosts: ['*/*']}, \
-                {port: {number: 3128, protocol: HTTP_PROXY}, hosts: ['*/*']}, \
-                {port: {number: 15001, protocol: HTTP}, captureMode: NONE, hosts: ['*/*']}, {hosts: ['./*']}]}";
+    let spec = "spec: {egress: [{port: {number: 15001, protocol: HTTP}, captureMode: NONE, hosts: ['*/*']}, {hosts: ['./*']}]}";
     let t = services().add("Sidecar", "default/default", spec).to_sidecar();
     let fields: Vec<&str> = t.diagnostics.iter().map(|said| said.field.as_str()).collect();
-    assert_eq!(fields, ["spec.egress[0].bind", "spec.egress[1].port.protocol", "spec.egress[2].port.number"]);
+    assert_eq!(fields, ["spec.egress[0].port.number"]);
     assert_eq!(t.codes(), ["MESH0142"]);
     assert_eq!(t.hosts("80"), ["a.default.svc.cluster.local", "*"]);
 }

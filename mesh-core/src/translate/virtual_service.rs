@@ -137,6 +137,10 @@ fn meet(
             met.hosts.insert(number);
             for (table, slot) in &opened.places {
                 let Some(server) = frame.tables.get(*table).and_then(|table| table.slots.get(*slot)) else { continue };
+                // There nobody but the server name says where it goes.
+                if server.kind == Kind::AutoPassthrough {
+                    continue;
+                }
                 let port = server.number();
                 let turn = Turn::new(*slot, visibility, entry);
                 let pattern = meeting.pattern.clone();

@@ -16,7 +16,7 @@ fn set(names: &[&str]) -> ResourceSet {
     let on_demand = Some(OnDemand { answered, ..OnDemand::default() });
     let listener = Listener {
         key: "0.0.0.0:15001".into(),
-        address: ([0, 0, 0, 0], 15001).into(),
+        address: "0.0.0.0:15001".parse().unwrap(),
         port: 15001,
         protocol: ListenerProtocol::Outbound(Outbound { on_demand, ..Outbound::default() }),
         path_normalization: PathNormalization::Base,

@@ -8,8 +8,8 @@ use imbl::OrdMap;
 use prost::Message as _;
 
 use super::codec::{
-    Config, DecodeError, authentication_name, authorization_name, decode, destination_name, dns_name, listener_name,
-    routes_name,
+    Config, DecodeError, authentication_name, authorization_name, challenge_name, decode, destination_name, dns_name,
+    listener_name, rate_limits_name, routes_name,
 };
 use super::proto::{Any, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Refusal, Resource, Status};
 use super::request::{REQUEST_PART, Wanted, ask, requests_for, shorten, string_len};
@@ -203,7 +203,11 @@ impl ClientState {
             Config::Authentication(policy) => {
                 drop(self.set.authentication.insert(policy.key.clone(), Arc::new(policy)));
             }
+            Config::RateLimits(limits) => drop(self.set.rate_limits.insert(limits.key.clone(), Arc::new(limits))),
             Config::DnsName(name) => drop(self.set.dns.insert(name.key.clone(), Arc::new(name))),
+            Config::Challenge(challenge) => {
+                drop(self.set.challenges.insert(challenge.key.clone(), Arc::new(challenge)));
+            }
             Config::Routes { key, tcp, origin } => {
                 let routes = self.routes.entry(key).or_default();
                 (routes.tcp, routes.origin) = (tcp, Some(origin));
@@ -219,7 +223,8 @@ impl ClientState {
         }
     }
 
-    /// A policy that is not understood, and of which no older version is there, denies: what it lets through is not known.
+    /// A policy that is not understood, and of which no older version is there, denies: what it lets through is not known. Rate limits
+    /// that are not understood count nothing.
     fn close(&mut self, name: &str) {
         if let Some(key) =
             name.strip_prefix(&authorization_name("")).filter(|key| !self.set.authorization.contains_key(*key))
@@ -254,8 +259,12 @@ impl ClientState {
             self.set.authorization.remove(key);
         } else if let Some(key) = name.strip_prefix(&authentication_name("")) {
             self.set.authentication.remove(key);
+        } else if let Some(key) = name.strip_prefix(&rate_limits_name("")) {
+            self.set.rate_limits.remove(key);
         } else if let Some(key) = name.strip_prefix(&dns_name("")) {
             self.set.dns.remove(key);
+        } else if let Some(key) = name.strip_prefix(&challenge_name("")) {
+            self.set.challenges.remove(key);
         } else if let Some(key) = name.strip_prefix(&routes_name("")) {
             if let Some(routes) = self.routes.get_mut(key) {
                 routes.origin = None;
@@ -455,8 +464,10 @@ impl Client {
 
     /// What must be asked for, or need not be any more, since the last time.
     fn subscriptions(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        let set = &self.state.set;
+        let same = self.listeners.ptr_eq(&set.listeners) && self.destinations.ptr_eq(&set.destinations);
         let endpoints = self.wanted_endpoints();
-        let secrets = self.wanted_secrets();
+        let secrets = if same { Wanted::default() } else { self.wanted_secrets() };
         let mut requests = self.subscription(Kind::Endpoints, &endpoints);
         requests.extend(self.subscription(Kind::Secret, &secrets));
         requests
@@ -476,11 +487,10 @@ impl Client {
     }
 
     fn wanted_secrets(&mut self) -> Wanted {
-        if self.listeners.ptr_eq(&self.state.set.listeners) {
-            return Wanted::default();
-        }
         self.listeners = self.state.set.listeners.clone();
-        let wanted: BTreeSet<Key> = self.listeners.values().flat_map(|listener| secrets_of(listener)).collect();
+        let of_servers = self.listeners.values().flat_map(|listener| secrets_of(listener));
+        let of_destinations = self.destinations.values().filter_map(|destination| destination.tls.secret().cloned());
+        let wanted: BTreeSet<Key> = of_servers.chain(of_destinations).collect();
         let had = std::mem::replace(&mut self.secrets, wanted);
         Wanted {
             news: self.secrets.difference(&had).cloned().collect(),

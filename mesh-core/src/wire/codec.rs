@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Authentication, Authorization, Destination, DnsName, HostPattern, Key, Listener, ProxySettings, TcpRoute,
-    VirtualHost,
+    Authentication, Authorization, Challenge, Destination, DnsName, HostPattern, Key, Listener, ProxySettings,
+    RateLimits, TcpRoute, VirtualHost,
 };
 use crate::object::ObjectRef;
 
@@ -30,8 +30,11 @@ pub enum Config {
     Settings(ProxySettings),
     Authorization(Authorization),
     Authentication(Authentication),
+    RateLimits(RateLimits),
     /// Only for proxies that are asked for names.
     DnsName(DnsName),
+    /// Only for gateways, and only while a CA may look.
+    Challenge(Challenge),
 }
 
 impl Config {
@@ -45,7 +48,9 @@ impl Config {
             Config::Settings(_) => SETTINGS.to_owned(),
             Config::Authorization(policy) => authorization_name(&policy.key),
             Config::Authentication(policy) => authentication_name(&policy.key),
+            Config::RateLimits(limits) => rate_limits_name(&limits.key),
             Config::DnsName(name) => dns_name(&name.key),
+            Config::Challenge(challenge) => challenge_name(&challenge.key),
         }
     }
 }
@@ -76,8 +81,16 @@ pub(super) fn authentication_name(key: &str) -> String {
     format!("authentication/{key}")
 }
 
+pub(super) fn rate_limits_name(key: &str) -> String {
+    format!("rate-limits/{key}")
+}
+
 pub(super) fn dns_name(key: &str) -> String {
     format!("dns/{key}")
+}
+
+pub(super) fn challenge_name(key: &str) -> String {
+    format!("challenge/{key}")
 }
 
 /// Why a resource is refused.

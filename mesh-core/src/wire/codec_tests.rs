@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    Action, Attribute, Balancing, Clause, DestinationRef, DirectResponse, Endpoint, EndpointAddress, Endpoints,
-    Forward, HeaderOp, HeaderOps, Inbound, InboundPort, InboundProtocol, ListenerProtocol, MtlsMode, Outbound,
-    OutboundHttp, OutboundTcp, PathMatch, PathNormalization, PolicyAction, PolicyRule, Predicate, Reach, Redirect,
-    RedirectPort, Rewrite, Rule, RuleSource, Split, UnknownDestination, UpstreamProtocol, UpstreamTls, ValueMatch,
-    WeightedDestination,
+    Action, Attribute, Balancing, Clause, ConnectionRules, DestinationRef, DirectResponse, Endpoint, EndpointAddress,
+    Endpoints, Forward, HeaderOp, HeaderOps, Inbound, InboundPort, InboundProtocol, LimitAmount, ListenerProtocol,
+    MtlsMode, Outbound, OutboundHttp, OutboundTcp, PathMatch, PathNormalization, PingRule, PolicyAction, PolicyRule,
+    Predicate, ProxyHeader, Reach, Redirect, RedirectPort, RequestLimit, RetryBudget, Rewrite, Rule, RuleSource, Share,
+    Split, Tunnel, TunnelMethod, UnknownDestination, UpstreamProtocol, UpstreamTls, ValueMatch, WeightedDestination,
 };
 
 fn rule(action: Action) -> Rule {
@@ -22,7 +22,7 @@ fn rule(action: Action) -> Rule {
         claims: Vec::new(),
     };
     let source = RuleSource { object: ObjectRef::new("VirtualService", "default", "a"), http: 0, r#match: None };
-    Rule { source, name: None, predicate, action: action.into(), headers: no_ops().into() }
+    Rule { source, name: None, stat_prefix: None, predicate, action: action.into(), headers: no_ops().into() }
 }
 
 fn no_ops() -> HeaderOps {
@@ -65,6 +65,8 @@ fn destination() -> Config {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),
@@ -120,7 +122,7 @@ fn what_a_destination_does_not_say_is_the_default() {
 fn listener(protocol: ListenerProtocol) -> Config {
     Config::Listener(Listener {
         key: "l".into(),
-        address: ([0, 0, 0, 0], 15001).into(),
+        address: "0.0.0.0:15001".parse().unwrap(),
         port: 15001,
         protocol,
         path_normalization: PathNormalization::Base,
@@ -146,7 +148,10 @@ fn what_a_captured_listener_does_not_say_is_nothing() {
         routes: None,
         origin: ObjectRef::new("Service", "n", "s"),
     };
-    let http = std::collections::BTreeMap::from([(80, OutboundHttp { routes: "80".into(), detect: false })]);
+    let http = std::collections::BTreeMap::from([(
+        80,
+        OutboundHttp { routes: "80".into(), detect: false, by_port: std::collections::BTreeMap::new() },
+    )]);
     let outbound =
         |http, tcp| Outbound { http, tcp, unknown: UnknownDestination::Passthrough, on_demand: None, direct: false };
     let port = InboundPort {
@@ -187,6 +192,7 @@ fn what_an_endpoint_does_not_say_is_unknown() {
         locality: "".into(),
         workload: None,
         mtls: false,
+        priority_labels: None,
     };
     let endpoints =
         Endpoints { key: "d".into(), endpoints: vec![endpoint], origin: ObjectRef::new("Service", "n", "s") };
@@ -236,4 +242,65 @@ fn what_a_policy_does_not_say_is_nothing() {
     for (known, unknown) in [("Header", "Weather"), ("Prefix", "Like"), ("Deny", "Doubt"), ("when", "unless")] {
         assert!(decode::<Config>(wanted.replace(known, unknown).as_bytes()).is_err(), "{unknown}");
     }
+}
+
+#[test]
+fn what_a_rate_limit_does_not_say_is_usual() {
+    let amount = LimitAmount {
+        requests: 100,
+        per: Duration::from_secs(60),
+        burst: 20,
+        by: Vec::new(),
+        max_buckets: LimitAmount::USUAL_BUCKETS,
+    };
+    let (from, to, when) = (Vec::new(), Vec::new(), Vec::new());
+    let limits = Config::RateLimits(RateLimits {
+        key: "n/p".into(),
+        limits: vec![RequestLimit { index: 0, name: "all".into(), from, to, when, amount, silent: false }],
+        origin: ObjectRef::new("RateLimit", "n", "p"),
+    });
+    let wanted = concat!(
+        r#"{"rate_limits":{"key":"n/p","limits":[{"index":0,"name":"all","amount":{"requests":100,"#,
+        r#""per":{"secs":60,"nanos":0},"burst":20}}],"origin":{"kind":"RateLimit","namespace":"n","name":"p"}}}"#
+    );
+    assert_eq!(text(&limits), wanted);
+    assert_eq!(decode::<Config>(wanted.as_bytes()).unwrap(), limits);
+    assert_eq!(limits.name(), "rate-limits/n/p");
+    let by = wanted
+        .replace(r#""burst":20"#, r#""burst":20,"by":[{"ClientAddress":{"ipv4":32,"ipv6":64}},{"Header":"x-a"}]"#);
+    assert!(decode::<Config>(by.as_bytes()).is_ok(), "{by}");
+    // What a later version tells apart by is nothing to count without.
+    assert!(decode::<Config>(by.replace("Header", "Weather").as_bytes()).is_err());
+    // As a proxy of an earlier version reads it, for which the whole is new.
+    assert!(decode::<Config>(wanted.replace("rate_limits", "weather").as_bytes()).is_err());
+}
+
+#[test]
+fn of_connections_is_said_what_is_not_usual() {
+    let Config::Destination(mut destination) = destination() else { panic!() };
+    let tunnel = Tunnel { method: TunnelMethod::Connect, host: "x.example".into(), port: 443 };
+    destination.connections = ConnectionRules {
+        proxy_header: Some(ProxyHeader::V2),
+        tunnel: Some(tunnel.into()),
+        ping: Some(PingRule { interval: Duration::from_secs(1), timeout: Duration::from_secs(2) }),
+        ..ConnectionRules::default()
+    };
+    destination.limits.retry_budget = Some(RetryBudget { share: Share::of_percent(20.0), at_least: 3, interval: None });
+    let told = Config::Destination(destination);
+    let wanted = concat!(
+        r#""limits":{"retry_budget":{"share":200000,"at_least":3}},"connections":{"proxy_header":"V2","#,
+        r#""tunnel":{"host":"x.example","port":443},"#,
+        r#""ping":{"interval":{"secs":1,"nanos":0},"timeout":{"secs":2,"nanos":0}}},"#
+    );
+    assert!(text(&told).contains(wanted), "{}", text(&told));
+    assert_eq!(decode::<Config>(text(&told).as_bytes()).unwrap(), told);
+}
+
+#[test]
+fn a_prefix_of_statistics_is_said_where_there_is_one() {
+    let plain = rule(Action::Respond(DirectResponse { status: 200, body: None }));
+    assert!(!text(&plain).contains("stat_prefix"), "{}", text(&plain));
+    let counted = Rule { stat_prefix: Some("p".into()), ..plain };
+    assert!(text(&counted).contains(r#""stat_prefix":"p""#), "{}", text(&counted));
+    assert_eq!(decode::<Rule>(text(&counted).as_bytes()).unwrap(), counted);
 }

@@ -47,6 +47,12 @@ const ASKED: &str = "asked/";
 /// Most names that one proxy asks for at a time.
 pub const MAX_ASKED: usize = 4096;
 
+/// Metadata of the controller's answer to a stream: where the proxy is, as its pod and node say. It is no part of the configuration, which
+/// is the same for proxies in all places.
+pub const LOCALITY: &str = "meshgate-locality";
+/// The same of its node.
+pub const NODE: &str = "meshgate-node";
+
 /// `code` of a refusal in `error_detail`: gRPC's INVALID_ARGUMENT.
 pub const REFUSED: i32 = 3;
 

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::Kind;
 use super::codec::{
-    Config, SETTINGS, authentication_name, authorization_name, destination_name, dns_name, encode, host_name,
-    listener_name, routes_name, version_of,
+    Config, SETTINGS, authentication_name, authorization_name, challenge_name, destination_name, dns_name, encode,
+    host_name, listener_name, rate_limits_name, routes_name, version_of,
 };
 use crate::model::{DiffItem, Key, ProxySettings, ResourceSet, Resources, RouteSet, VirtualHost};
 
@@ -92,7 +92,12 @@ impl Publication {
         edits.plain(&old.authentication, &set.authentication, authentication_name, |policy| {
             Config::Authentication(policy.clone())
         })?;
+        edits
+            .plain(&old.rate_limits, &set.rate_limits, rate_limits_name, |limits| Config::RateLimits(limits.clone()))?;
         edits.plain(&old.dns, &set.dns, dns_name, |name| Config::DnsName(name.clone()))?;
+        edits.plain(&old.challenges, &set.challenges, challenge_name, |challenge| {
+            Config::Challenge(challenge.clone())
+        })?;
         if self.settings.as_ref() != Some(settings) {
             edits.put(SETTINGS.to_owned(), &Config::Settings(settings.clone()))?;
             self.settings = Some(settings.clone());

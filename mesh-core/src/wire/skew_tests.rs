@@ -176,3 +176,31 @@ fn a_type_that_is_not_known_is_refused_and_ends_nothing() {
     pair.settle();
     assert_eq!(pair.client.state().set(), set(&now));
 }
+
+/// Of an older version none is better than one that counts something else.
+#[test]
+fn rate_limits_come_and_go_and_those_that_are_not_understood_count_nothing() {
+    let limits = |name: &str| {
+        let key: Key = format!("default/{name}").into();
+        let origin = ObjectRef::new("RateLimit", "default", name);
+        (key.clone(), Arc::new(RateLimits { key, limits: Vec::new(), origin }))
+    };
+    let mut pair = Pair::new();
+    let mut wanted = set(&plan(&[(0, 1)], &[], &[]));
+    wanted.rate_limits.extend([limits("a"), limits("b")]);
+    pair.published = pair.publication.update(Arc::new(wanted.clone()), &ProxySettings::default(), 1).unwrap();
+    pair.server_turn();
+    let response = pair.down.front_mut().unwrap();
+    let resource = response.resources.iter_mut().find(|resource| resource.name == "rate-limits/default/b").unwrap();
+    let any = resource.resource.as_mut().unwrap();
+    let text = String::from_utf8(any.value.to_vec()).unwrap();
+    any.value = text.replacen("rate_limits", "weather", 1).into();
+    let applied = pair.client_turn().unwrap();
+    assert_eq!(applied.refused.len(), 1, "{:?}", applied.refused);
+    wanted.rate_limits.remove("default/b");
+    assert_eq!(pair.client.state().set(), wanted);
+    wanted.rate_limits.clear();
+    pair.published = pair.publication.update(Arc::new(wanted.clone()), &ProxySettings::default(), 2).unwrap();
+    pair.settle();
+    assert_eq!(pair.client.state().set(), wanted);
+}

@@ -23,6 +23,7 @@ fn host(name: &str, path: &str) -> Arc<VirtualHost> {
     let rule = Rule {
         source: RuleSource { object: origin(name), http: 0, r#match: Some(0) },
         name: None,
+        stat_prefix: None,
         predicate: Predicate {
             path: PathMatch::Prefix { value: path.to_owned(), ignore_case: false },
             ..Predicate::default()
@@ -54,6 +55,8 @@ fn destination(key: &str) -> Arc<Destination> {
         subset: None,
         protocol: UpstreamProtocol::Http1,
         balancing: Balancing::LeastRequest,
+        locality: None,
+        warmup: None,
         outlier: None,
         tls: UpstreamTls::Auto,
         limits: Default::default(),
@@ -73,6 +76,7 @@ fn endpoints(key: &str, ports: &[u16]) -> Arc<Endpoints> {
         locality: "".into(),
         workload: None,
         mtls: false,
+        priority_labels: None,
     };
     Arc::new(Endpoints { key: key.into(), endpoints: ports.iter().map(endpoint).collect(), origin: origin(key) })
 }
@@ -115,7 +119,7 @@ fn set(plan: &Plan) -> ResourceSet {
         });
         let listener = Listener {
             key: "0.0.0.0:443".into(),
-            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443)),
+            address: "0.0.0.0:443".parse().unwrap(),
             port: 443,
             protocol: ListenerProtocol::Tls { servers: servers.collect() },
             path_normalization: PathNormalization::Base,
@@ -125,6 +129,12 @@ fn set(plan: &Plan) -> ResourceSet {
         for (number, text) in &plan.secrets {
             let secret = secret(&format!("ns/s{number}"), &text.to_string());
             set.secrets.insert(secret.key.clone(), secret);
+        }
+        // Some of them are being ordered.
+        for (number, text) in plan.secrets.iter().filter(|(_, text)| **text % 2 == 1) {
+            let (key, proof): (Key, _) = (format!("ns/s{number}").into(), Proof::Handshake { digest: vec![*text; 32] });
+            let challenge = Challenge { key: key.clone(), host: "a.example".into(), proof, origin: origin("s") };
+            set.challenges.insert(key, Arc::new(challenge));
         }
     }
     for (number, count) in &plan.destinations {

@@ -29,6 +29,7 @@ impl World {
         objects.authorization_policies.clone_from(&all.authorization_policies);
         objects.request_authentications.clone_from(&all.request_authentications);
         objects.peer_authentications.clone_from(&all.peer_authentications);
+        objects.rate_limits.clone_from(&all.rate_limits);
         objects.sidecars.clone_from(&all.sidecars);
         objects.secrets.clone_from(&all.secrets);
         // Names that nobody has are told what is near them: that takes all names.

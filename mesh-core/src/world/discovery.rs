@@ -124,6 +124,7 @@ macro_rules! each_shelf {
         $do!(authorization_policies);
         $do!(request_authentications);
         $do!(peer_authentications);
+        $do!(rate_limits);
         $do!(services);
         $do!(endpoint_slices);
         $do!(secrets);

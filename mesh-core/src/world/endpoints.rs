@@ -23,6 +23,8 @@ pub struct Instance<'a> {
     pub weight: u32,
     /// `region/zone/subzone`, empty when unknown.
     pub locality: Arc<str>,
+    /// Name of the node that it runs on, empty when unknown.
+    pub node: &'a str,
     pub labels: &'a Labels,
     pub workload: Option<Arc<Workload>>,
 }
@@ -178,6 +180,7 @@ impl<'a> Found<'a, '_> {
                 address: address(target, port.number),
                 weight: 1,
                 locality: "".into(),
+                node: "",
                 labels: &NO_LABELS,
                 workload: None,
             }),
@@ -249,12 +252,14 @@ impl<'a> Found<'a, '_> {
             let pod = self.pod_of(slice, endpoint);
             let workload = pod.map(|pod| self.world.pod_workload(pod));
             let locality = self.locality(pod, endpoint.node_name.as_deref(), endpoint.zone.as_deref());
+            let node = endpoint.node_name.as_deref().or_else(|| pod?.spec.node_name.as_deref()).unwrap_or_default();
             for text in &endpoint.addresses {
                 let Ok(ip) = text.parse::<IpAddr>() else { continue };
                 self.add(Instance {
                     address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
                     weight: 1,
                     locality: Arc::clone(&locality),
+                    node,
                     labels: pod.map_or(&NO_LABELS, |pod| &pod.meta.labels),
                     workload: workload.clone(),
                 });
@@ -295,6 +300,7 @@ impl<'a> Found<'a, '_> {
                 address: EndpointAddress::Socket(SocketAddr::new(ip, number)),
                 weight: 1,
                 locality,
+                node: pod.spec.node_name.as_deref().unwrap_or_default(),
                 labels: &pod.meta.labels,
                 workload: Some(self.world.pod_workload(pod)),
             });
@@ -329,6 +335,7 @@ impl<'a> Found<'a, '_> {
                 .as_deref()
                 .filter(|text| !text.is_empty())
                 .map_or_else(|| locality(labels), Arc::from),
+            node: "",
             labels,
             workload: Some(workload),
         });
@@ -354,7 +361,8 @@ impl<'a> Found<'a, '_> {
         let usable = |workload: &&WorkloadEntry| dns || workload.address.parse::<IpAddr>().is_ok();
         for workload in spec.endpoints.iter().filter(usable) {
             if let Some(port) = number(workload) {
-                self.workload_entry(workload, &entry.reference.name, entry.namespace(), port);
+                // Nobody says what runs there, if not its labels.
+                self.workload_entry(workload, "", entry.namespace(), port);
             }
         }
         if dns && spec.endpoints.is_empty() && !host.starts_with('*') {
@@ -362,6 +370,7 @@ impl<'a> Found<'a, '_> {
                 address: address(host, default_number),
                 weight: 1,
                 locality: "".into(),
+                node: "",
                 labels: &NO_LABELS,
                 workload: None,
             });

@@ -8,10 +8,13 @@ use crate::model::HostPattern;
 /// Domain of the cluster's services.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
+/// Whole as it is: nobody asks DNS for it (RFC 6761 section 6.3).
+pub const LOCALHOST: &str = "localhost";
+
 /// `reviews` in namespace `shop` is `reviews.shop.svc.cluster.local`; names with a dot, `*` and addresses stay. Lower case.
 pub fn expand(host: &str, namespace: &str) -> String {
     let host = host.to_ascii_lowercase();
-    if host.is_empty() || host == "*" || host.contains('.') || host.parse::<IpAddr>().is_ok() {
+    if host.is_empty() || host == "*" || host == LOCALHOST || host.contains('.') || host.parse::<IpAddr>().is_ok() {
         return host;
     }
     service(&host, namespace)

@@ -38,7 +38,7 @@ pub(super) struct Touched {
     mesh: bool,
 }
 
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "Gateway",
     "VirtualService",
     "DestinationRule",
@@ -48,6 +48,7 @@ const KINDS: [&str; 16] = [
     "AuthorizationPolicy",
     "RequestAuthentication",
     "PeerAuthentication",
+    "RateLimit",
     "Service",
     "EndpointSlice",
     "Secret",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Entry, Objects};
 use crate::api::kube::ConfigMap;
-use crate::api::{AccessLogEncoding, ForwardClientCertDetails, MeshConfig, NormalizationType};
+use crate::api::{AccessLogEncoding, ForwardClientCertDetails, MeshConfig, NormalizationType, Topology};
 use crate::diag::Diagnostic;
 use crate::model::{AccessLog, ForwardedCertificates, PathNormalization, ProxySettings};
 
@@ -53,6 +53,7 @@ impl Mesh {
             }),
             trusted_proxies: topology.and_then(|topology| topology.num_trusted_proxies).unwrap_or(0),
             client_certificates: forwarded(topology.and_then(|topology| topology.forward_client_cert_details)),
+            proxy_protocol: topology.is_some_and(|topology| topology.proxy_protocol.is_some()),
             trust_domains: self.trust_domains(),
         }
     }
@@ -93,6 +94,17 @@ fn normalization(config: &MeshConfig) -> PathNormalization {
         NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
     }
 }
+/// What a gateway says of what stands in front of it, on top of what the mesh does.
+pub fn with_topology(settings: &ProxySettings, own: &Topology) -> ProxySettings {
+    let details = own.forward_client_cert_details.filter(|details| *details != ForwardClientCertDetails::Undefined);
+    ProxySettings {
+        trusted_proxies: own.num_trusted_proxies.unwrap_or(settings.trusted_proxies),
+        client_certificates: details.map_or(settings.client_certificates, |details| forwarded(Some(details))),
+        proxy_protocol: own.proxy_protocol.is_some() || settings.proxy_protocol,
+        ..settings.clone()
+    }
+}
+
 /// Without a word of it, as Istio has it at gateways.
 fn forwarded(details: Option<ForwardClientCertDetails>) -> ForwardedCertificates {
     match details.unwrap_or_default() {

@@ -26,15 +26,15 @@ pub use entry::{Entry, selects};
 pub use extent::Extent;
 pub use index::{Index, MESH, gateway_name};
 pub use journal::{Cell, Reads};
-pub use mesh::Mesh;
+pub use mesh::{Mesh, with_topology};
 pub use rules::{Consolidated, RuleTables};
 pub use services::{ExportTo, Protocol, Registry, Resolution, Service, ServicePort, Source, TargetPort, network};
 pub use sidecars::Candidates;
 
 use crate::api::kube::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret};
 use crate::api::{
-    ApiObject, AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry,
-    Sidecar, Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
+    ApiObject, AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RateLimit, RequestAuthentication,
+    ServiceEntry, Sidecar, Spec, VirtualService, WorkloadEntry, kube::Service as KubeService,
 };
 use crate::diag::{self, Diagnostic};
 use crate::object::ObjectRef;
@@ -71,6 +71,7 @@ pub(crate) struct Objects {
     pub authorization_policies: Shelf<AuthorizationPolicy>,
     pub request_authentications: Shelf<RequestAuthentication>,
     pub peer_authentications: Shelf<PeerAuthentication>,
+    pub rate_limits: Shelf<RateLimit>,
     pub services: Shelf<KubeService>,
     pub endpoint_slices: Shelf<EndpointSlice>,
     pub secrets: Shelf<Secret>,
@@ -244,6 +245,11 @@ impl World {
         in_namespace(&self.objects.peer_authentications, namespace)
     }
 
+    /// RateLimits of a namespace, by name.
+    pub fn rate_limits(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry<RateLimit>>> {
+        in_namespace(&self.objects.rate_limits, namespace)
+    }
+
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
     }
@@ -309,6 +315,7 @@ impl Objects {
             Spec::AuthorizationPolicy(spec) => shelve(&mut self.authorization_policies, reference, parts, spec),
             Spec::RequestAuthentication(spec) => shelve(&mut self.request_authentications, reference, parts, spec),
             Spec::PeerAuthentication(spec) => shelve(&mut self.peer_authentications, reference, parts, spec),
+            Spec::RateLimit(spec) => shelve(&mut self.rate_limits, reference, parts, spec),
             Spec::Service(spec) => shelve(&mut self.services, reference, parts, spec),
             Spec::EndpointSlice(spec) => shelve(&mut self.endpoint_slices, reference, parts, spec),
             Spec::Secret(spec) => shelve(&mut self.secrets, reference, parts, spec),
@@ -335,6 +342,7 @@ impl Objects {
             Spec::AuthorizationPolicy(spec) => same(&self.authorization_policies, meta, spec),
             Spec::RequestAuthentication(spec) => same(&self.request_authentications, meta, spec),
             Spec::PeerAuthentication(spec) => same(&self.peer_authentications, meta, spec),
+            Spec::RateLimit(spec) => same(&self.rate_limits, meta, spec),
             Spec::Service(spec) => same(&self.services, meta, spec),
             Spec::EndpointSlice(spec) => same(&self.endpoint_slices, meta, spec),
             Spec::Secret(spec) => same(&self.secrets, meta, spec),
@@ -357,6 +365,7 @@ impl Objects {
             "AuthorizationPolicy" => drop(self.authorization_policies.remove(&key)),
             "RequestAuthentication" => drop(self.request_authentications.remove(&key)),
             "PeerAuthentication" => drop(self.peer_authentications.remove(&key)),
+            "RateLimit" => drop(self.rate_limits.remove(&key)),
             "Service" => drop(self.services.remove(&key)),
             "EndpointSlice" => drop(self.endpoint_slices.remove(&key)),
             "Secret" => drop(self.secrets.remove(&key)),
@@ -380,6 +389,7 @@ impl Objects {
             "AuthorizationPolicy" => self.authorization_policies.get(&key)?.position(""),
             "RequestAuthentication" => self.request_authentications.get(&key)?.position(""),
             "PeerAuthentication" => self.peer_authentications.get(&key)?.position(""),
+            "RateLimit" => self.rate_limits.get(&key)?.position(""),
             "Service" => self.services.get(&key)?.position(""),
             "EndpointSlice" => self.endpoint_slices.get(&key)?.position(""),
             "Secret" => self.secrets.get(&key)?.position(""),

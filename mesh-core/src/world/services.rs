@@ -134,6 +134,17 @@ impl ExportTo {
             ExportTo::Namespaces(list) => list.iter().any(|name| &**name == namespace),
         }
     }
+
+    /// Whether some namespace may see both.
+    pub fn meets(&self, other: &ExportTo) -> bool {
+        match (self, other) {
+            (ExportTo::All, ExportTo::All) => true,
+            (ExportTo::All, ExportTo::Namespaces(list)) | (ExportTo::Namespaces(list), ExportTo::All) => {
+                !list.is_empty()
+            }
+            (ExportTo::Namespaces(list), other) => list.iter().any(|name| other.allows(name)),
+        }
+    }
 }
 
 /// An object that gives a host ports and endpoints.

@@ -126,6 +126,9 @@ fn show_outbound(out: &mut String, outbound: &Outbound) {
     for (port, http) in &outbound.http {
         let detect = if http.detect { " (detected)" } else { "" };
         writeln!(out, "  *:{port} http{detect} -> {}", http.routes).unwrap();
+        for (named, routes) in &http.by_port {
+            writeln!(out, "    for port {named} -> {routes}").unwrap();
+        }
     }
     for tcp in &outbound.tcp {
         let networks: Vec<String> = tcp.networks.iter().map(ToString::to_string).collect();

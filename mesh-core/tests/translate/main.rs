@@ -3,6 +3,7 @@
 // What fails in a test may panic.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod analysis;
 mod golden;
 mod scale;
 mod third_party;

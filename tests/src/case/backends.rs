@@ -25,7 +25,11 @@ impl Backends {
             let address = match settings.kind {
                 BackendKind::Empty => continue,
                 BackendKind::Refused => SocketAddr::new(ip, ports::free_port(ip)?),
-                BackendKind::Echo | BackendKind::Close => {
+                BackendKind::Echo
+                | BackendKind::Close
+                | BackendKind::Mute
+                | BackendKind::Connect
+                | BackendKind::Deaf => {
                     let backend = Backend::with_settings_at(SocketAddr::new(ip, 0), name, &settings).await?;
                     let address = backend.address;
                     backends.running.insert(name.clone(), backend);
@@ -40,6 +44,11 @@ impl Backends {
     /// How many requests this one saw.
     pub fn requests(&self, name: &str) -> u32 {
         self.running.get(name).map(Backend::requests).unwrap_or_default()
+    }
+
+    /// How many connections this one got.
+    pub fn connections(&self, name: &str) -> u32 {
+        self.running.get(name).map(Backend::connections).unwrap_or_default()
     }
 
     /// The last request that this one saw.

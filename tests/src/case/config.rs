@@ -48,6 +48,14 @@ fn placeholder(name: &str, addresses: &Addresses) -> anyhow::Result<String> {
         Some(("crl", client)) => return Ok(BASE64.encode(certs::revoked(client)?)),
         Some(("hash", client)) => return certs::hash(client),
         Some(("spki", client)) => return certs::key_hash(client),
+        Some(("cafile", name)) => return certs::written(&format!("ca-{name}"), &certs::authority(name)?),
+        Some(("crlfile", client)) => return certs::written(&format!("crl-{client}"), &certs::revoked(client)?),
+        Some(("clientfile", client)) => {
+            return certs::written(&format!("client-{client}"), &certs::client(client)?.certificate_pem);
+        }
+        Some(("clientkeyfile", client)) => {
+            return certs::written(&format!("key-{client}"), &certs::client(client)?.key_pem);
+        }
         _ => {}
     }
     let (backend, what) = name.rsplit_once('.').with_context(|| format!("`${{{name}}}` is no placeholder"))?;

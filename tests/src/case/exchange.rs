@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use mesh_core::model::ListenAddress;
 use mesh_core::testing;
 use serde_json::Value;
 
@@ -60,17 +61,20 @@ pub async fn await_copies(copies: &testing::Copies, of: u32, got: impl Fn() -> u
 
 /// A connection that is kept over the repeats of a request.
 pub struct Connection {
-    address: SocketAddr,
+    address: ListenAddress,
     tls: Option<TlsOptions>,
     h2: bool,
+    preamble: String,
     client: Option<(Client, Option<TlsDetails>)>,
 }
 
 impl Connection {
     /// To this address, as the request wants it; it is dialled when something is sent.
-    pub fn new(address: SocketAddr, request: &testing::Request) -> Connection {
+    pub fn new(address: impl Into<ListenAddress>, request: &testing::Request) -> Connection {
+        let address = address.into();
         let tls = request.tls.as_ref().map(|tls| tls_options(tls, request.protocol.as_deref()));
-        Connection { address, tls, h2: request.protocol.as_deref() == Some("h2"), client: None }
+        let h2 = request.protocol.as_deref() == Some("h2");
+        Connection { address, tls, h2, preamble: request.preamble.clone(), client: None }
     }
 
     /// `Err`: how the connection failed.
@@ -80,7 +84,7 @@ impl Connection {
         agent: Option<&str>,
     ) -> Result<(Response, Option<TlsDetails>), String> {
         if self.client.is_none() {
-            let connected = Client::connect(self.address, self.tls.as_ref(), self.h2).await;
+            let connected = Client::connect_behind(&self.preamble, &self.address, self.tls.as_ref(), self.h2).await;
             self.client = Some(connected.map_err(|error| connection_error(&error))?);
         }
         let Some((client, details)) = &mut self.client else { return Err("closed".to_owned()) };
@@ -168,6 +172,7 @@ pub fn saw_values(saw: Option<&Saw>, key: &str) -> Vec<String> {
         "authority" => vec![saw.authority.clone()],
         "protocol" => vec![saw.protocol.clone()],
         "body" => vec![saw.body.clone()],
+        "proxy" => saw.proxy.iter().cloned().collect(),
         _ => match (key.strip_prefix("header."), key.strip_prefix("trailer.")) {
             (Some(name), _) => lines(&saw.headers, name),
             (_, Some(name)) => lines(&saw.trailers, name),
@@ -184,6 +189,7 @@ fn reply_values(response: &Response, details: Option<&TlsDetails>, key: &str) ->
         "alpn" => details.and_then(|details| details.alpn.clone()).into_iter().collect(),
         "certificate" => details.map(|details| details.names.clone()).unwrap_or_default(),
         "cipher" => details.map(|details| details.cipher.clone()).into_iter().collect(),
+        "group" => details.map(|details| details.group.clone()).into_iter().collect(),
         "tls" => details.map(|details| details.version.clone()).into_iter().collect(),
         _ => match (key.strip_prefix("header."), key.strip_prefix("trailer.")) {
             (Some(name), _) => owned(response.header_lines(name)),

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use mesh_core::model::ListenAddress;
 use mesh_core::testing::{self, Expect};
 use serde_json::Value;
 
-use super::Outcome;
 use super::backends::Backends;
 use super::exchange::{self, Connection};
+use super::sockets;
 use super::verdict::{self, Finding, Observation};
+use super::{Outcome, config};
 use crate::process::Meshgate;
 
 /// So long after a request its line may be waited for.
@@ -41,17 +43,22 @@ impl Front<'_> {
             outcome.unseen("from");
             return Ok(());
         }
-        let port: u16 = request.to.trim_start_matches(':').parse().context("`to` is not `:PORT`")?;
-        let address = SocketAddr::new(self.ip, port);
+        let request = &config::filled(request, &self.backends.addresses)?;
+        let address = match request.to.strip_prefix(':') {
+            Some(port) => SocketAddr::new(self.ip, port.parse().context("`to` is not `:PORT`")?).into(),
+            None => request.to.parse::<ListenAddress>().context("`to` is neither `:PORT` nor a Unix socket")?,
+        };
         if request.at_once > 1 {
-            return self.ask_at_once(at, address, request, expect, outcome).await;
+            return self.ask_at_once(at, &address, request, expect, outcome).await;
         }
-        let mut connection = Connection::new(address, request);
-        let mut counts = BTreeMap::new();
+        let opened = |name: &str| self.backends.connections(name);
+        let connections: Vec<u32> = expect.connections.keys().map(|name| opened(name)).collect();
+        let mut connection = Connection::new(address.clone(), request);
+        let (mut counts, mut statuses) = (BTreeMap::new(), BTreeMap::new());
         let before: Vec<u32> = expect.copies.keys().map(|name| self.backends.requests(name)).collect();
         for _ in 0..request.repeat.max(1) {
             let agent = self.log.agent();
-            let logged = expect.flags.is_some() || expect.details.is_some();
+            let logged = expect.flags.is_some() || expect.details.is_some() || expect.route.is_some();
             let started = Instant::now();
             let answer = connection.send(request, logged.then_some(agent.as_str())).await;
             let took = started.elapsed();
@@ -64,18 +71,19 @@ impl Front<'_> {
             };
             seen.took = Some(took);
             if logged && seen.error.is_none() {
-                let (flags, details) = self.log.line(&agent).await?;
-                (seen.flags, seen.details) = (Some(flags), Some(details));
+                self.log.line(&agent).await?.tell(&mut seen);
             }
             if expect.rule.is_some() && request.raw.is_none() && seen.error.is_none() {
-                seen.rule = Some(self.explained_rule(address, request).await?);
+                seen.rule = Some(self.explained_rule(&address, request).await?);
             }
             if expect.split.is_empty() {
                 verdict::check(at, expect, &seen, outcome);
             }
+            seen.status.iter().for_each(|status| *statuses.entry(*status).or_default() += 1);
             *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        verdict::check_statuses(at, expect, &statuses, outcome);
         verdict::check_one_backend(at, expect, &counts, outcome);
         for ((name, copies), before) in expect.copies.iter().zip(before) {
             let got = || self.backends.requests(name).saturating_sub(before);
@@ -88,6 +96,17 @@ impl Front<'_> {
                 outcome,
             );
         }
+        for ((name, expected), before) in expect.connections.iter().zip(connections) {
+            verdict::check_connections(at, (name, *expected), opened(name).saturating_sub(before), outcome);
+        }
+        self.check_probes(at, expect, outcome)
+    }
+
+    fn check_probes(&self, at: &str, expect: &Expect, outcome: &mut Outcome) -> anyhow::Result<()> {
+        for (name, expected) in &expect.probes {
+            let address = self.backends.addresses.get(name).with_context(|| format!("there is no backend {name}"))?;
+            sockets::check_probes(at, (name, expected), self.meshgate.pid(), *address, outcome)?;
+        }
         Ok(())
     }
 
@@ -95,37 +114,52 @@ impl Front<'_> {
     async fn ask_at_once(
         &self,
         at: &str,
-        address: SocketAddr,
+        address: &ListenAddress,
         request: &testing::Request,
         expect: &Expect,
         outcome: &mut Outcome,
     ) -> anyhow::Result<()> {
         let sent = (0..request.at_once).map(|_| async {
             let agent = self.log.agent();
-            let answer = Connection::new(address, request).send(request, Some(&agent)).await;
+            let answer = Connection::new(address.clone(), request).send(request, Some(&agent)).await;
             (agent, answer)
         });
-        let mut counts = BTreeMap::new();
+        let before: Vec<u32> = expect.copies.keys().map(|name| self.backends.requests(name)).collect();
+        let opened = |name: &str| self.backends.connections(name);
+        let connections: Vec<u32> = expect.connections.keys().map(|name| opened(name)).collect();
+        let (mut counts, mut statuses) = (BTreeMap::new(), BTreeMap::new());
         for (agent, answer) in futures::future::join_all(sent).await {
             let seen = match answer {
                 Ok((response, details)) => exchange::observe(response, details, None),
                 Err(error) => Observation { error: Some(error), ..Observation::default() },
             };
+            seen.status.iter().for_each(|status| *statuses.entry(*status).or_default() += 1);
             let backend = seen.backend.clone().unwrap_or_else(|| "failed".to_owned());
             if backend == "none" {
-                let (flags, details) = self.log.line(&agent).await?;
-                let seen = Observation { flags: Some(flags), details: Some(details), ..seen };
+                let mut seen = seen;
+                self.log.line(&agent).await?.tell(&mut seen);
                 verdict::check(at, expect, &seen, outcome);
             }
             *counts.entry(backend).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        for ((name, copies), before) in expect.copies.iter().zip(before) {
+            let got = || self.backends.requests(name).saturating_sub(before);
+            exchange::await_copies(copies, request.at_once, got).await;
+            verdict::check_copies(at, (name, copies), (got(), request.at_once), self.backends.last(name), outcome);
+        }
+        verdict::check_statuses(at, expect, &statuses, outcome);
+        for ((name, expected), before) in expect.connections.iter().zip(connections) {
+            verdict::check_connections(at, (name, *expected), opened(name).saturating_sub(before), outcome);
+        }
         Ok(())
     }
 
     /// The rule that the admin page `/explain` names for such a request.
-    async fn explained_rule(&self, listener: SocketAddr, request: &testing::Request) -> anyhow::Result<String> {
-        let query = exchange::question(listener, &request.host, request);
+    async fn explained_rule(&self, listener: &ListenAddress, request: &testing::Request) -> anyhow::Result<String> {
+        // A Unix socket is named as the listener alone.
+        let to = listener.socket().unwrap_or(SocketAddr::new(self.ip, 80));
+        let query = exchange::question(to, &request.host, request);
         exchange::winner(&self.meshgate.admin(&format!("/explain?listener={listener}&{query}")).await?)
     }
 }
@@ -142,6 +176,19 @@ pub fn finding(value: &Value) -> Finding {
         field: text("field"),
         line,
         message: text("message"),
+    }
+}
+
+/// A line of the access log.
+pub struct Line {
+    flags: String,
+    details: String,
+    route: String,
+}
+
+impl Line {
+    pub fn tell(self, seen: &mut Observation<'_>) {
+        (seen.flags, seen.details, seen.route) = (Some(self.flags), Some(self.details), Some(self.route));
     }
 }
 
@@ -167,13 +214,14 @@ impl AccessLog {
         format!("case/{}", self.asked.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Flags and details of the line about the request that this agent sent.
-    pub async fn line(&self, agent: &str) -> anyhow::Result<(String, String)> {
+    /// The line about the request that this agent sent.
+    pub async fn line(&self, agent: &str) -> anyhow::Result<Line> {
         let end = Instant::now() + LOG_DEADLINE;
         loop {
             if let Some(line) = find_line(&self.path, agent) {
                 let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-                return Ok((text("response_flags"), text("response_code_details")));
+                let (flags, details) = (text("response_flags"), text("response_code_details"));
+                return Ok(Line { flags, details, route: text("route_name") });
             }
             anyhow::ensure!(Instant::now() < end, "the access log has no line for {agent}");
             tokio::time::sleep(Duration::from_millis(5)).await;

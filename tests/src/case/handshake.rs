@@ -14,8 +14,12 @@ use crate::certs;
 /// Whether a server of this set has a certificate, and takes that of its client.
 pub fn succeeds(set: &ResourceSet, server: &TlsTermination, client: &testing::Tls) -> bool {
     let is_there = |source: &CertificateSource| match source {
-        CertificateSource::Secret(key) => set.secrets.get(key).is_some_and(|secret| !secret.certificate_pem.is_empty()),
+        CertificateSource::Secret(key) | CertificateSource::Issued { secret: key, .. } => {
+            set.secrets.get(key).is_some_and(|secret| !secret.certificate_pem.is_empty())
+        }
         CertificateSource::Files { .. } => true,
+        // Nobody orders anything here.
+        CertificateSource::Ordered(_) => false,
     };
     server.certificates.iter().any(is_there) && is_let_in(set, server, client)
 }

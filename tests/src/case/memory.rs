@@ -3,27 +3,32 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use mesh_core::analyze::analyze;
 use mesh_core::api::{ApiObject, parse};
 use mesh_core::compile::compile;
 use mesh_core::diag::Diagnostic;
+use mesh_core::lb::{Balancer, EndpointSet, EndpointState, RateCount, Shape};
 use mesh_core::model::{
-    AbortStatus, DestinationRef, EndpointAddress, ProxyInfo, Reach, ResourceSet, Role, Serves, TcpRoute,
+    AbortStatus, Balancing, Destination, DestinationRef, Endpoint, EndpointAddress, Place, ProxyInfo, Reach,
+    ResourceSet, Role, Serves, TcpRoute,
 };
 use mesh_core::snapshot::{
     CompiledHeaderOp, CompiledListener, CompiledProtocol, CorsRuling, Decision, Facts, FormatContext, HostTable,
-    Request, Ruling, Snapshot, https_location,
+    RateRuling, Request, Ruling, Snapshot, https_location,
 };
-use mesh_core::testing::{self, BackendKind, BackendSettings, Case, Expect};
+use mesh_core::testing::{self, Case, Expect};
 use mesh_core::translate::translate;
 use mesh_core::world::World;
 
+use super::seen::{Sent, backend_headers, forwarded, headers_or, own_answer, redirect, route_name};
 use super::sidecar::{self, Captured};
 use super::verdict::{self, Finding, Observation};
 use super::{Outcome, config, handshake};
@@ -34,6 +39,8 @@ pub(super) struct Tables {
     proxy: ProxyInfo,
     set: ResourceSet,
     pub snapshot: Snapshot,
+    counts: Vec<Arc<RateCount>>,
+    begun: Instant,
 }
 
 pub fn run(case: &Case) -> anyhow::Result<Outcome> {
@@ -49,6 +56,8 @@ pub fn run(case: &Case) -> anyhow::Result<Outcome> {
         proxy: proxy(case),
         set: ResourceSet::default(),
         snapshot: Snapshot::default(),
+        counts: Vec::new(),
+        begun: Instant::now(),
     };
     let mut generated = String::new();
     for service in config::services(case, &addresses) {
@@ -87,11 +96,32 @@ fn proxy(case: &Case) -> ProxyInfo {
     ProxyInfo {
         role,
         dns_capture: case.proxy.dns_capture,
+        // As a gateway that reads files.
+        orders: role == Role::Edge,
+        locality: case.proxy.locality.clone(),
         ..ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone())
     }
 }
 
 impl Tables {
+    /// Who gets a request that any endpoint may get; nobody has failed or is new.
+    fn pick(
+        &self,
+        destination: &Destination,
+        endpoints: &[Endpoint],
+        random: &mut fastrand::Rng,
+    ) -> anyhow::Result<Option<Arc<EndpointState>>> {
+        let socket = |endpoint: &Endpoint| match &endpoint.address {
+            EndpointAddress::Socket(address) => Ok((endpoint.clone(), *address)),
+            EndpointAddress::Unix(path) => Ok((endpoint.clone(), EndpointAddress::stand_in(path))),
+            EndpointAddress::Dns { .. } => bail!("{} has a DNS endpoint", destination.key),
+        };
+        let sockets = endpoints.iter().map(socket).collect::<anyhow::Result<Vec<_>>>()?;
+        let place = Place { locality: self.proxy.locality.as_str().into(), node: self.proxy.node.as_str().into() };
+        let set = EndpointSet::build(&sockets, None, &Shape::of(destination, &place), Instant::now());
+        Ok(Balancer::new(Balancing::Random).pick(&set, None, &[], &mut |below| random.u32(..below.max(1))))
+    }
+
     fn add(&mut self, file: &str, text: &str) -> anyhow::Result<Vec<Diagnostic>> {
         let parsed = parse(file, text, "default");
         for object in parsed.objects {
@@ -106,9 +136,17 @@ impl Tables {
         let mut found = translation.diagnostics;
         let generation = self.snapshot.generation + 1;
         let compiled = compile(&translation.set, Some(&self.snapshot), generation);
+        analyze(&world, &translation.set, &compiled.snapshot, None, &mut found);
         found.extend(compiled.diagnostics);
+        self.counts = compiled.snapshot.rate_limiter.counts(&self.counts, RandomState::new);
         (self.set, self.snapshot) = (translation.set, compiled.snapshot);
         found
+    }
+
+    /// Counts a request; whether a rate limit has no room for it.
+    fn is_limited(&self, facts: &Facts<'_>) -> bool {
+        let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        matches!(self.snapshot.rate_limiter.take(&self.counts, facts, now), RateRuling::Exhausted { .. })
     }
 
     fn listener(&self, port: u16) -> Option<&Arc<CompiledListener>> {
@@ -129,7 +167,11 @@ impl Tables {
             (CompiledProtocol::Tls(table), Some(tls)) => {
                 let sni = tls.sni.as_deref();
                 let server = table.server(sni).ok_or("tls")?;
-                if server.server.serves == Serves::Passthrough {
+                let offers_mesh = || tls.alpn.iter().flatten().any(|name| name.starts_with("istio"));
+                if server.server.serves == Serves::MeshPassthrough && !offers_mesh() {
+                    return Err("tls");
+                }
+                if server.server.serves.passes() {
                     return server.routes.tcp(sni).map(Routes::Bytes).ok_or("tls");
                 }
                 if !handshake::succeeds(&self.set, &server.server.tls, tls) {
@@ -170,6 +212,10 @@ impl Asking<'_> {
             outcome.unseen("from");
             return Ok(());
         }
+        if !self.request.preamble.is_empty() {
+            outcome.unseen("preamble");
+            return Ok(());
+        }
         if self.request.at_once > 1 {
             outcome.unseen("at_once");
             return Ok(());
@@ -179,6 +225,15 @@ impl Asking<'_> {
         }
         if self.expect.one_backend {
             outcome.unseen("one_backend");
+        }
+        if !self.expect.connections.is_empty() {
+            outcome.unseen("connections");
+        }
+        if !self.expect.statuses.is_empty() {
+            outcome.unseen("statuses");
+        }
+        if !self.expect.probes.is_empty() {
+            outcome.unseen("probes");
         }
         let mut counts = BTreeMap::new();
         for _ in 0..self.request.repeat.max(1) {
@@ -217,6 +272,7 @@ impl Asking<'_> {
             Some(Captured::Http { routes, original, .. }) => ((routes, original.port()), original),
             Some(Captured::Bytes { key, original }) => return self.bytes(tables, key, original, random),
             Some(Captured::Refused) => return error("closed"),
+            Some(Captured::NotOpen) => return error("refused"),
         };
         let leaves = matches!(captured, Some(Captured::Http { arrives: false, .. }));
         let mut headers = HeaderMap::new();
@@ -253,12 +309,17 @@ impl Asking<'_> {
             Ruling::Denied(_) => return Ok(own_answer(403, "none", "RBAC: access denied")),
             Ruling::Ask(..) => return Ok(own_answer(403, "none", "")),
         }
+        // Limits, too; what clients are told of them is for who sees time pass.
+        if !leaves && tables.is_limited(&facts) {
+            return Ok(own_answer(429, "none", "local_rate_limited"));
+        }
         let mut below = |below: u32| random.u32(0..below.max(1));
         Ok(match routes.route(&request, &mut below) {
             Decision::NoRoute => own_answer(404, "none", ""),
             Decision::HttpsRedirect => redirect(301, "none", https_location(&request)),
             Decision::Redirect { rule, redirect: to } => {
                 let mut seen = redirect(to.status, &rule.source.to_string(), rule.location(to, &request, user_port));
+                seen.route = Some(route_name(rule));
                 if !rule.headers.response.is_empty() {
                     seen.reply = self.with_response_headers(&rule.headers.response, HeaderMap::new(), seen.reply);
                 }
@@ -267,6 +328,7 @@ impl Asking<'_> {
             Decision::Respond { rule, response } => {
                 let body = response.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
                 let mut seen = own_answer(response.status, &rule.source.to_string(), &body);
+                seen.route = Some(route_name(rule));
                 let mut base = HeaderMap::new();
                 if response.body.is_some() {
                     base.insert("content-type", HeaderValue::from_static("text/plain"));
@@ -313,6 +375,7 @@ impl Asking<'_> {
                 };
                 let settings = self.case.backends.get(&*backend).map(testing::Backend::settings).unwrap_or_default();
                 let mut seen = forwarded(rule_name, &backend, &settings, sent);
+                seen.route = Some(route_name(rule));
                 let mut reply = backend_headers(&backend, &settings);
                 split.headers.response.apply(&mut reply, &TableContext(&HeaderMap::new()));
                 if let Some((cors, origin)) = leave {
@@ -350,6 +413,7 @@ impl Asking<'_> {
             Reach::OwnWorkload => return Ok(Some("itself".into())),
             Reach::OwnPort(port) => return Ok(Some(format!("itself:{port}").into())),
             Reach::Original => return Ok(Some(named(original).map_or("outside".into(), |(name, _)| name.into()))),
+            Reach::Named(_) => bail!("{key} is found by the host of the request"),
             Reach::Discovered | Reach::Addressed => {}
         }
         let endpoints = tables.set.endpoints.get(key).map(|found| found.endpoints.as_slice()).unwrap_or_default();
@@ -357,10 +421,8 @@ impl Asking<'_> {
             destination.reach == Reach::Addressed
                 && matches!(endpoint.address, EndpointAddress::Socket(at) if at.ip() == original.ip())
         });
-        if endpoints.is_empty() {
-            return Ok(None);
-        }
-        let endpoint = asked.or_else(|| endpoints.get(random.usize(0..endpoints.len()))).context("no endpoint")?;
+        let picked = if asked.is_none() { tables.pick(destination, endpoints, random)? } else { None };
+        let Some(endpoint) = asked.or(picked.as_ref().map(|state| &state.endpoint)) else { return Ok(None) };
         let EndpointAddress::Socket(address) = endpoint.address else { bail!("{key} has a DNS endpoint") };
         if key.starts_with("inbound|") {
             return Ok(Some(format!("itself:{}", address.port()).into()));
@@ -382,110 +444,6 @@ impl Asking<'_> {
     }
 }
 
-/// What else is known comes first.
-fn headers_or(headers: HeaderMap, otherwise: verdict::Look<'_>) -> verdict::Look<'_> {
-    Box::new(move |key| match key.strip_prefix("header.") {
-        Some(name) if !added_by_engine(name) => match otherwise(key) {
-            Some(values) if !values.is_empty() => Some(values),
-            _ => Some(lines(&headers, name)),
-        },
-        _ => otherwise(key),
-    })
-}
-
-/// A request as it leaves the tables.
-struct Sent {
-    method: String,
-    path: String,
-    authority: String,
-    body: String,
-    headers: HeaderMap,
-}
-
-fn forwarded<'a>(rule: String, backend: &str, settings: &BackendSettings, sent: Sent) -> Observation<'a> {
-    let plain = settings.kind == BackendKind::Echo && settings.fail_first.is_none() && settings.delay_ms == 0;
-    Observation {
-        status: plain.then_some(settings.status),
-        backend: (settings.kind == BackendKind::Echo).then(|| backend.to_owned()),
-        rule: Some(rule),
-        saw: Box::new(move |key| match key {
-            "method" => Some(vec![sent.method.clone()]),
-            "path" => Some(vec![sent.path.clone()]),
-            "authority" => Some(vec![sent.authority.clone()]),
-            "body" => Some(vec![sent.body.clone()]),
-            _ => {
-                let name = key.strip_prefix("header.")?;
-                (!added_by_engine(name)).then(|| lines(&sent.headers, name))
-            }
-        }),
-        ..Observation::default()
-    }
-}
-
-fn backend_headers(name: &str, settings: &BackendSettings) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let mut insert = |name: &str, value: &str| {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-            headers.insert(name, value);
-        }
-    };
-    insert("x-backend", name);
-    for (name, value) in &settings.headers {
-        insert(name, value);
-    }
-    headers
-}
-
-/// Headers that only the engine knows of.
-fn added_by_engine(name: &str) -> bool {
-    const ENGINE: &[&str] = &[
-        "host",
-        "server",
-        "date",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "keep-alive",
-        "upgrade",
-        "te",
-        "trailer",
-        "x-request-id",
-        "proxy-connection",
-        "proxy-authorization",
-        "expect",
-    ];
-    ENGINE.contains(&name) || name.starts_with("x-envoy-") || name.starts_with("x-forwarded-")
-}
-
-fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
-    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
-}
-
-fn own_answer<'a>(status: u16, rule: &str, body: &str) -> Observation<'a> {
-    let body = body.to_owned();
-    Observation {
-        status: Some(status),
-        backend: Some("none".to_owned()),
-        rule: Some(rule.to_owned()),
-        reply: Box::new(move |key| match key {
-            "body" => Some(vec![body.clone()]),
-            _ => None,
-        }),
-        ..Observation::default()
-    }
-}
-
-fn redirect<'a>(status: u16, rule: &str, location: String) -> Observation<'a> {
-    let mut seen = own_answer(status, rule, "");
-    seen.reply = Box::new(move |key| match key {
-        "header.location" => Some(vec![location.clone()]),
-        "body" => Some(vec![String::new()]),
-        _ => None,
-    });
-    seen
-}
-
 /// For `%COMMANDS%`: what a table knows of a request is its headers.
 struct TableContext<'a>(&'a HeaderMap);
 
@@ -503,6 +461,10 @@ impl FormatContext for TableContext<'_> {
     }
 
     fn downstream_remote_address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
+    fn downstream_direct_address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::from(([127, 0, 0, 1], 1)))
     }
 

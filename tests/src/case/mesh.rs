@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use mesh_core::model::ListenAddress;
 use mesh_core::testing::{BackendKind, BackendSettings, Case, Expect, Request};
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ use super::config::{self, Addresses, SIDECAR_PORT};
 use super::exchange::{self, Connection};
 use super::front::AccessLog;
 use super::sidecar::{NOBODY, address};
+use super::sockets;
 use super::verdict::{self, Observation};
 use crate::backend::{Backend, Saw};
 use crate::netns::Pod;
@@ -104,7 +106,7 @@ impl Running {
         mesh.access_log = sidecar::AccessLog::Files(folder.path().to_owned());
         let app = case.proxy.labels.get("app").context("the workload has no label `app`")?;
         let (namespace, labels) = (case.proxy.namespace.clone(), case.proxy.labels.clone());
-        let who = Who { name: app.clone(), namespace, account: app.clone(), labels, resolver: None };
+        let who = Who { name: app.clone(), namespace, account: app.clone(), labels, resolver: None, v6: false };
         let own = mesh.workload_of(&who).await?;
         let outside = mesh.network.pod()?;
         outside.configure(&format!("addr add {NOBODY}/32 dev eth0"))?;
@@ -129,15 +131,21 @@ impl Running {
         let labels = config::labels_of(name, settings);
         let place = if settings.sidecar {
             let account = labels.get("app").cloned().unwrap_or_else(|| name.to_owned());
-            let who =
-                Who { name: name.to_owned(), namespace: settings.namespace.clone(), account, labels, resolver: None };
+            let who = Who {
+                name: name.to_owned(),
+                namespace: settings.namespace.clone(),
+                account,
+                labels,
+                resolver: None,
+                v6: false,
+            };
             Place::Meshed(Box::new(self.mesh.workload_of(&who).await?))
         } else {
             Place::Bare(self.mesh.network.pod()?)
         };
         reaches_nobody(place.pod())?;
         let at = SocketAddr::new(place.pod().ip(), SIDECAR_PORT);
-        if matches!(settings.kind, BackendKind::Echo | BackendKind::Close) {
+        if !matches!(settings.kind, BackendKind::Refused | BackendKind::Empty) {
             self.servers.push((name.to_owned(), server(place.pod(), at, name, settings).await?));
         }
         if settings.kind != BackendKind::Empty {
@@ -213,41 +221,78 @@ impl Running {
     }
 
     async fn try_ask(&self, at: &str, request: &Request, expect: &Expect, outcome: &mut Outcome) -> anyhow::Result<()> {
-        if request.at_once > 1 {
-            outcome.unseen("at_once");
-            return Ok(());
-        }
         let (asker, to) = self.way(request)?;
+        if request.at_once > 1 {
+            return self.ask_at_once(at, (asker.pod(), &to), request, expect, outcome).await;
+        }
         let log = match &asker {
-            Asker::Meshed(workload) if expect.flags.is_some() || expect.details.is_some() => {
+            Asker::Meshed(workload) if expect.flags.is_some() || expect.details.is_some() || expect.route.is_some() => {
                 self.logs.get(&workload.proxy())
             }
             _ => None,
         };
+        let connections: Vec<u32> = expect.connections.keys().map(|name| self.connections(name)).collect();
         let before: Vec<u32> = expect.copies.keys().map(|name| self.requests(name)).collect();
-        let mut counts = BTreeMap::new();
+        let (mut counts, mut statuses) = (BTreeMap::new(), BTreeMap::new());
         for _ in 0..request.repeat.max(1) {
             let agent = log.map(AccessLog::agent);
-            let mut seen = self.send(asker.pod(), to, request, agent.clone()).await?;
+            let mut seen = self.send(asker.pod(), &to, request, agent.clone()).await?;
             if let (Some(log), Some(agent), None) = (log, agent, &seen.error) {
-                let (flags, details) = log.line(&agent).await?;
-                (seen.flags, seen.details) = (Some(flags), Some(details));
+                log.line(&agent).await?.tell(&mut seen);
             }
             if let (Asker::Meshed(workload), Some(_), None) = (&asker, &expect.rule, &seen.error) {
-                seen.rule = Some(rule(workload, to, request).await?);
+                seen.rule = Some(rule(workload, &to, request).await?);
             }
             if expect.split.is_empty() {
                 verdict::check(at, expect, &seen, outcome);
             }
+            seen.status.iter().for_each(|status| *statuses.entry(*status).or_default() += 1);
             *counts.entry(seen.backend.unwrap_or_else(|| "failed".to_owned())).or_default() += 1;
         }
         verdict::check_split(at, expect, &counts, outcome);
+        verdict::check_statuses(at, expect, &statuses, outcome);
         verdict::check_one_backend(at, expect, &counts, outcome);
         for ((name, copies), before) in expect.copies.iter().zip(before) {
             let of = request.repeat.max(1);
             let got = || self.requests(name).saturating_sub(before);
             exchange::await_copies(copies, of, got).await;
             verdict::check_copies(at, (name, copies), (got(), of), self.last(name, to.port()), outcome);
+        }
+        for ((name, expected), before) in expect.connections.iter().zip(connections) {
+            verdict::check_connections(at, (name, *expected), self.connections(name).saturating_sub(before), outcome);
+        }
+        for (name, expected) in &expect.probes {
+            let (proxy, to) = self.dialler(name)?;
+            sockets::check_probes(at, (name, expected), proxy.sidecar.pid(), to, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// The same for requests that do not wait for one another.
+    async fn ask_at_once(
+        &self,
+        at: &str,
+        (pod, to): (&Pod, &ListenAddress),
+        request: &Request,
+        expect: &Expect,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let connections: Vec<u32> = expect.connections.keys().map(|name| self.connections(name)).collect();
+        let (mut counts, mut statuses) = (BTreeMap::new(), BTreeMap::new());
+        let sent = (0..request.at_once).map(|_| self.send(pod, to, request, None));
+        for seen in futures::future::join_all(sent).await {
+            let seen = seen?;
+            seen.status.iter().for_each(|status| *statuses.entry(*status).or_default() += 1);
+            let backend = seen.backend.clone().unwrap_or_else(|| "failed".to_owned());
+            if backend == "none" {
+                verdict::check(at, expect, &seen, outcome);
+            }
+            *counts.entry(backend).or_default() += 1;
+        }
+        verdict::check_split(at, expect, &counts, outcome);
+        verdict::check_statuses(at, expect, &statuses, outcome);
+        for ((name, expected), before) in expect.connections.iter().zip(connections) {
+            verdict::check_connections(at, (name, *expected), self.connections(name).saturating_sub(before), outcome);
         }
         Ok(())
     }
@@ -256,11 +301,11 @@ impl Running {
     async fn send(
         &self,
         pod: &Pod,
-        to: SocketAddr,
+        to: &ListenAddress,
         request: &Request,
         agent: Option<String>,
     ) -> anyhow::Result<Observation<'static>> {
-        let (mut connection, asked) = (Connection::new(to, request), request.clone());
+        let (mut connection, asked) = (Connection::new(to.clone(), request), request.clone());
         let started = Instant::now();
         let answer = pod.run(async move { Ok(connection.send(&asked, agent.as_deref()).await) }).await?;
         let took = started.elapsed();
@@ -281,6 +326,20 @@ impl Running {
         self.servers.iter().filter(|(known, _)| known == name).map(|(_, server)| server.requests()).sum()
     }
 
+    /// How many connections this one got.
+    fn connections(&self, name: &str) -> u32 {
+        self.servers.iter().filter(|(known, _)| known == name).map(|(_, server)| server.connections()).sum()
+    }
+
+    /// Whose sidecar opens the last connection to a backend, and where to: its own, if it has one, else the workload's.
+    fn dialler(&self, name: &str) -> anyhow::Result<(&Workload, SocketAddr)> {
+        let to = *self.addresses.get(name).with_context(|| format!("there is no backend {name}"))?;
+        Ok(match self.places.get(name) {
+            Some(Place::Meshed(workload)) => (workload, to),
+            _ => (&self.own, to),
+        })
+    }
+
     /// What this one saw last; of several, the one at this port.
     fn last(&self, name: &str, port: u16) -> Option<Saw> {
         let mut its = self.servers.iter().filter(|(known, _)| known == name).map(|(_, server)| server);
@@ -289,10 +348,12 @@ impl Running {
     }
 
     /// Who asks, and where he connects.
-    fn way(&self, request: &Request) -> anyhow::Result<(Asker<'_>, SocketAddr)> {
+    fn way(&self, request: &Request) -> anyhow::Result<(Asker<'_>, ListenAddress)> {
         let inbound = request.to.strip_prefix("inbound:");
         let to = match inbound {
-            Some(port) => SocketAddr::new(self.own.pod.ip(), port.parse().context("`to` is not `inbound:PORT`")?),
+            Some(port) => {
+                SocketAddr::new(self.own.pod.ip(), port.parse().context("`to` is not `inbound:PORT`")?).into()
+            }
             None => address(&request.to)?,
         };
         let asker = match (request.from.as_deref(), inbound) {
@@ -303,7 +364,8 @@ impl Running {
                 _ => bail!("`from: {name}` is no backend with a sidecar"),
             },
         };
-        ensure!(to.ip() != IpAddr::from(Ipv4Addr::UNSPECIFIED), "`to: {}` is nowhere", request.to);
+        let is_nowhere = |to: SocketAddr| to.ip() == IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        ensure!(!to.socket().is_some_and(is_nowhere), "`to: {}` is nowhere", request.to);
         Ok((asker, to))
     }
 
@@ -337,7 +399,8 @@ async fn server(pod: &Pod, at: SocketAddr, name: &str, settings: &BackendSetting
 }
 
 /// The rule that the sidecar of whoever asks names.
-async fn rule(workload: &Workload, to: SocketAddr, request: &Request) -> anyhow::Result<String> {
+async fn rule(workload: &Workload, to: &ListenAddress, request: &Request) -> anyhow::Result<String> {
+    let to = to.socket().context("no rule of a Unix socket is asked for")?;
     let port = to.port();
     let host = if request.host.contains(':') { request.host.clone() } else { format!("{}:{port}", request.host) };
     let page = workload.page(ADMIN, &format!("/explain?{}", exchange::question(to, &host, request))).await?;

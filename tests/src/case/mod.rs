@@ -13,7 +13,9 @@ mod memory;
 mod mesh;
 mod process;
 mod report;
+mod seen;
 mod sidecar;
+mod sockets;
 mod verdict;
 
 use std::collections::BTreeSet;

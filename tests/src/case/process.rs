@@ -97,6 +97,9 @@ impl Running {
         ]
         .map(str::to_owned)
         .to_vec();
+        if !case.proxy.locality.is_empty() {
+            arguments.extend(["--locality".to_owned(), case.proxy.locality.clone()]);
+        }
         arguments.extend(log.arguments());
         let meshgate = tokio::task::spawn_blocking(move || Meshgate::start(arguments)).await??;
         Ok(Running { meshgate, backends, files, log })

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
-use mesh_core::model::{DestinationRef, MtlsMode, PASSTHROUGH, UnknownDestination};
+use mesh_core::model::{DestinationRef, ListenAddress, MtlsMode, PASSTHROUGH, UnknownDestination};
 use mesh_core::snapshot::{CompiledProtocol, HostTable};
 use mesh_core::testing;
 
@@ -23,18 +23,18 @@ pub(super) enum Captured<'t> {
         arrives: bool,
     },
     /// Key of the destination.
-    Bytes {
-        key: &'t str,
-        original: SocketAddr,
-    },
+    Bytes { key: &'t str, original: SocketAddr },
+    /// It is closed.
     Refused,
+    /// Nobody listens on that Unix socket.
+    NotOpen,
 }
 
 /// Where a workload connects.
-pub(super) fn address(to: &str) -> anyhow::Result<SocketAddr> {
+pub(super) fn address(to: &str) -> anyhow::Result<ListenAddress> {
     match to.strip_prefix(':') {
-        Some(port) => Ok(SocketAddr::new(NOBODY.into(), port.parse().context("`to` is not `:PORT`")?)),
-        None => to.parse().context("`to` is not `IP:PORT`"),
+        Some(port) => Ok(SocketAddr::new(NOBODY.into(), port.parse().context("`to` is not `:PORT`")?).into()),
+        None => to.parse().context("`to` is not `IP:PORT`, `unix:///path` or `unix://@name`"),
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn find<'t>(
             _ => Captured::Http { routes: &found.routes, original, arrives: true },
         });
     }
-    let original = address(&request.to).or_else(|error| resolve(tables, &request.to).ok_or(error))?;
+    let to = address(&request.to).or_else(|error| resolve(tables, &request.to).map(Into::into).ok_or(error))?;
     let listeners = tables.snapshot.listeners.values();
     let outbound = listeners.filter_map(|compiled| match &compiled.protocol {
         CompiledProtocol::Outbound(outbound) => Some((&compiled.listener, outbound)),
@@ -65,10 +65,14 @@ pub(super) fn find<'t>(
     });
     // Who calls where the sidecar listens itself is not redirected.
     let (direct, redirected): (Vec<_>, Vec<_>) = outbound.partition(|(listener, _)| !listener.is_redirected());
-    let own = direct.into_iter().find(|(listener, _)| listener.address == original);
-    let (_, outbound) = own.or_else(|| redirected.into_iter().next()).context("nothing leaves")?;
+    let own = direct.into_iter().find(|(listener, _)| listener.address == to);
+    let (_, outbound) = match (own, to.socket()) {
+        (None, None) => return Ok(Captured::NotOpen),
+        (own, _) => own.or_else(|| redirected.into_iter().next()).context("nothing leaves")?,
+    };
+    let original = to.socket().unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
     let found = outbound.find(original);
-    if let (Some(routes), None) = (found.http, &request.tls) {
+    if let (Some(routes), None) = (found.routes(&request.host), &request.tls) {
         return Ok(Captured::Http { routes, original, arrives: false });
     }
     let sni = request.tls.as_ref().and_then(|tls| tls.sni.as_deref());

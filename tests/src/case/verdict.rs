@@ -24,6 +24,8 @@ pub struct Observation<'a> {
     pub error: Option<String>,
     pub flags: Seen<String>,
     pub details: Seen<String>,
+    /// Name of the route, `-` where it has none.
+    pub route: Seen<String>,
     pub took: Seen<Duration>,
     pub saw: Look<'a>,
     pub reply: Look<'a>,
@@ -38,6 +40,7 @@ impl Default for Observation<'_> {
             error: None,
             flags: None,
             details: None,
+            route: None,
             took: None,
             saw: Box::new(|_| None),
             reply: Box::new(|_| None),
@@ -70,6 +73,7 @@ pub fn check(at: &str, expect: &Expect, seen: &Observation<'_>, outcome: &mut Ou
     scalar(at, "rule", expect.rule.as_ref(), seen.rule.as_ref(), outcome);
     scalar(at, "flags", expect.flags.as_ref(), seen.flags.as_ref(), outcome);
     scalar(at, "details", expect.details.as_ref(), seen.details.as_ref(), outcome);
+    scalar(at, "route", expect.route.as_ref(), seen.route.as_ref(), outcome);
     texts(at, "saw", &expect.saw, &seen.saw, outcome);
     texts(at, "reply", &expect.reply, &seen.reply, outcome);
     if let Some(least) = expect.after_ms.map(Duration::from_millis) {
@@ -126,6 +130,17 @@ pub fn check_split(at: &str, expect: &Expect, counts: &BTreeMap<String, u32>, ou
     }
 }
 
+/// Shares of statuses over many requests.
+pub fn check_statuses(at: &str, expect: &Expect, counts: &BTreeMap<u16, u32>, outcome: &mut Outcome) {
+    let total: u32 = counts.values().sum();
+    for (status, share) in &expect.statuses {
+        let count = counts.get(status).copied().unwrap_or_default();
+        outcome.check(share.accepts(count, total), || {
+            format!("{at}: {count} of {total} were answered {status}, should be {}±{}", share.share, share.tolerance)
+        });
+    }
+}
+
 /// All requests at one backend, where that is expected.
 pub fn check_one_backend(at: &str, expect: &Expect, counts: &BTreeMap<String, u32>, outcome: &mut Outcome) {
     if expect.one_backend {
@@ -146,6 +161,11 @@ pub fn check_copies(
     });
     let look: Look<'_> = Box::new(move |key| Some(saw_values(saw.as_ref(), key)));
     texts(at, &format!("copies.{name}.saw"), &copies.saw, &look, outcome);
+}
+
+/// How many connections a backend got.
+pub fn check_connections(at: &str, (name, expected): (&str, u32), got: u32, outcome: &mut Outcome) {
+    outcome.check(got == expected, || format!("{at}: `{name}` got {got} connections, should get {expected}"));
 }
 
 /// A finding, as a runner sees it.

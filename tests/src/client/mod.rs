@@ -1,6 +1,7 @@
 //! Clients of the gateway that take nothing for granted: HTTP/1.1 byte by byte, HTTP/2 over the h2 crate, both in clear
 //! text and over TLS.
 
+pub mod frames;
 mod h1;
 pub mod h2;
 mod tls;
@@ -8,9 +9,10 @@ mod tls;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use anyhow::{Context, ensure};
+use mesh_core::model::ListenAddress;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 pub use self::h2::H2;
 pub use h1::H1;
@@ -94,9 +96,28 @@ impl Request {
 
 /// A connection: bytes, and what TLS says of them.
 pub async fn connect(address: SocketAddr, tls: Option<&TlsOptions>) -> anyhow::Result<(BoxIo, Option<TlsDetails>)> {
+    connect_behind("", &address.into(), tls).await
+}
+
+/// As a load balancer makes it, which says its own first.
+async fn connect_behind(
+    preamble: &str,
+    address: &ListenAddress,
+    tls: Option<&TlsOptions>,
+) -> anyhow::Result<(BoxIo, Option<TlsDetails>)> {
     let connecting = async {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        let address = match address {
+            ListenAddress::Socket(address) => address,
+            ListenAddress::Unix(path) => {
+                ensure!(tls.is_none() && preamble.is_empty(), "a Unix socket is called in clear text");
+                let path = path.strip_prefix('@').map_or_else(|| path.to_string(), |name| format!("\0{name}"));
+                let stream = UnixStream::connect(path).await.with_context(|| format!("connecting to {address}"))?;
+                return Ok((Box::new(stream) as BoxIo, None));
+            }
+        };
+        let mut stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
+        stream.write_all(preamble.as_bytes()).await?;
         match tls {
             None => Ok((Box::new(stream) as BoxIo, None)),
             Some(options) => {
@@ -121,7 +142,17 @@ impl Client {
         tls: Option<&TlsOptions>,
         h2: bool,
     ) -> anyhow::Result<(Client, Option<TlsDetails>)> {
-        let (io, details) = connect(address, tls).await?;
+        Client::connect_behind("", &address.into(), tls, h2).await
+    }
+
+    /// As a load balancer makes the connection, which says `preamble` first.
+    pub async fn connect_behind(
+        preamble: &str,
+        address: &ListenAddress,
+        tls: Option<&TlsOptions>,
+        h2: bool,
+    ) -> anyhow::Result<(Client, Option<TlsDetails>)> {
+        let (io, details) = connect_behind(preamble, address, tls).await?;
         let alpn = details.as_ref().and_then(|details| details.alpn.as_deref());
         let h2 = alpn.map_or(h2, |alpn| alpn == "h2");
         let client = match (h2, tls) {

@@ -33,6 +33,8 @@ pub struct TlsDetails {
     pub alpn: Option<String>,
     pub version: String,
     pub cipher: String,
+    /// Of the key exchange.
+    pub group: String,
     /// DNS names in the server's certificate.
     pub names: Vec<String>,
 }
@@ -73,6 +75,10 @@ pub async fn handshake(stream: TcpStream, options: &TlsOptions) -> anyhow::Resul
             other => format!("{other:?}"),
         },
         cipher: connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())).unwrap_or_default(),
+        group: connection
+            .negotiated_key_exchange_group()
+            .map(|group| format!("{:?}", group.name()))
+            .unwrap_or_default(),
         names: names(leaf),
     };
     Ok((stream, details))

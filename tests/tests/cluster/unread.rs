@@ -37,7 +37,7 @@ async fn a_policy_is_no_trouble_and_what_cannot_be_seen_is_not_missing() {
     kubectl(&["create", "serviceaccount", "reader", "-n", "analyzed"], "").unwrap();
     let read = "gateways.networking.istio.io,virtualservices,destinationrules,serviceentries,workloadentries,sidecars,services,pods,secrets,\
                 configmaps,endpointslices,nodes,namespaces,authorizationpolicies,requestauthentications,\
-                peerauthentications";
+                peerauthentications,ratelimits";
     kubectl(&["create", "clusterrole", "analyzed", "--verb", "list", "--resource", read], "").unwrap();
     let bind = ["create", "clusterrolebinding", "analyzed", "--clusterrole", "analyzed"];
     kubectl(&[&bind[..], &["--serviceaccount", "analyzed:reader"]].concat(), "").unwrap();

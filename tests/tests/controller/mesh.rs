@@ -202,11 +202,13 @@ async fn certificates_and_roots_change_under_load_and_nothing_fails() {
     mesh.backend.change(server(&mesh.control.authority(), A, &new).unwrap());
     mesh.renew().await;
     let (counted, goal) = (answered.clone(), answered.load(Ordering::Relaxed) + 20);
-    eventually("requests go on", || counted.load(Ordering::Relaxed) >= goal).await.unwrap();
+    let went_on = eventually("requests go on", || counted.load(Ordering::Relaxed) >= goal).await;
     stop.store(true, Ordering::Relaxed);
+    // What a client says of why it stopped says more.
     for client in clients {
         client.await.unwrap().unwrap_or_else(|error| panic!("{error}\n{}", mesh.gateway.log()));
     }
+    went_on.unwrap();
     let (handshakes, _) = mesh.backend.handshakes();
     e2e::say(&format!(
         "{rotations} certificates and a root changed; {} requests, 0 failed, {handshakes} handshakes",

@@ -48,6 +48,7 @@ async fn a_gateway_is_given_secrets_of_its_own_namespace_and_of_no_other() {
     let objects =
         [elsewhere, unwatched, server("plain", "cert"), server("full", &full), secret(NAMESPACE), secret(ELSEWHERE)];
     control.apply(&objects.join("---\n")).await.unwrap();
+    control.served(&[]).await.unwrap();
 
     assert_eq!(secrets(&control, ELSEWHERE).await, (vec![full], Vec::new()));
     // The Gateway names the secret beside it, but its pods here are not there.

@@ -1,5 +1,7 @@
 //! `cargo xtask arch`: the walls of the house. Reads the sources and fails on an import that a wall forbids, a file that is
-//! too long, or a folder at the top level that does not belong there.
+//! too long, or a folder at the top level that does not belong there. `cargo xtask fields`: the table of fields and their proofs.
+
+mod fields;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -85,6 +87,16 @@ const WALLS: &[Wall] = &[
         room: "mesh-core/src/snapshot",
         forbidden: &["crate::api", "crate::world", "crate::translate"],
         why: "the read path knows the model only",
+    },
+    Wall {
+        room: "mesh-core/src/reach",
+        forbidden: &["crate::api", "crate::world", "crate::translate", "crate::compile", "crate::analyze", "crate::lb"],
+        why: "which requests a predicate means is a question about the model",
+    },
+    Wall {
+        room: "mesh-core/src/analyze",
+        forbidden: &["crate::wire", "crate::lb"],
+        why: "analyze asks the tables that serve; it does not serve",
     },
     Wall {
         room: "mesh-core/src/lb",
@@ -202,6 +214,7 @@ const TOP_LEVEL: &[&str] = &[
 /// Crates that a crate may not depend on, outside of its tests.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("mesh-core", &["kube", "k8s-openapi", "pingora", "tonic", "tokio", "gateway", "controller", "hyper", "notify"]),
+    ("mesh-core/acme", &["kube", "k8s-openapi", "pingora", "tonic", "gateway", "controller"]),
     ("gateway", &["kube", "k8s-openapi", "controller"]),
     ("controller", &["pingora", "gateway"]),
 ];
@@ -216,11 +229,38 @@ const MAX_LINES: usize = 640;
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("arch") => arch(),
+        Some("fields") => table_of_fields(std::env::args().nth(2).as_deref() == Some("--check")),
         _ => {
-            eprintln!("usage: cargo xtask arch");
+            eprintln!("usage: cargo xtask arch | fields [--check]");
             ExitCode::from(64)
         }
     }
+}
+
+/// Writes the table, or looks whether it is what it should be.
+fn table_of_fields(check: bool) -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = root.join(fields::FILE);
+    let (table, without) = match fields::table(&root) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("fields: {} without a case", without.len());
+    if !check {
+        without.iter().for_each(|field| eprintln!("{field}: no case sets it"));
+    }
+    let is_same = std::fs::read_to_string(&path).is_ok_and(|text| text == table);
+    if check && !is_same {
+        eprintln!("{} is not what it should be: run `cargo xtask fields`", fields::FILE);
+    }
+    if !check && let Err(error) = std::fs::write(&path, &table) {
+        eprintln!("{}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if is_same || !check { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn arch() -> ExitCode {

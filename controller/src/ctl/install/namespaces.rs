@@ -47,6 +47,9 @@ fn put(deployment: &Deployment, objects: &mut Vec<DynamicObject>) -> anyhow::Res
     for name in names.iter().filter(|name| *name != NAMESPACE) {
         objects.extend(of_gateway_namespace(name)?);
     }
+    if values::is_to_order(objects) {
+        values::rights_to_order(objects)?;
+    }
     Ok(names)
 }
 

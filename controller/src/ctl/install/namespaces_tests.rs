@@ -38,6 +38,16 @@ fn what_is_installed_stays() {
 }
 
 #[test]
+fn who_orders_certificates_may_write_them_where_gateways_stay() {
+    let mut objects = manifests(Profile::Minimal).unwrap();
+    let sets = ["acme.email=a@b.example".parse::<Set>().unwrap()];
+    values::put(&sets, Profile::Minimal, &mut objects).unwrap();
+    put(&deployment(json!({ "name": "controller", "args": ["--gateway-namespaces=a"] })), &mut objects).unwrap();
+    let rights = objects.iter().filter(|object| kind(object) == "Role" && object.name_any() == "meshgate-acme");
+    assert_eq!(rights.filter_map(ResourceExt::namespace).collect::<Vec<_>>(), [NAMESPACE, "a"]);
+}
+
+#[test]
 fn namespaces_must_be_there() {
     let going = serde_json::from_value(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })).unwrap();
     assert_eq!(in_the_way("a", Some(&ObjectMeta::default())), None);

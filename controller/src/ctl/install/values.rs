@@ -4,20 +4,26 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use kube::ResourceExt as _;
+use ipnet::IpNet;
+use kube::ResourceExt;
 use kube::api::DynamicObject;
+use mesh_acme::{parse_directory, parse_email};
 use mesh_core::world::hostname::nearest;
 use serde_json::{Map, Value, json};
 
 use super::namespaces;
 use crate::ctl::exit::Failure;
-use crate::ctl::manifests::{NAMESPACE, Profile, kind, of_gateway_namespace};
+use crate::ctl::manifests::{NAMESPACE, Profile, kind, of_acme, of_gateway_namespace};
 use crate::inject::is_quantity;
 use crate::options::Namespaces;
 
 /// Deployment of the controller.
 pub(super) const CONTROLLER: &str = "meshgate-controller";
 const GATEWAY: &str = "istio-ingressgateway";
+/// Role of each namespace in which gateways run that are not in the controller's.
+const GATEWAY_SECRETS: &str = "meshgate-gateway-secrets";
+/// Role of each namespace in which certificates are kept that the controller orders.
+const ORDERS: &str = "meshgate-acme";
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,12 @@ enum Form {
     Quantity,
     /// Names of namespaces, with commas between.
     Namespaces,
+    /// Ranges of addresses, with commas between.
+    Ranges,
+    /// An e-mail address.
+    Email,
+    /// Of a CA: a name that is known, or a URL.
+    Directory,
 }
 
 /// What it changes.
@@ -41,8 +53,8 @@ enum Place {
     Image(fn(&str, &str) -> String),
     /// When images are pulled, also those of sidecars.
     PullPolicy,
-    /// A variable of the controller.
-    Variable(&'static str),
+    /// A variable of a Deployment's container.
+    Variable(&'static str, &'static str),
     /// A field of an object: kind, name, path.
     Field(&'static str, &'static str, &'static [&'static str]),
     /// A field of the container of a Deployment.
@@ -51,6 +63,8 @@ enum Place {
     GatewayReplicas,
     /// Rights to the secrets of these namespaces, of which the controller is told.
     GatewayNamespaces,
+    /// A variable of the controller, with which it orders certificates; the rights to write them.
+    Acme(&'static str),
 }
 
 struct Setting {
@@ -71,6 +85,8 @@ const fn container(path: &'static str, deployment: &'static str, at: &'static [&
 /// Variables by which the controller knows what sidecars are made of.
 const SIDECAR_IMAGE: &str = "SIDECAR_IMAGE";
 const SIDECAR_PULL_POLICY: &str = "SIDECAR_PULL_POLICY";
+/// Of gateways: `meshgate run --proxy-protocol-from`.
+const PROXY_PROTOCOL_FROM: &str = "MESHGATE_PROXY_PROTOCOL_FROM";
 const SCALER: &str = "HorizontalPodAutoscaler";
 
 #[rustfmt::skip]
@@ -83,13 +99,16 @@ const SETTINGS: &[Setting] = &[
     container("controller.resources.requests.memory", CONTROLLER, &["resources", "requests", "memory"]),
     container("controller.resources.limits.cpu", CONTROLLER, &["resources", "limits", "cpu"]),
     container("controller.resources.limits.memory", CONTROLLER, &["resources", "limits", "memory"]),
-    setting("sidecar.image", Form::Image, Place::Variable(SIDECAR_IMAGE), "of sidecars [default: meshgate/sidecar, with hub and tag]"),
+    setting("sidecar.image", Form::Image, Place::Variable(CONTROLLER, SIDECAR_IMAGE), "of sidecars [default: meshgate/sidecar, with hub and tag]"),
+    setting("acme.email", Form::Email, Place::Acme("MESHGATE_ACME_EMAIL"), "for the account at the CA that certificates are ordered from; with this or acme.directory the controller orders, and may write all secrets of its namespace and of gateway.namespaces"),
+    setting("acme.directory", Form::Directory, Place::Acme("MESHGATE_ACME_DIRECTORY"), "letsencrypt, letsencrypt-staging, or the URL of a CA's directory [default: letsencrypt, with acme.email]"),
     setting("gateway.namespaces", Form::Namespaces, Place::GatewayNamespaces, "further namespaces in which gateways run, with commas between: the controller may read all secrets there [default: those that are installed]"),
     setting("gateway.replicas", Form::Count(0), Place::GatewayReplicas, "so many, whatever the load is; leaves the autoscaler out"),
     setting("gateway.autoscale.min", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "minReplicas"]), "[default: 1]"),
     setting("gateway.autoscale.max", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "maxReplicas"]), "[default: 5]"),
     setting("gateway.service.type", Form::Word(&["LoadBalancer", "NodePort", "ClusterIP"]), Place::Field("Service", GATEWAY, &["spec", "type"]), "LoadBalancer, NodePort or ClusterIP"),
     setting("gateway.service.externalTrafficPolicy", Form::Word(&["Cluster", "Local"]), Place::Field("Service", GATEWAY, &["spec", "externalTrafficPolicy"]), "Cluster, or Local to see the addresses of clients"),
+    setting("gateway.proxyProtocolFrom", Form::Ranges, Place::Variable(GATEWAY, PROXY_PROTOCOL_FROM), "ranges of the load balancers that say by the PROXY protocol who the client is, with commas between; nobody else is believed"),
     container("gateway.resources.requests.cpu", GATEWAY, &["resources", "requests", "cpu"]),
     container("gateway.resources.requests.memory", GATEWAY, &["resources", "requests", "memory"]),
     container("gateway.resources.limits.cpu", GATEWAY, &["resources", "limits", "cpu"]),
@@ -159,9 +178,18 @@ impl Form {
             Form::Quantity => {
                 is_quantity(text).then(|| text.into()).ok_or_else(|| "an amount such as 500m, 1.5 or 128Mi".to_owned())
             }
+            Form::Email => parse_email(text).map(Value::from).map_err(|_| "an e-mail address".to_owned()),
+            Form::Directory => match parse_directory(text) {
+                Ok(_) => Ok(text.into()),
+                Err(_) => Err("letsencrypt, letsencrypt-staging or a URL".to_owned()),
+            },
             Form::Namespaces => {
                 let names = text.parse::<Namespaces>().map(|Namespaces(names)| names.into());
                 names.map_err(|_| "namespaces such as istio-ingress,default".to_owned())
+            }
+            Form::Ranges => {
+                let ok = text.split(',').all(|range| range.parse::<IpNet>().is_ok());
+                ok.then(|| text.into()).ok_or_else(|| "ranges such as 10.0.0.0/8,fd00::/8".to_owned())
             }
         }
     }
@@ -179,7 +207,29 @@ pub fn put(sets: &[Set], profile: Profile, objects: &mut Vec<DynamicObject>) -> 
         set.put(objects)
             .map_err(|missing| Failure::Usage(format!("{}: profile {} has no {missing}", set.path, profile.name())))?;
     }
+    if sets.iter().any(|set| matches!(set.place, Place::Acme(_))) {
+        rights_to_order(objects).map_err(|error| Failure::Usage(format!("{error:#}")))?;
+    }
     bounds(objects)
+}
+
+/// Who orders certificates writes them, wherever it reads those of gateways.
+pub(super) fn rights_to_order(objects: &mut Vec<DynamicObject>) -> anyhow::Result<()> {
+    let roles = |name: &str| -> Vec<String> {
+        let named = objects.iter().filter(|object| kind(object) == "Role" && object.name_any() == name);
+        named.filter_map(ResourceExt::namespace).collect()
+    };
+    let (there, mut wanted) = (roles(ORDERS), roles(GATEWAY_SECRETS));
+    wanted.insert(0, NAMESPACE.to_owned());
+    for namespace in wanted.iter().filter(|namespace| !there.contains(namespace)) {
+        objects.extend(of_acme(namespace)?);
+    }
+    Ok(())
+}
+
+/// Whether the controller is to order certificates.
+pub(super) fn is_to_order(objects: &[DynamicObject]) -> bool {
+    objects.iter().any(|object| kind(object) == "Role" && object.name_any() == ORDERS)
 }
 
 /// What the controller is started with.
@@ -226,9 +276,10 @@ impl Set {
                 for container in objects.iter_mut().flat_map(containers) {
                     assign(container, &["imagePullPolicy"], &self.value);
                 }
-                self.tell_controller(objects, SIDECAR_PULL_POLICY)?;
+                self.tell(objects, CONTROLLER, SIDECAR_PULL_POLICY)?;
             }
-            Place::Variable(name) => self.tell_controller(objects, name)?,
+            Place::Variable(deployment, name) => self.tell(objects, deployment, name)?,
+            Place::Acme(name) => self.tell(objects, CONTROLLER, name)?,
             Place::Field(kind, name, path) => assign(&mut find(objects, kind, name)?.data, path, &self.value),
             Place::GatewayReplicas => {
                 assign(&mut find(objects, "Deployment", GATEWAY)?.data, &["spec", "replicas"], &self.value);
@@ -242,8 +293,8 @@ impl Set {
         Ok(())
     }
 
-    fn tell_controller(&self, objects: &mut [DynamicObject], name: &str) -> Result<(), String> {
-        for container in containers(find(objects, "Deployment", CONTROLLER)?) {
+    fn tell(&self, objects: &mut [DynamicObject], deployment: &str, name: &str) -> Result<(), String> {
+        for container in containers(find(objects, "Deployment", deployment)?) {
             if let Some(variable) = variable(container, name) {
                 assign(variable, &["value"], &self.value);
             }

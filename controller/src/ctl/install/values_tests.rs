@@ -55,6 +55,8 @@ fn values_change_what_they_name() {
     HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway spec.minReplicas: 1 -> 2
     HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway spec.maxReplicas: 5 -> 9
     ");
+    insta::assert_snapshot!(changed(Profile::Default, &["gateway.proxyProtocolFrom=10.0.0.0/8,fd00::/8"]), @r#"Deployment/meshgate-system/istio-ingressgateway spec.template.spec.containers[0].env[3]: (none) -> {"name":"MESHGATE_PROXY_PROTOCOL_FROM","value":"10.0.0.0/8,f..."#);
+    insta::assert_snapshot!(refused("gateway.proxyProtocolFrom=10.0.0.1"), @"gateway.proxyProtocolFrom: `10.0.0.1` is not ranges such as 10.0.0.0/8,fd00::/8");
     insta::assert_snapshot!(changed(Profile::Default, &["gateway.replicas=3"]), @r"
     Deployment/meshgate-system/istio-ingressgateway spec.replicas: (none) -> 3
     HorizontalPodAutoscaler/meshgate-system/istio-ingressgateway is left out
@@ -65,6 +67,16 @@ fn values_change_what_they_name() {
     Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].args: (none) -> ["--gateway-namespaces=istio-ingress,meshgate-system"]
     "#);
     assert_eq!(changed(Profile::Minimal, &["gateway.namespaces="]), "");
+    insta::assert_snapshot!(changed(Profile::Minimal, &["acme.email=a@b.example", "gateway.namespaces=istio-ingress"]), @r#"
+    Role/istio-ingress/meshgate-gateway-secrets is added
+    RoleBinding/istio-ingress/meshgate-gateway-secrets is added
+    Role/meshgate-system/meshgate-acme is added
+    RoleBinding/meshgate-system/meshgate-acme is added
+    Role/istio-ingress/meshgate-acme is added
+    RoleBinding/istio-ingress/meshgate-acme is added
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[3]: (none) -> {"name":"MESHGATE_ACME_EMAIL","value":"a@b.example"}
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].args: (none) -> ["--gateway-namespaces=istio-ingress"]
+    "#);
     insta::assert_snapshot!(changed(Profile::Demo, &["gateway.service.type=NodePort", "gateway.service.externalTrafficPolicy=Local"]), @r"
     Service/meshgate-system/istio-ingressgateway spec.type: LoadBalancer -> NodePort
     Service/meshgate-system/istio-ingressgateway spec.externalTrafficPolicy: (none) -> Local
@@ -85,6 +97,9 @@ fn every_value_has_a_place() {
             Form::Word(words) => words.last().unwrap(),
             Form::Quantity => "7Mi",
             Form::Namespaces => "istio-ingress",
+            Form::Ranges => "10.0.0.0/8",
+            Form::Email => "a@b.example",
+            Form::Directory => "letsencrypt-staging",
         };
         let set = format!("{}={value}", setting.path);
         assert!(!changed(Profile::Default, &[&set]).is_empty(), "{set}");
@@ -103,6 +118,8 @@ fn mistakes_are_named() {
         refused("hub=a b"),
         refused("gateway.namespaces=istio ingress"),
         refused("gateway.namespaces=*"),
+        refused("acme.email=nobody"),
+        refused("acme.directory=letsencript"),
         unfit(Profile::Minimal, &["gateway.replicas=2"]),
         unfit(Profile::Demo, &["gateway.autoscale.max=2"]),
         unfit(Profile::Default, &["gateway.replicas=2", "gateway.autoscale.max=2"]),
@@ -118,6 +135,8 @@ fn mistakes_are_named() {
     hub: `a b` is not a part of an image's name
     gateway.namespaces: `istio ingress` is not namespaces such as istio-ingress,default
     gateway.namespaces: `*` is not namespaces such as istio-ingress,default
+    acme.email: `nobody` is not an e-mail address
+    acme.directory: `letsencript` is not letsencrypt, letsencrypt-staging or a URL
     gateway.replicas: profile minimal has no Deployment istio-ingressgateway
     gateway.autoscale.max: profile demo has no HorizontalPodAutoscaler istio-ingressgateway
     gateway.replicas and gateway.autoscale.max exclude each other

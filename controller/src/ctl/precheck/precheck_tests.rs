@@ -71,6 +71,8 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not create, get, list, patch poddisruptionbudgets.policy in meshgate-system
     you may not list, watch pods
     you may not list pods in meshgate-system
+    you may not list, watch ratelimits.meshgate.io
+    you may not patch ratelimits.meshgate.io/status
     you may not list, watch requestauthentications.security.istio.io
     you may not patch requestauthentications.security.istio.io/status
     you may not list rolebindings.rbac.authorization.k8s.io

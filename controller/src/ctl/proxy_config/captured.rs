@@ -8,15 +8,20 @@ use mesh_core::model::{
 use super::tables::Served;
 
 pub fn outbound<'l>(listener: &'l Listener, outbound: &'l Outbound) -> Vec<Served<'l>> {
-    let everywhere = listener.address.ip().to_string();
+    let everywhere = listener.address.host();
     let mut rows: Vec<Served<'l>> = outbound.tcp.iter().flat_map(|tcp| connections(tcp, &everywhere)).collect();
-    rows.extend(outbound.http.iter().map(|(port, http)| Served {
-        address: everywhere.clone(),
-        port: *port,
-        matches: if http.detect { "HTTP (detected)".to_owned() } else { "HTTP".to_owned() },
-        destination: format!("Route: {}", http.routes),
-        origin: &listener.origin,
-    }));
+    for (port, http) in &outbound.http {
+        let protocol = if http.detect { "HTTP (detected)" } else { "HTTP" };
+        let row = |matches: String, routes: &str| Served {
+            address: everywhere.clone(),
+            port: *port,
+            matches,
+            destination: format!("Route: {routes}"),
+            origin: &listener.origin,
+        };
+        rows.extend(http.by_port.iter().map(|(named, routes)| row(format!("{protocol} for port {named}"), routes)));
+        rows.push(row(protocol.to_owned(), &http.routes));
+    }
     rows.push(Served {
         address: listener.address.to_string(),
         port: listener.port,
@@ -78,7 +83,7 @@ pub fn inbound<'l>(listener: &'l Listener, inbound: &'l Inbound) -> Vec<Served<'
         },
         origin: &listener.origin,
     };
-    let everywhere = listener.address.ip().to_string();
+    let everywhere = listener.address.host();
     let ports = inbound.ports.iter().map(|(port, settings)| row(everywhere.clone(), *port, settings));
     ports.chain([row(listener.address.to_string(), listener.port, &inbound.others)]).collect()
 }

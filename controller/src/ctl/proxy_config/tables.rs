@@ -74,7 +74,11 @@ fn served(listener: &Listener) -> Vec<Served<'_>> {
             .iter()
             .map(|server| {
                 let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
-                let passed = if server.serves == Serves::Passthrough { " (passed through)" } else { "" };
+                let passed = match server.serves {
+                    Serves::Http | Serves::Bytes => "",
+                    Serves::Passthrough => " (passed through)",
+                    Serves::MeshPassthrough => " (mutual TLS passed through)",
+                };
                 row(format!("SNI: {}{passed}", hosts.join(",")), &server.routes, &server.origin)
             })
             .collect(),

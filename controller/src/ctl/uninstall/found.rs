@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Client, Resource, ResourceExt as _};
 
+use crate::acme::ACCOUNT;
 use crate::ca::SECRET;
 use crate::ctl::installed::{installed, is_managed, selector};
 use crate::ctl::manifests::{NAMESPACE, Name, known};
@@ -96,7 +97,8 @@ async fn written(client: &Client) -> anyhow::Result<Vec<Name>> {
     let roots = maps.items.iter().filter(|map| map.name_any() == ROOTS);
     let mut names: Vec<Name> = roots.map(|map| name::<ConfigMap>(map.namespace(), ROOTS)).collect();
     let system = Some(NAMESPACE.to_owned());
-    for name in [name::<Secret>(system.clone(), SECRET), name::<Lease>(system, LEASE)] {
+    let secrets = [SECRET, ACCOUNT].map(|secret| name::<Secret>(system.clone(), secret));
+    for name in secrets.into_iter().chain([name::<Lease>(system.clone(), LEASE)]) {
         if name.api(client).get_metadata_opt(&name.name).await.map_err(said)?.is_some() {
             names.push(name);
         }

@@ -64,7 +64,7 @@ fn attributes(exchange: &Exchange, body: Option<BodyInCheck>, shown: Bytes, whol
     let sni = info.tls.as_ref().and_then(|tls| tls.sni.clone());
     let tls_session = sni.map(|sni| TlsSession { sni: sni.to_string() });
     AttributeContext {
-        source: Some(Peer { address: Some(address(info.peer)), principal }),
+        source: Some(Peer { address: Some(address(info.client)), principal }),
         destination: Some(Peer { address: Some(address(info.local)), principal: String::new() }),
         request: Some(Request { time: Some(time), http: Some(request(exchange, body, shown, whole)) }),
         tls_session,

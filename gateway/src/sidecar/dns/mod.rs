@@ -1,7 +1,7 @@
 //! The resolver of a workload whose queries are led here (`redirect --redirect-dns`): it answers for names that only the mesh
 //! knows, and asks the pod's own resolvers for all others. It decides who answers; what the names are, the snapshot says.
 
-mod message;
+pub mod message;
 mod metrics;
 mod server;
 mod upstream;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use super::super::{
     AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Meta, RequestOperation, RequestSource, RuleCondition,
-    negated,
+    RuleFrom, RuleTo, negated,
 };
 use super::{Checks, Wrong, policy_target};
 use crate::attribute::{self, Attribute};
@@ -62,7 +62,16 @@ fn dry_run(policy: &AuthorizationPolicy, meta: &Meta, checks: &mut Checks<'_>) {
 }
 
 fn check_rule(at: &str, rule: &AuthorizationRule, action: AuthorizationAction, checks: &mut Checks<'_>) {
-    for (index, from) in rule.from.iter().enumerate() {
+    check_parts(at, (&rule.from, &rule.to, &rule.when), action, checks);
+}
+
+/// Of a rule `from`, `to` and `when`.
+pub(super) type Parts<'p> = (&'p [Option<RuleFrom>], &'p [Option<RuleTo>], &'p [Option<RuleCondition>]);
+
+/// `at`: what they are fields of.
+pub(super) fn check_parts(at: &str, parts: Parts<'_>, action: AuthorizationAction, checks: &mut Checks<'_>) {
+    let (from, to, when) = parts;
+    for (index, from) in from.iter().enumerate() {
         let field = format!("{at}.from[{index}].source");
         match from.as_ref().map(|from| &from.source) {
             None => {}
@@ -70,7 +79,7 @@ fn check_rule(at: &str, rule: &AuthorizationRule, action: AuthorizationAction, c
             Some(Some(source)) => check_source(&field, source, action, checks),
         }
     }
-    for (index, to) in rule.to.iter().enumerate() {
+    for (index, to) in to.iter().enumerate() {
         let field = format!("{at}.to[{index}].operation");
         match to.as_ref().map(|to| &to.operation) {
             None => {}
@@ -78,7 +87,7 @@ fn check_rule(at: &str, rule: &AuthorizationRule, action: AuthorizationAction, c
             Some(Some(operation)) => check_operation(&field, operation, checks),
         }
     }
-    for (index, condition) in rule.when.iter().enumerate() {
+    for (index, condition) in when.iter().enumerate() {
         if let Some(condition) = condition {
             check_condition(&format!("{at}.when[{index}]"), condition, action, checks);
         }

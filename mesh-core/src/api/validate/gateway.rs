@@ -2,8 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Gateway, Meta, Port, Server, ServerTlsMode};
+use super::super::{ACME, Gateway, Meta, Port, Server, ServerTlsMode};
 use super::{Checks, Wrong, is_set, names, tls_options};
+use crate::attribute;
+
+/// A value that means nothing must not be taken for `false`.
+fn acme(meta: &Meta, checks: &mut Checks<'_>) {
+    let Some(value) = meta.annotations.get(ACME) else { return };
+    if attribute::boolean(value).is_none() {
+        let field = format!("metadata.annotations.{ACME}");
+        checks.error(&field, format!("`{value}` is neither true nor false"), "");
+    }
+}
 
 pub(super) fn check(gateway: &mut Gateway, meta: &Meta, checks: &mut Checks<'_>) -> Result<(), Wrong> {
     checks.part(|checks| {
@@ -12,6 +22,7 @@ pub(super) fn check(gateway: &mut Gateway, meta: &Meta, checks: &mut Checks<'_>)
             checks.missing("spec.servers", "a Gateway needs at least one server", "");
         }
     })?;
+    acme(meta, checks);
     let mut ports = BTreeSet::new();
     gateway.servers.retain(|server| {
         let at = format!("spec.servers[{}]", server.index);
@@ -51,7 +62,8 @@ fn check_host(field: &str, host: &str, checks: &mut Checks<'_>) {
         }
         None => host,
     };
-    if !names::is_address(name) {
+    // That one is whole as it is (RFC 6761 section 6.3).
+    if !names::is_address(name) && name != "localhost" {
         checks.check(field, names::whole_host(name));
     }
 }

@@ -119,7 +119,7 @@ fn is_prime(number: u64) -> bool {
     number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
-fn locality(at: &str, setting: &LocalityLbSetting, outlier_detection: bool, checks: &mut Checks<'_>) {
+pub(super) fn locality(at: &str, setting: &LocalityLbSetting, outlier_detection: bool, checks: &mut Checks<'_>) {
     if !setting.distribute.is_empty() && !setting.failover.is_empty() {
         checks.error(format_args!("{at}.failover"), "`failover` cannot be combined with `distribute`", "");
     }

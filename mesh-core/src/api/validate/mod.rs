@@ -10,6 +10,7 @@ mod http_route;
 mod load_balancer;
 mod names;
 mod policy_target;
+mod rate_limit;
 mod service_entry;
 mod sidecar;
 mod tls_options;
@@ -20,7 +21,7 @@ mod workload_entry;
 
 use std::fmt::Display;
 
-use crate::diag::{self, Diagnostic};
+use crate::diag::{self, Diagnostic, Severity};
 use crate::object::ObjectRef;
 
 use super::{ApiObject, Positions, Spec};
@@ -44,6 +45,7 @@ pub(super) fn object(object: &mut ApiObject, diagnostics: &mut Vec<Diagnostic>) 
         Spec::AuthorizationPolicy(policy) => authorization::check(policy, &object.meta, &mut checks),
         Spec::RequestAuthentication(policy) => authentication::request(policy, &mut checks),
         Spec::PeerAuthentication(policy) => authentication::peer(policy, &mut checks),
+        Spec::RateLimit(policy) => rate_limit::check(policy, &mut checks),
         Spec::Service(_)
         | Spec::EndpointSlice(_)
         | Spec::Secret(_)
@@ -53,6 +55,21 @@ pub(super) fn object(object: &mut ApiObject, diagnostics: &mut Vec<Diagnostic>) 
         | Spec::Namespace(_) => Ok(()),
     };
     errors.is_ok()
+}
+
+/// What is wrong with the mesh's own setting; `at` is its field.
+pub(super) fn mesh_locality(at: &str, setting: &super::LocalityLbSetting) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let mut checks = Checks {
+        object: ObjectRef::new("ConfigMap", "", ""),
+        positions: Positions::default(),
+        namespace: String::new(),
+        diagnostics: &mut diagnostics,
+        errors: 0,
+    };
+    // Destinations have outlier detection, or have not.
+    load_balancer::locality(at, setting, true, &mut checks);
+    diagnostics
 }
 
 /// The part around must be dropped. What is wrong was reported.
@@ -103,6 +120,15 @@ impl Checks<'_> {
     fn missing(&mut self, field: impl Display, message: impl Into<String>, help: &str) {
         self.errors += 1;
         self.push(diag::FIELD_MISSING, &field, message.into(), help);
+    }
+
+    /// What it asks for is not there yet, and nothing else will do.
+    fn not_built(&mut self, field: impl Display, message: impl Into<String>, help: &str) {
+        self.errors += 1;
+        self.push(diag::FIELD_NOT_BUILT, &field, message.into(), help);
+        if let Some(diagnostic) = self.diagnostics.last_mut() {
+            diagnostic.severity = Severity::Error;
+        }
     }
 
     fn doubt(&mut self, field: impl Display, message: impl Into<String>, help: &str) {

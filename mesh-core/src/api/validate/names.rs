@@ -124,8 +124,15 @@ pub(super) fn subnet(text: &str) -> Check {
     if valid { Ok(()) } else { refuse(format!("`{text}` is not an IP address or a block such as `10.0.0.0/8`"), "") }
 }
 
+/// `sun_path` of unix(7), without the zero at its end.
+const LONGEST_SOCKET: usize = 107;
+
 /// What follows `unix://`.
 pub(super) fn unix_path(path: &str) -> Check {
+    if path.len() > LONGEST_SOCKET || path.contains('\0') {
+        let message = format!("`unix://{path}` cannot be the name of a socket");
+        return refuse(message, "allowed: at most 107 bytes, none of them zero");
+    }
     if path.starts_with('@') || (path.starts_with('/') && !path.ends_with('/')) {
         return Ok(());
     }

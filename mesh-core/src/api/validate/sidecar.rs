@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::{
-    CaptureMode, EgressListener, IngressListener, ServerTls, ServerTlsMode, Sidecar, SidecarOutboundMode,
-    SidecarOutboundPolicy, SidecarPort,
+    CaptureMode, ConnectionPool, EgressListener, H2UpgradePolicy, IngressListener, ServerTls, ServerTlsMode, Sidecar,
+    SidecarOutboundMode, SidecarOutboundPolicy, SidecarPort,
 };
 use super::{Checks, Problem, Wrong, is_set, names, tls_options, traffic_policy, virtual_service};
 
@@ -30,7 +30,7 @@ pub(super) fn check(sidecar: &mut Sidecar, checks: &mut Checks<'_>) -> Result<()
         hosts(listener, checks).and(valid).is_ok()
     });
     traffic_policy::keep(&mut sidecar.inbound_connection_pool, checks, |pool, checks| {
-        traffic_policy::connection_pool("spec.inboundConnectionPool", pool, checks);
+        pool_of_workload("spec.inboundConnectionPool", pool, checks);
     });
     let lost = |field: &str, left: bool| !left && checks.positions.has(&format!("spec.{field}[0]"));
     if lost("ingress", !sidecar.ingress.is_empty()) || lost("egress", !sidecar.egress.is_empty()) {
@@ -91,11 +91,23 @@ fn ingress(listener: &mut IngressListener, ports: &mut BTreeSet<u32>, checks: &m
     }
     let has_http = listener.connection_pool.as_ref().is_some_and(|pool| pool.http.is_some());
     traffic_policy::keep(&mut listener.connection_pool, checks, |pool, checks| {
-        traffic_policy::connection_pool(&format!("{at}.connectionPool"), pool, checks);
+        pool_of_workload(&format!("{at}.connectionPool"), pool, checks);
     });
     if has_http && !listener.port.protocol.is_some_and(|protocol| protocol.is_http()) {
         let message = "the protocol of the port is not HTTP, so settings of HTTP have no effect";
         checks.doubt(format_args!("{at}.connectionPool.http"), message, "");
+    }
+}
+
+/// Settings of the connections from its sidecar.
+fn pool_of_workload(at: &str, pool: &ConnectionPool, checks: &mut Checks<'_>) {
+    traffic_policy::connection_pool(at, pool, checks);
+    let policy = pool.http.as_ref().and_then(|http| http.h2_upgrade_policy);
+    if policy == Some(H2UpgradePolicy::Upgrade) {
+        let message =
+            "`h2UpgradePolicy` has no effect in a Sidecar, as with Istio: the workload is spoken to as its port says";
+        let help = "a DestinationRule can ask for HTTP/2 between sidecars";
+        checks.doubt(format_args!("{at}.http.h2UpgradePolicy"), message, help);
     }
 }
 

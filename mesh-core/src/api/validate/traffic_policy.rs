@@ -39,6 +39,9 @@ pub(super) fn check(at: &str, policy: &mut TrafficPolicy, checks: &mut Checks<'_
         if budget.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
             checks.error(format_args!("{at}.retryBudget.percent"), "this is not a share", "allowed: 0 to 100");
         }
+        // Nothing, as where it is not said.
+        let interval = budget.budget_interval.filter(|interval| !interval.get().is_zero());
+        durations(&format!("{at}.retryBudget"), &[("budgetInterval", interval)], checks);
     });
     let mut index = 0;
     policy.port_level_settings.retain_mut(|port| {
@@ -108,8 +111,9 @@ fn outlier_detection(at: &str, outlier: &OutlierDetection, checks: &mut Checks<'
         checks.error(format_args!("{at}.consecutiveLocalOriginFailures"), message, "");
     }
     if outlier.consecutive_errors.is_some_and(|count| count != 0) {
+        let message = "`consecutiveErrors` is deprecated and has no effect, as with Istio";
         let help = "use `consecutiveGatewayErrors` or `consecutive5xxErrors`";
-        checks.doubt(format_args!("{at}.consecutiveErrors"), "`consecutiveErrors` is deprecated", help);
+        checks.doubt(format_args!("{at}.consecutiveErrors"), message, help);
     }
 }
 

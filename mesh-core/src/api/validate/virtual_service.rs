@@ -1,7 +1,7 @@
 //! `VirtualService`: what `ValidateVirtualService` refuses. The scope is one rule.
 
 use super::super::{Destination, RouteDestination, TcpRoute, TlsMatch, TlsRoute, VirtualService};
-use super::{Checks, Wrong, header, http_route, names, visibility};
+use super::{Checks, Wrong, header, http_route, is_set, names, visibility};
 
 /// What the rules of an object have in common.
 pub(super) struct Outer {
@@ -160,6 +160,10 @@ fn tcp_route(route: &TcpRoute, checks: &mut Checks<'_>) {
         connection(&at, &one.destination_subnets, one.port, checks);
         checks.check(format_args!("{at}.sourceLabels"), names::labels(&one.source_labels));
         gateways(&at, &one.gateways, checks);
+        if is_set(one.source_subnet.as_ref()) {
+            let message = "`sourceSubnet` has no effect, as with Istio: the rule is for clients anywhere";
+            checks.doubt(format_args!("{at}.sourceSubnet"), message, "an AuthorizationPolicy can ask for `ipBlocks`");
+        }
     }
     destinations(&at, &route.route, checks);
 }

@@ -1,0 +1,181 @@
+//! Which limits count a request, and by which bucket. What they have counted is not in here: it outlives the tables
+//! ([`crate::lb::RateCount`]).
+
+use std::hash::{BuildHasher, Hash as _, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use super::condition::HeaderKey;
+use super::policy_test::Test;
+use super::{Facts, Request, Token};
+use crate::lb::RateCount;
+use crate::model::{LimitAmount, RateLimits, Resources};
+use crate::object::ObjectRef;
+
+/// The limits of a proxy, prepared.
+#[derive(Debug, Default)]
+pub struct RateLimiter {
+    pub limits: Vec<CompiledLimit>,
+    /// What it is made from.
+    pub(crate) source: Resources<RateLimits>,
+}
+
+#[derive(Debug)]
+pub struct CompiledLimit {
+    /// `namespace/name/limit`
+    pub name: Arc<str>,
+    pub origin: ObjectRef,
+    pub amount: LimitAmount,
+    /// Answers do not tell of it.
+    pub silent: bool,
+    pub(crate) from: Vec<Vec<Test>>,
+    pub(crate) to: Vec<Vec<Test>>,
+    pub(crate) when: Vec<Test>,
+    pub(crate) by: Vec<CompiledLimitKey>,
+}
+
+/// What requests are told apart by.
+#[derive(Debug)]
+pub(crate) enum CompiledLimitKey {
+    /// Masks of addresses.
+    ClientAddress {
+        ipv4: u32,
+        ipv6: u128,
+    },
+    Header(HeaderKey),
+    Claim(Box<[String]>),
+}
+
+/// What is left of the limit that leaves the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests that are let through at once.
+    pub limit: u32,
+    pub remaining: u32,
+    /// Until all of them are there again.
+    pub reset: Duration,
+}
+
+/// What the limits say of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum RateRuling<'l> {
+    /// With what is left, if a limit counted it that tells.
+    Passed(Option<Quota>),
+    /// The first limit without room.
+    Exhausted { limit: &'l CompiledLimit, retry_in: Duration, quota: Option<Quota> },
+}
+
+impl RateLimiter {
+    /// What the limits have counted, in their order. Those of `previous` that are of the same limits go on; `secret` is of a new one.
+    pub fn counts(&self, previous: &[Arc<RateCount>], secret: impl Fn() -> RandomState) -> Vec<Arc<RateCount>> {
+        let count = |limit: &CompiledLimit| {
+            let same = previous.iter().find(|count| count.is_of(&limit.name, &limit.amount));
+            let new = || Arc::new(RateCount::new(Arc::clone(&limit.name), &limit.amount, secret()));
+            same.map_or_else(new, Arc::clone)
+        };
+        self.limits.iter().map(count).collect()
+    }
+
+    /// Counts a request by all limits that match; by none, if one of them has no room. `counts`: of [`RateLimiter::counts`]; `now`:
+    /// nanoseconds since any moment that stays the same.
+    pub fn take(&self, counts: &[Arc<RateCount>], facts: &Facts<'_>, now: u64) -> RateRuling<'_> {
+        let mut taken: SmallVec<[(&RateCount, u64); 4]> = SmallVec::new();
+        let mut tightest: Option<Quota> = None;
+        for (limit, count) in self.limits.iter().zip(counts) {
+            if !limit.matches(facts) {
+                continue;
+            }
+            let hash = limit.hash(facts, &count.secret);
+            let told =
+                |remaining, reset| (!limit.silent).then(|| Quota { limit: count.rate.burst(), remaining, reset });
+            match count.rate.take(count.bucket(hash, now), now) {
+                Ok(level) => {
+                    taken.push((count, hash));
+                    let quota = told(level.remaining, level.full_in);
+                    let order = |quota: &Quota| (quota.remaining, std::cmp::Reverse(quota.reset));
+                    tightest = tightest.into_iter().chain(quota).min_by_key(order);
+                }
+                Err(exhausted) => {
+                    for (count, hash) in taken {
+                        count.rate.give_back(count.bucket(hash, now));
+                    }
+                    count.refuse();
+                    let quota = told(0, exhausted.full_in);
+                    return RateRuling::Exhausted { limit, retry_in: exhausted.retry_in, quota };
+                }
+            }
+        }
+        RateRuling::Passed(tightest)
+    }
+
+    /// The limits that count a request.
+    pub fn matching<'l>(&'l self, facts: &'l Facts<'l>) -> impl Iterator<Item = &'l CompiledLimit> {
+        self.limits.iter().filter(move |limit| limit.matches(facts))
+    }
+}
+
+impl CompiledLimit {
+    /// What is not known of a request (who explains it knows little) may hold.
+    fn matches(&self, facts: &Facts<'_>) -> bool {
+        let all = |tests: &Vec<Test>| tests.iter().all(|test| test.holds(facts, true));
+        let any = |lists: &[Vec<Test>]| lists.is_empty() || lists.iter().any(all);
+        any(&self.from) && any(&self.to) && all(&self.when)
+    }
+
+    fn hash(&self, facts: &Facts<'_>, secret: &RandomState) -> u64 {
+        if self.by.is_empty() {
+            return 0;
+        }
+        let mut hasher = secret.build_hasher();
+        for key in &self.by {
+            key.hash(facts, &mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+impl CompiledLimitKey {
+    fn hash(&self, facts: &Facts<'_>, hasher: &mut impl Hasher) {
+        match self {
+            CompiledLimitKey::ClientAddress { ipv4, ipv6 } => match facts.remote.map(|remote| remote.to_canonical()) {
+                Some(IpAddr::V4(address)) => Some(u128::from(address.to_bits() & ipv4)).hash(hasher),
+                Some(IpAddr::V6(address)) => Some((1_u8, address.to_bits() & ipv6)).hash(hasher),
+                None => None::<u128>.hash(hasher),
+            },
+            CompiledLimitKey::Header(name) => match facts.request {
+                Some(request) => hash_header(name, &request, hasher),
+                None => None::<&[u8]>.hash(hasher),
+            },
+            CompiledLimitKey::Claim(names) => {
+                let claim =
+                    facts.request.and_then(|request| request.token).and_then(|token: &Token| token.claim(names));
+                match claim {
+                    // Numbers are rare, and lists rarer.
+                    Some(Value::String(text)) => Some(text.as_str()).hash(hasher),
+                    Some(value) => Some(value.to_string().as_str()).hash(hasher),
+                    None => None::<&str>.hash(hasher),
+                }
+            }
+        }
+    }
+}
+
+fn hash_header(name: &HeaderKey, request: &Request<'_>, hasher: &mut impl Hasher) {
+    match name {
+        // The first line decides.
+        HeaderKey::Line(name) => request.headers.get(name).map(|value| value.as_bytes()).hash(hasher),
+        HeaderKey::Method => request.method.hash(hasher),
+        HeaderKey::Scheme => request.scheme.hash(hasher),
+        HeaderKey::Path => (request.path, request.query).hash(hasher),
+        // Whatever the case in which it is written.
+        HeaderKey::Authority => {
+            request.authority.bytes().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
+            hasher.write_u8(b'/');
+        }
+        HeaderKey::Impossible(_) => None::<&[u8]>.hash(hasher),
+    }
+}
