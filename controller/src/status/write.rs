@@ -19,6 +19,8 @@ pub(super) enum Outcome {
     Written {
         stored: Box<Known>,
         resource_version: String,
+        /// Of the object at that version, which may be newer than what the write speaks of.
+        generation: i64,
         keyed: bool,
     },
     /// Another writer has one of our fields.
@@ -69,7 +71,8 @@ impl Write {
                 let keyed = keyed(&object);
                 let status = object.data.get("status").unwrap_or(&Value::Null);
                 let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
-                Outcome::Written { stored: Box::new(Known::read(status)), resource_version, keyed }
+                let generation = object.metadata.generation.unwrap_or_default();
+                Outcome::Written { stored: Box::new(Known::read(status)), resource_version, generation, keyed }
             }
             Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Gone,
             Err(kube::Error::Api(status)) if status.code == 409 => {

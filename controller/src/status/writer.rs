@@ -368,13 +368,18 @@ impl Desk {
         let Some(record) = self.objects.get_mut(&write.object) else { return };
         record.under_way = false;
         match outcome {
-            Outcome::Written { stored, resource_version, .. } => {
+            Outcome::Written { stored, resource_version, generation, .. } => {
                 record.written = Some((write.desired.clone(), stored.ours.clone()));
                 record.wanted = None;
-                // Its watch may have been faster, and have seen more.
+                // Its watch may have been faster, and have seen more. Or slower: then what it tells of the change before the
+                // write is old news by the time it comes, so the generation is known from here.
                 if newer(&resource_version, &record.seen.resource_version) {
                     record.seen.known = *stored;
                     record.seen.resource_version = resource_version;
+                    if record.seen.generation != generation {
+                        record.seen.generation = generation;
+                        self.changed = Some(now);
+                    }
                 }
             }
             Outcome::Contested(message) => {

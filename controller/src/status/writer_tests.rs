@@ -38,7 +38,8 @@ fn due(desk: &mut Desk, now: Instant) -> Vec<Write> {
 /// What the API server would make of a write.
 fn written(write: &Write, version: u64) -> Outcome {
     let stored = Known::read(&write.known.to_apply(&write.desired, write.whole, "t"));
-    Outcome::Written { stored: Box::new(stored), resource_version: version.to_string(), keyed: false }
+    let generation = write.desired.generation;
+    Outcome::Written { stored: Box::new(stored), resource_version: version.to_string(), generation, keyed: false }
 }
 
 /// A desk that has written the status of `a`, one of one proxies, as version 2.
@@ -185,6 +186,24 @@ fn generations_that_the_tally_does_not_know_yet_wait() {
 }
 
 #[test]
+fn a_change_that_the_watch_tells_after_our_write_is_told_of() {
+    let now = Instant::now();
+    let mut desk = Desk::default();
+    desk.see(there("a", 1, 1, Known::default()), now);
+    desk.compare([&tally(&["a"], 1, 1, 1)].into_iter(), now);
+    let write = due(&mut desk, now + SETTLE).pop().unwrap();
+    // A user changed it (version 2), then we wrote (version 3), then the watch told of both.
+    let Outcome::Written { stored, resource_version, keyed, .. } = written(&write, 3) else { panic!("not written") };
+    let known = (*stored).clone();
+    desk.done(&write, Outcome::Written { stored, resource_version, generation: 2, keyed }, now + SETTLE);
+    desk.see(there("a", 2, 2, Known::default()), now + SETTLE);
+    desk.see(there("a", 3, 2, known), now + SETTLE);
+    desk.compare([&tally(&["a"], 2, 1, 1)].into_iter(), now + SETTLE);
+    let writes = due(&mut desk, now + SETTLE * 2);
+    assert_eq!(writes.iter().map(|write| write.desired.generation).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn of_what_nobody_looks_at_nothing_is_written() {
     let now = Instant::now();
     let mut desk = Desk::default();
@@ -249,7 +268,8 @@ fn a_field_that_the_cluster_drops_is_not_written_again() {
     let write = due(&mut desk, now + SETTLE).pop().unwrap();
     let mut stored = Known::read(&write.known.to_apply(&write.desired, true, "t"));
     stored.ours.generation = None;
-    let outcome = Outcome::Written { stored: Box::new(stored), resource_version: "2".to_owned(), keyed: true };
+    let outcome =
+        Outcome::Written { stored: Box::new(stored), resource_version: "2".to_owned(), generation: 1, keyed: true };
     desk.done(&write, outcome, now + SETTLE);
     desk.compare([&tally].into_iter(), now + SETTLE);
     assert!(due(&mut desk, now + HOLD).is_empty());
