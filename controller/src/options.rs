@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use mesh_acme::{Binding, DIRECTORIES, Directory, parse_directory, parse_email};
+use mesh_acme::{Binding, DIRECTORIES, Directory, parse_directory, parse_email, parse_profile};
 
 use crate::ca::OVERLAP;
 use crate::push::KEEP_ALIVE;
@@ -114,6 +114,9 @@ pub struct AcmeArgs {
     /// terms of the CA [default: letsencrypt, if there is an --acme-email]
     #[arg(long, value_name = "URL", env = "MESHGATE_ACME_DIRECTORY", value_parser = parse_directory)]
     pub acme_directory: Option<Directory>,
+    /// Kind of certificate, of those that the CA offers (Let's Encrypt: classic, tlsserver, shortlived) [default: the CA's choice]
+    #[arg(long, value_name = "NAME", env = "MESHGATE_ACME_PROFILE", value_parser = parse_profile)]
+    pub acme_profile: Option<String>,
     /// Certificates (PEM) that the directory's own may come from [default: those of the system]
     #[arg(long, value_name = "FILE", env = "MESHGATE_ACME_CA")]
     pub acme_ca: Option<PathBuf>,
@@ -140,6 +143,7 @@ impl AcmeArgs {
             own_directory: own,
             ca: self.acme_ca.clone(),
             email: self.acme_email.clone(),
+            profile: self.acme_profile.clone(),
             binding: binding.map(|(id, key)| Binding { id, key }),
         })
     }

@@ -14,6 +14,8 @@ use crate::client::{Client, Request, TlsOptions};
 use crate::{certs, ports, say};
 
 const READY: Duration = Duration::from_secs(20);
+/// Of the profile `shortlived`, as Let's Encrypt has it: 160 hours.
+pub const SHORT_LIVED: Duration = Duration::from_secs(160 * 60 * 60);
 
 /// Where they are. None: not on this machine, which is said, and in CI is an error.
 pub fn tools() -> Option<PathBuf> {
@@ -120,7 +122,10 @@ impl Pebble {
             "externalAccountBindingRequired": self.settings.binding.is_some(), "externalAccountMACKeys": keys,
             "keyAlgorithm": "ecdsa",
             "retryAfter": { "authz": 1, "order": 1 },
-            "profiles": { "default": { "description": "the only one", "validityPeriod": self.settings.validity } },
+            "profiles": {
+                "default": { "description": "what is given to who does not ask", "validityPeriod": self.settings.validity },
+                "shortlived": { "description": "six days", "validityPeriod": SHORT_LIVED.as_secs() },
+            },
         }});
         let path = self.folder.path().join("config.json");
         std::fs::write(&path, config.to_string())?;

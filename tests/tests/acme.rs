@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use e2e::backend::Backend;
 use e2e::client::{self, Client, Request, TlsOptions};
 use e2e::fixture::{destination, eventually_async};
-use e2e::pebble::{self, Pebble, Settings};
+use e2e::pebble::{self, Pebble, SHORT_LIVED, Settings};
 use e2e::ports;
 use e2e::process::Meshgate;
 use serde_json::Value;
@@ -246,6 +246,36 @@ async fn renewals_cost_no_request() {
     let asked = asked.load(Ordering::Relaxed);
     assert!(failed.is_empty() && asked > 100, "{} of {asked} failed: {:?}", failed.len(), failed.first());
     e2e::say(&format!("renewals: {} certificates, {asked} requests, 0 failed", pebble.signed()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_is_asked_for_and_one_that_the_ca_lacks_is_named() {
+    let Some(tools) = pebble::tools() else { return };
+    let backend = Backend::echo("a").await.unwrap();
+    let (ip, folder) = (ports::loopback(), tempfile::tempdir().unwrap());
+    let pebble = Pebble::start(&tools, Settings::at(ip)).await.unwrap();
+    let flags = |profile: &str| {
+        let profile = ["--acme-profile".to_owned(), profile.to_owned()];
+        [acme(&pebble, &folder.path().join("acme")), profile.to_vec()].concat()
+    };
+    let gate = quick(ip, "a.example", backend.address, flags("long-lived")).await;
+    let told = async || Ok(finding(&gate.meshgate).await?.is_some());
+    eventually_async("a finding", PATIENCE, told).await.unwrap();
+    let said = finding(&gate.meshgate).await.unwrap().unwrap();
+    assert!(said.contains("no profile `long-lived`; it has default, shortlived"), "{said}");
+    assert_eq!(pebble.signed(), 0);
+    drop(gate);
+
+    let other = folder.path().join("other");
+    let flags = [acme(&pebble, &other), vec!["--acme-profile".to_owned(), "shortlived".to_owned()]].concat();
+    let gate = quick(ip, "a.example", backend.address, flags).await;
+    until_served(gate.https, "a.example").await.unwrap();
+    let ends = metric(&gate.meshgate, "meshgate_certificate_expiry_timestamp_seconds{source=\"ordered/a.example\"}");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let (left, hour) = (ends.await.unwrap() - now, 3600.0);
+    assert!((left - SHORT_LIVED.as_secs_f64()).abs() < hour, "{left}");
+    let next = order(&gate.meshgate, "a.example").await.unwrap()["next_in_seconds"].as_f64().unwrap();
+    assert!(next > 24.0 * hour && next < 0.9 * SHORT_LIVED.as_secs_f64(), "{next}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mesh_acme::{Binding, Directory, Options, parse_directory, parse_email};
+use mesh_acme::{Binding, Directory, Options, parse_directory, parse_email, parse_profile};
 
 use crate::acme::AcmeOptions;
 
@@ -16,6 +16,9 @@ pub struct AcmeArgs {
     /// Who is asked for certificates: `letsencrypt`, `letsencrypt-staging`, or the URL of a directory. To order is to agree to the terms of the CA.
     #[arg(long, value_name = "URL", env = "MESHGATE_ACME_DIRECTORY", default_value = "letsencrypt", value_parser = parse_directory)]
     pub acme_directory: Directory,
+    /// Kind of certificate, of those that the CA offers (Let's Encrypt: classic, tlsserver, shortlived) [default: the CA's choice]
+    #[arg(long, value_name = "NAME", env = "MESHGATE_ACME_PROFILE", value_parser = parse_profile)]
+    pub acme_profile: Option<String>,
     /// Certificates (PEM) that the directory's own may come from [default: those of the system]
     #[arg(long, value_name = "FILE", env = "MESHGATE_ACME_CA")]
     pub acme_ca: Option<PathBuf>,
@@ -40,6 +43,7 @@ impl AcmeArgs {
             own_directory: self.acme_directory.own,
             ca: self.acme_ca.clone(),
             email: self.email.clone(),
+            profile: self.acme_profile.clone(),
             binding: binding.map(|(id, key)| Binding { id, key }),
         };
         let storage = self.acme_storage.clone();

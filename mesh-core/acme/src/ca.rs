@@ -76,6 +76,7 @@ impl<H: House> Ca<H> {
     ) -> Result<Issued, Failure> {
         let host = &*name.host;
         let account = self.account(None).await?;
+        self.check_profile(&account)?;
         let mut order = match self.begin(&account, host, before).await {
             Err(Error::Api(problem)) if is(&problem, "accountDoesNotExist") => {
                 tracing::warn!(
@@ -97,8 +98,12 @@ impl<H: House> Ca<H> {
 
     async fn begin(&self, account: &Account, name: &str, before: Option<&Certificate>) -> Result<Order, Error> {
         let identifiers = [Identifier::Dns(name.to_owned())];
+        let new = || match &self.options.profile {
+            Some(profile) => NewOrder::new(&identifiers).profile(profile),
+            None => NewOrder::new(&identifiers),
+        };
         if let Some(replaced) = before.and_then(identifier) {
-            match account.new_order(&NewOrder::new(&identifiers).replaces(replaced)).await {
+            match account.new_order(&new().replaces(replaced)).await {
                 // The CA offers no ARI, or has forgotten that certificate, or another order replaced it.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Api(problem)) if is(&problem, "alreadyReplaced") || is(&problem, "malformed") => {
@@ -107,7 +112,22 @@ impl<H: House> Ca<H> {
                 other => return other,
             }
         }
-        account.new_order(&NewOrder::new(&identifiers)).await
+        account.new_order(&new()).await
+    }
+
+    /// Another kind of certificate than the one that was asked for is not what anybody wants.
+    fn check_profile(&self, account: &Account) -> Result<(), Failure> {
+        let Some(profile) = &self.options.profile else { return Ok(()) };
+        let mut offered: Vec<&str> = account.profiles().map(|offer| offer.name).collect();
+        if offered.contains(&profile.as_str()) {
+            return Ok(());
+        }
+        offered.sort_unstable();
+        let there = match offered.is_empty() {
+            true => "it has none".to_owned(),
+            false => format!("it has {}", offered.join(", ")),
+        };
+        Err(Failure::new(Trouble::Refused, format!("the CA has no profile `{profile}`; {there}")))
     }
 
     /// Shows what the CA wants to see, and tells it so.

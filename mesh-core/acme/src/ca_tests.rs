@@ -56,6 +56,7 @@ async fn trouble(account: Result<Option<Vec<u8>>, String>) -> Trouble {
         own_directory: true,
         ca: None,
         email: None,
+        profile: None,
         binding: None,
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -16,7 +16,7 @@ use mesh_core::certificate::Certificate;
 use mesh_core::model::Proof;
 
 pub use ca::Issued;
-pub use options::{Binding, DIRECTORIES, Directory, Options, parse_directory, parse_email};
+pub use options::{Binding, DIRECTORIES, Directory, Options, parse_directory, parse_email, parse_profile};
 pub use orders::{Counters, Done, Orders, Words};
 pub use status::{OrderStatus, time};
 

@@ -19,6 +19,8 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// For the account.
     pub email: Option<String>,
+    /// Kind of certificate, of those that the directory offers (draft-ietf-acme-profiles); none: the CA's choice.
+    pub profile: Option<String>,
     pub binding: Option<Binding>,
 }
 
@@ -60,6 +62,12 @@ pub fn parse_directory(text: &str) -> Result<Directory, String> {
     }
 }
 
+/// The name of a profile: what a CA could call one.
+pub fn parse_profile(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_graphic());
+    fits.then(|| text.to_owned()).ok_or_else(|| format!("`{text}` is not the name of a profile, such as shortlived"))
+}
+
 /// An address that a CA takes.
 pub fn parse_email(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, ',' | '?' | '<' | '>' | '"');
@@ -82,6 +90,14 @@ mod tests {
         assert!(parse_directory("https://ca.internal:14000/dir").unwrap().own);
         for wrong in ["letsencript", "ca.example/dir", "ftp://ca.example", "https://"] {
             assert!(parse_directory(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn profiles_are_words() {
+        assert_eq!(parse_profile("shortlived").unwrap(), "shortlived");
+        for wrong in ["", "two words", &"x".repeat(65)] {
+            assert!(parse_profile(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 
 use crate::ca::{Ca, Issued};
 use crate::status::{OrderStatus, diagnostic, time, under_way};
-use crate::{House, Name, Options};
+use crate::{House, Kept, Name, Options};
 
 /// Orders that run at a time.
 const AT_ONCE: usize = 4;
+/// The same of looks at what is kept.
+const LOOKS: usize = 16;
 /// Another process orders: it is looked again then what has come of it.
 const OTHERS: Duration = Duration::from_secs(2);
 /// The clock may be set, so nothing is slept for longer.
@@ -162,12 +164,22 @@ impl<H: House> Orders<H> {
         self.wants = wants;
         self.certificates.retain(|name, _| self.book.get(name).is_some());
         self.asks.retain(|name, _| self.book.get(name).is_some());
-        for key in new {
-            let Some(name) = self.name(&key) else { continue };
-            self.certificates.remove(&key);
-            let failure = self.look(&name).await;
-            if let Some(kept) = failure {
-                self.book.restore(&key, kept.failure(), kept.failures, kept.again());
+        let mut new = new.into_iter().filter_map(|key| self.name(&key)).collect::<Vec<_>>().into_iter();
+        // Who begins with thousands does not wait for one after the other.
+        let mut looks = JoinSet::new();
+        loop {
+            for name in new.by_ref().take(LOOKS - looks.len()) {
+                self.certificates.remove(&name.key);
+                let house = Arc::clone(&self.house);
+                looks.spawn(async move {
+                    let kept = house.kept(&name).await;
+                    (name, kept)
+                });
+            }
+            let Some(looked) = looks.join_next().await else { break };
+            let Ok((name, kept)) = looked else { continue };
+            if let Some(failed) = self.find(&name, kept) {
+                self.book.restore(&name.key, failed.failure(), failed.failures, failed.again());
             }
         }
     }
@@ -184,6 +196,10 @@ impl<H: House> Orders<H> {
     /// Takes what is kept for the name, if it is another one than is known.
     async fn look(&mut self, name: &Name) -> Option<KeptFailure> {
         let kept = self.house.kept(name).await;
+        self.find(name, kept)
+    }
+
+    fn find(&mut self, name: &Name, kept: Kept) -> Option<KeptFailure> {
         if let Some(found) = kept.certificate {
             let is_known = self.certificates.get(&name.key).is_some_and(|known| known.info == found.info);
             if !is_known {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-use mesh_acme::{parse_directory, parse_email};
+use mesh_acme::{parse_directory, parse_email, parse_profile};
 use mesh_core::world::hostname::nearest;
 use serde_json::{Map, Value, json};
 
@@ -44,6 +44,12 @@ enum Form {
     Email,
     /// Of a CA: a name that is known, or a URL.
     Directory,
+    /// One that a CA offers.
+    Profile,
+    /// Of an object in the controller's namespace.
+    ObjectName,
+    /// What others call something.
+    Id,
 }
 
 /// What it changes.
@@ -65,7 +71,29 @@ enum Place {
     GatewayNamespaces,
     /// A variable of the controller, with which it orders certificates; the rights to write them.
     Acme(&'static str),
+    /// A variable of the controller that means something only where it orders.
+    AcmeDetail(&'static str),
+    /// The same, for a file: a key of a ConfigMap or a Secret.
+    AcmeFile(&'static File),
 }
+
+/// A file of the controller that an object in its namespace has.
+#[derive(Debug)]
+struct File {
+    /// What the controller is told of it by.
+    variable: &'static str,
+    /// Name of the volume, and of the folder.
+    volume: &'static str,
+    /// How a volume calls the object, and where it names it.
+    source: (&'static str, &'static str),
+    key: &'static str,
+}
+
+const ACME_CA: File =
+    File { variable: "MESHGATE_ACME_CA", volume: "acme-ca", source: ("configMap", "name"), key: "ca.crt" };
+const ACME_EAB: File =
+    File { variable: "MESHGATE_ACME_EAB_KEY", volume: "acme-eab", source: ("secret", "secretName"), key: "hmac" };
+const MOUNTS: &str = "/etc/meshgate";
 
 struct Setting {
     path: &'static str,
@@ -102,6 +130,10 @@ const SETTINGS: &[Setting] = &[
     setting("sidecar.image", Form::Image, Place::Variable(CONTROLLER, SIDECAR_IMAGE), "of sidecars [default: meshgate/sidecar, with hub and tag]"),
     setting("acme.email", Form::Email, Place::Acme("MESHGATE_ACME_EMAIL"), "for the account at the CA that certificates are ordered from; with this or acme.directory the controller orders, and may write all secrets of its namespace and of gateway.namespaces"),
     setting("acme.directory", Form::Directory, Place::Acme("MESHGATE_ACME_DIRECTORY"), "letsencrypt, letsencrypt-staging, or the URL of a CA's directory [default: letsencrypt, with acme.email]"),
+    setting("acme.profile", Form::Profile, Place::AcmeDetail("MESHGATE_ACME_PROFILE"), "kind of certificate, of those that the CA offers (Let's Encrypt: classic, tlsserver, shortlived) [default: the CA's choice]"),
+    setting("acme.caConfigMap", Form::ObjectName, Place::AcmeFile(&ACME_CA), "ConfigMap in meshgate-system whose key ca.crt has the certificates (PEM) that the directory's own may come from [default: those of the system]"),
+    setting("acme.eabKid", Form::Id, Place::AcmeDetail("MESHGATE_ACME_EAB_KID"), "id of the account elsewhere that the CA wants to be named (external account binding)"),
+    setting("acme.eabSecret", Form::ObjectName, Place::AcmeFile(&ACME_EAB), "Secret in meshgate-system whose key hmac has the key of that account, base64"),
     setting("gateway.namespaces", Form::Namespaces, Place::GatewayNamespaces, "further namespaces in which gateways run, with commas between: the controller may read all secrets there [default: those that are installed]"),
     setting("gateway.replicas", Form::Count(0), Place::GatewayReplicas, "so many, whatever the load is; leaves the autoscaler out"),
     setting("gateway.autoscale.min", Form::Count(1), Place::Field(SCALER, GATEWAY, &["spec", "minReplicas"]), "[default: 1]"),
@@ -183,6 +215,22 @@ impl Form {
                 Ok(_) => Ok(text.into()),
                 Err(_) => Err("letsencrypt, letsencrypt-staging or a URL".to_owned()),
             },
+            Form::Profile => {
+                parse_profile(text).map(Value::from).map_err(|_| "the name of a profile, such as shortlived".to_owned())
+            }
+            Form::ObjectName => {
+                let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+                let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+                let ok = text.len() <= 253
+                    && text.chars().all(fits)
+                    && ends(text.chars().next())
+                    && ends(text.chars().next_back());
+                ok.then(|| text.into()).ok_or_else(|| "the name of an object, such as acme-ca".to_owned())
+            }
+            Form::Id => {
+                let ok = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+                ok.then(|| text.into()).ok_or_else(|| "an id: one word".to_owned())
+            }
             Form::Namespaces => {
                 let names = text.parse::<Namespaces>().map(|Namespaces(names)| names.into());
                 names.map_err(|_| "namespaces such as istio-ingress,default".to_owned())
@@ -207,10 +255,28 @@ pub fn put(sets: &[Set], profile: Profile, objects: &mut Vec<DynamicObject>) -> 
         set.put(objects)
             .map_err(|missing| Failure::Usage(format!("{}: profile {} has no {missing}", set.path, profile.name())))?;
     }
+    details_of_orders(sets)?;
     if sets.iter().any(|set| matches!(set.place, Place::Acme(_))) {
         rights_to_order(objects).map_err(|error| Failure::Usage(format!("{error:#}")))?;
     }
     bounds(objects)
+}
+
+/// What would be without effect is not put.
+fn details_of_orders(sets: &[Set]) -> Result<(), Failure> {
+    let is_given = |path: &str| sets.iter().any(|set| set.path == path);
+    let orders = sets.iter().any(|set| matches!(set.place, Place::Acme(_)));
+    let mut details = sets.iter().filter(|set| matches!(set.place, Place::AcmeDetail(_) | Place::AcmeFile(_)));
+    if let Some(detail) = details.find(|_| !orders) {
+        let path = detail.path;
+        return Err(Failure::Usage(format!("{path}: nothing is ordered without acme.email or acme.directory")));
+    }
+    for (given, other) in [("acme.eabKid", "acme.eabSecret"), ("acme.eabSecret", "acme.eabKid")] {
+        if is_given(given) && !is_given(other) {
+            return Err(Failure::Usage(format!("{given} needs {other}, too")));
+        }
+    }
+    Ok(())
 }
 
 /// Who orders certificates writes them, wherever it reads those of gateways.
@@ -279,7 +345,8 @@ impl Set {
                 self.tell(objects, CONTROLLER, SIDECAR_PULL_POLICY)?;
             }
             Place::Variable(deployment, name) => self.tell(objects, deployment, name)?,
-            Place::Acme(name) => self.tell(objects, CONTROLLER, name)?,
+            Place::Acme(name) | Place::AcmeDetail(name) => self.tell(objects, CONTROLLER, name)?,
+            Place::AcmeFile(file) => self.mount(objects, file)?,
             Place::Field(kind, name, path) => assign(&mut find(objects, kind, name)?.data, path, &self.value),
             Place::GatewayReplicas => {
                 assign(&mut find(objects, "Deployment", GATEWAY)?.data, &["spec", "replicas"], &self.value);
@@ -289,6 +356,25 @@ impl Set {
                     assign(container, path, &self.value);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The controller has the file, and is told where.
+    fn mount(&self, objects: &mut [DynamicObject], file: &File) -> Result<(), String> {
+        let deployment = find(objects, "Deployment", CONTROLLER)?;
+        let folder = format!("{MOUNTS}/{}", file.volume);
+        for container in containers(deployment) {
+            if let Some(variable) = variable(container, file.variable) {
+                assign(variable, &["value"], &format!("{folder}/{}", file.key).into());
+            }
+            let mount = json!({ "name": file.volume, "mountPath": folder, "readOnly": true });
+            put_named(container, "volumeMounts", mount);
+        }
+        let (kind, name) = file.source;
+        let volume = json!({ "name": file.volume, kind: { name: self.value } });
+        if let Some(pod) = deployment.data.pointer_mut("/spec/template/spec") {
+            put_named(pod, "volumes", volume);
         }
         Ok(())
     }
@@ -347,6 +433,14 @@ fn variable<'c>(container: &'c mut Value, name: &str) -> Option<&'c mut Value> {
         list.len() - 1
     });
     list.get_mut(at)
+}
+
+/// Into a list whose elements have names; made if it is not there.
+fn put_named(owner: &mut Value, list: &str, element: Value) {
+    let Some(map) = owner.as_object_mut() else { return };
+    let Some(list) = map.entry(list).or_insert_with(|| json!([])).as_array_mut() else { return };
+    list.retain(|other| other.get("name") != element.get("name"));
+    list.push(element);
 }
 
 /// Makes the mappings on the way.

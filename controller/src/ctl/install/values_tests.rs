@@ -77,6 +77,15 @@ fn values_change_what_they_name() {
     Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[3]: (none) -> {"name":"MESHGATE_ACME_EMAIL","value":"a@b.example"}
     Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].args: (none) -> ["--gateway-namespaces=istio-ingress"]
     "#);
+    let private = ["acme.directory=https://ca.internal/dir", "acme.caConfigMap=our-ca"];
+    insta::assert_snapshot!(changed(Profile::Minimal, &private), @r#"
+    Role/meshgate-system/meshgate-acme is added
+    RoleBinding/meshgate-system/meshgate-acme is added
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[3]: (none) -> {"name":"MESHGATE_ACME_DIRECTORY","value":"https://ca.internal/dir"}
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[4]: (none) -> {"name":"MESHGATE_ACME_CA","value":"/etc/meshgate/acme-ca/ca.crt"}
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].volumeMounts: (none) -> [{"name":"acme-ca","mountPath":"/etc/meshgate/acme-ca","readOnly":true}]
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.volumes: (none) -> [{"name":"acme-ca","configMap":{"name":"our-ca"}}]
+    "#);
     insta::assert_snapshot!(changed(Profile::Demo, &["gateway.service.type=NodePort", "gateway.service.externalTrafficPolicy=Local"]), @r"
     Service/meshgate-system/istio-ingressgateway spec.type: LoadBalancer -> NodePort
     Service/meshgate-system/istio-ingressgateway spec.externalTrafficPolicy: (none) -> Local
@@ -100,9 +109,20 @@ fn every_value_has_a_place() {
             Form::Ranges => "10.0.0.0/8",
             Form::Email => "a@b.example",
             Form::Directory => "letsencrypt-staging",
+            Form::Profile => "shortlived",
+            Form::ObjectName => "an-object",
+            Form::Id => "kid-1",
         };
         let set = format!("{}={value}", setting.path);
-        assert!(!changed(Profile::Default, &[&set]).is_empty(), "{set}");
+        let others: &[&str] = match setting.path {
+            "acme.eabKid" | "acme.eabSecret" => {
+                &["acme.email=a@b.example", "acme.eabKid=other", "acme.eabSecret=other"]
+            }
+            path if path.starts_with("acme.") => &["acme.email=c@d.example"],
+            _ => &[],
+        };
+        let with: Vec<&str> = others.iter().copied().chain([set.as_str()]).collect();
+        assert_ne!(changed(Profile::Default, &with), changed(Profile::Default, others), "{set}");
     }
 }
 
@@ -120,6 +140,11 @@ fn mistakes_are_named() {
         refused("gateway.namespaces=*"),
         refused("acme.email=nobody"),
         refused("acme.directory=letsencript"),
+        refused("acme.profile=two words"),
+        refused("acme.caConfigMap=CA"),
+        refused("acme.eabKid="),
+        unfit(Profile::Minimal, &["acme.profile=shortlived"]),
+        unfit(Profile::Minimal, &["acme.email=a@b.example", "acme.eabKid=kid-1"]),
         unfit(Profile::Minimal, &["gateway.replicas=2"]),
         unfit(Profile::Demo, &["gateway.autoscale.max=2"]),
         unfit(Profile::Default, &["gateway.replicas=2", "gateway.autoscale.max=2"]),
@@ -137,6 +162,11 @@ fn mistakes_are_named() {
     gateway.namespaces: `*` is not namespaces such as istio-ingress,default
     acme.email: `nobody` is not an e-mail address
     acme.directory: `letsencript` is not letsencrypt, letsencrypt-staging or a URL
+    acme.profile: `two words` is not the name of a profile, such as shortlived
+    acme.caConfigMap: `CA` is not the name of an object, such as acme-ca
+    acme.eabKid: `` is not an id: one word
+    acme.profile: nothing is ordered without acme.email or acme.directory
+    acme.eabKid needs acme.eabSecret, too
     gateway.replicas: profile minimal has no Deployment istio-ingressgateway
     gateway.autoscale.max: profile demo has no HorizontalPodAutoscaler istio-ingressgateway
     gateway.replicas and gateway.autoscale.max exclude each other
