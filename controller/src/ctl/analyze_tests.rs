@@ -196,5 +196,5 @@ fn sidecars_in_each_others_way() {
         .iter()
         .map(|said| format!("{} {}", said.code, said.object.as_ref().map(ToString::to_string).unwrap_or_default()))
         .collect();
-    assert_eq!(found, ["MESH0140 Sidecar/shop/version", "MESH0141 Sidecar/shop/two"]);
+    assert_eq!(found, ["MESH0144 Sidecar/shop/app", "MESH0140 Sidecar/shop/version", "MESH0141 Sidecar/shop/two"]);
 }

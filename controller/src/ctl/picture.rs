@@ -11,7 +11,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams};
-use mesh_core::analyze::analyze;
+use mesh_core::analyze::{analyze, analyze_objects};
 use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
@@ -220,6 +220,12 @@ fn sidecars(objects: &[ApiObject]) -> Vec<ProxyInfo> {
     of_namespaces.chain(of_pods).collect()
 }
 
+/// What is not exported to a namespace is missed there by rules of another one, too, which nobody there may ever follow.
+fn is_of_others(said: &Diagnostic, sidecar: &ProxyInfo) -> bool {
+    let is_elsewhere = said.object.as_ref().is_some_and(|object| *object.namespace != *sidecar.namespace);
+    is_elsewhere && said.code == diag::DESTINATION_HOST_UNKNOWN.id
+}
+
 /// That an object of an unavailable kind is missing means nothing.
 fn draw(
     objects: Vec<ApiObject>,
@@ -250,8 +256,10 @@ fn draw(
         let snapshot = compile(&translation.set, None, world.generation()).snapshot;
         let mut of_sidecar = translation.diagnostics;
         analyze(&world, &translation.set, &snapshot, None, &mut of_sidecar);
+        of_sidecar.retain(|said| !is_of_others(said, sidecar));
         found.append(&mut of_sidecar);
     }
+    analyze_objects(&world, &mut found);
     diagnostics.extend(found.into_iter().filter(known));
     diagnostics.extend(compiled.diagnostics);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -14,8 +14,14 @@ mod difference;
 mod difference_tests;
 mod door;
 mod gateway_ports;
+mod mesh_hosts;
+#[cfg(test)]
+mod objects_tests;
 mod outcome;
+mod references;
+mod selectors;
 mod service_entries;
+mod subsets;
 mod table;
 mod verdict;
 
@@ -81,6 +87,16 @@ pub fn analyze_within(
     diagnostics.extend(connection_rules::connection_rules(world, about));
     diagnostics.extend(service_entries::protocols(world, about));
     diagnostics.extend(gateway_ports::gateway_ports(world, about));
+}
+
+/// Adds what is wrong among all objects, whoever follows them: rules of proxies that are not looked at, too. `diagnostics`: what is
+/// known for some proxies, which is not said again.
+pub fn analyze_objects(world: &World, diagnostics: &mut Vec<Diagnostic>) {
+    let mut found = references::references(world, diagnostics);
+    found.extend(selectors::selectors(world, diagnostics));
+    found.extend(subsets::subsets(world, diagnostics));
+    found.extend(mesh_hosts::mesh_hosts(world, diagnostics));
+    diagnostics.append(&mut found);
 }
 
 /// Whether both are about the same rule.

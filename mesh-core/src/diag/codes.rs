@@ -54,12 +54,16 @@ codes! {
     SIDECAR_DUPLICATE = "MESH0141", Error, "an older Sidecar is for all workloads of the namespace, and counts";
     SIDECAR_NOT_BUILT = "MESH0142", Error, "listeners of this kind of a Sidecar are not there yet";
     SIDECAR_PORT_UNCLEAR = "MESH0143", Warning, "a Unix socket does not say which port of a service its bytes are for";
+    SIDECAR_SHARED = "MESH0144", Info, "another Sidecar selects the same workload; this one is older and counts";
     MATCH_INEFFECTIVE = "MESH0150", Warning, "no request can reach this alternative of a rule";
     RULE_OVERTAKEN = "MESH0151", Info, "an earlier rule that is not the narrower one takes some of the rule's requests";
     REACH_UNKNOWN = "MESH0152", Info, "whether a request can reach the rule is not known";
     CLAIMS_WITHOUT_AUTHENTICATION = "MESH0153", Error, "a rule asks for claims, and nothing makes the proxy read tokens";
     PROTOCOL_CONFLICT = "MESH0154", Warning, "ServiceEntries say different protocols of one port of one host";
     GATEWAY_PORT_WITHOUT_SERVICE = "MESH0155", Warning, "no Service of the gateway's pods leads to the port";
+    DESTINATION_PORT_OPEN = "MESH0156", Warning, "the destination names no port of a service that has several";
+    HOST_CONTESTED = "MESH0157", Info, "a younger VirtualService has the host in the mesh, too, and no effect there";
+    SELECTOR_EMPTY = "MESH0158", Warning, "the selector selects no workload";
     ORDER_IMPOSSIBLE = "MESH0160", Error, "no certificate can be ordered for the host";
     ORDER_NOT_NEEDED = "MESH0162", Info, "a certificate is not ordered, for its secret is somebody else's";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
@@ -84,9 +88,13 @@ const ISTIO: &[(Code, &str)] = &[
     (DESTINATION_SUBSET_UNKNOWN, "IST0101"),
     (DESTINATION_PORT_UNKNOWN, "IST0101"),
     (SECRET_MISSING, "IST0101"),
+    (SELECTOR_EMPTY, "IST0101"),
     (HOST_TAKEN, "IST0109"),
+    (HOST_CONTESTED, "IST0109"),
     (SIDECAR_OVERLAP, "IST0110"),
+    (SIDECAR_SHARED, "IST0110"),
     (SIDECAR_DUPLICATE, "IST0111"),
+    (DESTINATION_PORT_OPEN, "IST0112"),
     (RULE_UNREACHABLE, "IST0130"),
     (MATCH_INEFFECTIVE, "IST0131"),
     (HOST_NOT_IN_GATEWAY, "IST0132"),

@@ -68,6 +68,7 @@ use http_match::Patterns;
 pub use peer_authentication::{PeerModes, peer_modes};
 use sidecar_scope::Scope;
 pub use translator::Translator;
+pub(crate) use unconcerned::opens;
 pub use unconcerned::{Unconcerned, unconcerned};
 
 use crate::diag::Diagnostic;

@@ -196,7 +196,7 @@ fn at_gateway(world: &World, proxies: &[&ProxyInfo], entry: &Entry<VirtualServic
 }
 
 /// Whether a server of the Gateway has a host in common with the VirtualService, and admits its namespace.
-fn opens(gateway: &Entry<Gateway>, entry: &Entry<VirtualService>) -> bool {
+pub(crate) fn opens(gateway: &Entry<Gateway>, entry: &Entry<VirtualService>) -> bool {
     let hosts = entry.spec.hosts.iter().map(|host| hostname::pattern(&hostname::expand(host, entry.namespace())));
     let wanted: Vec<_> = hosts.collect();
     let servers = gateway.spec.servers.iter().flat_map(|server| &server.hosts);
