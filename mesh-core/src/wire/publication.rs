@@ -63,11 +63,9 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// For proxies whose secrets cannot be read.
-    #[must_use]
-    pub fn without_secrets() -> Publication {
-        let published = Published { secrets_unread: true, ..Published::default() };
-        Publication { published, ..Publication::default() }
+    /// Whether secrets cannot be read, from the next update on ([`Published::secrets_unread`]).
+    pub fn leave_secrets(&mut self, unread: bool) {
+        self.published.secrets_unread = unread;
     }
 
     /// The publication of `set`. Parts that are the same allocation as in the set before

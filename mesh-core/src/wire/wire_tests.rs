@@ -257,7 +257,8 @@ fn secrets_that_cannot_be_read_are_not_taken_away() {
     pair.settle();
 
     // Another controller, which may not read them: of one that is new it says so, and what is had stays.
-    pair.publication = Publication::without_secrets();
+    pair.publication = Publication::default();
+    pair.publication.leave_secrets(true);
     for secrets in [&[(1, 1), (2, 1)][..], &[(1, 1), (2, 1), (3, 1)][..]] {
         let mut unread = set(&plan(&[(0, 1)], &[(1, 1)], secrets));
         unread.secrets.clear();
@@ -276,6 +277,14 @@ fn secrets_that_cannot_be_read_are_not_taken_away() {
     pair.published = pair.publication.update(Arc::new(unread), &ProxySettings::default(), 9).unwrap();
     pair.settle();
     assert_eq!(pair.client.state().set().secrets, set(&fewer).secrets);
+
+    // What there is can be read from now on: that none is there is the truth.
+    pair.publication.leave_secrets(false);
+    let mut none = set(&fewer);
+    none.secrets.clear();
+    pair.published = pair.publication.update(Arc::new(none), &ProxySettings::default(), 10).unwrap();
+    pair.settle();
+    assert!(pair.client.state().set().secrets.is_empty());
 }
 
 #[test]
