@@ -315,7 +315,10 @@ impl Unread {
             ),
             Unread::Unlisted => (
                 format!("not known: the controller may not list the secrets of namespace `{namespace}`; {kept}"),
-                Some("`meshctl install` gives it the right; /ready and /debug/diagnostics of it say what it lacks".to_owned()),
+                Some(
+                    "`meshctl install` gives it the right; /ready and /debug/diagnostics of it say what it lacks"
+                        .to_owned(),
+                ),
             ),
         };
     }

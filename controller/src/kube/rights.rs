@@ -130,10 +130,16 @@ impl Due {
         let Account { namespace, name } = account;
         match &outcome {
             _ if self.last == Some(access) => {}
-            Ok(true) => tracing::info!(namespace, account = name, "may read secrets: its sidecars get those that rules name"),
+            Ok(true) => {
+                tracing::info!(namespace, account = name, "may read secrets: its sidecars get those that rules name")
+            }
             Ok(false) => tracing::warn!(namespace, account = name, "may not read secrets: its sidecars get none"),
             Err(error) => {
-                tracing::warn!(namespace, account = name, "whether it may read secrets is not known: {error}; trying again");
+                tracing::warn!(
+                    namespace,
+                    account = name,
+                    "whether it may read secrets is not known: {error}; trying again"
+                );
             }
         }
         self.last = Some(access);

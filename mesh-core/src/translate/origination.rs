@@ -123,11 +123,17 @@ impl Context<'_> {
             // It will be known in a moment.
             SecretAccess::Allowed | SecretAccess::Pending | SecretAccess::Unread => return,
             SecretAccess::Denied => (
-                format!("the service account `{account}` may not list the secrets of namespace `{namespace}`, so its sidecars are not given that of `credentialName`; {closed}"),
-                format!("bind `{account}` to a Role of namespace `{namespace}` with `resources: [secrets]`, `verbs: [get, list, watch]`"),
+                format!(
+                    "the service account `{account}` may not list the secrets of namespace `{namespace}`, so its sidecars are not given that of `credentialName`; {closed}"
+                ),
+                format!(
+                    "bind `{account}` to a Role of namespace `{namespace}` with `resources: [secrets]`, `verbs: [get, list, watch]`"
+                ),
             ),
             SecretAccess::Unknown => (
-                format!("it cannot be found out whether the service account `{account}` may list the secrets of namespace `{namespace}`, so its sidecars are not given that of `credentialName`; {closed}"),
+                format!(
+                    "it cannot be found out whether the service account `{account}` may list the secrets of namespace `{namespace}`, so its sidecars are not given that of `credentialName`; {closed}"
+                ),
                 "the log of the controller says why (LocalSubjectAccessReview)".to_owned(),
             ),
         };

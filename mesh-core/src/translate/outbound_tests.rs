@@ -238,10 +238,11 @@ fn a_sidecar_is_given_what_its_rule_names_and_its_account_may_read() {
             "spec: {{host: web, {selector}trafficPolicy: {{tls: {{mode: MUTUAL, credentialName: {credential}}}}}}}"
         );
         let secret = "stringData: {ca.crt: ca, tls.crt: certificate, tls.key: key}";
-        web()
-            .add("DestinationRule", "default/web", &rule)
-            .add("Secret", "default/a", secret)
-            .add("Secret", "istio-system/a", secret)
+        web().add("DestinationRule", "default/web", &rule).add("Secret", "default/a", secret).add(
+            "Secret",
+            "istio-system/a",
+            secret,
+        )
     };
     let selector = "workloadSelector: {matchLabels: {app: client}}, ";
     let key = "default/a/mutual";
@@ -256,7 +257,10 @@ fn a_sidecar_is_given_what_its_rule_names_and_its_account_may_read() {
     assert_eq!((given, named.as_deref(), said), (vec![key.to_owned()], Some(key), Vec::new()));
     // In its own namespace, and in no other.
     let (given, named, said) = as_one(docs(selector, "istio-system/a"), SecretAccess::Allowed);
-    assert!(given.is_empty() && named.is_none() && said[0].contains("only `default` (of the workload) is allowed"), "{said:?}");
+    assert!(
+        given.is_empty() && named.is_none() && said[0].contains("only `default` (of the workload) is allowed"),
+        "{said:?}"
+    );
     // Who may not, or of whom it is not known, gets nothing; TLS is spoken all the same.
     for (access, code, word) in [
         (SecretAccess::Denied, "MESH0117", "may not list the secrets"),
