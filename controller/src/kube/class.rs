@@ -258,8 +258,9 @@ impl Class {
         let own = self.topology.as_ref().map(|own| with_topology(settings, own));
         let settings = own.as_ref().unwrap_or(settings);
         // What depends on a right that is not known is not taken away: it may exist.
-        let withheld = self.translator.names_secrets() && !self.proxy().secrets.is_known();
-        self.publication.leave_secrets(self.unread.is_some() || withheld);
+        let access = self.proxy().secrets;
+        let withheld = self.translator.names_secrets() && !access.is_known();
+        self.publication.leave_secrets(self.unread.is_some() || withheld, withheld && access == SecretAccess::Pending);
         let published = match self.publication.update(set.clone(), settings, generation) {
             Ok(published) => published,
             Err(error) => {
