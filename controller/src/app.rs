@@ -20,9 +20,11 @@ use crate::admin::{self, Admin, Metrics};
 use crate::admit::{self, Bundle, CurrentSelection, Injector, Judge, Webhooks};
 use crate::ca::{Authority, Certificates, Counters, Current, Follower, ServerCertificate, server_names};
 use crate::inject::{self, Injections, Settings};
-use crate::kube::{Keeper, LEASE, Leadership, Lease, STOPPING, connect, publish_roots, sources, watch as watch_kinds};
+use crate::kube::{
+    Keeper, LEASE, Leadership, Lease, Reviews, STOPPING, connect, publish_roots, sources, watch as watch_kinds,
+};
 use crate::options::Options;
-use crate::push::{self, Discovery, Proxies, TokenReviewer};
+use crate::push::{self, Discovery, Proxies, SecretReviewer, TokenReviewer};
 use crate::status::{self, Writer, Writes};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
@@ -65,7 +67,9 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let (feed, fed) = mpsc::channel(FEED);
     let sources = sources(&options.namespace, &options.gateway_namespaces.0);
     watch_kinds(&client, &sources, &feed);
+    let reviews = Reviews::new()?;
     let (keeper, handle) = Keeper::new(sources, fed);
+    let keeper = keeper.asking(Arc::new(SecretReviewer::new(client.clone())), reviews.clone());
     let proxies = Proxies::default();
     let leadership = Lease::start(
         Api::namespaced(client.clone(), &options.namespace),
@@ -89,7 +93,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         leadership: leadership.clone(),
         tally: tally.clone(),
         replica: options.replica.clone(),
-        metrics: Metrics::new(&counters, &writes, &injections, &board)?,
+        metrics: Metrics::new(&counters, &writes, &injections, &board, &reviews)?,
         board: board.clone(),
     };
     let admin = Arc::new(admin);

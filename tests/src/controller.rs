@@ -2,7 +2,7 @@
 //! from [`Control::apply`]; a token is `pod-NAME`, `pod-NAME/UID`,
 //! `pod-NAME@NAMESPACE` or `pod-NAME@NAMESPACE:ACCOUNT`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use controller::ca::{Authority, Certificates, Counters, ServerCertificate};
-use controller::kube::{Feed, Keeper, KeeperHandle, Source, sources};
+use controller::kube::{Feed, Keeper, KeeperHandle, Reviews, Source, sources};
 use controller::push::{
-    self, Authenticate, Authenticated, Discovery, Identity, KEEP_ALIVE, Proxies, ProxyStatus, Unauthenticated,
+    self, Account, Authenticate, Authenticated, Authorize, Discovery, Identity, KEEP_ALIVE, Proxies, ProxyStatus,
+    Unauthenticated,
 };
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -47,6 +48,18 @@ pub struct Control {
     folder: tempfile::TempDir,
     /// How long proxies may be silent.
     pub keep_alive: Duration,
+    readers: Arc<Readers>,
+}
+
+/// Accounts that may read the secrets of their namespace.
+#[derive(Default)]
+struct Readers(Mutex<BTreeSet<Account>>);
+
+#[async_trait::async_trait]
+impl Authorize for Readers {
+    async fn may_read_secrets(&self, account: &Account) -> Result<bool, String> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(account))
+    }
 }
 
 /// One life of the discovery server.
@@ -86,10 +99,17 @@ impl Control {
 
     /// The same; it is at home in this namespace.
     pub async fn start_in(system: &str) -> anyhow::Result<Control> {
+        Control::start_for(system, &[ELSEWHERE]).await
+    }
+
+    /// The same, which reads the secrets of these namespaces, too.
+    pub async fn start_for(system: &str, others: &[&str]) -> anyhow::Result<Control> {
         let (feed, fed) = mpsc::channel(64);
-        let sources = sources(system, &[ELSEWHERE.to_owned()]);
+        let others: Vec<String> = others.iter().map(|namespace| (*namespace).to_owned()).collect();
+        let sources = sources(system, &others);
         let (keeper, handle) = Keeper::new(sources.clone(), fed);
-        tokio::spawn(keeper.run());
+        let readers = Arc::<Readers>::default();
+        tokio::spawn(keeper.asking(readers.clone(), Reviews::new()?).run());
         let folder = tempfile::tempdir()?;
         let authority = Arc::new(Authority::generate()?);
         let control = Control {
@@ -103,6 +123,7 @@ impl Control {
             last: Mutex::default(),
             folder,
             keep_alive: KEEP_ALIVE,
+            readers,
         };
         std::fs::write(control.root(), control.authority().root_pem())?;
         control.token("pod-gw")?;
@@ -112,6 +133,12 @@ impl Control {
         }
         control.apply(&pod(UID, "istio: ingressgateway")).await?;
         Ok(control)
+    }
+
+    /// From now on this account may read the secrets of its namespace.
+    pub fn lets_read(&self, namespace: &str, account: &str) {
+        let account = Account { namespace: namespace.to_owned(), name: account.to_owned() };
+        self.readers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(account);
     }
 
     /// What the gateway's token file holds.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use crate::backend::{Backend, Saw};
 use crate::client::{self, DEADLINE, Response};
-use crate::controller::{Control, NAMESPACE, Serving, UID};
+use crate::controller::{Control, ELSEWHERE, NAMESPACE, Serving, UID};
 use crate::netns::{Network, Pod};
 use crate::process::{self, Meshgate};
 
@@ -91,13 +91,13 @@ pub struct Workload {
 
 impl Mesh {
     pub async fn start() -> anyhow::Result<Mesh> {
-        Mesh::start_in(NAMESPACE).await
+        Mesh::start_for(NAMESPACE, &[ELSEWHERE]).await
     }
 
-    /// The same; the controller is at home in this namespace.
-    pub async fn start_in(system: &str) -> anyhow::Result<Mesh> {
+    /// The same; the controller is at home in this namespace, and reads the secrets of those, too.
+    pub async fn start_for(system: &str, others: &[&str]) -> anyhow::Result<Mesh> {
         let network = Network::new()?;
-        let control = Arc::new(Control::start_in(system).await?);
+        let control = Arc::new(Control::start_for(system, others).await?);
         // The sidecars have another user.
         let folder = control.root().parent().context("the root has a folder")?.to_owned();
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;

@@ -9,7 +9,7 @@ use prometheus::{Encoder as _, IntCounterVec, IntGauge, IntGaugeVec, Opts, Regis
 use crate::acme::Board;
 use crate::ca::Counters;
 use crate::inject::Injections;
-use crate::kube::View;
+use crate::kube::{Reviews, View};
 use crate::push::{Proxies, ProxyStatus};
 use crate::status::Writes;
 
@@ -36,12 +36,14 @@ impl Metrics {
         statuses: &Writes,
         injections: &Injections,
         orders: &Board,
+        reviews: &Reviews,
     ) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
         certificates.register(&registry)?;
         statuses.register(&registry)?;
         injections.register(&registry)?;
         orders.register(&registry)?;
+        reviews.register(&registry)?;
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use mesh_core::diag::{self, Verdict};
 use mesh_core::model::{AuthoritySource, CertificateSource, ClientDemand, ListenerProtocol, TlsServer};
-use mesh_core::snapshot::{ExplainedAuthorization, Explanation, Question};
+use mesh_core::snapshot::{ExplainedAuthorization, ExplainedDestination, Explanation, Question};
 
 use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
 use super::exit::{self, Failure};
@@ -95,6 +95,12 @@ fn drawn(question: &Question, picture: &Picture) -> Result<Explanation, Failure>
     explanation.count_endpoints(|key| {
         let needed = picture.set.destinations.get(key).is_none_or(|destination| destination.reach.needs_endpoints());
         needed.then(|| picture.set.endpoints.get(key).map_or(0, |found| found.endpoints.len()))
+    });
+    // Where secrets cannot be seen it is not known what is missing.
+    let seen = !picture.unavailable.iter().any(|unavailable| unavailable.kind == "secrets");
+    explanation.note_unready(|key| {
+        let secret = picture.set.destinations.get(key)?.tls.secret()?;
+        (seen && !picture.set.secrets.contains_key(secret)).then(|| format!("there is no usable secret {secret}"))
     });
     if lacks_certificate(&explanation, picture) {
         let Explanation { generation, listener, server, .. } = explanation;
@@ -220,7 +226,8 @@ fn is_served(explanation: &Explanation) -> bool {
         &*explanation.outcome,
         "no listener" | "no server" | "no certificate" | "no host" | "no route" | "no tcp route"
     );
-    !lost && explanation.destinations.iter().all(|destination| destination.known || destination.weight == 0)
+    let is_reached = |one: &ExplainedDestination| one.known && one.unready.is_none() || one.weight == 0;
+    !lost && explanation.destinations.iter().all(is_reached)
 }
 
 fn text(request: &str, explanation: &Explanation) -> String {
@@ -301,6 +308,9 @@ fn destinations(explanation: &Explanation) -> Vec<String> {
         let share = (f64::from(destination.weight) * 100.0 / (total.max(1) as f64)).round();
         let state = match (destination.known, destination.endpoints) {
             (false, _) => " — unknown: 503".to_owned(),
+            (true, _) if destination.unready.is_some() => {
+                format!(" — no TLS, {}: 503", destination.unready.as_deref().unwrap_or_default())
+            }
             (true, Some(0)) => " — no endpoints: 503".to_owned(),
             (true, Some(1)) => " — 1 endpoint".to_owned(),
             (true, Some(count)) => format!(" — {count} endpoints"),

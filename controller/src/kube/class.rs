@@ -8,7 +8,7 @@ use std::time::Duration;
 use mesh_core::api::kube::Pod;
 use mesh_core::api::{PROXY_CONFIG, ProxyConfig, Topology};
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{IpFamilies, Key, ProxyInfo, ProxySettings, ResourceSet, Role};
+use mesh_core::model::{IpFamilies, Key, ProxyInfo, ProxySettings, ResourceSet, Role, SecretAccess};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::{Concerned, Translator};
 use mesh_core::wire::{Publication, Published};
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::Observed;
 use super::incomplete::{Missing, missing};
+use crate::push::Account;
 
 /// Labels that tell the pods of one owner, or its versions, apart, and those that say where a pod is. They select nothing of ours.
 const IDLE_LABELS: [&str; 7] = [
@@ -46,6 +47,8 @@ pub(super) struct ClassKey {
     pub dns_capture: bool,
     /// Of a gateway's pod: its annotation [`PROXY_CONFIG`]. At sidecars nothing of it is heard here.
     pub config: Option<String>,
+    /// Of a sidecar: the account that was authenticated, whose rights say what it is given. Pods that differ in it alone are rare.
+    pub account: Option<String>,
 }
 
 impl ClassKey {
@@ -63,7 +66,14 @@ impl ClassKey {
             labels: labels.map(|(label, value)| (label.clone(), value.clone())).collect(),
             families: IpFamilies::of(&addresses),
             dns_capture: pod.spec.dns_capture,
+            account: None,
         }
+    }
+
+    /// Of a proxy that showed itself to be of this account, in this pod.
+    pub fn of_member(pod: &Entry<Pod>, account: &Account) -> ClassKey {
+        let key = ClassKey::of(pod);
+        ClassKey { account: (key.role == Role::Sidecar).then(|| account.name.clone()), ..key }
     }
 
     /// Whether a proxy that was of this class is of another one `now`. A pod that ends may lose its addresses first: that
@@ -90,10 +100,19 @@ pub struct ClassState {
     pub observed: Observed,
 }
 
+/// Why secrets of a namespace are not known. What a proxy has of them it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// They are not watched; the value of `gateway.namespaces` with which they are.
+    Unwatched(String),
+    /// They may not be listed, or were not yet.
+    Unlisted,
+}
+
 pub(super) struct Class {
     number: u64,
-    /// If the secrets of its namespace are not watched: the value of `gateway.namespaces` with which they are.
-    wanting: Option<String>,
+    /// Why it is told nothing of secrets.
+    unread: Option<Unread>,
     translator: Translator,
     /// What its gateways say of what stands in front of them.
     topology: Option<Topology>,
@@ -112,9 +131,8 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// `wanting`: secrets of its namespace are not watched; the value of `gateway.namespaces` with which they are.
-    pub fn new(number: u64, proxy: ProxyInfo, wanting: Option<String>) -> Class {
-        Class::with(number, Translator::on_demand(proxy), wanting)
+    pub fn new(number: u64, proxy: ProxyInfo, unread: Option<Unread>) -> Class {
+        Class::with(number, Translator::on_demand(proxy), unread)
     }
 
     /// Of no proxy: for what is wrong with objects that no sidecar asks for.
@@ -122,11 +140,11 @@ impl Class {
         Class::with(number, Translator::of_nobody(namespace), None)
     }
 
-    fn with(number: u64, translator: Translator, wanting: Option<String>) -> Class {
+    fn with(number: u64, translator: Translator, unread: Option<Unread>) -> Class {
         Class {
             number,
-            publication: if wanting.is_some() { Publication::without_secrets() } else { Publication::default() },
-            wanting,
+            publication: Publication::default(),
+            unread,
             translator,
             topology: None,
             findings: Vec::new(),
@@ -153,6 +171,28 @@ impl Class {
 
     pub fn proxy(&self) -> &ProxyInfo {
         self.translator.proxy()
+    }
+
+    /// Of sidecars; a gateway's rights are not asked for.
+    pub fn account(&self) -> Option<Account> {
+        let proxy = self.proxy();
+        let is_sidecar = proxy.role == Role::Sidecar;
+        is_sidecar.then(|| Account { namespace: proxy.namespace.clone(), name: proxy.service_account.clone() })
+    }
+
+    /// Whether rules name secrets for its sidecars that can be read here.
+    pub fn wants_secrets(&self) -> bool {
+        self.unread.is_none() && self.translator.names_secrets()
+    }
+
+    /// What is known of the rights of its sidecars' account, and whether the secrets of its namespace are not listed. Whether what
+    /// they are told follows from something else now; [`Class::translate`] is next then.
+    pub fn give_secrets(&mut self, access: SecretAccess, unlisted: bool) -> bool {
+        if !matches!(self.unread, Some(Unread::Unwatched(_))) {
+            self.unread = unlisted.then_some(Unread::Unlisted);
+        }
+        let access = if self.unread.is_some() { SecretAccess::Unread } else { access };
+        self.translator.give_secrets(access) && self.translator.names_secrets()
     }
 
     pub fn state(&self) -> Arc<ClassState> {
@@ -217,6 +257,10 @@ impl Class {
         let set = self.translator.set().clone();
         let own = self.topology.as_ref().map(|own| with_topology(settings, own));
         let settings = own.as_ref().unwrap_or(settings);
+        // What depends on a right that is not known is not taken away: it may exist.
+        let access = self.proxy().secrets;
+        let withheld = self.translator.names_secrets() && !access.is_known();
+        self.publication.leave_secrets(self.unread.is_some() || withheld, withheld && access == SecretAccess::Pending);
         let published = match self.publication.update(set.clone(), settings, generation) {
             Ok(published) => published,
             Err(error) => {
@@ -243,22 +287,41 @@ impl Class {
             return self.states.borrow().diagnostics.clone();
         }
         self.missing = missing(translated);
+        let proxy = self.translator.proxy();
         let without_place = translated.iter().map(|diagnostic| {
             let mut diagnostic = Diagnostic { position: None, ..diagnostic.clone() };
-            if let Some(value) = self.wanting.as_ref().filter(|_| diagnostic.code == diag::SECRET_MISSING.id) {
-                // It may exist.
-                let namespace = &self.translator.proxy().namespace;
-                diagnostic.message = format!(
-                    "not watched: gateway.namespaces lacks `{namespace}`, so the controller reads no secrets there; \
-                     gateways keep the certificates that they have, and are given no others"
-                );
-                diagnostic.help = Some(format!("`meshctl install --set gateway.namespaces={value}` lets it"));
+            if let Some(unread) = self.unread.as_ref().filter(|_| diagnostic.code == diag::SECRET_MISSING.id) {
+                unread.amend(proxy, &mut diagnostic);
             }
             diagnostic
         });
         let all = found.iter().chain(&self.findings).cloned().chain(without_place).collect();
         self.said = [found.clone(), translated.clone()];
         all
+    }
+}
+
+impl Unread {
+    /// It may exist.
+    fn amend(&self, proxy: &ProxyInfo, diagnostic: &mut Diagnostic) {
+        let namespace = &proxy.namespace;
+        let who = if proxy.role == Role::Edge { "gateways" } else { "sidecars" };
+        let kept = format!("{who} keep the certificates that they have, and are given no others");
+        (diagnostic.message, diagnostic.help) = match self {
+            Unread::Unwatched(value) => (
+                format!(
+                    "not watched: gateway.namespaces lacks `{namespace}`, so the controller reads no secrets there; {kept}"
+                ),
+                Some(format!("`meshctl install --set gateway.namespaces={value}` lets it")),
+            ),
+            Unread::Unlisted => (
+                format!("not known: the controller may not list the secrets of namespace `{namespace}`; {kept}"),
+                Some(
+                    "`meshctl install` gives it the right; /ready and /debug/diagnostics of it say what it lacks"
+                        .to_owned(),
+                ),
+            ),
+        };
     }
 }
 

@@ -7,20 +7,21 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use mesh_core::diag::Diagnostic;
-use mesh_core::model::{ProxyInfo, Role};
+use mesh_core::model::{ProxyInfo, Role, SecretAccess};
 use mesh_core::object::ObjectRef;
 use mesh_core::translate::unconcerned;
 use mesh_core::world::World;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::class::{Class, ClassKey};
+use super::class::{Class, ClassKey, Unread};
 use super::handle::{Command, Joined, KeeperHandle, NotYet, Observed, Survey, Versions, View};
 use super::incomplete::{Incomplete, Trials};
 use super::members::Members;
 use super::objects::{read, reference};
+use super::rights::{Answer, Questions, Reviews, Rights};
 use super::{Feed, Scope, Source, Watched};
-use crate::push::Identity;
+use crate::push::{Account, Authorize, Identity};
 
 /// Longest that changes are gathered. How long really follows from what the last turn cost: a change that comes alone is
 /// not held up, a storm does not take more than half of a processor.
@@ -55,6 +56,8 @@ pub struct Keeper {
     /// Classes that are asked for something else since they were published.
     asked: BTreeSet<u64>,
     members: Members,
+    rights: Rights,
+    questions: Option<Questions>,
     /// How long the last publication took.
     took: Duration,
 }
@@ -113,6 +116,7 @@ impl Keeper {
         let mut world = World::default();
         let of_gateways = sources.iter().filter(|source| source.kind.scope == Scope::Gateways);
         world.always_look_at(of_gateways.filter_map(|source| source.namespace.as_deref()));
+        let (rights, questions) = Rights::new();
         let keeper = Keeper {
             feed,
             commands,
@@ -130,9 +134,20 @@ impl Keeper {
             nobody: None,
             asked: BTreeSet::new(),
             members: Members::default(),
+            rights,
+            questions: Some(questions),
             took: Duration::MAX,
         };
         (keeper, KeeperHandle::new(send, watched))
+    }
+
+    /// Has it asked whose workloads may read secrets. Without that no sidecar is given any.
+    #[must_use]
+    pub fn asking(mut self, authorize: Arc<dyn Authorize>, reviews: Reviews) -> Keeper {
+        if let Some(questions) = self.questions.take() {
+            tokio::spawn(questions.ask(authorize, reviews));
+        }
+        self
     }
 
     /// Until nobody feeds it any more.
@@ -158,6 +173,7 @@ impl Keeper {
                     self.apply(changes);
                     next = Instant::now() + begun.elapsed().min(PATIENCE);
                 }
+                answer = self.rights.answer() => self.hear(answer),
                 () = until(due) => self.apply(Changes { other: true, ..Changes::default() }),
                 _ = sweep.tick() => self.sweep(),
             }
@@ -321,6 +337,8 @@ impl Keeper {
         }
         self.took = now.elapsed();
         self.generation.send_replace(generation);
+        self.review();
+        self.answer();
     }
 
     /// Everybody's answer, from the world as it is now, but for VirtualServices that had better wait.
@@ -347,22 +365,50 @@ impl Keeper {
 
     /// Those who asked for something get it at once; to the others it is another name for what they have.
     fn answer(&mut self) {
-        let asked = std::mem::take(&mut self.asked);
-        if asked.is_empty() || self.watches.iter().any(Watch::is_missed) {
-            return;
-        }
-        let generation = *self.generation.borrow() + 1;
-        let settings = self.world.mesh().proxy_settings();
-        let observed = self.incomplete.in_force(&self.observed);
-        tokio::task::block_in_place(|| {
-            for class in self.classes.values_mut().chain(&mut self.nobody) {
-                if asked.contains(&class.number()) {
-                    class.translate(&self.world);
+        while !self.asked.is_empty() && !self.watches.iter().any(Watch::is_missed) {
+            let asked = std::mem::take(&mut self.asked);
+            let generation = *self.generation.borrow() + 1;
+            let settings = self.world.mesh().proxy_settings();
+            let observed = self.incomplete.in_force(&self.observed);
+            tokio::task::block_in_place(|| {
+                for class in self.classes.values_mut().chain(&mut self.nobody) {
+                    if asked.contains(&class.number()) {
+                        class.translate(&self.world);
+                    }
+                    class.publish(&settings, generation, &observed, &self.found);
                 }
-                class.publish(&settings, generation, &observed, &self.found);
+            });
+            self.generation.send_replace(generation);
+            // What they got may name secrets, and be made anew with them.
+            self.review();
+        }
+    }
+
+    /// What came of the question whether an account may read secrets.
+    fn hear(&mut self, answer: Answer) {
+        self.rights.take(answer);
+        self.review();
+        self.answer();
+    }
+
+    /// Whose rights have to be known, and who is told something else for what is known of them.
+    fn review(&mut self) {
+        let wanting = self.classes.values().filter(|class| class.wants_secrets());
+        let wanting: BTreeSet<Account> = wanting.filter_map(Class::account).collect();
+        self.rights.want(wanting);
+        let unlisted = self.unlisted();
+        for class in self.classes.values_mut() {
+            let Some(account) = class.account() else { continue };
+            if class.give_secrets(self.rights.of(&account), unlisted.contains(&account.namespace)) {
+                self.asked.insert(class.number());
             }
-        });
-        self.generation.send_replace(generation);
+        }
+    }
+
+    /// Namespaces of proxies whose secrets are watched and were not listed yet.
+    fn unlisted(&self) -> BTreeSet<String> {
+        let unknown = self.watches.iter().filter(|watch| watch.source.kind.kind == "Secret" && !watch.known);
+        unknown.filter_map(|watch| watch.source.namespace.clone()).collect()
     }
 
     fn obey(&mut self, command: Command) {
@@ -433,9 +479,14 @@ impl Keeper {
         if pod.spec.node_name.is_some() && pod.spec.addresses().next().is_none() {
             return Err(unknown());
         }
-        let key = ClassKey::of(pod);
-        // A sidecar has no use for secrets.
-        let wanting = if key.role == Role::Sidecar { None } else { self.wanting(&identity.namespace)? };
+        let account = Account::from(identity);
+        let key = ClassKey::of_member(pod, &account);
+        let unread = match self.wanting(&identity.namespace) {
+            Ok(wanting) => wanting.map(Unread::Unwatched),
+            // A sidecar can do without: few have any.
+            Err(_) if key.role == Role::Sidecar => Some(Unread::Unlisted),
+            Err(error) => return Err(error),
+        };
         let proxy = ProxyInfo {
             role: key.role,
             service_account: identity.service_account.clone(),
@@ -443,6 +494,11 @@ impl Keeper {
             node: pod.spec.node_name.clone().unwrap_or_default(),
             families: key.families,
             dns_capture: key.dns_capture,
+            secrets: match (key.role, &unread) {
+                (Role::Edge, _) => SecretAccess::Allowed,
+                (Role::Sidecar, Some(_)) => SecretAccess::Unread,
+                (Role::Sidecar, None) => self.rights.of(&account),
+            },
             ..ProxyInfo::edge(&identity.pod, &identity.namespace, pod.meta.labels.clone())
         };
         let leaving = self.members.add(pod);
@@ -457,10 +513,11 @@ impl Keeper {
         self.next_class += 1;
         let all =
             ProxyInfo { labels: key.labels.clone(), locality: String::new(), node: String::new(), ..proxy.clone() };
-        let class = Class::new(self.next_class, all, wanting).configured(&pod.reference, key.config.as_deref());
+        let class = Class::new(self.next_class, all, unread).configured(&pod.reference, key.config.as_deref());
         let mut class = self.first(class);
         let states = class.subscribe();
         self.classes.insert(key, class);
+        self.review();
         Ok(Joined { proxy, states, leaving })
     }
 
@@ -506,6 +563,7 @@ impl Keeper {
                 self.asked.insert(class.number());
             }
         }
+        self.review();
         self.answer();
         self.members.sweep();
     }

@@ -228,3 +228,79 @@ async fn endpoints_wait_for_no_more_changes() {
     keeper.gather(&mut changes, begun + turn_is_due).await;
     assert_eq!((begun.elapsed(), changes.remove.len()), (Duration::ZERO, 1));
 }
+
+/// A pod with a sidecar, who calls `out.example` with what is in the secret `ca`.
+fn caller() -> [Feed; 3] {
+    let entry = json!({ "spec": {
+        "hosts": ["out.example"], "resolution": "STATIC", "endpoints": [{ "address": "192.0.2.1" }],
+        "ports": [{ "number": 80, "name": "http", "protocol": "HTTP" }],
+    }});
+    let rule = json!({ "spec": {
+        "host": "out.example", "workloadSelector": { "matchLabels": { "app": "client" } },
+        "trafficPolicy": { "tls": { "mode": "SIMPLE", "credentialName": "ca" } },
+    }});
+    let mut pod = object("Pod", EDGE, "app", "1", &json!({ "spec": { "containers": [] } }));
+    pod.metadata.uid = Some("u".to_owned());
+    pod.metadata.labels = Some([("app".to_owned(), "client".to_owned())].into());
+    pod.metadata.annotations = Some([("sidecar.istio.io/status".to_owned(), "{}".to_owned())].into());
+    [
+        happens(number("Pod"), Event::Apply(pod)),
+        happens(number("ServiceEntry"), Event::Apply(object("ServiceEntry", EDGE, "out", "1", &entry))),
+        happens(number("DestinationRule"), Event::Apply(object("DestinationRule", EDGE, "out", "1", &rule))),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_to_secrets_are_followed_and_what_is_not_known_takes_nothing_away() {
+    let mut desk = Desk::listed_but("");
+    desk.turn(caller());
+    let named = |name: &str| Account { namespace: EDGE.to_owned(), name: name.to_owned() };
+    let identity = Identity {
+        namespace: EDGE.to_owned(),
+        service_account: "reader".to_owned(),
+        pod: "app".to_owned(),
+        uid: "u".to_owned(),
+    };
+    let joined = desk.keeper.join(&identity).unwrap();
+    let (class, stream) = (joined.states.borrow().class, Arc::new(()));
+    let names = mesh_core::model::asked_name("out.example").into_iter().collect();
+    desk.keeper.obey(Command::Ask { class, stream: Arc::clone(&stream), names });
+    desk.keeper.answer();
+    // Secrets, whether that is the last word, and what is said of it.
+    let told = || {
+        let state = joined.states.borrow();
+        let found = state.diagnostics.iter().map(|found| found.code);
+        let found: Vec<&str> = found.filter(|code| ["MESH0106", "MESH0117"].contains(code)).collect();
+        (state.set.secrets.len(), state.published.secrets_unread, found)
+    };
+    // The secrets of its namespace are not listed: it is told the rest.
+    assert_eq!(told(), (0, true, vec!["MESH0106"]));
+    let secret = object("Secret", EDGE, "ca", "1", &json!({ "data": { "ca.crt": "Y2E=" } }));
+    let listed = [Event::Init, Event::InitApply(secret), Event::InitDone];
+    desk.turn(listed.map(|event| happens(KINDS.len(), event)));
+    assert_eq!(told(), (0, true, Vec::new()));
+    desk.keeper.hear((named("other"), SecretAccess::Allowed));
+    assert_eq!(told(), (0, true, Vec::new()));
+    for (access, wanted) in [
+        (SecretAccess::Unknown, (0, true, vec!["MESH0117"])),
+        (SecretAccess::Allowed, (1, false, Vec::new())),
+        (SecretAccess::Unknown, (1, false, Vec::new())),
+        (SecretAccess::Denied, (0, false, vec!["MESH0117"])),
+        (SecretAccess::Allowed, (1, false, Vec::new())),
+    ] {
+        desk.keeper.hear((named("reader"), access));
+        assert_eq!(told(), wanted, "{access:?}");
+    }
+    // Who runs as somebody else in such a pod is another one.
+    let stranger = Identity { service_account: "stranger".to_owned(), ..identity };
+    let other = desk.keeper.join(&stranger).unwrap();
+    assert_ne!(other.states.borrow().class, class);
+    // Without the rule nothing is needed, and what was known of the account is forgotten.
+    desk.turn([happens(
+        number("DestinationRule"),
+        Event::Delete(object("DestinationRule", EDGE, "out", "1", &json!({}))),
+    )]);
+    assert_eq!(told().0, 0);
+    desk.turn([caller()].into_iter().flatten().skip(2));
+    assert_eq!(told(), (0, true, Vec::new()));
+}

@@ -16,13 +16,13 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
     let explained = question(url, ask).and_then(|question| question.ask(&live.snapshot));
     match explained {
         Ok(mut explanation) => {
-            explanation.count_endpoints(|key| {
-                let cluster = live.clusters.iter().find(|cluster| *cluster.destination.key == *key);
-                match cluster {
-                    Some(cluster) if !cluster.destination.reach.needs_endpoints() => None,
-                    found => Some(found.map_or(0, |cluster| cluster.endpoints.load().len())),
-                }
+            let cluster = |key: &str| live.clusters.iter().find(|cluster| *cluster.destination.key == *key);
+            explanation.count_endpoints(|key| match cluster(key) {
+                Some(cluster) if !cluster.destination.reach.needs_endpoints() => None,
+                found => Some(found.map_or(0, |cluster| cluster.endpoints.load().len())),
             });
+            explanation
+                .note_unready(|key| cluster(key)?.origination.as_ref()?.client().err().map(|error| error.to_string()));
             json(&explanation)
         }
         Err(problem) => text(StatusCode::BAD_REQUEST, format!("{problem}\n")),

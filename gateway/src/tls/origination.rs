@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use mesh_core::certificate::Certificate;
+use mesh_core::certificate::{Certificate, CertificateInfo, describe};
 use mesh_core::model::Origination;
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -76,6 +76,10 @@ impl OriginationCell {
         self.client.store(Arc::new(client));
     }
 
+    pub fn model(&self) -> &Origination {
+        &self.model
+    }
+
     pub fn client(&self) -> Result<Arc<OriginationClient>, TlsError> {
         self.client.load().as_ref().clone().map_err(TlsError::NotReady)
     }
@@ -102,6 +106,10 @@ fn host_of(authority: &str) -> &str {
 pub struct OriginationClient {
     /// Never the same for two of them.
     pub id: u64,
+    /// What the server is shown.
+    pub shown: Option<Arc<Certificate>>,
+    /// CAs that are believed, but for those of the system.
+    pub authorities: Vec<CertificateInfo>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     tcp: Arc<ClientConfig>,
@@ -137,7 +145,16 @@ impl OriginationClient {
             Arc::new(config)
         };
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(OriginationClient { id, http1: with(&[b"http/1.1"]), http2: with(&[b"h2"]), tcp: with(&[]) })
+        let pem = materials.authorities.as_ref().map_or(&[][..], |pem| &pem.certificates);
+        let authorities = CertificateDer::pem_slice_iter(pem).flatten().filter_map(|one| describe(&[one]).ok());
+        Ok(OriginationClient {
+            id,
+            shown: materials.certificate.clone(),
+            authorities: authorities.collect(),
+            http1: with(&[b"http/1.1"]),
+            http2: with(&[b"h2"]),
+            tcp: with(&[]),
+        })
     }
 
     /// The handshake with the server of this name. The caller limits its time.

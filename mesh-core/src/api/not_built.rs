@@ -63,8 +63,11 @@ const ROWS: &[Row] = &[
     ),
     row(SE, "spec.endpoints[].network", Present, "networks").instead("the endpoint is called at its own address"),
     row(WE, "spec.network", Present, "networks").instead("the endpoint is called at its own address"),
-    row(SC, "spec.ingress[].tls.caCertCredentialName", Present, "secrets of a Sidecar")
-        .instead("clients are verified with `caCertificates` alone"),
+    unused(
+        SC,
+        "spec.ingress[].tls.caCertCredentialName",
+        "it goes with `credentialName`, which a Sidecar cannot have; clients are verified with `caCertificates`",
+    ),
     row(SC, "spec.ingress[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(SC, "spec.ingress[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
 ];

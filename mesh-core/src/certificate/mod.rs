@@ -180,7 +180,8 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if chain.is_empty() { Err("no certificate found in PEM form".to_owned()) } else { Ok(chain) }
 }
 
-fn describe(chain: &[CertificateDer<'_>]) -> Result<CertificateInfo, String> {
+/// What dumps say of the first one. The error is for users.
+pub fn describe(chain: &[CertificateDer<'_>]) -> Result<CertificateInfo, String> {
     let leaf = chain.first().map(|leaf| &**leaf).unwrap_or_default();
     match X509Certificate::from_der(leaf) {
         Ok((_, leaf)) => Ok(CertificateInfo::new(&leaf, "?")),

@@ -37,7 +37,7 @@ codes! {
     REGEX_INVALID = "MESH0114", Error, "the regular expression cannot be used; the rule never matches";
     SERVER_NOT_BUILT = "MESH0115", Error, "servers of this kind are not served yet";
     DESTINATION_NOT_BUILT = "MESH0116", Error, "destinations of this kind are not reached yet";
-    SECRET_FORBIDDEN = "MESH0117", Error, "the server may not use a secret of this namespace";
+    SECRET_FORBIDDEN = "MESH0117", Error, "a secret is named that may not be used: of another namespace, or without the right to read it";
     SERVER_WITHOUT_CERTIFICATE = "MESH0118", Error, "the TLS server names no certificate";
     SERVER_WITHOUT_AUTHORITY = "MESH0119", Error, "the TLS server asks for client certificates and has no CA to verify them with";
     MESH_CONFIG_INVALID = "MESH0120", Error, "the mesh configuration cannot be read; defaults are used";

@@ -13,6 +13,28 @@ pub enum Role {
     Sidecar,
 }
 
+/// Whether a proxy is given secrets of its namespace that rules name for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SecretAccess {
+    Allowed,
+    /// Its account may not read them.
+    Denied,
+    /// That is being asked.
+    Pending,
+    /// Nobody here reads those of its namespace.
+    Unread,
+    /// That cannot be found out.
+    #[default]
+    Unknown,
+}
+
+impl SecretAccess {
+    /// Whether what follows from it is the last word.
+    pub fn is_known(self) -> bool {
+        matches!(self, SecretAccess::Allowed | SecretAccess::Denied)
+    }
+}
+
 /// What `translate` must know of the proxy that it works for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyInfo {
@@ -35,10 +57,13 @@ pub struct ProxyInfo {
     /// It orders certificates for its servers itself (ACME), where Gateways ask for that; else the controller does.
     #[serde(default)]
     pub orders: bool,
+    #[serde(default)]
+    pub secrets: SecretAccess,
 }
 
 impl ProxyInfo {
-    /// A gateway at the edge, of which no more is known than where it is and what it is labelled.
+    /// A gateway at the edge, of which no more is known than where it is and what it is labelled. Whoever may run one in a
+    /// namespace may read its secrets.
     pub fn edge(id: &str, namespace: &str, labels: BTreeMap<String, String>) -> ProxyInfo {
         ProxyInfo {
             id: id.to_owned(),
@@ -51,6 +76,7 @@ impl ProxyInfo {
             families: IpFamilies::Unknown,
             dns_capture: false,
             orders: false,
+            secrets: SecretAccess::Allowed,
         }
     }
 }

@@ -148,6 +148,9 @@ pub struct ExplainedDestination {
     /// How many endpoints it has; none: whoever explains does not know. Tables know none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<usize>,
+    /// Why no TLS can be spoken with it, so that it gets nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
 }
 
 /// A destination that is sent copies.
@@ -168,6 +171,13 @@ impl Explanation {
         let counted = |one: &&mut ExplainedDestination| one.known && !original(&one.cluster);
         for destination in self.destinations.iter_mut().filter(counted) {
             destination.endpoints = count(&destination.cluster);
+        }
+    }
+
+    /// Notes why no TLS can be spoken with the destinations, by their keys.
+    pub fn note_unready(&mut self, why: impl Fn(&str) -> Option<String>) {
+        for destination in self.destinations.iter_mut().filter(|one| one.known) {
+            destination.unready = why(&destination.cluster);
         }
     }
 }
@@ -316,7 +326,13 @@ impl Explanation {
                 DestinationRef::Known(key) => (key, true),
                 DestinationRef::Unknown(key) => (key, false),
             };
-            ExplainedDestination { cluster: cluster.to_string(), weight: one.weight, known, endpoints: None }
+            ExplainedDestination {
+                cluster: cluster.to_string(),
+                weight: one.weight,
+                known,
+                endpoints: None,
+                unready: None,
+            }
         });
         self.destinations = destinations.collect();
     }
@@ -353,6 +369,7 @@ impl HostTable {
                         weight: split.weight,
                         known: entry.clusters.get(split.slot as usize).copied().flatten().is_some(),
                         endpoints: None,
+                        unready: None,
                     })
                     .collect();
                 let mirrors = forward.mirrors.iter().map(|mirror| ExplainedMirror {

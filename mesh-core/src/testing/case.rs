@@ -64,6 +64,8 @@ pub struct Proxy {
     pub dns_capture: bool,
     /// `region/zone/subzone` (memory and process).
     pub locality: String,
+    /// A sidecar: its account may not list the secrets of its namespace.
+    pub without_secrets: bool,
 }
 
 impl Default for Proxy {
@@ -74,6 +76,7 @@ impl Default for Proxy {
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             dns_capture: false,
             locality: String::new(),
+            without_secrets: false,
         }
     }
 }

@@ -122,6 +122,11 @@ impl Destinations {
         self.secrets.entry(key).or_default().insert(Arc::clone(destination));
     }
 
+    /// Whether a secret is needed, be it there or not.
+    pub fn name_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
     /// These, and those of destinations as they are in `set`.
     pub fn with_secrets(&self, mut secrets: Resources<Secret>, set: &ResourceSet) -> Resources<Secret> {
         for key in self.secrets.keys() {

@@ -7,7 +7,9 @@ use super::Context;
 use super::server_tls::{authorities_of, keys_of, pair_of, secret_place};
 use crate::api::{ClientTls, ClientTlsMode, DestinationRule};
 use crate::diag;
-use crate::model::{AuthoritySource, CertificateSource, Destination, Key, Origination, Role, Secret};
+use crate::model::{
+    AuthoritySource, CertificateSource, Destination, Key, Origination, ProxyInfo, Role, Secret, SecretAccess,
+};
 use crate::object::ObjectRef;
 use crate::world::{Cell, Entry, Service, Source};
 
@@ -18,6 +20,8 @@ const MUTUAL: &str = "/mutual";
 
 /// Why a secret is of no use.
 enum Lack {
+    /// The proxy is not given it, whether it is there or not.
+    Withheld,
     Missing,
     /// What it has, and what it lacks.
     Keys(String, &'static str),
@@ -67,18 +71,22 @@ impl Context<'_> {
         rule: &Entry<DestinationRule>,
     ) -> Option<Key> {
         let closed = format!("requests to `{}` are answered 503", service.host);
-        if self.proxy.role == Role::Sidecar {
-            let why = sidecars_have_none(rule);
-            let help = "name files of the pod: `caCertificates`, `clientCertificate` and `privateKey`".to_owned();
-            self.findings.report(diag::DESTINATION_NOT_BUILT, rule, FIELD, format!("{why}; {closed}"), Some(help));
+        if self.proxy.role == Role::Sidecar && rule.spec.workload_selector.is_none() {
+            // Every sidecar that sees the rule would need the secret, so Istio gives it to none, and speaks clear text instead.
+            let message = format!(
+                "without a `workloadSelector` of the rule, `credentialName` is for gateways only, and ignored by Istio \
+                 at sidecars; there {closed}, for clear text is not what was asked for"
+            );
+            let help = "select the workloads with `workloadSelector`, or name files of the pod: `caCertificates`, \
+                        `clientCertificate` and `privateKey`";
+            self.findings.report(diag::DESTINATION_NOT_BUILT, rule, FIELD, message, Some(help.to_owned()));
             return None;
         }
-        let own = &self.proxy.namespace;
+        let (own, pods) = (&self.proxy.namespace, pods(self.proxy));
         let (namespace, name) = secret_place(name, own);
         if namespace != own {
-            let message = format!(
-                "the secret is in namespace `{namespace}`; only `{own}` (of the gateway's pods) is allowed; {closed}"
-            );
+            let message =
+                format!("the secret is in namespace `{namespace}`; only `{own}` (of the {pods}) is allowed; {closed}");
             self.findings.report(diag::SECRET_FORBIDDEN, rule, FIELD, message, None);
             return None;
         }
@@ -86,9 +94,10 @@ impl Context<'_> {
         match self.upstream_secret(&key) {
             // Nothing of it is needed.
             Err(_) if unverified && !mutual => {}
+            Err(Lack::Withheld) => self.withheld(rule, &closed),
             Err(Lack::Missing) => {
                 let message = format!("secret `{namespace}/{name}` does not exist; {closed}");
-                let help = format!("create it in namespace `{namespace}`, where the gateway runs");
+                let help = format!("create it in namespace `{namespace}`, that of the {pods}");
                 self.findings.report(diag::SECRET_MISSING, rule, FIELD, message, Some(help));
             }
             Err(Lack::Keys(has, lacks)) => {
@@ -107,6 +116,30 @@ impl Context<'_> {
         Some(key)
     }
 
+    /// The workload's account has no right to the secret, as far as is known. Nothing is said of the secret itself.
+    fn withheld(&mut self, rule: &Entry<DestinationRule>, closed: &str) {
+        let ProxyInfo { namespace, service_account: account, .. } = self.proxy;
+        let (message, help) = match self.proxy.secrets {
+            // It will be known in a moment.
+            SecretAccess::Allowed | SecretAccess::Pending | SecretAccess::Unread => return,
+            SecretAccess::Denied => (
+                format!(
+                    "the service account `{account}` may not list the secrets of namespace `{namespace}`, so its sidecars are not given that of `credentialName`; {closed}"
+                ),
+                format!(
+                    "bind `{account}` to a Role of namespace `{namespace}` with `resources: [secrets]`, `verbs: [get, list, watch]`"
+                ),
+            ),
+            SecretAccess::Unknown => (
+                format!(
+                    "it cannot be found out whether the service account `{account}` may list the secrets of namespace `{namespace}`, so its sidecars are not given that of `credentialName`; {closed}"
+                ),
+                "the log of the controller says why (LocalSubjectAccessReview)".to_owned(),
+            ),
+        };
+        self.findings.report(diag::SECRET_FORBIDDEN, rule, FIELD, message, Some(help));
+    }
+
     /// The secret that a destination's TLS is made of; the second is none if there is no such.
     pub(super) fn secret_of(&mut self, destination: &Destination) -> Option<(Key, Option<Secret>)> {
         let key = destination.tls.secret()?;
@@ -115,6 +148,11 @@ impl Context<'_> {
 
     /// What is needed of the secret of this key: its CA, which may be in one of its own, and for `MUTUAL` a certificate.
     fn upstream_secret(&mut self, key: &Key) -> Result<Secret, Lack> {
+        match self.proxy.secrets {
+            SecretAccess::Allowed => {}
+            SecretAccess::Unread => return Err(Lack::Missing),
+            SecretAccess::Denied | SecretAccess::Pending | SecretAccess::Unknown => return Err(Lack::Withheld),
+        }
         let (place, mutual) = match key.strip_suffix(MUTUAL) {
             Some(place) => (place, true),
             None => (key.strip_suffix(SIMPLE).unwrap_or(key), false),
@@ -142,14 +180,12 @@ impl Context<'_> {
     }
 }
 
-/// Why a sidecar is not given the secret. Istio gives it where the rule selects the workload and, by a SubjectAccessReview, the
-/// workload's account may list the secrets of its namespace: that is not asked here, and who may not read a secret must not get
-/// it from us. Without a selector Istio speaks clear text instead.
-fn sidecars_have_none(rule: &Entry<DestinationRule>) -> &'static str {
-    if rule.spec.workload_selector.is_none() {
-        return "`credentialName` is for gateways, and for sidecars that a `workloadSelector` of the rule selects: these are given no secrets yet";
+/// Whose namespace the secret must be in.
+fn pods(proxy: &ProxyInfo) -> &'static str {
+    match proxy.role {
+        Role::Edge => "gateway's pods",
+        Role::Sidecar => "workload",
     }
-    "whether the workload's account may read secrets (SubjectAccessReview) is not asked yet, so its sidecar is not given that of `credentialName`"
 }
 
 /// The rule's, else those of the ServiceEntries that the service is made of.

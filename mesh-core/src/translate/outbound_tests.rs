@@ -1,8 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::fixture::{docs, keys, to};
+use super::super::fixture::{Docs, docs, keys, sidecar, to};
+use super::super::{Translator, translate};
 use crate::diag;
-use crate::model::{AuthoritySource, Balancing, CertificateSource, Origination, UpstreamProtocol, UpstreamTls};
+use crate::model::{
+    AuthoritySource, Balancing, CertificateSource, Origination, ProxyInfo, SecretAccess, UpstreamProtocol, UpstreamTls,
+};
 
 const WEB: &str = "outbound|80||web.default.svc.cluster.local";
 const V1: &str = "outbound|80|v1|web.default.svc.cluster.local";
@@ -225,15 +229,74 @@ fn encrypted_destinations_are_not_reached_in_clear() {
     // Those of other namespaces are nobody's.
     let elsewhere = docs("SIMPLE").add("Secret", "default/a", secret).translate_anyway();
     assert_eq!(elsewhere.set.secrets.len(), 0);
-    let sidecar = docs("SIMPLE").add("Secret", "default/a", secret).to_sidecar();
-    assert!(!sidecar.set.destinations.contains_key(WEB) && sidecar.set.secrets.is_empty());
-    assert!(sidecar.said(diag::DESTINATION_NOT_BUILT)[0].contains("given no secrets yet"));
-    // Whether its account may read them is asked nobody.
+}
+
+#[test]
+fn a_sidecar_is_given_what_its_rule_names_and_its_account_may_read() {
+    let docs = |selector: &str, credential: &str| {
+        let rule = format!(
+            "spec: {{host: web, {selector}trafficPolicy: {{tls: {{mode: MUTUAL, credentialName: {credential}}}}}}}"
+        );
+        let secret = "stringData: {ca.crt: ca, tls.crt: certificate, tls.key: key}";
+        web().add("DestinationRule", "default/web", &rule).add("Secret", "default/a", secret).add(
+            "Secret",
+            "istio-system/a",
+            secret,
+        )
+    };
+    let selector = "workloadSelector: {matchLabels: {app: client}}, ";
+    let key = "default/a/mutual";
+    let as_one = |docs: Docs, access: SecretAccess| {
+        let translation = translate(&docs.world(), &ProxyInfo { secrets: access, ..sidecar() });
+        let said: Vec<String> = translation.diagnostics.iter().map(ToString::to_string).collect();
+        let keys: Vec<String> = translation.set.secrets.keys().map(ToString::to_string).collect();
+        let named = translation.set.destinations.get(WEB).and_then(|web| web.tls.secret()).map(ToString::to_string);
+        (keys, named, said)
+    };
+    let (given, named, said) = as_one(docs(selector, "a"), SecretAccess::Allowed);
+    assert_eq!((given, named.as_deref(), said), (vec![key.to_owned()], Some(key), Vec::new()));
+    // In its own namespace, and in no other.
+    let (given, named, said) = as_one(docs(selector, "istio-system/a"), SecretAccess::Allowed);
+    assert!(
+        given.is_empty() && named.is_none() && said[0].contains("only `default` (of the workload) is allowed"),
+        "{said:?}"
+    );
+    // Who may not, or of whom it is not known, gets nothing; TLS is spoken all the same.
+    for (access, code, word) in [
+        (SecretAccess::Denied, "MESH0117", "may not list the secrets"),
+        (SecretAccess::Unknown, "MESH0117", "cannot be found out"),
+        (SecretAccess::Unread, "MESH0106", "does not exist"),
+        (SecretAccess::Pending, "", ""),
+    ] {
+        let (given, named, said) = as_one(docs(selector, "a"), access);
+        assert_eq!((given, named.as_deref()), (Vec::new(), Some(key)), "{access:?}");
+        assert_eq!(said.len(), usize::from(!code.is_empty()), "{said:?}");
+        assert!(said.iter().all(|said| said.contains(code) && said.contains(word)), "{said:?}");
+    }
+    // Without a selector all sidecars would need it.
+    let (given, named, said) = as_one(docs("", "a"), SecretAccess::Allowed);
+    assert!(given.is_empty() && named.is_none() && said[0].contains("without a `workloadSelector`"), "{said:?}");
+    // Of others it says nothing.
+    let (given, _, said) = as_one(docs("workloadSelector: {matchLabels: {app: other}}, ", "a"), SecretAccess::Allowed);
+    assert!(given.is_empty() && said.is_empty(), "{said:?}");
+}
+
+#[test]
+fn a_right_that_comes_or_goes_is_followed() {
     let rule = "spec: {host: web, workloadSelector: {matchLabels: {app: client}}, trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}}";
-    let selected = web().add("DestinationRule", "default/web", rule).add("Secret", "default/a", secret).to_sidecar();
-    assert!(!selected.set.destinations.contains_key(WEB) && selected.set.secrets.is_empty());
-    let said = selected.said(diag::DESTINATION_NOT_BUILT);
-    assert!(said[0].contains("SubjectAccessReview") && said[0].contains("503"), "{said:?}");
+    let docs = web().add("DestinationRule", "default/web", rule).add("Secret", "default/a", "stringData: {ca.crt: ca}");
+    let world = docs.world();
+    let mut translator = Translator::new(ProxyInfo { secrets: SecretAccess::Pending, ..sidecar() });
+    translator.update(&world);
+    assert!(translator.names_secrets() && translator.set().secrets.is_empty());
+    for (access, count) in [(SecretAccess::Allowed, 1), (SecretAccess::Denied, 0), (SecretAccess::Allowed, 1)] {
+        let before = translator.set().destinations.get(WEB).cloned();
+        assert!(translator.give_secrets(access) && !translator.give_secrets(access));
+        translator.update(&world);
+        assert_eq!(translator.set().secrets.len(), count, "{access:?}");
+        let after = translator.set().destinations.get(WEB).cloned();
+        assert!(before.zip(after).is_some_and(|(before, after)| Arc::ptr_eq(&before, &after)), "nothing else changes");
+    }
 }
 
 #[test]

@@ -111,6 +111,11 @@ impl Sidecar {
         }
     }
 
+    /// Whether something that it is told is made of a secret.
+    pub fn names_secrets(&self) -> bool {
+        self.destinations.name_secrets()
+    }
+
     /// Looks at everything, or again at what has to do with these cells.
     pub fn update(&mut self, context: &mut Context<'_>, cells: Option<&BTreeSet<Cell>>) {
         context.sees_all = matches!(self.told, Told::Findings);

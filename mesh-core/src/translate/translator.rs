@@ -10,7 +10,7 @@ use super::http_match::Patterns;
 use super::sidecar::Sidecar;
 use super::{Context, Translation};
 use crate::diag::Diagnostic;
-use crate::model::{Key, ProxyInfo, ResourceSet, Role};
+use crate::model::{Key, ProxyInfo, ResourceSet, Role, SecretAccess};
 use crate::world::{Cell, World};
 
 /// The translation for one proxy, of one world that goes on.
@@ -49,7 +49,11 @@ impl Translator {
 
     /// Of no proxy: it finds out what is wrong with what sidecars may ask for, and yields nothing.
     pub fn of_nobody(namespace: &str) -> Translator {
-        let proxy = ProxyInfo { role: Role::Sidecar, ..ProxyInfo::edge("", namespace, BTreeMap::new()) };
+        let proxy = ProxyInfo {
+            role: Role::Sidecar,
+            secrets: SecretAccess::Pending,
+            ..ProxyInfo::edge("", namespace, BTreeMap::new())
+        };
         let role = Following::Sidecar(Box::new(Sidecar::of_nobody()));
         Translator { proxy, generation: None, patterns: Patterns::default(), role }
     }
@@ -60,6 +64,25 @@ impl Translator {
             Following::Edge(_) => false,
             Following::Sidecar(sidecar) => sidecar.ask(names),
         }
+    }
+
+    /// Whether a sidecar's workload is to call somebody with what is in a secret: it is given it only where its account may
+    /// read secrets. A gateway's need not be asked for.
+    pub fn names_secrets(&self) -> bool {
+        match &self.role {
+            Following::Edge(_) => false,
+            Following::Sidecar(sidecar) => sidecar.names_secrets(),
+        }
+    }
+
+    /// What is known of that from the next update on. Whether it is something else.
+    pub fn give_secrets(&mut self, access: SecretAccess) -> bool {
+        let different = std::mem::replace(&mut self.proxy.secrets, access) != access;
+        if different {
+            // Nothing of the world is different: what was remembered of it would count.
+            self.generation = None;
+        }
+        different
     }
 
     pub fn proxy(&self) -> &ProxyInfo {

@@ -33,6 +33,8 @@ pub struct Published {
     pub generation: u64,
     /// Secrets cannot be read: what the table lacks may exist, and a proxy keeps what it has of it.
     pub secrets_unread: bool,
+    /// They are not read yet, and in a moment will be: who has none of what the table lacks is answered then.
+    pub secrets_pending: bool,
     /// The names that it answers, if it holds only what was asked for ([`ResourceSet::on_demand`]).
     answered: Option<Arc<BTreeSet<Key>>>,
     tables: [Table; 3],
@@ -63,11 +65,10 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// For proxies whose secrets cannot be read.
-    #[must_use]
-    pub fn without_secrets() -> Publication {
-        let published = Published { secrets_unread: true, ..Published::default() };
-        Publication { published, ..Publication::default() }
+    /// Whether secrets cannot be read, and whether it is only not yet, from the next update on.
+    pub fn leave_secrets(&mut self, unread: bool, pending: bool) {
+        self.published.secrets_unread = unread;
+        self.published.secrets_pending = pending;
     }
 
     /// The publication of `set`. Parts that are the same allocation as in the set before

@@ -77,6 +77,8 @@ struct State {
     /// What the proxy has, restricted to what it subscribed to; and what it was not told yet to drop.
     had: Option<Table>,
     owed: BTreeSet<String>,
+    /// What the proxy has and nobody could read: it is told to drop it when it is known that there is none.
+    kept: BTreeSet<String>,
     /// Something was sent, if only that there is nothing.
     answered: bool,
     /// Nonce and generation of a response that was not answered yet.
@@ -291,10 +293,16 @@ impl State {
             return None;
         }
         let table = published.table(kind);
-        let Difference { mut send, mut gone, missing } = self.difference(table);
+        let Difference { mut send, mut gone, mut missing } = self.difference(table);
+        let mut later = BTreeSet::new();
         if kind == Kind::Secret && published.secrets_unread {
             // What cannot be read is not taken for empty. What is missing the proxy does not have, and waits for an answer.
-            gone.clear();
+            self.kept.extend(std::mem::take(&mut gone));
+            if published.secrets_pending {
+                later = std::mem::take(&mut missing).into_iter().map(Arc::from).collect();
+            }
+        } else {
+            gone.extend(std::mem::take(&mut self.kept));
         }
         let mut removed = Vec::new();
         for name in missing {
@@ -322,7 +330,7 @@ impl State {
         removed.dedup();
         self.had = Some(table.clone());
         self.brought = HashMap::new();
-        self.fresh.clear();
+        self.fresh = later;
         // A proxy that has nothing yet is told so: it waits for that.
         let first = kind == Kind::Config && !std::mem::replace(&mut self.answered, true);
         self.sync.sent = published.generation;

@@ -250,35 +250,6 @@ fn a_proxy_gets_everything_and_then_only_what_changed() {
 }
 
 #[test]
-fn secrets_that_cannot_be_read_are_not_taken_away() {
-    let mut pair = Pair::new();
-    let now = plan(&[(0, 1)], &[(1, 1)], &[(1, 1), (2, 1)]);
-    pair.publish(&now);
-    pair.settle();
-
-    // Another controller, which may not read them: of one that is new it says so, and what is had stays.
-    pair.publication = Publication::without_secrets();
-    for secrets in [&[(1, 1), (2, 1)][..], &[(1, 1), (2, 1), (3, 1)][..]] {
-        let mut unread = set(&plan(&[(0, 1)], &[(1, 1)], secrets));
-        unread.secrets.clear();
-        let generation = pair.published.generation + 1;
-        pair.published = pair.publication.update(Arc::new(unread), &ProxySettings::default(), generation).unwrap();
-        pair.connect();
-        pair.settle();
-        assert_eq!(pair.client.state().set().secrets, set(&now).secrets);
-        assert!(!pair.client.is_incomplete());
-    }
-
-    // It names one of them no more: that one goes, as always.
-    let fewer = plan(&[(0, 1)], &[(1, 1)], &[(1, 1)]);
-    let mut unread = set(&fewer);
-    unread.secrets.clear();
-    pair.published = pair.publication.update(Arc::new(unread), &ProxySettings::default(), 9).unwrap();
-    pair.settle();
-    assert_eq!(pair.client.state().set().secrets, set(&fewer).secrets);
-}
-
-#[test]
 fn an_empty_configuration_is_told_too() {
     let mut pair = Pair::new();
     pair.publish(&Plan::default());
@@ -589,3 +560,6 @@ fn a_policy_that_is_not_understood_denies() {
     pair.settle();
     assert_eq!(pair.client.state().set(), wanted);
 }
+
+#[path = "secrets_tests.rs"]
+mod secrets;

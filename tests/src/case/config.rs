@@ -50,6 +50,8 @@ fn placeholder(name: &str, addresses: &Addresses) -> anyhow::Result<String> {
         Some(("spki", client)) => return certs::key_hash(client),
         Some(("cafile", name)) => return certs::written(&format!("ca-{name}"), &certs::authority(name)?),
         Some(("crlfile", client)) => return certs::written(&format!("crl-{client}"), &certs::revoked(client)?),
+        Some(("clientcert", client)) => return Ok(BASE64.encode(certs::client(client)?.certificate_pem)),
+        Some(("clientkey", client)) => return Ok(BASE64.encode(certs::client(client)?.key_pem)),
         Some(("clientfile", client)) => {
             return certs::written(&format!("client-{client}"), &certs::client(client)?.certificate_pem);
         }

@@ -18,7 +18,7 @@ use mesh_core::diag::Diagnostic;
 use mesh_core::lb::{Balancer, EndpointSet, EndpointState, RateCount, Shape};
 use mesh_core::model::{
     AbortStatus, Balancing, Destination, DestinationRef, Endpoint, EndpointAddress, Place, ProxyInfo, Reach,
-    ResourceSet, Role, Serves, TcpRoute,
+    ResourceSet, Role, SecretAccess, Serves, TcpRoute,
 };
 use mesh_core::snapshot::{
     CompiledHeaderOp, CompiledListener, CompiledProtocol, CorsRuling, Decision, Facts, FormatContext, HostTable,
@@ -99,6 +99,7 @@ fn proxy(case: &Case) -> ProxyInfo {
         // As a gateway that reads files.
         orders: role == Role::Edge,
         locality: case.proxy.locality.clone(),
+        secrets: if case.proxy.without_secrets { SecretAccess::Denied } else { SecretAccess::Allowed },
         ..ProxyInfo::edge("case", &case.proxy.namespace, case.proxy.labels.clone())
     }
 }

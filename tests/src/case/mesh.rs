@@ -99,13 +99,19 @@ impl Place {
 
 impl Running {
     async fn start(case: &Case) -> anyhow::Result<Running> {
-        let mut mesh = Mesh::start_in(SYSTEM).await?;
+        let own_namespace = case.proxy.namespace.as_str();
+        let texts = std::iter::once(&case.config).chain(case.steps.iter().filter_map(|step| step.apply.as_ref()));
+        let others: &[&str] = if names_secrets(texts) { &[own_namespace] } else { &[] };
+        let mut mesh = Mesh::start_for(SYSTEM, others).await?;
         let folder = tempfile::tempdir()?;
         // The sidecars have another user.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777))?;
         mesh.access_log = sidecar::AccessLog::Files(folder.path().to_owned());
         let app = case.proxy.labels.get("app").context("the workload has no label `app`")?;
         let (namespace, labels) = (case.proxy.namespace.clone(), case.proxy.labels.clone());
+        if !case.proxy.without_secrets {
+            mesh.control.lets_read(&namespace, app);
+        }
         let who = Who { name: app.clone(), namespace, account: app.clone(), labels, resolver: None, v6: false };
         let own = mesh.workload_of(&who).await?;
         let outside = mesh.network.pod()?;
@@ -386,6 +392,11 @@ impl Asker<'_> {
             Asker::Outside(pod) => pod,
         }
     }
+}
+
+/// Those of the workload's namespace are read, as an installation has to be told.
+fn names_secrets<'t>(mut texts: impl Iterator<Item = &'t String>) -> bool {
+    texts.any(|text| text.contains("kind: Secret"))
 }
 
 /// What nobody has is on the same wire, so that it is `outside` who is reached there.

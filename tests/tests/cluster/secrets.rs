@@ -1,7 +1,9 @@
-//! Certificates of gateways that run in another namespace than the controller.
+//! Certificates of gateways that run in another namespace than the controller, and who else may have them.
 
 use std::process::Command;
 
+use controller::kube::connect;
+use controller::push::{Account, Authorize as _, SecretReviewer};
 use e2e::certs;
 use e2e::client::TlsOptions;
 use e2e::process::repository;
@@ -115,4 +117,59 @@ async fn a_gateway_elsewhere_serves_the_certificate_of_its_own_namespace() {
     let folder = repository().join("deploy/samples/istio-ingress");
     kubectl(&["delete", "-k", &folder.to_string_lossy()], "").unwrap();
     kubectl(&["delete", "gateway.networking.istio.io", "elsewhere", "-n", ELSEWHERE], "").unwrap();
+}
+
+/// Binds who may list secrets there, to an account or to a group.
+fn binding(name: &str, subject: &serde_json::Value) -> String {
+    let rules = serde_json::json!([{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"] }]);
+    let metadata = serde_json::json!({ "name": name, "namespace": ELSEWHERE });
+    let api = "rbac.authorization.k8s.io";
+    let of = |kind: &str| serde_json::json!({ "apiVersion": format!("{api}/v1"), "kind": kind, "metadata": metadata });
+    let (mut role, mut binding) = (of("Role"), of("RoleBinding"));
+    role["rules"] = rules;
+    binding["roleRef"] = serde_json::json!({ "apiGroup": api, "kind": "Role", "name": name });
+    binding["subjects"] = serde_json::json!([subject]);
+    serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": [role, binding] }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_read_secrets_is_asked_with_the_rights_of_the_installation() {
+    let Some(_) = cluster::folder() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for namespace in [SYSTEM, ELSEWHERE] {
+        apply_namespace(namespace).unwrap();
+    }
+    apply(&rights("")).unwrap();
+    let kubeconfig = trouble::own_kubeconfig(folder.path());
+    let reviewer = SecretReviewer::new(connect(Some(&kubeconfig), None).await.unwrap());
+    let ask = async |namespace: &str, name: &str| {
+        let account = Account { namespace: namespace.to_owned(), name: name.to_owned() };
+        reviewer.may_read_secrets(&account).await
+    };
+    let until = async |name: &str, wanted: bool| {
+        let is_so = async || Ok(ask(ELSEWHERE, name).await == Ok(wanted));
+        eventually_async(&format!("{name}: {wanted}"), DEADLINE, is_so).await.unwrap();
+    };
+    // Rights take a moment to be known.
+    until("cart", false).await;
+    let account = serde_json::json!({ "kind": "ServiceAccount", "name": "cart", "namespace": ELSEWHERE });
+    apply(&binding("cart-reads", &account)).unwrap();
+    until("cart", true).await;
+    assert_eq!(ask(ELSEWHERE, "other").await, Ok(false));
+    // The same name elsewhere is another account.
+    assert_eq!(ask(SYSTEM, "cart").await, Ok(false));
+    // A Role that is gone takes the right, though the API server complains of the binding that is left.
+    kubectl(&["delete", "role", "cart-reads", "-n", ELSEWHERE], "").unwrap();
+    until("cart", false).await;
+    let group = format!("system:serviceaccounts:{ELSEWHERE}");
+    let group = serde_json::json!({ "kind": "Group", "name": group, "apiGroup": "rbac.authorization.k8s.io" });
+    apply(&binding("all-read", &group)).unwrap();
+    until("other", true).await;
+    // Of namespaces whose secrets the controller may not read it may not even ask.
+    let refused = ask("default", "default").await.unwrap_err();
+    assert!(refused.contains("localsubjectaccessreviews"), "{refused}");
+    for name in ["cart-reads", "all-read"] {
+        kubectl(&["delete", "rolebinding", name, "-n", ELSEWHERE], "").unwrap();
+    }
+    kubectl(&["delete", "role", "all-read", "-n", ELSEWHERE], "").unwrap();
 }

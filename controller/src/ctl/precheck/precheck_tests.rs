@@ -61,6 +61,7 @@ fn rights_that_are_missing_are_named_once_for_each_kind() {
     you may not list horizontalpodautoscalers.autoscaling in meshgate-system
     you may not create leases.coordination.k8s.io in meshgate-system
     you may not get, update leases.coordination.k8s.io named meshgate-leader in meshgate-system
+    you may not create localsubjectaccessreviews.authorization.k8s.io in meshgate-system
     you may not create, get, list, patch, watch mutatingwebhookconfigurations.admissionregistration.k8s.io
     you may not get, patch mutatingwebhookconfigurations.admissionregistration.k8s.io named meshgate-sidecar-injector
     you may not create, get, list, patch, watch namespaces

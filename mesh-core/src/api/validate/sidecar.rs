@@ -147,7 +147,9 @@ fn ingress_tls(at: &str, tls: &ServerTls, port: &SidecarPort, checks: &mut Check
     if !port.protocol.is_some_and(|protocol| protocol.is_tls()) {
         checks.error(at, "only a port with protocol HTTPS or TLS can terminate TLS", "");
     }
-    tls_options::check(at, tls, checks);
+    // It goes with `credentialName`: without that it is nobody's CA, as with Istio.
+    let with_files = ServerTls { ca_cert_credential_name: None, ..tls.clone() };
+    tls_options::check(at, &with_files, checks);
 }
 
 /// What listeners before have.
