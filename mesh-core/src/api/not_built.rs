@@ -54,8 +54,6 @@ const ROWS: &[Row] = &[
     unused(GW, "spec.servers[].defaultEndpoint", "a gateway has no endpoint of its own"),
     row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
-    row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports")
-        .instead("requests are balanced by LEAST_REQUEST"),
     // Envoy gives the own zone as much as the proxies in it are of all proxies; what one proxy sees does not say that.
     row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "balancing among zones").instead(
         "this has no effect: the share of a zone follows from how many proxies are there, which no proxy knows \

@@ -33,14 +33,11 @@ fn policies_are_looked_through_everywhere() {
     loadBalancer: {simple: ROUND_ROBIN}
     portLevelSettings: [{port: {number: 80}, loadBalancer: {zoneAwareLbSetting: {}}}]
   subsets:
-  - {name: b, trafficPolicy: {tunnel: {protocol: POST, targetHost: a, targetPort: 1}, loadBalancer: {backendUtilization: {}}}}
+  - {name: b, trafficPolicy: {tunnel: {protocol: POST, targetHost: a, targetPort: 1}, loadBalancer: {zoneAwareLbSetting: {}}}}
 ";
     assert_eq!(
         fields("DestinationRule", spec),
-        [
-            "spec.subsets[0].trafficPolicy.loadBalancer.backendUtilization 11",
-            "spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting 9",
-        ]
+        ["spec.subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting 11"]
     );
 }
 

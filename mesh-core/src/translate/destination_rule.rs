@@ -130,6 +130,7 @@ impl<'a> Policy<'a> {
                 !matches!(simple, SimpleLoadBalancer::Unspecified | SimpleLoadBalancer::Random),
             ),
             ("loadBalancer.consistentHash", balancer.is_some_and(|balancer| balancer.consistent_hash.is_some())),
+            ("loadBalancer.backendUtilization", balancer.is_some_and(|b| b.backend_utilization.is_some())),
             ("loadBalancer.localityLbSetting", self.locality().is_some()),
             ("loadBalancer.warmup", balancer.is_some_and(|balancer| balancer.warmup.is_some())),
             ("loadBalancer.warmupDurationSecs", balancer.is_some_and(|b| b.warmup_duration_secs.is_some())),
