@@ -51,8 +51,10 @@ fn the_forms_say_the_same() {
         assert_eq!(read(value), Some(Ok(sample())), "{value}");
     }
     assert_eq!(LoadReport::read(&headers(&[("endpoint-load-metrics-bin", &base64)])), Some(Ok(sample())));
-    let lines =
-        [("endpoint-load-metrics", "cpu_utilization=0.5"), ("endpoint-load-metrics", "rps_fractional=10,eps=1,named_metrics.queue=0.25")];
+    let lines = [
+        ("endpoint-load-metrics", "cpu_utilization=0.5"),
+        ("endpoint-load-metrics", "rps_fractional=10,eps=1,named_metrics.queue=0.25"),
+    ];
     assert_eq!(LoadReport::read(&headers(&lines)), Some(Ok(sample())));
     assert_eq!(LoadReport::read(&headers(&[("x-load", "eps=1")])), None);
 }

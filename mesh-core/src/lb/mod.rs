@@ -13,6 +13,7 @@ mod pool;
 mod rate;
 mod tiers;
 mod warmup;
+mod zones;
 
 pub use balancer::Balancer;
 pub use breaker::{Breaker, Limit, Overflow, Permit};

@@ -25,10 +25,9 @@ impl Balancing {
     fn hashing(&self) -> Option<&Hashing> {
         match self {
             Balancing::Hash(hashing) => Some(hashing),
-            Balancing::LeastRequest
-            | Balancing::RoundRobin
-            | Balancing::Random
-            | Balancing::BackendUtilization(_) => None,
+            Balancing::LeastRequest | Balancing::RoundRobin | Balancing::Random | Balancing::BackendUtilization(_) => {
+                None
+            }
         }
     }
 

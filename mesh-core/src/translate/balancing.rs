@@ -48,7 +48,8 @@ pub(super) fn warmup(balancer: &LoadBalancer) -> Option<Warmup> {
 
 /// Periods are Envoy's where the rule has none.
 fn utilization(rule: &BackendUtilization) -> Utilization {
-    let or = |period: Option<crate::api::Duration>, usual| period.map_or(Duration::from_secs(usual), |period| period.get());
+    let or =
+        |period: Option<crate::api::Duration>, usual| period.map_or(Duration::from_secs(usual), |period| period.get());
     Utilization {
         error_penalty_percent: rule.error_utilization_penalty_percent.unwrap_or(0),
         metrics: rule.metric_names_for_computing_utilization.iter().map(|name| name.as_str().into()).collect(),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{BackendUtilization, ConsistentHash, Failover, HttpCookie, LoadBalancer, LocalityLbSetting, ZoneAwareLbSetting};
+use super::super::{
+    BackendUtilization, ConsistentHash, Failover, HttpCookie, LoadBalancer, LocalityLbSetting, ZoneAwareLbSetting,
+};
 use super::{Checks, names};
 
 /// Envoy's limit of a Maglev table.
