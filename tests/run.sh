@@ -146,7 +146,7 @@ step_fuzz() {
   local out="${CARGO_TARGET_DIR:-target}/fuzz" target seeds
   RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1" \
     cargo build --manifest-path tests/fuzz/Cargo.toml --target-dir "$out" --target "$(rustc -vV | sed -n 's/host: //p')"
-  for target in h1_request h1_response request_parts yaml_parse configuration wire proxy_header mesh_preamble client_identity key_set dns_message; do
+  for target in h1_request h1_response request_parts yaml_parse configuration wire proxy_header mesh_preamble client_identity key_set dns_message load_report; do
     echo "-- $target"
     # What is found goes into the first folder; of the others it is only read.
     seeds=("$out/corpus/$target")

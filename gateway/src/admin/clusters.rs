@@ -54,6 +54,9 @@ struct Endpoint {
     locality: Arc<str>,
     /// Percent of the requests that it gets by weight and locality.
     share: f64,
+    /// The weight that follows from what it says of its load, where that counts instead of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_weight: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<String>,
     /// Outlier detection leaves it out.
@@ -111,6 +114,9 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
         for endpoint in &cluster.endpoints {
             let _ = writeln!(out, "{key}::{}::locality::{}", endpoint.address, endpoint.locality);
             let _ = writeln!(out, "{key}::{}::share::{}%", endpoint.address, endpoint.share);
+            if let Some(weight) = endpoint.load_weight {
+                let _ = writeln!(out, "{key}::{}::load_weight::{weight}", endpoint.address);
+            }
             let health = if endpoint.ejected { "/failed_outlier_check" } else { "healthy" };
             let _ = writeln!(out, "{key}::{}::health_flags::{health}", endpoint.address);
             let rows = [
@@ -130,6 +136,11 @@ pub fn page(admin: &Admin, ask: &Ask) -> Answer {
     text(StatusCode::OK, out)
 }
 
+/// To three places.
+fn round(weight: f64) -> f64 {
+    (weight * 1000.0).round() / 1000.0
+}
+
 fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
     let (connections, now) = (connections(pools), Instant::now());
     let clusters = live.clusters.iter().map(|cluster| {
@@ -142,6 +153,7 @@ fn clusters(live: &Live, pools: &PoolList) -> Vec<Cluster> {
                 name: (name != state.address.to_string()).then_some(name),
                 weight: state.endpoint.weight,
                 locality: Arc::clone(&state.endpoint.locality),
+                load_weight: state.load_weight().filter(|_| cluster.balancer.hears_load()).map(round),
                 share: (share * 1000.0).round() / 10.0,
                 workload: state.endpoint.named_workload().map(|w| format!("{}/{}", w.namespace, w.name)),
                 ejected: state.is_ejected(),

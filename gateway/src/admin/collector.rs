@@ -26,7 +26,7 @@ pub struct SocketCollector {
 
 type Row = (Vec<(&'static str, String)>, u64);
 
-const FAMILIES: [(&str, &str, MetricType); 14] = [
+const FAMILIES: [(&str, &str, MetricType); 15] = [
     ("meshgate_downstream_connections", "Connections of clients, open now.", MetricType::GAUGE),
     ("meshgate_downstream_connections_total", "Connections of clients, accepted.", MetricType::COUNTER),
     ("meshgate_downstream_refused_total", "Connections of clients that were refused, by reason.", MetricType::COUNTER),
@@ -38,6 +38,7 @@ const FAMILIES: [(&str, &str, MetricType); 14] = [
     ("meshgate_upstream_ejected_endpoints", "Endpoints that outlier detection leaves out now.", MetricType::GAUGE),
     ("meshgate_upstream_ejections_total", "How often outlier detection left an endpoint out.", MetricType::COUNTER),
     ("meshgate_upstream_overflows_total", "How often a destination had no room, by limit.", MetricType::COUNTER),
+    ("meshgate_upstream_load_reports_total", "Reports of endpoints about their load, by use.", MetricType::COUNTER),
     ("meshgate_rate_limited_total", "Requests for which a rate limit had no room (429, RL).", MetricType::COUNTER),
     ("meshgate_rate_limit_buckets", "Buckets of a rate limit that are not full.", MetricType::GAUGE),
     (
@@ -154,6 +155,17 @@ fn overflows(live: &Live) -> [Vec<Row>; 1] {
     [rows.collect()]
 }
 
+/// What endpoints say of their load.
+fn load_reports(live: &Live) -> [Vec<Row>; 1] {
+    let heard = live.clusters.iter().filter_map(|cluster| Some((cluster, cluster.balancer.load_reports()?)));
+    let rows = heard.flat_map(|(cluster, counts)| {
+        ["used", "unusable"].into_iter().zip(counts).map(|(use_of, count)| {
+            (vec![("cluster_name", cluster.destination.key.to_string()), ("use", use_of.to_owned())], count)
+        })
+    });
+    [rows.collect()]
+}
+
 /// What the rate limits counted.
 fn rate_limits(live: &Live) -> [Vec<Row>; 3] {
     let (mut refused, mut in_use, mut evicted) = (Vec::new(), Vec::new(), Vec::new());
@@ -177,7 +189,7 @@ impl Collector for SocketCollector {
         let live = self.cells.live.load();
         let clients = self.downstream().into_iter().chain(self.requests());
         let rows = clients.chain(self.upstream()).chain(ejections(&live)).chain(overflows(&live));
-        let rows = rows.chain(rate_limits(&live));
+        let rows = rows.chain(load_reports(&live)).chain(rate_limits(&live));
         FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows)).collect()
     }
 }

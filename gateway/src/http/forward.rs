@@ -15,6 +15,7 @@ use mesh_core::snapshot::{CompiledForward, CompiledRule, CompiledSplit};
 use smallvec::SmallVec;
 
 use super::clock::{Clock, Over, effective_timeout, tell_grpc_timeout};
+use super::ending::{Cut, client_gone, hear_load, may_tell_load, note_end};
 use super::engine::{After, Engine};
 use super::exchange::{Exchange, Protocol};
 use super::failure::Failure;
@@ -316,6 +317,7 @@ impl Engine {
             let head = head?;
             if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
                 exchange.outcome.answered = Some(outlier::status(&head, exchange.grpc));
+                hear_load(&head.headers, exchange);
                 return Ok(head);
             }
             let mut headers = head.headers;
@@ -369,6 +371,7 @@ impl Engine {
         exchange.retrying = None;
         exchange.outcome.service_time = Some(service_time);
         exchange.outcome.details = std::borrow::Cow::Borrowed("via_upstream");
+        let tells_load = may_tell_load(&head.headers, exchange);
         hop_by_hop::clean_response(&mut head.headers);
         finish_head(&mut head, split, service_time, exchange, self.keeps_response_headers());
         self.answer_metadata(exchange, &mut head.headers);
@@ -376,8 +379,8 @@ impl Engine {
             return Tried::Done(client_gone(exchange));
         }
         let mut download = if head.body == BodySize::Empty { Direction::ended() } else { Direction::default() };
+        download.keep_trailers = exchange.grpc || tells_load;
         if exchange.grpc {
-            download.keep_trailers = true;
             download.messages = Some(super::grpc::MessageCounter::default());
         }
         let end = poll_fn(|cx| {
@@ -404,7 +407,7 @@ impl Engine {
             clock.poll(cx).map(|_| Err(Cut::Timeout))
         })
         .await;
-        note_end(end, upload, download, client, exchange)
+        note_end(end, upload, download, client, exchange, tells_load)
     }
 
     /// The upstream agreed to the WebSocket: the head goes to the client, the bytes to a tunnel.
@@ -447,15 +450,6 @@ enum Early {
     Upstream(UpstreamError),
     Over(Over),
     /// The client does not send what it announced.
-    Stalled,
-}
-
-/// What cut an answer short.
-enum Cut {
-    Client,
-    Upstream(UpstreamError),
-    Timeout,
-    /// The client does not take the answer.
     Stalled,
 }
 
@@ -539,59 +533,4 @@ fn finish_head(
     if keep {
         exchange.outcome.response_headers = Some(head.headers.clone());
     }
-}
-
-fn client_gone(exchange: &mut Exchange) -> After {
-    let reply = Failure::ClientGone.reply(1);
-    exchange.outcome.flags |= reply.flags;
-    exchange.outcome.details = reply.details;
-    After::Abort
-}
-
-/// Notes how the answer ended, and what that means for the client's connection.
-fn note_end<D: Downstream>(
-    end: Result<(), Cut>,
-    upload: &Direction,
-    download: Direction,
-    client: &D,
-    exchange: &mut Exchange,
-) -> Tried {
-    let outcome = &mut exchange.outcome;
-    outcome.bytes_received = upload.bytes;
-    outcome.bytes_sent = download.bytes;
-    outcome.request_messages = upload.messages.as_ref().map_or(0, |counter| counter.messages);
-    outcome.response_messages = download.messages.as_ref().map_or(0, |counter| counter.messages);
-    if let Some(code) = download.trailers.as_ref().and_then(grpc_code) {
-        outcome.grpc_status = Some(code);
-    }
-    let cut = match end {
-        Ok(()) if upload.is_ended() && client.is_done() => return Tried::Done(After::Continue),
-        // The upstream answered without reading the whole request; the client's connection cannot be used again.
-        Ok(()) => return Tried::Done(After::Close),
-        Err(cut) => cut,
-    };
-    Tried::Done(match cut {
-        Cut::Client => client_gone(exchange),
-        Cut::Timeout => {
-            outcome.flags |= ResponseFlags::UT;
-            outcome.details = std::borrow::Cow::Borrowed("response_timeout");
-            After::Abort
-        }
-        Cut::Stalled => {
-            let reply = Failure::Stalled.reply(1);
-            outcome.flags |= reply.flags;
-            outcome.details = reply.details;
-            After::Abort
-        }
-        Cut::Upstream(error) => {
-            let (flag, reason) = match error {
-                UpstreamError::Closed => (ResponseFlags::UC, "connection_termination"),
-                UpstreamError::Protocol => (ResponseFlags::UPE, "protocol_error"),
-                UpstreamError::Reset | UpstreamError::Refused => (ResponseFlags::UR, "remote_reset"),
-            };
-            outcome.flags |= flag;
-            outcome.details = format!("upstream_reset_after_response_started{{{reason}}}").into();
-            After::Abort
-        }
-    })
 }

@@ -13,6 +13,7 @@ mod cookie;
 mod cors;
 #[cfg(test)]
 mod drain_tests;
+mod ending;
 mod engine;
 mod exchange;
 mod ext_authz;

@@ -110,7 +110,7 @@ impl Cell {
 
     /// When to [`Self::look`].
     pub fn due(&self) -> Option<Instant> {
-        self.next_ejection().into_iter().chain(self.set.load().warms_until()).min()
+        self.next_ejection().into_iter().chain(self.set.load().due()).min()
     }
 
     fn next_ejection(&self) -> Option<Instant> {
@@ -178,7 +178,7 @@ impl Cell {
             tracing::info!(%key, endpoints = ?back, "endpoints that were left out are tried again");
             set.readmit(&back);
         }
-        if !back.is_empty() || set.warms_until().is_some_and(|due| due <= now) {
+        if !back.is_empty() || set.due().is_some_and(|due| due <= now) {
             let new = set.reshaped(&self.shape(), now);
             self.replace(new, false);
         }

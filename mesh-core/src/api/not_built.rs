@@ -17,7 +17,7 @@ enum When {
 
 struct Row {
     kind: &'static str,
-    /// `[]` is every element of a list; `$policy` every place of a traffic policy, in a Sidecar of a connection pool.
+    /// `[]` is every element of a list.
     path: &'static str,
     when: When,
     /// Empty: it has no effect with Istio, either.
@@ -45,24 +45,19 @@ impl Row {
 use When::{Is, Present};
 
 const GW: &str = "Gateway";
-const DR: &str = "DestinationRule";
 const SE: &str = "ServiceEntry";
 const SC: &str = "Sidecar";
 const WE: &str = "WorkloadEntry";
+
+const NETWORK: &str = "the endpoint is called at its own address by proxies of all networks, not through a gateway of its \
+                       network; without an address it gets no requests";
 
 const ROWS: &[Row] = &[
     unused(GW, "spec.servers[].defaultEndpoint", "a gateway has no endpoint of its own"),
     row(GW, "spec.servers[].tls.minProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
     row(GW, "spec.servers[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
-    row(DR, "$policy.loadBalancer.backendUtilization", Present, "load reports")
-        .instead("requests are balanced by LEAST_REQUEST"),
-    // Envoy gives the own zone as much as the proxies in it are of all proxies; what one proxy sees does not say that.
-    row(DR, "$policy.loadBalancer.zoneAwareLbSetting", Present, "balancing among zones").instead(
-        "this has no effect: the share of a zone follows from how many proxies are there, which no proxy knows \
-         (`localityLbSetting` prefers the nearest)",
-    ),
-    row(SE, "spec.endpoints[].network", Present, "networks").instead("the endpoint is called at its own address"),
-    row(WE, "spec.network", Present, "networks").instead("the endpoint is called at its own address"),
+    row(SE, "spec.endpoints[].network", Present, "networks").instead(NETWORK),
+    row(WE, "spec.network", Present, "networks").instead(NETWORK),
     unused(
         SC,
         "spec.ingress[].tls.caCertCredentialName",
@@ -72,27 +67,11 @@ const ROWS: &[Row] = &[
     row(SC, "spec.ingress[].tls.maxProtocolVersion", Is(&["TLSV1_0", "TLSV1_1"]), "TLS below 1.2"),
 ];
 
-/// Where a DestinationRule can have a traffic policy.
-const POLICIES: &[&str] = &[
-    "spec.trafficPolicy",
-    "spec.subsets[].trafficPolicy",
-    "spec.trafficPolicy.portLevelSettings[]",
-    "spec.subsets[].trafficPolicy.portLevelSettings[]",
-];
-
-/// Where a Sidecar can have a connection pool.
-const POOLS: &[&str] = &["spec.inboundConnectionPool", "spec.ingress[].connectionPool"];
-
 /// Reports each kind of field once per object, at its first place.
 pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let kind = object.spec.kind();
-    let places = if kind == SC { POOLS } else { POLICIES };
     for row in ROWS.iter().filter(|row| row.kind == kind) {
-        let found = match row.path.strip_prefix("$policy") {
-            Some(rest) => places.iter().find_map(|place| find(node, place, rest, row.when)),
-            None => find(node, row.path, "", row.when),
-        };
-        if let Some(field) = found {
+        if let Some(field) = find(node, row.path, row.when) {
             let (code, message) = match row.what {
                 "" => (diag::FIELD_DOUBTFUL, format!("this has no effect, as with Istio: {}", row.instead)),
                 what => (diag::FIELD_NOT_BUILT, format!("not built yet: {what}; {}", row.instead)),
@@ -103,24 +82,24 @@ pub(super) fn check(object: &ApiObject, node: &Node, diagnostics: &mut Vec<Diagn
     }
 }
 
-/// The first field that the pattern, continued by `then`, leads to and that counts. Its path is put together on the way
-/// back: most rows find nothing, in any of many rules.
-fn find(node: &Node, pattern: &str, then: &str, when: When) -> Option<String> {
+/// The first field that the pattern leads to and that counts. Its path is put together on the way back: most rows find nothing, in any of
+/// many rules.
+fn find(node: &Node, pattern: &str, when: When) -> Option<String> {
     if pattern.is_empty() {
-        return if then.is_empty() { counts(node, when).then(String::new) } else { find(node, then, "", when) };
+        return counts(node, when).then(String::new);
     }
     if let Some(rest) = pattern.strip_prefix('.') {
-        return find(node, rest, then, when).map(|tail| format!(".{tail}"));
+        return find(node, rest, when).map(|tail| format!(".{tail}"));
     }
     if let Some(rest) = pattern.strip_prefix("[]") {
         let Value::Sequence(items) = node.value() else { return None };
         return items
             .iter()
             .enumerate()
-            .find_map(|(index, item)| Some(format!("[{index}]{}", find(item, rest, then, when)?)));
+            .find_map(|(index, item)| Some(format!("[{index}]{}", find(item, rest, when)?)));
     }
     let (name, rest) = pattern.split_at_checked(pattern.find(['.', '[']).unwrap_or(pattern.len()))?;
-    let tail = find(child(node, name)?, rest, then, when)?;
+    let tail = find(child(node, name)?, rest, when)?;
     Some(format!("{name}{tail}"))
 }
 

@@ -26,25 +26,6 @@ fn each_kind_of_field_is_reported_once_at_its_first_place() {
 }
 
 #[test]
-fn policies_are_looked_through_everywhere() {
-    let spec = "  host: a
-  trafficPolicy:
-    tls: {mode: DISABLE}
-    loadBalancer: {simple: ROUND_ROBIN}
-    portLevelSettings: [{port: {number: 80}, loadBalancer: {zoneAwareLbSetting: {}}}]
-  subsets:
-  - {name: b, trafficPolicy: {tunnel: {protocol: POST, targetHost: a, targetPort: 1}, loadBalancer: {backendUtilization: {}}}}
-";
-    assert_eq!(
-        fields("DestinationRule", spec),
-        [
-            "spec.subsets[0].trafficPolicy.loadBalancer.backendUtilization 11",
-            "spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting 9",
-        ]
-    );
-}
-
-#[test]
 fn what_is_built_is_not_reported() {
     let spec = "  selector: {istio: ingressgateway}
   servers:

@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::HeaderMap;
 
 use super::groups::{Groups, WHOLE};
 use super::hash::Table;
 use super::pool::Pool;
-use super::{EndpointSet, EndpointState};
-use crate::model::Balancing;
+use super::{EndpointSet, EndpointState, LoadReport};
+use crate::model::{Balancing, Utilization};
 
 /// How often a pick that hits an avoided endpoint is thrown again before the set is searched.
 const THROWS: usize = 4;
@@ -17,16 +20,46 @@ const STEPS: usize = 64;
 /// Steps of the round robin: a stride near the golden ratio of 2^32, so that weighted turns are spread evenly.
 const STRIDE: u32 = 0x9E37_79B9;
 
-/// Picks endpoints by one policy. Its only state is the turn of the round robin.
+/// Picks endpoints by one policy. Its only states are the turn of the round robin, and counts.
 #[derive(Debug)]
 pub struct Balancer {
     policy: Balancing,
     turn: AtomicU32,
+    /// Load reports that made a weight, and those that could not.
+    heard: AtomicU64,
+    unusable: AtomicU64,
 }
 
 impl Balancer {
     pub fn new(policy: Balancing) -> Balancer {
-        Balancer { policy, turn: AtomicU32::new(0) }
+        Balancer { policy, turn: AtomicU32::new(0), heard: AtomicU64::new(0), unusable: AtomicU64::new(0) }
+    }
+
+    fn utilization(&self) -> Option<&Utilization> {
+        match &self.policy {
+            Balancing::BackendUtilization(rule) => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// Whether it matters what endpoints say of their load.
+    pub fn hears_load(&self) -> bool {
+        self.utilization().is_some()
+    }
+
+    /// Takes note of what an endpoint says of its load, if it does.
+    pub fn hear_load(&self, endpoint: &EndpointState, headers: &HeaderMap, now: Instant) {
+        let Some(rule) = self.utilization() else { return };
+        let Some(report) = LoadReport::read(headers) else { return };
+        let heard = report.is_ok_and(|report| endpoint.note_load(rule, &report, now));
+        let count = if heard { &self.heard } else { &self.unusable };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many reports made a weight, and how many could not, where they matter.
+    #[must_use]
+    pub fn load_reports(&self) -> Option<[u64; 2]> {
+        self.utilization().map(|_| [self.heard.load(Ordering::Relaxed), self.unusable.load(Ordering::Relaxed)])
     }
 
     /// An endpoint, in proportion to the weights. Those in `avoid` get it only if there is no other.
@@ -113,7 +146,7 @@ impl Balancer {
         }
         match &self.policy {
             Balancing::Random | Balancing::Hash(_) => pool.at(random(pool.total)),
-            Balancing::RoundRobin => {
+            Balancing::RoundRobin | Balancing::BackendUtilization(_) => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 if pool.sums.is_empty() {
                     return pool.at(turn % pool.total);

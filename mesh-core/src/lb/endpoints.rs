@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::groups::{Division, Groups, divide};
+use super::load::{self, Load};
 use super::outlier::{Cause, Streaks, TryResult, readmit};
 use super::pool::Pool;
 use super::tiers::Tiers;
-use crate::model::{Destination, Endpoint, HashTable, LocalityRule, OutlierDetection, Place, Warmup};
+use crate::model::{
+    Balancing, Destination, Endpoint, HashTable, LocalityRule, OutlierDetection, Place, Utilization, Warmup,
+};
 
 /// One endpoint at one address. It survives swaps as long as nothing about it changes, so its counts stay true.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct EndpointState {
     pub(super) streaks: Streaks,
     /// Outlier detection has it left out.
     pub(super) ejected: AtomicBool,
+    /// What it says of its load, where that counts.
+    pub(super) load: OnceLock<Arc<Load>>,
     /// Since when it is there, where new ones are warmed up.
     since: Option<Instant>,
 }
@@ -38,6 +43,7 @@ impl EndpointState {
             total: AtomicU64::new(0),
             streaks: Streaks::default(),
             ejected: AtomicBool::new(false),
+            load: OnceLock::new(),
             since: None,
         }
     }
@@ -92,6 +98,8 @@ pub struct Shape {
     /// Nowhere, if that does not count.
     pub place: Place,
     pub warmup: Option<Warmup>,
+    /// Weights are those that endpoints report.
+    pub utilization: Option<Box<Utilization>>,
 }
 
 impl Shape {
@@ -104,6 +112,10 @@ impl Shape {
             locality: destination.locality.clone(),
             place: destination.locality.as_ref().map_or_else(Place::default, |_| place.clone()),
             warmup: destination.warmup,
+            utilization: match &destination.balancing {
+                Balancing::BackendUtilization(rule) => Some(rule.clone()),
+                _ => None,
+            },
         }
     }
 }
@@ -120,8 +132,8 @@ pub struct EndpointSet {
     aside: Box<[Arc<EndpointState>]>,
     /// All of the destination's, for tries that go elsewhere.
     pub(super) tiers: Option<Box<Tiers>>,
-    /// When the set is to be made anew, for some of it is new.
-    warms_until: Option<Instant>,
+    /// When the set is to be made anew, for some of it is new, or weights change by themselves.
+    due: Option<Instant>,
 }
 
 impl EndpointSet {
@@ -145,7 +157,8 @@ impl EndpointSet {
                     let state = EndpointState::new(endpoint.clone(), *address);
                     state.ejected.store(known.is_some_and(|known| known.is_ejected()), Ordering::Relaxed);
                     let since = known.map_or(shape.warmup.map(|_| now), |known| known.since);
-                    Arc::new(EndpointState { since, ..state })
+                    let load = known.map(|known| known.load.clone()).unwrap_or_default();
+                    Arc::new(EndpointState { since, load, ..state })
                 }
             })
             .collect();
@@ -162,17 +175,20 @@ impl EndpointSet {
         let youngest = states.iter().filter_map(|state| state.since).max();
         let warmup =
             shape.warmup.zip(youngest).and_then(|(warmup, youngest)| Some((warmup, warmup.next(youngest, now)?)));
-        let pool = |states| match warmup {
-            None => Pool::new(states, shape.table),
-            Some((warmup, _)) => Pool::scaled(states, |state| {
+        let utilization = shape.utilization.as_deref().filter(|_| states.len() > 1);
+        let usual = utilization.map(|rule| load::settle(&states, rule, now));
+        let pool = |states| match (usual, warmup) {
+            (Some(usual), _) => Pool::by(states, |state| load::whole(state.load_weight().unwrap_or(usual))),
+            (None, None) => Pool::new(states, shape.table),
+            (None, Some((warmup, _))) => Pool::scaled(states, |state| {
                 state.since.map_or(1.0, |since| warmup.part(now.saturating_duration_since(since)))
             }),
         };
-        let warms_until = warmup.map(|(_, next)| next);
+        let due = utilization.map(|rule| rule.next(now)).or(warmup.map(|(_, next)| next));
         if let Some(rule) = &shape.locality {
             let Division { pool, groups, rest, aside, tiers } = divide(states, rule, shape, pool);
             let (groups, tiers) = (groups.map(Box::new), tiers.map(Box::new));
-            return EndpointSet { pool, groups, rest: rest.into(), aside: aside.into(), tiers, warms_until };
+            return EndpointSet { pool, groups, rest: rest.into(), aside: aside.into(), tiers, due };
         }
         let all = states.len();
         let (states, out): (Vec<_>, Vec<_>) = match states.iter().any(|state| state.is_ejected()) {
@@ -181,7 +197,7 @@ impl EndpointSet {
         };
         let panics = (states.len() as u64) * 100 < u64::from(shape.min_health_percent) * all as u64;
         let (states, out) = if panics { (states.into_iter().chain(out).collect(), Vec::new()) } else { (states, out) };
-        EndpointSet { pool: pool(states), rest: out.into(), warms_until, ..EndpointSet::default() }
+        EndpointSet { pool: pool(states), rest: out.into(), due, ..EndpointSet::default() }
     }
 
     /// Puts these back in, for the set that is made next.
@@ -191,8 +207,8 @@ impl EndpointSet {
 
     /// When it is to be made anew without any other reason.
     #[must_use]
-    pub fn warms_until(&self) -> Option<Instant> {
-        self.warms_until
+    pub fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     pub fn is_empty(&self) -> bool {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::endpoints::Shape;
 use super::pool::Pool;
 use super::tiers::Tiers;
+use super::zones::zones;
 use super::{EndpointState, hash};
 use crate::model::{Criterion, Distribution, Failover, LocalityRule, Place, PriorityLabels, parts_of};
 
@@ -71,7 +72,8 @@ pub(super) fn divide(
     pool: impl Fn(Vec<Arc<EndpointState>>) -> Pool,
 ) -> Division {
     let (levels, aside) = match rule {
-        LocalityRule::Failover(failover) => (levels(states, failover, &shape.place), Vec::new()),
+        LocalityRule::Failover(failover) => (levels(states, failover, &shape.place, false), Vec::new()),
+        LocalityRule::ZoneAware(rule) => (zones(states, rule, &shape.place), Vec::new()),
         LocalityRule::Distribute(distributions) => distribute(states, distributions, &shape.place),
     };
     let tiers = Tiers::new(levels.iter().map(Level::all).collect(), shape.min_health_percent);
@@ -100,14 +102,22 @@ pub(super) fn divide(
 
 /// Endpoints of one priority.
 #[derive(Default)]
-struct Level {
+pub(super) struct Level {
     /// By weight, where localities have shares; else one that stands for all.
-    localities: Vec<Locality>,
+    pub localities: Vec<Locality>,
+    /// Weights are what the localities can take of those that are well.
+    pub settled: bool,
 }
 
-struct Locality {
-    weight: f64,
-    states: Vec<Arc<EndpointState>>,
+pub(super) struct Locality {
+    pub weight: f64,
+    pub states: Vec<Arc<EndpointState>>,
+}
+
+impl Locality {
+    pub fn name(&self) -> &str {
+        self.states.first().map_or("", |state| &state.endpoint.locality)
+    }
 }
 
 /// Endpoints of a priority.
@@ -130,7 +140,7 @@ impl Count {
 }
 
 impl Level {
-    fn all(&self) -> Vec<Arc<EndpointState>> {
+    pub fn all(&self) -> Vec<Arc<EndpointState>> {
         self.localities.iter().flat_map(|locality| locality.states.iter().cloned()).collect()
     }
 
@@ -148,7 +158,11 @@ impl Level {
             let states = self.localities.into_iter().flat_map(|locality| locality.states).collect();
             return shares.push(Share { states, part: f64::from(load) });
         }
+        let settled = self.settled;
         let effective = |locality: &Locality| {
+            if settled {
+                return locality.weight;
+            }
             let Count { healthy, all } = Count::of(&locality.states);
             let available = (OVERPROVISIONING * healthy) as f64 / 100.0 / (all.max(1) as f64);
             locality.weight * available.min(1.0)
@@ -195,28 +209,29 @@ pub(super) fn loads(counts: &[Count], min_health_percent: u32) -> (Vec<u32>, Vec
     (loads, panics)
 }
 
-/// By nearness, the nearest first.
-fn levels(states: Vec<Arc<EndpointState>>, failover: &Failover, place: &Place) -> Vec<Level> {
+/// By nearness, the nearest first. `regions`: of localities only the region counts.
+pub(super) fn levels(states: Vec<Arc<EndpointState>>, failover: &Failover, place: &Place, regions: bool) -> Vec<Level> {
     let mut levels: BTreeMap<(usize, u8), Vec<Arc<EndpointState>>> = BTreeMap::new();
     for state in states {
-        levels.entry(distance(&state, failover, place)).or_default().push(state);
+        levels.entry(distance(&state, failover, place, regions)).or_default().push(state);
     }
     levels
         .into_values()
         .map(|states| match failover.weighted {
             true => by_locality(states),
-            false => Level { localities: vec![Locality { weight: 1.0, states }] },
+            false => Level { localities: vec![Locality { weight: 1.0, states }], settled: false },
         })
         .collect()
 }
 
 /// Each with the weight of its endpoints.
-fn by_locality(states: Vec<Arc<EndpointState>>) -> Level {
+pub(super) fn by_locality(states: Vec<Arc<EndpointState>>) -> Level {
     let mut localities: BTreeMap<Arc<str>, Vec<Arc<EndpointState>>> = BTreeMap::new();
     for state in states {
         localities.entry(Arc::clone(&state.endpoint.locality)).or_default().push(state);
     }
-    Level { localities: localities.into_values().map(|states| Locality { weight: weight(&states), states }).collect() }
+    let localities = localities.into_values().map(|states| Locality { weight: weight(&states), states });
+    Level { localities: localities.collect(), settled: false }
 }
 
 fn weight(states: &[Arc<EndpointState>]) -> f64 {
@@ -224,9 +239,9 @@ fn weight(states: &[Arc<EndpointState>]) -> f64 {
 }
 
 /// Smaller is nearer: first by `failoverPriority`, then by locality.
-fn distance(state: &EndpointState, failover: &Failover, place: &Place) -> (usize, u8) {
+fn distance(state: &EndpointState, failover: &Failover, place: &Place, regions: bool) -> (usize, u8) {
     let labels = by_criteria(state, &failover.criteria, place);
-    if !failover.by_locality {
+    if !failover.by_locality && !regions {
         return (labels, 0);
     }
     let ([region, zone, subzone], [own_region, own_zone, own_subzone]) =
@@ -234,6 +249,8 @@ fn distance(state: &EndpointState, failover: &Failover, place: &Place) -> (usize
     let next = || failover.regions.iter().find(|(from, _)| **from == *own_region).map(|(_, to)| &**to);
     let by_locality = if region != own_region {
         if next().is_none_or(|next| next == region) { 3 } else { 4 }
+    } else if regions {
+        0
     } else if zone != own_zone {
         2
     } else {
@@ -292,7 +309,7 @@ fn distribute(
         }));
     }
     let aside = open.into_iter().flatten().flat_map(|locality| locality.states).collect();
-    (vec![Level { localities }], aside)
+    (vec![Level { localities, settled: false }], aside)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lb::{Balancer, EndpointSet};
-use crate::model::{Balancing, Endpoint, EndpointAddress, HashTable, Hashing, LocalityPattern};
+use crate::model::{Balancing, Endpoint, EndpointAddress, HashTable, Hashing, LocalityPattern, ZoneAware};
 
 /// `locality`, endpoints that are in and that are out, weight of each.
 type Part<'a> = (&'a str, u16, u16, u32);
@@ -308,4 +308,37 @@ fn tries_that_go_elsewhere_find_the_next_priority_that_had_none() {
     only(elsewhere(&set, &[address(0), address(2), address(4)]), &[]);
     // Equally near, or by shares: there is no elsewhere.
     only(elsewhere(&self::set(&parts[..1], &shape), &[address(0)]), &[]);
+}
+
+/// Three proxies in one zone, one in another.
+fn zone_aware(minimum: u32) -> LocalityRule {
+    let proxies = vec![("us/a".into(), 3), ("us/b".into(), 1)];
+    LocalityRule::ZoneAware(ZoneAware { failover: Failover::default(), proxies, minimum })
+}
+
+#[test]
+fn zones_of_the_own_region_share_by_what_they_can_take() {
+    let parts = [("us/a", 2, 0, 1), ("us/b", 2, 0, 1), ("eu/c", 4, 0, 1)];
+    let found = |parts: &[Part<'_>], rule: LocalityRule, place: &str| {
+        let percents = percents(&set(parts, &shape(rule, place)), &Balancing::RoundRobin, 5);
+        percents.into_iter().map(|(locality, percent)| (locality, percent.round() as u32)).collect::<Vec<_>>()
+    };
+    let close = |found: Vec<(String, u32)>, wanted: &[(&str, u32)]| {
+        let names = found.iter().map(|(name, _)| name.as_str()).eq(wanted.iter().map(|(name, _)| *name));
+        let near = found.iter().zip(wanted).all(|((_, found), (_, wanted))| found.abs_diff(*wanted) <= 2);
+        assert!(names && near, "{found:?} instead of {wanted:?}");
+    };
+    // Three quarters of the proxies, half of the endpoints.
+    close(found(&parts, zone_aware(4), "us/a"), &[("us/a", 67), ("us/b", 33)]);
+    close(found(&parts, zone_aware(4), "us/b"), &[("us/b", 100)]);
+    // Too few, or in a zone without endpoints.
+    close(found(&parts, zone_aware(5), "us/a"), &[("us/a", 50), ("us/b", 50)]);
+    close(found(&parts, zone_aware(1), "us/c"), &[("us/a", 50), ("us/b", 50)]);
+    close(found(&parts, zone_aware(1), "eu/c"), &[("eu/c", 100)]);
+    // One of the own two fails: a third of those that are well is here.
+    let failing = [("us/a", 1, 1, 1), ("us/b", 2, 0, 1), ("eu/c", 4, 0, 1)];
+    close(found(&failing, zone_aware(4), "us/a"), &[("us/a", 44), ("us/b", 56)]);
+    // All of the region fail.
+    let gone = [("us/a", 0, 2, 1), ("us/b", 0, 2, 1), ("eu/c", 4, 0, 1)];
+    close(found(&gone, zone_aware(4), "us/a"), &[("eu/c", 100)]);
 }

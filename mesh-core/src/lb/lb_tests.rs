@@ -169,13 +169,13 @@ fn whoever_is_new_is_warmed_up() {
         assert!((part - 0.1 / 1.1).abs() < 0.01, "{policy:?}: {part}");
     }
     let at = |seconds| begin + Duration::from_secs(seconds);
-    assert_eq!(second.warms_until(), Some(at(1)));
+    assert_eq!(second.due(), Some(at(1)));
     // Another weight makes it no younger.
     let third = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 3)], Some(&second), &warm, at(50));
     assert!((share(&third, 2) - 1.5 / 2.5).abs() < 0.001);
     let fourth = third.reshaped(&warm, at(100));
     assert!((share(&fourth, 2) - 0.75).abs() < 0.001);
-    assert_eq!(fourth.warms_until(), None);
+    assert_eq!(fourth.due(), None);
     // All of them are new: nobody gets less than another.
     let new = EndpointSet::build(&[endpoint(1, 1), endpoint(2, 1)], None, &warm, begin);
     assert!((share(&new, 2) - 0.5).abs() < 0.001);

@@ -41,6 +41,12 @@ impl Pool {
         Pool::weighed(states, weights, None)
     }
 
+    /// By weights that have nothing to do with their own.
+    pub fn by(states: Vec<Arc<EndpointState>>, weight: impl Fn(&EndpointState) -> u64) -> Pool {
+        let weights = states.iter().map(|state| weight(state)).collect();
+        Pool::weighed(states, weights, None)
+    }
+
     fn weighed(states: Vec<Arc<EndpointState>>, weights: Vec<u64>, table: Option<HashTable>) -> Pool {
         let table = table.map(|kind| Table::build(kind, &states));
         let states: Box<[_]> = states.into();

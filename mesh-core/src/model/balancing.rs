@@ -17,13 +17,17 @@ pub enum Balancing {
     Random,
     /// The same endpoint for the same key, for as long as it is there (`consistentHash`). Without a key: at random.
     Hash(Box<Hashing>),
+    /// In turn, by weights that follow from the load that endpoints report (`backendUtilization`).
+    BackendUtilization(Box<Utilization>),
 }
 
 impl Balancing {
     fn hashing(&self) -> Option<&Hashing> {
         match self {
             Balancing::Hash(hashing) => Some(hashing),
-            Balancing::LeastRequest | Balancing::RoundRobin | Balancing::Random => None,
+            Balancing::LeastRequest | Balancing::RoundRobin | Balancing::Random | Balancing::BackendUtilization(_) => {
+                None
+            }
         }
     }
 
@@ -47,6 +51,7 @@ impl fmt::Display for Balancing {
             Balancing::LeastRequest => return f.write_str("LEAST_REQUEST"),
             Balancing::RoundRobin => return f.write_str("ROUND_ROBIN"),
             Balancing::Random => return f.write_str("RANDOM"),
+            Balancing::BackendUtilization(_) => return f.write_str("CLIENT_SIDE_WEIGHTED_ROUND_ROBIN"),
             Balancing::Hash(hashing) => hashing,
         };
         f.write_str(match hashing.table {
@@ -73,6 +78,23 @@ pub struct Warmup {
     pub minimum: u32,
     /// Thousandths, above zero.
     pub aggression: u32,
+}
+
+/// How the weight of an endpoint follows from what it reports: requests in a second, by how much of it is in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Utilization {
+    /// Of the share of requests that failed, what is added to how much is in use.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub error_penalty_percent: u32,
+    /// Names of what says how much is in use, where the application does not: the greatest counts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metrics: Vec<Arc<str>>,
+    /// An endpoint has been reporting so long before its weight counts.
+    pub stabilization: Duration,
+    /// After that time without a report its weight does not count any more.
+    pub expiration: Duration,
+    /// Weights are made so often.
+    pub update: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,6 +37,33 @@ pub enum LocalityRule {
     Failover(Failover),
     /// Localities have shares, by where the proxy is; the first that fits counts.
     Distribute(Vec<Distribution>),
+    /// The own region, in which the own locality gets what it can take, and others as that fails.
+    ZoneAware(ZoneAware),
+}
+
+impl LocalityRule {
+    /// What orders endpoints.
+    #[must_use]
+    pub fn failover(&self) -> Option<&Failover> {
+        match self {
+            LocalityRule::Failover(failover) => Some(failover),
+            LocalityRule::ZoneAware(rule) => Some(&rule.failover),
+            LocalityRule::Distribute(_) => None,
+        }
+    }
+}
+
+/// `zoneAwareLbSetting`: proxies of one workload keep as much in their locality as leaves each endpoint as much as the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneAware {
+    /// What counts before the region, and which region comes next.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failover: Failover,
+    /// Proxies of the workload, this one among them, by locality. Empty: in the region localities do not count.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxies: Vec<(Arc<str>, u32)>,
+    /// With fewer endpoints than this in the region, neither.
+    pub minimum: u32,
 }
 
 /// How near an endpoint is.

@@ -1,7 +1,9 @@
 //! `loadBalancer`: how endpoints are picked.
 
-use crate::api::{ConsistentHash, HttpCookie, LoadBalancer, SimpleLoadBalancer};
-use crate::model::{Balancing, HashCookie, HashKey, HashTable, Hashing, Warmup};
+use std::time::Duration;
+
+use crate::api::{BackendUtilization, ConsistentHash, HttpCookie, LoadBalancer, SimpleLoadBalancer};
+use crate::model::{Balancing, HashCookie, HashKey, HashTable, Hashing, Utilization, Warmup};
 
 /// Points of a hash ring (Istio's default).
 const RING_SIZE: u64 = 1024;
@@ -11,6 +13,9 @@ const MAGLEV_SIZE: u32 = 65_537;
 pub(super) fn balancing(balancer: &LoadBalancer) -> Balancing {
     if let Some(hash) = &balancer.consistent_hash {
         return Balancing::Hash(Box::new(hashing(hash)));
+    }
+    if let Some(by_load) = &balancer.backend_utilization {
+        return Balancing::BackendUtilization(Box::new(utilization(by_load)));
     }
     match balancer.simple.unwrap_or_default() {
         SimpleLoadBalancer::RoundRobin => Balancing::RoundRobin,
@@ -39,6 +44,19 @@ pub(super) fn warmup(balancer: &LoadBalancer) -> Option<Warmup> {
         aggression: ((aggression.unwrap_or(1.0) * 1000.0).round() as u32).max(1),
     })
     .filter(|warmup| !warmup.window.is_zero())
+}
+
+/// Periods are Envoy's where the rule has none.
+fn utilization(rule: &BackendUtilization) -> Utilization {
+    let or =
+        |period: Option<crate::api::Duration>, usual| period.map_or(Duration::from_secs(usual), |period| period.get());
+    Utilization {
+        error_penalty_percent: rule.error_utilization_penalty_percent.unwrap_or(0),
+        metrics: rule.metric_names_for_computing_utilization.iter().map(|name| name.as_str().into()).collect(),
+        stabilization: or(rule.weight_stabilization_period, 10),
+        expiration: or(rule.weight_expiration_period, 180),
+        update: or(rule.weight_update_period, 1),
+    }
 }
 
 /// What is hashed, and the table that it leads through.

@@ -9,7 +9,7 @@ use super::connection_pool::{connection_rules, limits, proxy_header, retry_budge
 use super::outlier::outlier;
 use crate::api::{ClientTls, ConnectionPool, H2UpgradePolicy, LoadBalancer, LocalityLbSetting, OutlierDetection};
 use crate::api::{MeshH2UpgradePolicy, PortTrafficPolicy, ProxyProtocol, RetryBudget, SimpleLoadBalancer};
-use crate::api::{TrafficPolicy, Tunnel};
+use crate::api::{TrafficPolicy, Tunnel, ZoneAwareLbSetting};
 use crate::model::{self, Balancing, ConnectionRules, Limits, UpstreamProtocol, Warmup};
 use crate::world::{Consolidated, Mesh, Service, ServicePort};
 
@@ -118,6 +118,11 @@ impl<'a> Policy<'a> {
         self.load_balancer?.locality_lb_setting.as_ref()
     }
 
+    /// What the rule says of zones, if they are to count.
+    pub fn zone_aware(&self) -> Option<&'a ZoneAwareLbSetting> {
+        self.load_balancer?.zone_aware_lb_setting.as_ref().filter(|setting| setting.enabled != Some(false))
+    }
+
     /// Fields of `spec.trafficPolicy` that are about which of several endpoints is taken, and how they fare.
     pub fn of_endpoints(&self) -> Vec<&'static str> {
         let balancer = self.load_balancer;
@@ -130,7 +135,9 @@ impl<'a> Policy<'a> {
                 !matches!(simple, SimpleLoadBalancer::Unspecified | SimpleLoadBalancer::Random),
             ),
             ("loadBalancer.consistentHash", balancer.is_some_and(|balancer| balancer.consistent_hash.is_some())),
+            ("loadBalancer.backendUtilization", balancer.is_some_and(|b| b.backend_utilization.is_some())),
             ("loadBalancer.localityLbSetting", self.locality().is_some()),
+            ("loadBalancer.zoneAwareLbSetting", self.zone_aware().is_some()),
             ("loadBalancer.warmup", balancer.is_some_and(|balancer| balancer.warmup.is_some())),
             ("loadBalancer.warmupDurationSecs", balancer.is_some_and(|b| b.warmup_duration_secs.is_some())),
         ];

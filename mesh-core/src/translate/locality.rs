@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use super::Context;
-use crate::api::{LocalityLbSetting, TRAFFIC_DISTRIBUTION};
+use super::destination_rule::Policy;
+use crate::api::{LocalityLbSetting, TRAFFIC_DISTRIBUTION, ZoneAwareLbSetting};
+use crate::diag;
 use crate::model::{
-    Criterion, Destination, Distribution, Failover, LocalityPattern, LocalityRule, MAX_CRITERIA, PriorityLabels,
-    parts_of,
+    Balancing, Criterion, Destination, Distribution, Failover, LocalityPattern, LocalityRule, MAX_CRITERIA,
+    PriorityLabels, ZoneAware, parts_of,
 };
 use crate::object::ObjectRef;
-use crate::world::{Cell, Instance, Service, Source};
+use crate::world::{Cell, Consolidated, Instance, Service, Source};
 
 const REGION: &str = "topology.kubernetes.io/region";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -21,6 +23,9 @@ const CLUSTER: &str = "topology.istio.io/cluster";
 /// The only cluster there is.
 const CLUSTER_NAME: &str = "Kubernetes";
 
+/// Endpoints of a region below which zones do not count (Envoy's default).
+const MIN_CLUSTER_SIZE: u32 = 6;
+
 /// What `trafficDistribution` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Distance {
@@ -29,16 +34,20 @@ enum Distance {
 }
 
 impl Context<'_> {
-    /// `rule`: of the DestinationRule. Without outlier detection nothing tells that those which are near fail, so Istio prefers nobody
+    /// Without outlier detection nothing tells that those which are near fail, so Istio prefers nobody
     /// then, unless the Service asks for it.
     pub(super) fn locality_rule(
         &mut self,
-        rule: Option<&LocalityLbSetting>,
+        policy: &Policy<'_>,
+        rule: Option<&Consolidated<'_>>,
         service: &Service,
         outlier_detection: bool,
     ) -> Option<Arc<LocalityRule>> {
+        if let Some(setting) = policy.zone_aware() {
+            return Some(Arc::new(LocalityRule::ZoneAware(self.zone_aware(setting, policy, rule))));
+        }
         let usual = LocalityLbSetting::default();
-        let setting = match rule {
+        let setting = match policy.locality() {
             Some(setting) => setting,
             None => match self.distance(service) {
                 Some(distance) => return Some(Arc::new(LocalityRule::Failover(self.by_distance(distance)))),
@@ -54,17 +63,52 @@ impl Context<'_> {
         if !outlier_detection {
             return None;
         }
-        let criteria = setting.failover_priority.iter().take(MAX_CRITERIA).map(|label| self.criterion(label)).collect();
-        let regions = setting.failover.iter().filter_map(|one| {
-            let (from, to) = (one.from.as_deref()?, one.to.as_deref()?);
-            Some((from.into(), to.into()))
-        });
+        let criteria = self.criteria(&setting.failover_priority);
         Some(Arc::new(LocalityRule::Failover(Failover {
             criteria,
             by_locality: setting.failover_priority.is_empty() || !setting.failover.is_empty(),
-            regions: regions.collect(),
+            regions: regions(&setting.failover),
             weighted: !setting.failover.is_empty() || !setting.failover_priority.is_empty(),
         })))
+    }
+
+    /// Who calls by the same destination are the proxies of this one's workload. With a hash it is the key that says where a request goes.
+    fn zone_aware(
+        &mut self,
+        setting: &ZoneAwareLbSetting,
+        policy: &Policy<'_>,
+        rule: Option<&Consolidated<'_>>,
+    ) -> ZoneAware {
+        let hashes = matches!(policy.balancing(), Balancing::Hash(_));
+        let proxies = match hashes || self.sees_all {
+            true => Vec::new(),
+            false => {
+                let (namespace, labels) = (&self.proxy.namespace, &self.proxy.labels);
+                self.world.places_of(namespace, labels, &mut self.reads).into_iter().collect()
+            }
+        };
+        if let Some(rule) = rule.filter(|_| proxies.is_empty() && !hashes && !self.sees_all) {
+            let labels: Vec<String> = self.proxy.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let message = format!(
+                "no Pod that is ready and no WorkloadEntry in `{}` has the labels of this proxy ({}), so that it is not known \
+                 how many of its kind are in which zone: in its region zones do not count",
+                self.proxy.namespace,
+                labels.join(",")
+            );
+            let field = "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting";
+            let help = "add a WorkloadEntry with `labels` and `locality` for each of them".to_owned();
+            self.findings.report(diag::FIELD_DOUBTFUL, rule.first, field, message, Some(help));
+        }
+        let failover = Failover {
+            criteria: self.criteria(&setting.failover_priority),
+            regions: regions(&setting.failover),
+            ..Failover::default()
+        };
+        ZoneAware { failover, proxies, minimum: setting.min_cluster_size.unwrap_or(MIN_CLUSTER_SIZE) }
+    }
+
+    fn criteria(&self, labels: &[String]) -> Vec<Criterion> {
+        labels.iter().take(MAX_CRITERIA).map(|label| self.criterion(label)).collect()
     }
 
     fn distance(&mut self, service: &Service) -> Option<Distance> {
@@ -125,6 +169,11 @@ fn distance_of(word: &str) -> Option<Distance> {
     }
 }
 
+fn regions(list: &[crate::api::Failover]) -> Vec<(Arc<str>, Arc<str>)> {
+    let pair = |one: &crate::api::Failover| Some((one.from.as_deref()?.into(), one.to.as_deref()?.into()));
+    list.iter().filter_map(pair).collect()
+}
+
 fn distributions(setting: &LocalityLbSetting) -> Vec<Distribution> {
     let pattern = |text: &str| LocalityPattern(text.into());
     setting
@@ -139,7 +188,7 @@ fn distributions(setting: &LocalityLbSetting) -> Vec<Distribution> {
 
 /// What the destination's rule asks of an endpoint beyond its locality.
 pub(super) fn priority_labels(destination: &Destination, instance: &Instance<'_>) -> Option<Box<PriorityLabels>> {
-    let LocalityRule::Failover(failover) = destination.locality.as_deref()? else { return None };
+    let failover = destination.locality.as_deref()?.failover()?;
     let mut labels = PriorityLabels::default();
     for (index, criterion) in failover.criteria.iter().enumerate().take(MAX_CRITERIA) {
         match criterion {

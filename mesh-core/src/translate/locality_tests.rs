@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use super::super::fixture::{Docs, docs, to};
-use crate::model::{Criterion, Destination, Distribution, Failover, LocalityPattern, LocalityRule, PriorityLabels};
+use crate::model::{
+    Criterion, Destination, Distribution, Failover, LocalityPattern, LocalityRule, PriorityLabels, ZoneAware,
+};
 
 const WEB: &str = "outbound|80||web.default.svc.cluster.local";
 const OUTLIERS: &str = "outlierDetection: {consecutive5xxErrors: 5}";
@@ -165,4 +167,42 @@ fn endpoints_tell_what_is_asked_of_them() {
     assert_eq!(pods("istio, kubernetes.io/hostname"), [labels(1, "n1"), labels(0, "n2")]);
     assert_eq!(pods("version, 'topology.kubernetes.io/zone=z1'"), [labels(1, ""), labels(3, "")]);
     assert_eq!(pods("topology.kubernetes.io/region"), [None, None]);
+}
+
+fn zones(docs: Docs, setting: &str) -> Option<LocalityRule> {
+    under(docs, &format!("loadBalancer: {{zoneAwareLbSetting: {setting}}}"))
+}
+
+#[test]
+fn zones_are_weighed_by_the_proxies_of_the_workload() {
+    let docs = || {
+        let pods = [
+            ("istio-system/a", "ingressgateway", "us.a", "True"),
+            ("istio-system/b", "ingressgateway", "us.b", "True"),
+            ("istio-system/c", "ingressgateway", "us.b", "True"),
+            ("istio-system/d", "ingressgateway", "us.b", "False"),
+            ("istio-system/e", "other", "us.b", "True"),
+            ("default/f", "ingressgateway", "us.b", "True"),
+        ];
+        pods.into_iter().fold(web(), |docs, (name, label, place, ready)| {
+            let status = format!("status: {{podIP: 10.0.0.1, conditions: [{{type: Ready, status: '{ready}'}}]}}");
+            docs.labelled(name, &format!("istio: {label}, istio-locality: {place}"), &status)
+        })
+    };
+    let proxies = vec![("us/a".into(), 1), ("us/b".into(), 2)];
+    let plain = ZoneAware { failover: Failover::default(), proxies: proxies.clone(), minimum: 6 };
+    assert_eq!(zones(docs(), "{}"), Some(LocalityRule::ZoneAware(plain)));
+    assert_eq!(zones(docs(), "{enabled: false}"), None);
+    let failover = Failover {
+        criteria: vec![label("version", "v2")],
+        regions: vec![("us".into(), "eu".into())],
+        ..Failover::default()
+    };
+    assert_eq!(
+        zones(
+            docs(),
+            "{enabled: true, minClusterSize: 2, failover: [{from: us, to: eu}], failoverPriority: [version=v2]}"
+        ),
+        Some(LocalityRule::ZoneAware(ZoneAware { failover, proxies, minimum: 2 }))
+    );
 }

@@ -162,7 +162,7 @@ impl<'a> Context<'a> {
         }
         let mesh = self.world.mesh();
         let outlier = policy.outlier(mesh);
-        let locality = self.locality_rule(policy.locality(), service, outlier.is_some());
+        let locality = self.locality_rule(&policy, rule.as_ref(), service, outlier.is_some());
         let destination = Destination {
             key: Arc::clone(key),
             host: Arc::clone(&service.host),

@@ -99,6 +99,26 @@ impl World {
         node.map(|node| Arc::clone(&node.spec.locality)).unwrap_or_default()
     }
 
+    /// A label of the pod counts first, then the node's labels (Istio's order), then what a slice says of the zone.
+    pub(super) fn locality_of(
+        &self,
+        pod: Option<&Arc<Entry<Pod>>>,
+        node: Option<&str>,
+        zone: Option<&str>,
+        reads: &mut Reads,
+    ) -> Arc<str> {
+        let own = pod.map(|pod| locality(&pod.meta.labels)).unwrap_or_default();
+        if !own.is_empty() {
+            return own;
+        }
+        let node = node.or_else(|| pod.and_then(|pod| pod.spec.node_name.as_deref()));
+        let of_node = node.map(|node| self.locality_of_node(node, reads)).unwrap_or_default();
+        match zone {
+            Some(zone) if of_node.is_empty() && !zone.is_empty() => format!("/{zone}").into(),
+            _ => of_node,
+        }
+    }
+
     /// Who runs in a pod.
     fn pod_workload(&self, pod: &Entry<Pod>) -> Arc<Workload> {
         let name = workload_name(&pod.reference.name, &pod.meta.labels);
@@ -267,18 +287,8 @@ impl<'a> Found<'a, '_> {
         }
     }
 
-    /// A label of the pod counts first, then the node's labels (Istio's order), then what the slice says of the zone.
     fn locality(&mut self, pod: Option<&Arc<Entry<Pod>>>, node: Option<&str>, zone: Option<&str>) -> Arc<str> {
-        let own = pod.map(|pod| locality(&pod.meta.labels)).unwrap_or_default();
-        if !own.is_empty() {
-            return own;
-        }
-        let node = node.or_else(|| pod.and_then(|pod| pod.spec.node_name.as_deref()));
-        let of_node = node.map(|node| self.world.locality_of_node(node, self.reads)).unwrap_or_default();
-        match zone {
-            Some(zone) if of_node.is_empty() && !zone.is_empty() => format!("/{zone}").into(),
-            _ => of_node,
-        }
+        self.world.locality_of(pod, node, zone, self.reads)
     }
 
     fn pod_of(&mut self, slice: &Entry<EndpointSlice>, endpoint: &kube::Endpoint) -> Option<&'a Arc<Entry<Pod>>> {

@@ -13,6 +13,7 @@ pub mod hostname;
 mod index;
 mod journal;
 mod mesh;
+mod places;
 mod rules;
 mod services;
 mod sidecars;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{ConsistentHash, Failover, HttpCookie, LoadBalancer, LocalityLbSetting, ZoneAwareLbSetting};
+use super::super::{
+    BackendUtilization, ConsistentHash, Failover, HttpCookie, LoadBalancer, LocalityLbSetting, ZoneAwareLbSetting,
+};
 use super::{Checks, names};
 
 /// Envoy's limit of a Maglev table.
@@ -18,6 +20,9 @@ pub(super) fn check(at: &str, lb: &LoadBalancer, outlier_detection: bool, checks
     }
     if let Some(hash) = &lb.consistent_hash {
         consistent_hash(&format!("{at}.consistentHash"), hash, checks);
+    }
+    if let Some(rule) = &lb.backend_utilization {
+        utilization(&format!("{at}.backendUtilization"), rule, checks);
     }
     if lb.locality_lb_setting.is_some() && lb.zone_aware_lb_setting.is_some() {
         let message = "`zoneAwareLbSetting` cannot be combined with `localityLbSetting`";
@@ -37,6 +42,19 @@ pub(super) fn check(at: &str, lb: &LoadBalancer, outlier_detection: bool, checks
         }
         if warmup.aggression.is_some_and(|aggression| aggression <= 0.0) {
             checks.error(format_args!("{at}.aggression"), "the aggression must be above 0", "");
+        }
+    }
+}
+
+/// Names that no report can have lead to nothing.
+fn utilization(at: &str, rule: &BackendUtilization, checks: &mut Checks<'_>) {
+    let maps = ["named_metrics.", "utilization.", "request_cost."];
+    for (index, name) in rule.metric_names_for_computing_utilization.iter().enumerate() {
+        let is_field = ["cpu_utilization", "mem_utilization", "application_utilization"].contains(&name.as_str());
+        if !is_field && !maps.iter().any(|map| name.strip_prefix(map).is_some_and(|rest| !rest.is_empty())) {
+            let message = format!("`{}` is in no load report", name.escape_debug());
+            let help = "a metric of the application is `named_metrics.NAME`";
+            checks.doubt(format_args!("{at}.metricNamesForComputingUtilization[{index}]"), message, help);
         }
     }
 }
