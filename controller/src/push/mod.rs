@@ -3,6 +3,7 @@
 mod ending;
 mod heard;
 mod identity;
+mod lender;
 mod proxies;
 mod sent;
 mod server;
@@ -10,6 +11,7 @@ mod token_review;
 
 pub use ending::{Ending, Endings};
 pub use identity::{Authenticate, Authenticated, Identity, Unauthenticated};
+pub use lender::{Lender, Replicas};
 pub use proxies::{KindStatus, Proxies, ProxyStatus};
 pub use sent::Sent;
 pub use server::{Discovery, KEEP_ALIVE, serve};

@@ -9,6 +9,7 @@ mod hash;
 mod outlier;
 mod pool;
 mod rate;
+mod share;
 mod tiers;
 mod warmup;
 
@@ -19,6 +20,7 @@ pub use endpoints::{ActiveGuard, EndpointSet, EndpointState, Shape};
 pub use hash::{hash_address, hash_key};
 pub use outlier::{Cause, Ejections, TryResult};
 pub use rate::{Exhausted, Level, Rate, RateCount};
+pub use share::{Lease, Moment, Part, ShareCell};
 
 #[cfg(test)]
 mod lb_tests;
