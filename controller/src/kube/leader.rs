@@ -114,8 +114,7 @@ impl Lease {
         let (holder, known) = watch::channel(None);
         let terms = Arc::new(RwLock::new(()));
         let first = Arc::new(AtomicBool::default());
-        let leadership =
-            Leadership { leads: receiver, holder: known, first: Arc::clone(&first), terms: terms.clone() };
+        let leadership = Leadership { leads: receiver, holder: known, first: Arc::clone(&first), terms: terms.clone() };
         let lease = Lease {
             api,
             name: name.to_owned(),

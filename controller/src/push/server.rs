@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_core::wire::{
-    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, LEND, LOCALITY, MAX_MESSAGE,
-    MAX_QUOTA_MESSAGE, MAX_REQUEST, METHOD, NODE, QuotaGrant, QuotaReport, ServerStream, Violation,
+    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, LEND, LOCALITY, MAX_MESSAGE, MAX_QUOTA_MESSAGE,
+    MAX_REQUEST, METHOD, NODE, QuotaGrant, QuotaReport, ServerStream, Violation,
 };
 use socket2::SockRef;
 use tokio::net::TcpListener;

@@ -344,7 +344,8 @@ fn counted_alone(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
     let finding = |(object, limit): (&ObjectRef, &RequestLimit)| {
         let field = format!("spec.limits[{}].scope", limit.index);
         let position = positions.get(object).and_then(|positions| positions.get(&field));
-        let message = "nobody lends shares of the limit where there is no controller: this process counts alone, as with `Local`";
+        let message =
+            "nobody lends shares of the limit where there is no controller: this process counts alone, as with `Local`";
         Diagnostic::new(diag::LIMIT_ALONE, message).object(object).field(field).at(position)
     };
     global.into_iter().map(finding).collect()

@@ -75,7 +75,10 @@ impl Quota {
                 End::Trouble(trouble) => {
                     let retry_ms = pause.as_millis();
                     if granted || known == PAUSE {
-                        tracing::warn!(retry_ms, "no shares of rate limits are lent; what was lent last counts: {trouble}");
+                        tracing::warn!(
+                            retry_ms,
+                            "no shares of rate limits are lent; what was lent last counts: {trouble}"
+                        );
                     } else {
                         tracing::debug!(retry_ms, "no shares of rate limits are lent: {trouble}");
                     }
@@ -121,10 +124,7 @@ impl Quota {
         self.holder.on_grant(grant, &self.cells.live.load().limits, rate_limit::now())
     }
 
-    async fn open(
-        &self,
-        lender: Option<String>,
-    ) -> Result<(mpsc::Sender<QuotaReport>, Streaming<QuotaGrant>), End> {
+    async fn open(&self, lender: Option<String>) -> Result<(mpsc::Sender<QuotaReport>, Streaming<QuotaGrant>), End> {
         let authorization = authorization(&self.options.token).await?;
         let mut options = self.options.clone();
         if let Some(lender) = lender {

@@ -12,7 +12,8 @@ use crate::object::ObjectRef;
 use crate::snapshot::{Facts, RateRuling, Request, Token};
 
 fn limit(name: &str, burst: u32, by: Vec<LimitKey>) -> RequestLimit {
-    let amount = LimitAmount { requests: burst, per: Duration::from_secs(60), burst, by, max_buckets: 1024, global: false };
+    let amount =
+        LimitAmount { requests: burst, per: Duration::from_secs(60), burst, by, max_buckets: 1024, global: false };
     let (from, to, when) = (Vec::new(), Vec::new(), Vec::new());
     RequestLimit { index: 0, name: name.into(), from, to, when, amount, silent: false }
 }

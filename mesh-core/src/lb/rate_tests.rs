@@ -92,8 +92,9 @@ fn threads_share_a_bucket_exactly() {
     let rate = Rate::new(&amount(1, Duration::from_secs(3600), 1000));
     let bucket = AtomicU64::default();
     let passed: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| (0..1000).filter(|_| rate.take(&bucket, &Moment::whole(7)).is_ok()).count())).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..1000).filter(|_| rate.take(&bucket, &Moment::whole(7)).is_ok()).count()))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(passed, 1000);

@@ -46,13 +46,13 @@ fn who_was_never_lent_anything_lets_one_through_and_then_few() {
 #[test]
 fn a_share_has_its_part_of_rate_and_burst_and_what_is_left_when_it_ran_out() {
     let count = count();
-    let lease = Lease { share: half(), until: 10 * SECOND, rest: Part(Part::WHOLE.0 / 10) };
+    let lease = Lease { share: half(), until: 10 * SECOND, rest: Part(Part::WHOLE.0 / 8) };
     count.lend(lease, Part(0), 0);
     assert!(!count.share().unwrap().is_alone(0));
     assert_eq!(let_through(&count, 0), 1, "room comes no faster than tokens");
     assert_eq!(let_through(&count, SECOND), 5);
     assert_eq!(let_through(&count, 10 * SECOND - 1), 10, "half of the burst");
-    // From now on one a second, and two at once.
+    // From now on 1.25 a second, and 2.5 at once.
     assert_eq!(let_through(&count, 11 * SECOND), 1);
     assert_eq!(let_through(&count, 60 * SECOND), 2);
     assert!(count.share().unwrap().is_alone(60 * SECOND));
@@ -61,13 +61,13 @@ fn a_share_has_its_part_of_rate_and_burst_and_what_is_left_when_it_ran_out() {
 #[test]
 fn what_was_idle_for_long_has_no_more_when_its_share_grows() {
     let count = count();
-    let tenth = Part(Part::WHOLE.0 / 10);
-    count.lend(Lease { share: tenth, until: 100 * SECOND, rest: tenth }, Part(0), 0);
-    count.lend(Lease { share: Part::WHOLE, until: 200 * SECOND, rest: tenth }, Part(0), 100 * SECOND);
-    assert_eq!(let_through(&count, 100 * SECOND), 2);
-    assert_eq!(let_through(&count, 101 * SECOND), 10);
+    let eighth = Part(Part::WHOLE.0 / 8);
+    count.lend(Lease { share: eighth, until: 100 * SECOND, rest: eighth }, Part(0), 0);
+    count.lend(Lease { share: Part::WHOLE, until: 200 * SECOND, rest: eighth }, Part(0), 100 * SECOND);
+    assert_eq!(let_through(&count, 100 * SECOND + SECOND / 10), 3);
+    assert_eq!(let_through(&count, 101 * SECOND), 9);
     // And what shrinks has less at once.
-    count.lend(Lease { share: tenth, until: 300 * SECOND, rest: tenth }, Part(0), 110 * SECOND);
+    count.lend(Lease { share: eighth, until: 300 * SECOND, rest: eighth }, Part(0), 110 * SECOND);
     assert_eq!(let_through(&count, 110 * SECOND), 2);
 }
 
@@ -86,14 +86,14 @@ fn what_is_told_of_time_is_real() {
 fn what_is_given_back_in_one_place_is_there_in_another() {
     let (one, other) = (count(), count());
     let lease = |share: Part| Lease { share, until: 1000 * SECOND, rest: share };
-    let tenth = Part(Part::WHOLE.0 / 10);
+    let eighth = Part(Part::WHOLE.0 / 8);
     assert_eq!(one.lend(lease(Part::WHOLE), Part::WHOLE, 0), Part(0));
     assert_eq!(let_through(&one, 0), 20);
-    // It was spent; five come in half a second, of which two stay.
-    let returned = one.lend(lease(tenth), Part(0), SECOND / 2);
-    assert!((returned.ratio() - 0.15).abs() < 0.001, "{returned:?}");
+    // It was spent; five come in half a second, of which half stay.
+    let returned = one.lend(lease(eighth), Part(0), SECOND / 2);
+    assert!((returned.ratio() - 0.125).abs() < 0.001, "{returned:?}");
     assert_eq!(let_through(&one, SECOND / 2), 2);
     assert_eq!(let_through(&other, SECOND / 2), 1);
     assert_eq!(other.lend(lease(Part::WHOLE), returned, SECOND / 2), Part(0));
-    assert_eq!(let_through(&other, SECOND / 2 + SECOND / 1000), 3);
+    assert_eq!(let_through(&other, SECOND / 2 + SECOND / 1000), 2);
 }

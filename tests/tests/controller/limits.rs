@@ -63,7 +63,8 @@ impl Two {
     async fn start() -> (Two, e2e::controller::Serving) {
         let control = Control::start().await.unwrap();
         let edges = [edge(), edge()];
-        let pods = [("one", edges[0]), ("two", edges[1])].map(|(name, edge)| pod_with_listener(name, edge)).join("---\n");
+        let pods =
+            [("one", edges[0]), ("two", edges[1])].map(|(name, edge)| pod_with_listener(name, edge)).join("---\n");
         control.apply(&[pods, routes(), LIMITS.to_owned()].join("---\n")).await.unwrap();
         let serving = control.serve(None).await.unwrap();
         let start = |name: &str| {
@@ -115,7 +116,8 @@ impl Two {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_all_let_through_in_sum_is_the_limit() {
     let (two, serving) = Two::start().await;
-    two.until("shares of both", "meshgate_rate_limit_share", "few", |shares| shares.iter().all(|share| *share > 0.45)).await;
+    two.until("shares of both", "meshgate_rate_limit_share", "few", |shares| shares.iter().all(|share| *share > 0.45))
+        .await;
     let [one, other] = two.let_through("few.example", 120).await;
     // A bucket of 100, and a request for each proxy; what is shared out is all but a 64th.
     assert!((90..=102).contains(&(one + other)), "{one} {other}");
@@ -155,7 +157,10 @@ async fn without_a_controller_a_part_is_let_through() {
     serving.leads.send_replace(false);
     two.until("fallback", "meshgate_rate_limit_fallback", "steady", |alone| alone == [1.0, 1.0]).await;
     assert!(serving.lender.standings().is_empty());
-    two.until("the last share", "meshgate_rate_limit_share", "steady", |shares| shares.iter().all(|share| (0.4..0.5).contains(share))).await;
+    two.until("the last share", "meshgate_rate_limit_share", "steady", |shares| {
+        shares.iter().all(|share| (0.4..0.5).contains(share))
+    })
+    .await;
     let passed = two.let_through("steady.example", 300).await;
     assert!(passed.iter().all(|passed| (1..300).contains(passed)), "{passed:?}");
 

@@ -10,10 +10,11 @@ use crate::model::LimitAmount;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
-const TICK: u64 = 50 * MILLI;
+const TICK: u64 = 10 * MILLI;
 const NAME: &str = "n/a/b";
 const PER_SECOND: u32 = 1000;
-const BURST: u32 = 300;
+/// So small that what is lent twice for a moment shows.
+const BURST: u32 = 30;
 
 fn count(now: u64) -> Arc<RateCount> {
     let amount = LimitAmount {
@@ -176,19 +177,19 @@ fn nanos(time: Duration) -> u64 {
 #[test]
 fn shares_follow_demand_and_nobody_is_starved() {
     let mut mesh = Mesh::new(3, vec![MILLI]);
-    mesh.run(Duration::from_secs(5), &[100, 100, 100]);
+    mesh.run(Duration::from_secs(5), &[20, 20, 20]);
     for (index, share) in mesh.shares() {
         assert!((0.30..0.34).contains(&share), "{index}: {share}");
     }
     // One alone is asked: the others keep a minimum.
-    mesh.run(Duration::from_secs(30), &[100, 0, 0]);
+    mesh.run(Duration::from_secs(30), &[20, 0, 0]);
     let shares = mesh.shares();
     assert!(shares[&0] > 0.80 && shares[&1] > 0.07 && shares[&2] > 0.07, "{shares:?}");
     let before = mesh.passed();
-    mesh.run(Duration::from_secs(10), &[100, 0, 0]);
+    mesh.run(Duration::from_secs(10), &[20, 0, 0]);
     assert!((8000..=9000).contains(&(mesh.passed() - before)), "{}", mesh.passed() - before);
     // Who just got traffic has its part within seconds.
-    mesh.run(Duration::from_secs(4), &[100, 100, 0]);
+    mesh.run(Duration::from_secs(4), &[20, 20, 0]);
     let shares = mesh.shares();
     assert!((0.40..0.50).contains(&shares[&1]), "{shares:?}");
     assert!(mesh.excess <= 0.0, "{}", mesh.excess);
@@ -197,12 +198,12 @@ fn shares_follow_demand_and_nobody_is_starved() {
 #[test]
 fn a_new_proxy_has_a_share_at_once_and_the_sum_stays() {
     let mut mesh = Mesh::new(2, vec![MILLI]);
-    mesh.run(Duration::from_secs(5), &[100, 100]);
+    mesh.run(Duration::from_secs(5), &[20, 20]);
     mesh.proxies.push(Proxy::new(2, mesh.now));
-    mesh.run(Duration::from_millis(200), &[100, 100, 100]);
+    mesh.run(Duration::from_millis(200), &[20, 20, 20]);
     let first = mesh.shares()[&2];
     assert!(first > Part::START.ratio() && first < 0.2, "{first}");
-    mesh.run(Duration::from_secs(3), &[100, 100, 100]);
+    mesh.run(Duration::from_secs(3), &[20, 20, 20]);
     assert!(mesh.shares()[&2] > 0.30, "{:?}", mesh.shares());
     assert!(mesh.excess <= 0.0, "{}", mesh.excess);
 }
@@ -210,10 +211,10 @@ fn a_new_proxy_has_a_share_at_once_and_the_sum_stays() {
 #[test]
 fn without_a_lender_each_goes_on_with_what_is_left_to_it() {
     let mut mesh = Mesh::new(4, vec![MILLI]);
-    mesh.run(Duration::from_secs(20), &[100, 0, 0, 0]);
+    mesh.run(Duration::from_secs(20), &[20, 0, 0, 0]);
     let now = mesh.now;
     mesh.lose_leader(now);
-    mesh.run(Duration::from_secs(10), &[100, 100, 100, 100]);
+    mesh.run(Duration::from_secs(10), &[20, 20, 20, 20]);
     let lease = mesh.proxies[0].counts[0].share().unwrap().lease();
     assert!((0.24..0.25).contains(&lease.now(mesh.now).ratio()), "{lease:?}");
     for proxy in &mesh.proxies {
@@ -221,15 +222,15 @@ fn without_a_lender_each_goes_on_with_what_is_left_to_it() {
     }
     // Neither open nor closed.
     let before: Vec<u64> = mesh.proxies.iter().map(|proxy| proxy.passed).collect();
-    mesh.run(Duration::from_secs(20), &[100, 100, 100, 100]);
+    mesh.run(Duration::from_secs(20), &[20, 20, 20, 20]);
     for (proxy, before) in mesh.proxies.iter().zip(before) {
         assert!((1000..=5500).contains(&(proxy.passed - before)), "{}", proxy.passed - before);
     }
     // The next leader renews, and shares out when all can have come again.
     mesh.ledger = Some(Ledger::new(mesh.now, true));
-    mesh.run(Duration::from_secs(2), &[100, 100, 100, 100]);
+    mesh.run(Duration::from_secs(2), &[20, 20, 20, 20]);
     assert!(mesh.proxies.iter().all(|proxy| !proxy.counts[0].share().unwrap().is_alone(mesh.now)));
-    mesh.run(Duration::from_secs(20), &[100, 100, 100, 100]);
+    mesh.run(Duration::from_secs(20), &[20, 20, 20, 20]);
     for (index, share) in mesh.shares() {
         assert!((0.23..0.26).contains(&share), "{index}: {share}");
     }
@@ -239,16 +240,16 @@ fn without_a_lender_each_goes_on_with_what_is_left_to_it() {
 #[test]
 fn what_one_that_is_cut_off_has_left_is_kept_until_its_pod_is_gone() {
     let mut mesh = Mesh::new(2, vec![MILLI]);
-    mesh.run(Duration::from_secs(10), &[100, 100]);
+    mesh.run(Duration::from_secs(10), &[20, 20]);
     let never = u64::MAX;
     mesh.proxies[1].disconnect(mesh.ledger.as_mut(), never);
-    mesh.run(Duration::from_secs(30), &[100, 100]);
+    mesh.run(Duration::from_secs(30), &[20, 20]);
     assert!(mesh.shares()[&0] < 0.52, "{:?}", mesh.shares());
     let name = mesh.proxies[1].name.clone();
     assert!(mesh.ledger.as_ref().unwrap().is_cut_off(&name));
     mesh.ledger.as_mut().unwrap().forget(&name);
     mesh.proxies.pop();
-    mesh.run(Duration::from_secs(5), &[100]);
+    mesh.run(Duration::from_secs(5), &[20]);
     assert!(mesh.shares()[&0] > 0.95, "{:?}", mesh.shares());
     assert!(mesh.excess <= 0.0, "{}", mesh.excess);
 }
@@ -279,6 +280,35 @@ fn who_claims_more_than_it_was_lent_is_not_believed() {
     assert!(ledger.books().all(|(_, book)| book.standing(SECOND).holders == 2));
 }
 
+#[test]
+fn a_bucket_is_handed_out_once_and_what_was_before_is_not() {
+    let report = |sequence, granted, returned| QuotaReport {
+        sequence,
+        limits: vec![LimitReport { name: NAME.to_owned(), granted, returned, ..LimitReport::default() }],
+    };
+    let filled = |inherits: bool, returned: u32| {
+        let mut ledger = Ledger::new(0, inherits);
+        let mut sum = 0;
+        for (proxy, stream) in [("a", 1), ("b", 2), ("c", 3)] {
+            ledger.join(&proxy.into(), stream);
+        }
+        for round in 1..20 {
+            for (proxy, stream) in [("a", 1), ("b", 2), ("c", 3)] {
+                let report = report(round, round - 1, if round == 10 { returned } else { 0 });
+                let now = round * SECOND / 2;
+                let grant = ledger.on_report(&proxy.into(), stream, &report, |_| true, now).unwrap();
+                sum += grant.limits[0].filled;
+            }
+        }
+        Part(sum)
+    };
+    let sum = filled(false, 0);
+    assert!(sum <= CEILING && sum.ratio() > 0.95, "{sum:?}");
+    assert_eq!(filled(true, 0), Part(0));
+    // What is given back is there for who grows; nobody does here.
+    assert!(filled(false, Part::WHOLE.0).0 - sum.0 < Part::WHOLE.0 / 100);
+}
+
 /// What happens to the mesh for some time.
 #[derive(Clone, Debug)]
 enum Event {
@@ -292,7 +322,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => proptest::collection::vec(prop_oneof![2 => 0_u32..120, 1 => Just(0)], 8).prop_map(Event::Demand),
+        6 => proptest::collection::vec(prop_oneof![2 => 0_u32..30, 1 => Just(0)], 8).prop_map(Event::Demand),
         2 => (0_usize..8, 0_u64..3).prop_map(|(index, time)| Event::Break(index, time)),
         1 => (0_u64..20).prop_map(Event::Change),
         1 => Just(Event::Come),
@@ -300,7 +330,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// Loss is a broken stream; delays reorder. Whatever happens, a bucket with the limit's rate, its burst and a request for each
     /// proxy would have let all through that they did.
@@ -308,10 +338,10 @@ proptest! {
     fn the_sum_stays_within_the_limit(
         proxies in 1_usize..=4,
         delays in proptest::collection::vec(prop_oneof![4 => 0_u64..100, 1 => 0_u64..3000], 1..40),
-        events in proptest::collection::vec((event(), 0_u64..60), 1..40),
+        events in proptest::collection::vec((event(), 0_u64..300), 1..40),
     ) {
         let mut mesh = Mesh::new(proxies, delays.into_iter().map(|delay| delay * MILLI).collect());
-        let mut demand = vec![100; 8];
+        let mut demand = vec![20; 8];
         let mut lender_at = None;
         for (event, ticks) in events {
             match event {
