@@ -1,5 +1,6 @@
 //! Limits that all proxies count together: two gateways of one controller.
 
+use e2e::client::DEADLINE;
 use e2e::fixture::eventually_async;
 
 use super::*;
@@ -92,13 +93,11 @@ impl Two {
     }
 
     async fn until(&self, what: &str, name: &str, limit: &str, holds: impl Fn(&[f64]) -> bool) {
-        let holds = &holds;
-        eventually_async(what, || async move {
+        let seen = async || {
             let values = self.metric(name, limit).await;
-            values.len() == 2 && holds(&values)
-        })
-        .await
-        .unwrap();
+            Ok(values.len() == 2 && holds(&values))
+        };
+        eventually_async(what, DEADLINE, seen).await.unwrap();
     }
 
     /// How many of so many requests to each are let through.
@@ -126,17 +125,14 @@ async fn what_all_let_through_in_sum_is_the_limit() {
     assert_eq!(two.let_through("own.example", 5).await, [3, 3]);
 
     // What one does not need the other one gets.
-    let shares = |shares: &[f64]| shares[0] > 0.7 && shares[1] < 0.3;
-    let moved = async {
-        eventually_async("the share of who is asked", || async {
-            for _ in 0..20 {
-                answer(two.gateways[0].1, "steady.example").await;
-            }
-            shares(&two.metric("meshgate_rate_limit_share", "steady").await)
-        })
-        .await
+    let moved = async || {
+        for _ in 0..20 {
+            answer(two.gateways[0].1, "steady.example").await;
+        }
+        let shares = two.metric("meshgate_rate_limit_share", "steady").await;
+        Ok(shares.len() == 2 && shares[0] > 0.7 && shares[1] < 0.3)
     };
-    moved.await.unwrap();
+    eventually_async("the share of who is asked", DEADLINE, moved).await.unwrap();
     assert_eq!(two.metric("meshgate_rate_limit_fallback", "steady").await, [0.0, 0.0]);
     assert!(two.metric("meshgate_rate_limit_fallback", "own").await.is_empty());
     let standings = serving.lender.standings();
