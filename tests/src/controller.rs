@@ -268,7 +268,7 @@ impl Control {
 
     /// A gateway in another pod, to which this token belongs.
     pub fn gateway_with_token(&self, address: SocketAddr, token: &str) -> anyhow::Result<Meshgate> {
-        let file = self.folder.path().join(format!("token-of-{token}"));
+        let file = self.folder.path().join(format!("token-of-{}", token.replace('/', "-")));
         std::fs::write(&file, token)?;
         Self::spawn(address, "controller.test", &self.root(), &file)
     }
