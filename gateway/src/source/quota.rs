@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::wire::{COME_AGAIN, Holder, LEND, LENDER, MAX_QUOTA_MESSAGE, QuotaGrant, QuotaReport};
+use mesh_core::lb::RateCount;
+use mesh_core::wire::{COME_AGAIN, Held, Holder, LEND, LENDER, MAX_QUOTA_MESSAGE, QuotaGrant, QuotaReport};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +16,7 @@ use super::controller::authorization;
 use super::dial::connect;
 use super::trouble::Trouble;
 use crate::http::rate_limit;
-use crate::live::Cells;
+use crate::live::{Cells, Live};
 
 /// Shortest pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -109,7 +110,7 @@ impl Quota {
                     Err(status) => return ended(status),
                 },
                 () = sleep(wait) => {
-                    let report = self.holder.report(&self.cells.live.load().limits, rate_limit::now());
+                    let report = self.holder.report(&held(&self.cells.live.load()), rate_limit::now());
                     // Nobody takes it: the connection is slow. It is out of date soon.
                     if let Err(mpsc::error::TrySendError::Closed(_)) = reports.try_send(report) {
                         return End::Trouble(Trouble::Broken("the stream of shares ended".to_owned()));
@@ -121,7 +122,10 @@ impl Quota {
     }
 
     fn take(&mut self, grant: &QuotaGrant) -> bool {
-        self.holder.on_grant(grant, &self.cells.live.load().limits, rate_limit::now())
+        let (live, now) = (self.cells.live.load(), rate_limit::now());
+        self.holder.on_grant(grant, now, |name, lease, filled| {
+            Some(live.limits.iter().find(|count| *count.name == *name)?.lend(lease, filled, now))
+        })
     }
 
     async fn open(&self, lender: Option<String>) -> Result<(mpsc::Sender<QuotaReport>, Streaming<QuotaGrant>), End> {
@@ -145,6 +149,14 @@ impl Quota {
         let opened = timeout(OPEN, opened).await.map_err(|_| Trouble::Silent(options.address.clone()))?;
         Ok((reports, opened?.into_inner()))
     }
+}
+
+fn held(live: &Live) -> Vec<Held> {
+    let held = |count: &Arc<RateCount>| {
+        let share = count.share()?;
+        Some(Held { name: Arc::clone(&count.name), asked: share.asked(), lease: share.held() })
+    };
+    live.limits.iter().filter_map(held).collect()
 }
 
 fn ended(status: Status) -> End {

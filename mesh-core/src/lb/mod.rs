@@ -20,7 +20,7 @@ pub use endpoints::{ActiveGuard, EndpointSet, EndpointState, Shape};
 pub use hash::{hash_address, hash_key};
 pub use outlier::{Cause, Ejections, TryResult};
 pub use rate::{Exhausted, Level, Rate, RateCount};
-pub use share::{Lease, Moment, Part, ShareCell};
+pub use share::{Moment, ShareCell};
 
 #[cfg(test)]
 mod lb_tests;

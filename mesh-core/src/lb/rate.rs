@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Buckets, Lease, Moment, Part, ShareCell};
-use crate::model::LimitAmount;
+use super::{Buckets, Moment, ShareCell};
+use crate::model::{Lease, LimitAmount, Part};
 
 /// A rate, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

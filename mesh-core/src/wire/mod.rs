@@ -20,8 +20,8 @@ pub use client::{Applied, Change, Client, ClientState};
 pub use codec::{Config, DecodeError, decode, version_of};
 pub use publication::{Encoded, Publication, Published, Table};
 pub use quota::{
-    Book, COME_AGAIN, Holder, LEND, LENDER, LENT_FOR, Ledger, LimitGrant, LimitReport, MAX_QUOTA_MESSAGE, QuotaGrant,
-    QuotaReport, Standing,
+    Book, COME_AGAIN, Held, Holder, LEND, LENDER, LENT_FOR, Ledger, LimitGrant, LimitReport, MAX_QUOTA_MESSAGE,
+    QuotaGrant, QuotaReport, Standing,
 };
 pub use server::{Event, ServerStream, Sync};
 

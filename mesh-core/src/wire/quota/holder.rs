@@ -1,14 +1,25 @@
-//! The proxy's end: what it reports, and what it makes of a grant. What it holds is with the limits' counts.
+//! The proxy's end: what it reports, and what it makes of a grant. What it holds is with what counts requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{LENT_FOR, LimitReport, MAX_SHARED, PERIOD, QUICK, QuotaGrant, QuotaReport};
-use crate::lb::{Lease, Part, RateCount, ShareCell};
+use crate::model::{Lease, Part};
 
 /// Reports of which the answer is waited for. An answer to an older one comes too late to be of use.
 const UNANSWERED: usize = 16;
+
+/// How it stands with one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `namespace/name/limit`
+    pub name: Arc<str>,
+    /// Requests that it was about so far, whether they were let through or not.
+    pub asked: u64,
+    /// None: it was never lent anything.
+    pub lease: Option<Lease>,
+}
 
 /// What a proxy knows beside its shares. All times are nanoseconds of the clock that the counts go by.
 #[derive(Debug, Default)]
@@ -49,15 +60,13 @@ impl Holder {
         self.next
     }
 
-    /// What to say now.
-    pub fn report(&mut self, counts: &[Arc<RateCount>], now: u64) -> QuotaReport {
-        let shared = counts.iter().filter_map(|count| Some((&count.name, count.share()?))).take(MAX_SHARED);
-        let shared: Vec<(&Arc<str>, &Arc<ShareCell>)> = shared.collect();
-        self.limits.retain(|name, _| shared.iter().any(|(shared, _)| *shared == name));
-        let limits = shared.into_iter().map(|(name, share)| {
-            let fresh = Seen { asked: share.asked(), at: now, granted: 0, returned: 0 };
-            let seen = self.limits.entry(Arc::clone(name)).or_insert(fresh);
-            seen.report(name, share, now)
+    /// What to say now, of all limits of which shares are lent.
+    pub fn report(&mut self, held: &[Held], now: u64) -> QuotaReport {
+        let held = held.get(..MAX_SHARED).unwrap_or(held);
+        self.limits.retain(|name, _| held.iter().any(|held| held.name == *name));
+        let limits = held.iter().map(|held| {
+            let fresh = Seen { asked: held.asked, at: now, granted: 0, returned: 0 };
+            self.limits.entry(Arc::clone(&held.name)).or_insert(fresh).report(held, now)
         });
         let limits = limits.collect();
         self.sequence += 1;
@@ -69,8 +78,14 @@ impl Holder {
         QuotaReport { sequence: self.sequence, limits }
     }
 
-    /// Takes over what is lent. Whether it is an answer that counts.
-    pub fn on_grant(&mut self, grant: &QuotaGrant, counts: &[Arc<RateCount>], now: u64) -> bool {
+    /// Takes over what is lent, by `lend`: the limit, the lease, and how much of a bucket is there with it; how much of one is given back, or
+    /// none if there is no such limit. Whether it is an answer that counts.
+    pub fn on_grant(
+        &mut self,
+        grant: &QuotaGrant,
+        now: u64,
+        mut lend: impl FnMut(&str, Lease, Part) -> Option<Part>,
+    ) -> bool {
         let Some((_, sent)) = self.sent.iter().find(|(sequence, _)| *sequence == grant.sequence).copied() else {
             return false;
         };
@@ -81,13 +96,12 @@ impl Holder {
         self.answered = grant.sequence;
         self.sent.retain(|(sequence, _)| *sequence > grant.sequence);
         for granted in &grant.limits {
-            let count = counts.iter().find(|count| *count.name == *granted.name);
-            let (Some(count), Some(seen)) = (count, self.limits.get_mut(&*granted.name)) else { continue };
+            let Some(seen) = self.limits.get_mut(&*granted.name) else { continue };
             let share = Part(granted.share).min(Part::WHOLE);
             let lasts = Duration::from_millis(granted.lasts).min(LENT_FOR);
             let until = sent.saturating_add(nanos(lasts));
             let lease = Lease { share, until, rest: Part(granted.rest).min(share) };
-            let returned = count.lend(lease, Part(granted.filled), now);
+            let Some(returned) = lend(&granted.name, lease, Part(granted.filled)) else { continue };
             seen.returned = seen.returned.saturating_add(returned.0).min(Part::WHOLE.0);
             seen.granted = grant.sequence;
         }
@@ -98,20 +112,18 @@ impl Holder {
 }
 
 impl Seen {
-    fn report(&mut self, name: &str, share: &ShareCell, now: u64) -> LimitReport {
-        let asked = share.asked();
+    fn report(&mut self, held: &Held, now: u64) -> LimitReport {
+        let asked = held.asked;
         let (more, time) = (asked.saturating_sub(self.asked), now.saturating_sub(self.at).max(nanos(QUICK)));
         // In a thousand seconds.
         let demand = u128::from(more) * 1_000_000_000_000 / u128::from(time);
         (self.asked, self.at) = (asked, now);
-        let lease = share.lease();
-        let never = share.lent() == 0;
-        let part = |part: Part| if never { 0 } else { part.0 };
+        let lease = held.lease.unwrap_or(Lease { share: Part(0), until: 0, rest: Part(0) });
         LimitReport {
-            name: name.to_owned(),
+            name: held.name.to_string(),
             demand: u64::try_from(demand).unwrap_or(u64::MAX),
-            share: part(lease.share),
-            rest: part(lease.rest),
+            share: lease.share.0,
+            rest: lease.rest.0,
             left: lease.until.saturating_sub(now) / 1_000_000,
             granted: self.granted,
             returned: std::mem::take(&mut self.returned),

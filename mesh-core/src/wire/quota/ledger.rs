@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{
     CEILING, GRACE, LENT_FOR, LimitGrant, LimitReport, MAX_SHARED, PERIOD, POOL, QUICK, QuotaGrant, QuotaReport,
 };
-use crate::lb::{Lease, Part};
+use crate::model::{Lease, Part};
 
 /// Grants to one proxy that may be in force.
 const OPEN: usize = 16;

@@ -16,9 +16,9 @@ mod proto;
 
 use std::time::Duration;
 
-use crate::lb::Part;
+use crate::model::Part;
 
-pub use holder::Holder;
+pub use holder::{Held, Holder};
 pub use ledger::{Book, Ledger, Standing};
 pub use proto::{LimitGrant, LimitReport, QuotaGrant, QuotaReport};
 

@@ -1,4 +1,4 @@
-//! What a proxy and its lender say. Numbers of limits are parts of [`Part::WHOLE`](crate::lb::Part::WHOLE), so that proxies that have an
+//! What a proxy and its lender say. Numbers of limits are parts of [`Part::WHOLE`](crate::model::Part::WHOLE), so that proxies that have an
 //! amount of before can be lent shares, too.
 
 /// Of a proxy.

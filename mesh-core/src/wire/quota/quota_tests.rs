@@ -47,6 +47,11 @@ impl Proxy {
         Proxy { name, holder: Holder::default(), counts, stream: Err(now), to, from, passed: 0 }
     }
 
+    fn held(&self) -> Vec<Held> {
+        let share = self.counts[0].share().unwrap();
+        vec![Held { name: NAME.into(), asked: share.asked(), lease: share.held() }]
+    }
+
     fn share(&self) -> f64 {
         self.counts[0].share().unwrap().lease().share.ratio()
     }
@@ -134,7 +139,7 @@ impl Mesh {
         }
         let Ok(stream) = proxy.stream else { return };
         if proxy.holder.due() <= now {
-            let report = proxy.holder.report(&proxy.counts, now);
+            let report = proxy.holder.report(&proxy.held(), now);
             proxy.to.push((now + to, report));
         }
         for (_, report) in proxy.to.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
@@ -144,7 +149,8 @@ impl Mesh {
         }
         // The last one first.
         for (_, grant) in proxy.from.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>().iter().rev() {
-            proxy.holder.on_grant(grant, &proxy.counts, now);
+            let count = &proxy.counts[0];
+            proxy.holder.on_grant(grant, now, |_, lease, filled| Some(count.lend(lease, filled, now)));
         }
     }
 
