@@ -24,7 +24,7 @@ use crate::kube::{
     Keeper, LEASE, Leadership, Lease, Reviews, STOPPING, connect, publish_roots, sources, watch as watch_kinds,
 };
 use crate::options::Options;
-use crate::push::{self, Discovery, Proxies, SecretReviewer, TokenReviewer};
+use crate::push::{self, Discovery, Lender, Proxies, Replicas, SecretReviewer, TokenReviewer};
 use crate::status::{self, Writer, Writes};
 
 /// Events between the watches and the keeper. More would only be memory: watches wait.
@@ -78,6 +78,8 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         stop.clone(),
         busy.clone(),
     );
+    let replicas = Replicas::new(client.clone(), &options.namespace, &options.service, options.discovery.port());
+    let lender = Lender::start(leadership.clone(), Some(replicas));
     let board = Board::new()?;
     let beside = beside().context("a thread for statuses")?;
     let tally = {
@@ -95,6 +97,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
         replica: options.replica.clone(),
         metrics: Metrics::new(&counters, &writes, &injections, &board, &reviews)?,
         board: board.clone(),
+        lender: lender.clone(),
     };
     let admin = Arc::new(admin);
     tokio::spawn(admin::serve(admin_socket, admin));
@@ -131,7 +134,7 @@ async fn serve(options: &Options, stop: watch::Receiver<bool>, busy: mpsc::Sende
     let authenticate = Arc::new(TokenReviewer::new(client));
     let certificates = Certificates::new(authority, handle.clone(), counters);
     let keep_alive = Duration::from_secs(options.keep_alive_seconds);
-    let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, keep_alive };
+    let discovery = Discovery { keeper: handle, proxies, authenticate, certificates, lender, keep_alive };
     push::serve(discovery_socket, certificate.config(&["h2"])?, discovery, stop, busy).await;
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::sidecar::agent::Agent;
 use crate::sidecar::dns::{self, DnsMetrics, DnsOptions, DnsProxy};
 use crate::sidecar::resolv_conf::ResolvConf;
 use crate::source::{
-    ConnectionCell, Controller, ControllerCa, ControllerOptions, Files, Following, Loaded, Update, load,
+    ConnectionCell, Controller, ControllerCa, ControllerOptions, Files, Following, Loaded, Quota, Update, load,
 };
 use crate::store::{Batch, Store, StoreOptions};
 use crate::tcp::TcpProxy;
@@ -129,6 +129,7 @@ impl Process {
         let options = StoreOptions {
             access_log: args.access_log_override(),
             place: args.place(&start.proxy.labels),
+            shares: controller.is_some(),
             ..StoreOptions::default()
         };
         let mut store = Store::new(cells.clone(), listeners.clone(), observe.clone(), Resolver::new(), options);
@@ -174,6 +175,7 @@ impl Process {
             (None, Some(options)) => {
                 // Until something is served, the pages say what is in the way.
                 announced.waiting();
+                Quota::start(options.clone(), admin.cells.clone());
                 Source::Controller(Controller::start(options, updates.clone(), connection, demand), certificate)
             }
             (None, None) => return Err(anyhow!("neither files nor a controller")),

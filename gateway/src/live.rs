@@ -14,6 +14,7 @@ use mesh_core::lb::{
 use mesh_core::model::{Destination, Endpoint, EndpointAddress, HashKey, Key, Reach, TokenRule, Topology};
 use mesh_core::snapshot::Snapshot;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::demand::Demand;
 use crate::tls::certs::CertificateTable;
@@ -260,4 +261,6 @@ pub struct Cells {
     pub demand: Arc<Demand>,
     /// What a CA is shown that looks whether a name is served here. Who orders writes it.
     pub challenges: Arc<Challenges>,
+    /// Whether there is a limit of which shares are lent. The store says so.
+    pub shares_wanted: watch::Sender<bool>,
 }

@@ -27,6 +27,7 @@ use tokio::time::{Instant as TokioInstant, timeout_at};
 
 pub use status::{Status, StatusCell};
 
+use crate::http::rate_limit;
 use crate::listen::ListenerManager;
 use crate::live::{Cells, Live};
 use crate::observe::{LogSettings, Observe};
@@ -54,6 +55,8 @@ pub struct StoreOptions {
     pub access_log: Option<Option<LogSettings>>,
     /// Where this proxy is, until a controller says otherwise.
     pub place: Place,
+    /// A controller lends shares of limits that all proxies count together.
+    pub shares: bool,
 }
 
 impl Default for StoreOptions {
@@ -65,6 +68,7 @@ impl Default for StoreOptions {
             resolve_wait: Duration::from_secs(1),
             access_log: None,
             place: Place::default(),
+            shares: false,
         }
     }
 }
@@ -325,13 +329,16 @@ impl Store {
         let limits = {
             let before = self.cells.live.load();
             let stays = Arc::ptr_eq(&before.snapshot.rate_limiter, &snapshot.rate_limiter);
-            let made = || snapshot.rate_limiter.counts(&before.limits, RandomState::new);
+            let shared_from = self.options.shares.then(rate_limit::now);
+            let made = || snapshot.rate_limiter.counts(&before.limits, RandomState::new, shared_from);
             if stays { before.limits.clone() } else { made() }
         };
         let live = Arc::new(Live { snapshot: Arc::new(snapshot), clusters, tokens, limits });
         self.open_listeners(&live);
         let old = self.cells.live.swap(live.clone());
         self.cells.demand.published();
+        let wanted = live.limits.iter().any(|count| count.share().is_some());
+        self.cells.shares_wanted.send_if_modified(|known| std::mem::replace(known, wanted) != wanted);
         self.listeners.close_removed(&live);
         self.retired.push(old);
         self.drop_retired();

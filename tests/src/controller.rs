@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use controller::ca::{Authority, Certificates, Counters, ServerCertificate};
-use controller::kube::{Feed, Keeper, KeeperHandle, Reviews, Source, sources};
+use controller::kube::{Feed, Keeper, KeeperHandle, Leadership, Reviews, Source, sources};
 use controller::push::{
-    self, Account, Authenticate, Authenticated, Authorize, Discovery, Identity, KEEP_ALIVE, Proxies, ProxyStatus,
-    Unauthenticated,
+    self, Account, Authenticate, Authenticated, Authorize, Discovery, Identity, KEEP_ALIVE, Lender, Proxies,
+    ProxyStatus, Unauthenticated,
 };
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -49,6 +49,8 @@ pub struct Control {
     /// How long proxies may be silent.
     pub keep_alive: Duration,
     readers: Arc<Readers>,
+    /// Lives of the discovery server so far: the first one knows that nobody lent shares before it.
+    lives: AtomicU64,
 }
 
 /// Accounts that may read the secrets of their namespace.
@@ -69,6 +71,10 @@ pub struct Serving {
     task: tokio::task::JoinHandle<()>,
     /// Ends with the last connection.
     left: mpsc::Receiver<()>,
+    /// Whether it leads. It does from the beginning.
+    pub leads: watch::Sender<bool>,
+    /// Of limits that all proxies count together.
+    pub lender: Lender,
 }
 
 /// Says who a token belongs to, and that it is good for so long.
@@ -124,6 +130,7 @@ impl Control {
             folder,
             keep_alive: KEEP_ALIVE,
             readers,
+            lives: AtomicU64::default(),
         };
         std::fs::write(control.root(), control.authority().root_pem())?;
         control.token("pod-gw")?;
@@ -254,7 +261,11 @@ impl Control {
         let address = listener.local_addr()?;
         let authority = self.authority();
         let certificate = ServerCertificate::start(authority.clone(), vec!["controller.test".to_owned()])?;
+        let leads = watch::Sender::new(true);
+        let first = self.lives.fetch_add(1, Ordering::Relaxed) == 0;
+        let lender = Lender::start(Leadership::told(leads.subscribe(), first), None);
         let discovery = Discovery {
+            lender: lender.clone(),
             keeper: self.keeper.clone(),
             proxies: self.proxies.clone(),
             authenticate: Arc::new(PodNames(token)),
@@ -264,7 +275,7 @@ impl Control {
         let (stop, stopped) = watch::channel(false);
         let (busy, left) = mpsc::channel(1);
         let task = tokio::spawn(push::serve(listener, certificate.config(&["h2"])?, discovery, stopped, busy));
-        Ok(Serving { address, stop, task, left })
+        Ok(Serving { address, stop, task, left, leads, lender })
     }
 
     /// Certificates that gateways take for the controller's CA.
@@ -279,6 +290,17 @@ impl Control {
 
     /// The same, which expects this name in the controller's certificate, from this CA.
     pub fn gateway_that_trusts(&self, address: SocketAddr, name: &str, root: &Path) -> anyhow::Result<Meshgate> {
+        Self::spawn(address, name, root, &self.token_file())
+    }
+
+    /// A gateway in another pod, to which this token belongs.
+    pub fn gateway_with_token(&self, address: SocketAddr, token: &str) -> anyhow::Result<Meshgate> {
+        let file = self.folder.path().join(format!("token-of-{}", token.replace('/', "-")));
+        std::fs::write(&file, token)?;
+        Self::spawn(address, "controller.test", &self.root(), &file)
+    }
+
+    fn spawn(address: SocketAddr, name: &str, root: &Path, token: &Path) -> anyhow::Result<Meshgate> {
         Meshgate::spawn([
             "--controller".into(),
             address.to_string().into(),
@@ -287,7 +309,7 @@ impl Control {
             "--controller-ca".into(),
             root.as_os_str().to_owned(),
             "--token".into(),
-            self.token_file().into_os_string(),
+            token.as_os_str().to_owned(),
             "--namespace".into(),
             NAMESPACE.into(),
             "--workers".into(),

@@ -15,6 +15,8 @@ use mesh_core::wire::Kind;
 
 #[path = "controller/certificates.rs"]
 mod certificates;
+#[path = "controller/limits.rs"]
+mod limits;
 #[path = "controller/mesh.rs"]
 mod mesh;
 #[path = "controller/secrets.rs"]

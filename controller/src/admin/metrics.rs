@@ -4,13 +4,13 @@ use std::sync::{Mutex, PoisonError};
 
 use mesh_core::diag::Severity;
 use mesh_core::wire::Kind;
-use prometheus::{Encoder as _, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder as _, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::acme::Board;
 use crate::ca::Counters;
 use crate::inject::Injections;
 use crate::kube::{Reviews, View};
-use crate::push::{Proxies, ProxyStatus};
+use crate::push::{Lender, Proxies, ProxyStatus};
 use crate::status::Writes;
 
 pub struct Metrics {
@@ -26,6 +26,8 @@ pub struct Metrics {
     endings: IntCounterVec,
     responses: IntCounterVec,
     resources: IntCounterVec,
+    lent: GaugeVec,
+    borrowers: IntGaugeVec,
     /// One page at a time: what others count is read off here.
     rendering: Mutex<()>,
 }
@@ -59,6 +61,16 @@ impl Metrics {
             registry.register(Box::new(counters.clone()))?;
             Ok(counters)
         };
+        let lent = Opts::new(
+            "meshgate_controller_rate_limit_lent",
+            "How much of a rate limit that all proxies count together is lent; 1: all of it. The leader knows.",
+        );
+        let lent = GaugeVec::new(lent, &["limit"])?;
+        registry.register(Box::new(lent.clone()))?;
+        let borrowers =
+            Opts::new("meshgate_controller_rate_limit_proxies", "Proxies that a part of a rate limit is lent to.");
+        let borrowers = IntGaugeVec::new(borrowers, &["limit"])?;
+        registry.register(Box::new(borrowers.clone()))?;
         let build = IntGaugeVec::new(Opts::new("istio_build", "Always 1."), &["component", "tag"])?;
         build.with_label_values(&["pilot", env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
@@ -86,6 +98,8 @@ impl Metrics {
                 "Resources in responses to proxies, by kind.",
                 "kind",
             )?,
+            lent,
+            borrowers,
             diagnostics,
             rendering: Mutex::default(),
             registry: registry.clone(),
@@ -94,7 +108,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub fn render(&self, view: &View, proxies: &Proxies, leads: bool, generation: u64) -> Vec<u8> {
+    pub fn render(&self, view: &View, proxies: &Proxies, lender: &Lender, leads: bool, generation: u64) -> Vec<u8> {
         let _one = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         let read_off = |counters: &IntCounterVec, label: &str, count: u64| {
             let counter = counters.with_label_values(&[label]);
@@ -107,6 +121,7 @@ impl Metrics {
             read_off(&self.responses, kind.as_str(), responses);
             read_off(&self.resources, kind.as_str(), resources);
         }
+        self.note_limits(lender);
         let proxies = proxies.all();
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
@@ -129,5 +144,15 @@ impl Metrics {
             tracing::error!(%error, "metrics");
         }
         text
+    }
+
+    /// Limits that are not there any more are forgotten.
+    fn note_limits(&self, lender: &Lender) {
+        self.lent.reset();
+        self.borrowers.reset();
+        for (limit, standing) in lender.standings() {
+            self.lent.with_label_values(&[&limit]).set(standing.lent.ratio());
+            self.borrowers.with_label_values(&[&limit]).set(i64::try_from(standing.holders).unwrap_or(i64::MAX));
+        }
     }
 }

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::diag::Diagnostic;
 use mesh_core::model::{ProxyInfo, ResourceSet};
+use mesh_core::wire::Standing;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::acme::Board;
 use crate::kube::{ClassState, KeeperHandle, Leadership, View};
-use crate::push::Proxies;
+use crate::push::{Lender, Proxies};
 use crate::status::Tally;
 pub use metrics::Metrics;
 
@@ -35,6 +36,7 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Of orders.
     pub board: Board,
+    pub lender: Lender,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -76,6 +78,9 @@ impl Admin {
                 "orders": page.orders,
             }));
         }
+        if path == "/debug/limits" {
+            return self.limits();
+        }
         if path == "/debug/objects" {
             return self.objects().await;
         }
@@ -85,7 +90,13 @@ impl Admin {
         match path {
             "/metrics" => text(
                 StatusCode::OK,
-                self.metrics.render(&view, &self.proxies, self.leadership.leads(), *self.keeper.generation().borrow()),
+                self.metrics.render(
+                    &view,
+                    &self.proxies,
+                    &self.lender,
+                    self.leadership.leads(),
+                    *self.keeper.generation().borrow(),
+                ),
             ),
             "/debug/diagnostics" => match self.classes(&view, request.uri().query()) {
                 Some(classes) => json(&diagnostics(&view, &classes, &self.board.findings().borrow())),
@@ -117,6 +128,21 @@ impl Admin {
         answer
     }
 
+    /// What is lent of limits that all proxies count together.
+    fn limits(&self) -> Answer {
+        let limit = |(name, standing): (String, Standing)| {
+            let limit = json!({
+                "proxies": standing.holders,
+                "reporting": standing.here,
+                "lent": standing.lent.ratio(),
+                "requestsPerThousandSeconds": standing.demand,
+            });
+            (name, limit)
+        };
+        let limits: BTreeMap<String, serde_json::Value> = self.lender.standings().into_iter().map(limit).collect();
+        json(&json!({ "replica": self.replica, "leader": self.leadership.leads(), "limits": limits }))
+    }
+
     /// Which versions of the objects are known.
     async fn objects(&self) -> Answer {
         let Some(versions) = self.keeper.versions().await else {
@@ -146,6 +172,7 @@ const PAGES: &str = "  /ready              200 once everything was listed
   /debug/config       what proxies are to have (?proxy=POD.NAMESPACE), as JSON; keys are left out
   /debug/programmed   how many proxies of this replica have each object, as JSON
   /debug/orders       certificates that are ordered, and where that stands, as JSON; the leader knows
+  /debug/limits       rate limits that all proxies count together, and how much of each is lent, as JSON; the leader knows
   /debug/objects      which versions of the objects are known, as JSON
   /debug/diagnostics  what is wrong with the objects (?proxy=POD.NAMESPACE), as JSON
 ";

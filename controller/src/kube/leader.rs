@@ -2,6 +2,7 @@
 //! not wait until it is over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease as KubeLease, LeaseSpec};
@@ -23,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Leadership {
     leads: watch::Receiver<bool>,
+    /// Who does, as far as this replica knows.
+    holder: watch::Receiver<Option<String>>,
+    /// There was no Lease before.
+    first: Arc<AtomicBool>,
     /// Read by whoever writes.
     terms: Arc<RwLock<()>>,
 }
@@ -37,12 +42,31 @@ impl Leadership {
     /// One that stays as it is.
     #[cfg(test)]
     pub fn fixed(leads: bool) -> Leadership {
-        Leadership { leads: watch::channel(leads).1, terms: Arc::default() }
+        Leadership::told(watch::channel(leads).1, false)
+    }
+
+    /// As somebody else says, who needs no Lease for it.
+    #[must_use]
+    pub fn told(leads: watch::Receiver<bool>, first: bool) -> Leadership {
+        let first = Arc::new(AtomicBool::new(first));
+        Leadership { leads, holder: watch::channel(None).1, first, terms: Arc::default() }
     }
 
     #[must_use]
     pub fn leads(&self) -> bool {
         *self.leads.borrow()
+    }
+
+    /// Whether nobody led before this replica did.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.first.load(Ordering::Relaxed)
+    }
+
+    /// Another replica that leads, if one is known.
+    #[must_use]
+    pub fn other(&self) -> Option<String> {
+        self.holder.borrow().clone().filter(|_| !self.leads())
     }
 
     /// Waits until this replica leads. None: the process ends.
@@ -69,6 +93,8 @@ pub struct Lease {
     name: String,
     replica: String,
     leads: watch::Sender<bool>,
+    holder: watch::Sender<Option<String>>,
+    first: Arc<AtomicBool>,
     terms: Arc<RwLock<()>>,
     /// The holder's last sign of life, and when it was seen: clocks of different machines are not compared.
     seen: Option<(Option<MicroTime>, Option<String>, Instant)>,
@@ -85,13 +111,17 @@ impl Lease {
         busy: mpsc::Sender<()>,
     ) -> Leadership {
         let (leads, receiver) = watch::channel(false);
+        let (holder, known) = watch::channel(None);
         let terms = Arc::new(RwLock::new(()));
-        let leadership = Leadership { leads: receiver, terms: terms.clone() };
+        let first = Arc::new(AtomicBool::default());
+        let leadership = Leadership { leads: receiver, holder: known, first: Arc::clone(&first), terms: terms.clone() };
         let lease = Lease {
             api,
             name: name.to_owned(),
             replica: replica.to_owned(),
             leads,
+            holder,
+            first,
             terms,
             seen: None,
             renewed: Instant::now(),
@@ -163,9 +193,12 @@ impl Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
                 spec: Some(self.spec(0)),
             };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            let won = won(self.api.create(&PostParams::default(), &lease).await)?;
+            self.first.store(won && self.seen.is_none(), Ordering::Relaxed);
+            return Ok(won);
         };
         let spec = lease.spec.clone().unwrap_or_default();
+        self.holder.send_replace(spec.holder_identity.clone().filter(|holder| !holder.is_empty()));
         let sign = (spec.renew_time.clone(), spec.holder_identity.clone());
         let mine = spec.holder_identity.as_deref() == Some(&self.replica);
         let fresh = match &self.seen {
@@ -222,7 +255,8 @@ mod tests {
     async fn who_writes_is_waited_for_and_nobody_begins_anew() {
         let (leads, receiver) = watch::channel(true);
         let terms = Arc::new(RwLock::new(()));
-        let mut leadership = Leadership { leads: receiver, terms: terms.clone() };
+        let holder = watch::channel(None).1;
+        let mut leadership = Leadership { leads: receiver, holder, first: Arc::default(), terms: terms.clone() };
         let first = leadership.lead().await.unwrap();
         let second = first.clone();
         leads.send_replace(false);

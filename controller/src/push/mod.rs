@@ -3,6 +3,7 @@
 mod ending;
 mod heard;
 mod identity;
+mod lender;
 mod proxies;
 mod secret_review;
 mod sent;
@@ -11,6 +12,7 @@ mod token_review;
 
 pub use ending::{Ending, Endings};
 pub use identity::{Authenticate, Authenticated, Identity, Unauthenticated};
+pub use lender::{Lender, Replicas};
 pub use proxies::{KindStatus, Proxies, ProxyStatus};
 pub use secret_review::{Account, Authorize, SecretReviewer};
 pub use sent::Sent;

@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_core::wire::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mesh_core::wire::{
-    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, LOCALITY, MAX_MESSAGE, MAX_REQUEST, METHOD,
-    NODE, ServerStream, Violation,
+    CREATE_CERTIFICATE, CertificateRequest, CertificateResponse, Event, LEND, LOCALITY, MAX_MESSAGE, MAX_QUOTA_MESSAGE,
+    MAX_REQUEST, METHOD, NODE, QuotaGrant, QuotaReport, ServerStream, Violation,
 };
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::heard::{Heard, LastHeard};
 use super::proxies::Connected;
-use super::{Authenticate, Authenticated, Ending, Proxies, Unauthenticated};
+use super::{Authenticate, Authenticated, Ending, Lender, Proxies, Unauthenticated};
 use crate::ca::Certificates;
 use crate::kube::{ClassState, Joined, KeeperHandle, Leaving};
 
@@ -53,6 +53,8 @@ pub struct Discovery {
     pub authenticate: Arc<dyn Authenticate>,
     /// For who wants one.
     pub certificates: Certificates,
+    /// Of limits that all proxies count together.
+    pub lender: Lender,
     /// A proxy that was silent for so long is pinged, and gone if it does not answer for a third of that: it vanished, or its
     /// process is stopped.
     pub keep_alive: Duration,
@@ -150,6 +152,13 @@ impl tower::Service<http::Request<hyper::body::Incoming>> for Service {
             match request.uri().path() {
                 METHOD => {}
                 CREATE_CERTIFICATE => return Ok(service.certify(request).await),
+                LEND => {
+                    let codec = tonic_prost::ProstCodec::<QuotaGrant, QuotaReport>::default();
+                    let mut grpc = tonic::server::Grpc::new(codec)
+                        .max_decoding_message_size(MAX_QUOTA_MESSAGE)
+                        .max_encoding_message_size(MAX_QUOTA_MESSAGE);
+                    return Ok(grpc.streaming(Lending(service), request).await);
+                }
                 path => return Ok(Status::unimplemented(format!("no method {path}")).into_http()),
             }
             let codec = tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
@@ -170,7 +179,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
         let service = self.clone();
         Box::pin(async move {
             let who = service.who(request.metadata().as_ref()).await?;
-            let Authenticated { identity, expires } = &who;
+            let identity = &who.identity;
             let joined = service.discovery.keeper.join(identity).await;
             let Joined { proxy, states, leaving } = joined.map_err(|error| {
                 tracing::warn!(pod = identity.pod, namespace = identity.namespace, "cannot be told anything: {error}");
@@ -180,14 +189,13 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
             let place = [(LOCALITY, proxy.locality.clone()), (NODE, proxy.node.clone())];
             let connected = service.discovery.proxies.add(identity, &proxy.locality, service.address.to_string());
             let (responses, outgoing) = mpsc::channel(WAITING);
-            let left = expires.map_or(LIFETIME, |at| at.duration_since(SystemTime::now()).unwrap_or_default());
             let session = Session {
                 name: proxy.id,
                 keeper: service.discovery.keeper.clone(),
                 here: Arc::default(),
                 states,
                 leaving,
-                expires: Instant::now() + left,
+                expires: Instant::now() + lifetime(&who),
                 connected,
                 responses,
                 waiting: VecDeque::new(),
@@ -208,6 +216,33 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Service {
             Ok(response)
         })
     }
+}
+
+/// Shares of limits.
+#[derive(Clone)]
+struct Lending(Service);
+
+impl tonic::server::StreamingService<QuotaReport> for Lending {
+    type Response = QuotaGrant;
+    type ResponseStream = ReceiverStream<Result<QuotaGrant, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Self::ResponseStream>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<Streaming<QuotaReport>>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move {
+            let who = service.who(request.metadata().as_ref()).await?;
+            let Discovery { keeper, lender, .. } = &service.discovery;
+            lender.refuse_unless_it_lends().await?;
+            let joined = keeper.join(&who.identity).await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let expires = Instant::now() + lifetime(&who);
+            Ok(Response::new(lender.lend(&who.identity, joined, request.into_inner(), expires, service.stop)))
+        })
+    }
+}
+
+/// How long a stream lasts.
+fn lifetime(who: &Authenticated) -> Duration {
+    who.expires.map_or(LIFETIME, |at| at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 impl Service {
@@ -242,12 +277,12 @@ impl Service {
 }
 
 /// Until this replica stops.
-async fn stopping(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Until the pod is not what it was.
-async fn departure(leaving: &mut Leaving) -> Ending {
+pub(super) async fn departure(leaving: &mut Leaving) -> Ending {
     let departure = leaving.wait_for(Option::is_some).await.ok().and_then(|departure| *departure);
     departure.map_or(Ending::Broken, Ending::from)
 }

@@ -26,7 +26,7 @@ pub struct SocketCollector {
 
 type Row = (Vec<(&'static str, String)>, u64);
 
-const FAMILIES: [(&str, &str, MetricType); 15] = [
+const FAMILIES: [(&str, &str, MetricType); 17] = [
     ("meshgate_downstream_connections", "Connections of clients, open now.", MetricType::GAUGE),
     ("meshgate_downstream_connections_total", "Connections of clients, accepted.", MetricType::COUNTER),
     ("meshgate_downstream_refused_total", "Connections of clients that were refused, by reason.", MetricType::COUNTER),
@@ -46,7 +46,20 @@ const FAMILIES: [(&str, &str, MetricType); 15] = [
         "Buckets that were not full and were forgotten for lack of room.",
         MetricType::COUNTER,
     ),
+    (
+        "meshgate_rate_limit_leases_total",
+        "Shares of a rate limit that the controller lent to this proxy.",
+        MetricType::COUNTER,
+    ),
+    (
+        "meshgate_rate_limit_fallback",
+        "Whether nobody lends a share of a rate limit, so that what is left of the last one counts.",
+        MetricType::GAUGE,
+    ),
 ];
+
+const SHARE: (&str, &str) =
+    ("meshgate_rate_limit_share", "This proxy's part of a rate limit that all proxies count together; 1: all of it.");
 
 impl SocketCollector {
     pub fn new(
@@ -58,7 +71,8 @@ impl SocketCollector {
         let describe = |(name, help, _): &(&str, &str, MetricType)| {
             Desc::new((*name).to_owned(), (*help).to_owned(), Vec::new(), std::collections::HashMap::new())
         };
-        let descriptions = FAMILIES.iter().map(describe).collect::<Result<_, _>>()?;
+        let share = (SHARE.0, SHARE.1, MetricType::GAUGE);
+        let descriptions = FAMILIES.iter().chain([&share]).map(describe).collect::<Result<_, _>>()?;
         Ok(Self { listeners, pools, cells, room, descriptions })
     }
 
@@ -167,17 +181,32 @@ fn load_reports(live: &Live) -> [Vec<Row>; 1] {
 }
 
 /// What the rate limits counted.
-fn rate_limits(live: &Live) -> [Vec<Row>; 3] {
+fn rate_limits(live: &Live) -> [Vec<Row>; 5] {
     let (mut refused, mut in_use, mut evicted) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut leases, mut fallback) = (Vec::new(), Vec::new());
     for count in &live.limits {
         let labels = vec![("limit", count.name.to_string())];
         if let Some(buckets) = count.buckets() {
             in_use.push((labels.clone(), buckets.in_use(rate_limit::now()) as u64));
             evicted.push((labels.clone(), buckets.evicted()));
         }
+        if let Some(share) = count.share() {
+            leases.push((labels.clone(), share.lent()));
+            fallback.push((labels.clone(), u64::from(share.is_alone(rate_limit::now()))));
+        }
         refused.push((labels, count.refused()));
     }
-    [refused, in_use, evicted]
+    [refused, in_use, evicted, leases, fallback]
+}
+
+/// What is ours now of limits that others count, too.
+fn shares(live: &Live) -> MetricFamily {
+    let shared = live.limits.iter().filter_map(|count| Some((&count.name, count.share()?)));
+    let rows = shared.map(|(name, share)| {
+        let part = share.lease().now(rate_limit::now());
+        (vec![("limit", name.to_string())], part.ratio())
+    });
+    family_of(SHARE.0, SHARE.1, MetricType::GAUGE, rows)
 }
 
 impl Collector for SocketCollector {
@@ -190,7 +219,8 @@ impl Collector for SocketCollector {
         let clients = self.downstream().into_iter().chain(self.requests());
         let rows = clients.chain(self.upstream()).chain(ejections(&live)).chain(overflows(&live));
         let rows = rows.chain(load_reports(&live)).chain(rate_limits(&live));
-        FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows)).collect()
+        let families = FAMILIES.iter().zip(rows).map(|((name, help, kind), rows)| family(name, help, *kind, rows));
+        families.chain([shares(&live)]).collect()
     }
 }
 
@@ -227,7 +257,16 @@ impl Collector for WorkloadCollector {
 
 #[allow(clippy::cast_precision_loss)]
 fn family(name: &str, help: &str, kind: MetricType, rows: Vec<Row>) -> MetricFamily {
-    let metrics = rows.into_iter().map(|(labels, value)| {
+    family_of(name, help, kind, rows.into_iter().map(|(labels, value)| (labels, value as f64)))
+}
+
+fn family_of(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    rows: impl Iterator<Item = (Vec<(&'static str, String)>, f64)>,
+) -> MetricFamily {
+    let metrics = rows.map(|(labels, value)| {
         let pairs = labels.into_iter().map(|(name, value)| {
             let mut pair = LabelPair::default();
             pair.set_name(name.to_owned());
@@ -237,11 +276,11 @@ fn family(name: &str, help: &str, kind: MetricType, rows: Vec<Row>) -> MetricFam
         let mut metric = Metric::from_label(pairs.collect());
         if kind == MetricType::GAUGE {
             let mut gauge = Gauge::default();
-            gauge.set_value(value as f64);
+            gauge.set_value(value);
             metric.set_gauge(gauge);
         } else {
             let mut counter = Counter::default();
-            counter.set_value(value as f64);
+            counter.set_value(value);
             metric.set_counter(counter);
         }
         metric

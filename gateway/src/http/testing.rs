@@ -183,7 +183,7 @@ impl Rig {
             .collect();
         let cells = Arc::new(Cells::default());
         cells.live.store(Arc::new(Live {
-            limits: compiled.snapshot.rate_limiter.counts(&[], std::hash::RandomState::new),
+            limits: compiled.snapshot.rate_limiter.counts(&[], std::hash::RandomState::new, None),
             snapshot: Arc::new(compiled.snapshot),
             clusters,
             tokens: TokenRules::default(),

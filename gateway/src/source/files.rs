@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mesh_core::certificate;
 use mesh_core::diag::{self, Diagnostic};
-use mesh_core::model::{ProxyInfo, ResourceSet, UpstreamTls};
+use mesh_core::model::{ProxyInfo, RequestLimit, ResourceSet, UpstreamTls};
 use mesh_core::object::{ObjectRef, Position};
 use mesh_core::translate::Translator;
 use mesh_core::world::World;
@@ -319,6 +319,7 @@ impl Reader {
         let mut diagnostics = self.documents.diagnostics();
         diagnostics.extend_from_slice(self.translator.diagnostics());
         diagnostics.extend(without_certificate(self.translator.set(), &self.documents));
+        diagnostics.extend(counted_alone(self.translator.set(), &self.documents));
         Configuration {
             set: ResourceSet::clone(self.translator.set()),
             diagnostics,
@@ -332,6 +333,24 @@ impl Reader {
 }
 
 /// Nobody gives a workload certificate to who reads files.
+/// Limits that this process counts for itself, although they are about all.
+fn counted_alone(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
+    let all = set.rate_limits.values().flat_map(|limits| limits.limits.iter().map(|limit| (&limits.origin, limit)));
+    let global: Vec<_> = all.filter(|(_, limit)| limit.amount.global).collect();
+    if global.is_empty() {
+        return Vec::new();
+    }
+    let positions = documents.positions(&["RateLimit"]);
+    let finding = |(object, limit): (&ObjectRef, &RequestLimit)| {
+        let field = format!("spec.limits[{}].scope", limit.index);
+        let position = positions.get(object).and_then(|positions| positions.get(&field));
+        let message =
+            "nobody lends shares of the limit where there is no controller: this process counts alone, as with `Local`";
+        Diagnostic::new(diag::LIMIT_ALONE, message).object(object).field(field).at(position)
+    };
+    global.into_iter().map(finding).collect()
+}
+
 fn without_certificate(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
     let mutual = set.destinations.values().filter(|destination| destination.tls == UpstreamTls::Mutual);
     let rules =

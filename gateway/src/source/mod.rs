@@ -5,6 +5,7 @@ mod controller;
 mod dial;
 mod documents;
 mod files;
+mod quota;
 mod settle;
 mod tree;
 mod trouble;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 pub use certificates::ControllerCa;
 pub use controller::{Connection, ConnectionCell, Controller, ControllerOptions, Following};
 pub use files::{Files, FilesOptions, Loaded, load};
+pub use quota::Quota;
 
 use crate::observe::{LogSettings, LogTarget};
 use crate::tls::certs::OrderedCertificates;

@@ -81,7 +81,8 @@ pub enum LimitScope {
     /// Each process for itself.
     #[default]
     Local,
-    /// All of them together; not built yet.
+    /// All proxies of the mesh together: the controller lends each of them a share, by what it is asked for. Without a controller the
+    /// same as `Local`.
     Global,
 }
 

@@ -183,8 +183,6 @@ pub(super) fn limits(schema: &mut Schema) {
     schema.insert("maxItems".to_owned(), 64.into());
     schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
     schema.insert("x-kubernetes-list-map-keys".to_owned(), json!(["name"]));
-    let global = ("!has(self.scope) || self.scope != 'Global'", "scope Global is not built yet");
-    insert_below(schema, "items", RULES, rules(&[global]));
 }
 
 fn insert_below(schema: &mut Schema, child: &str, key: &str, value: Value) {

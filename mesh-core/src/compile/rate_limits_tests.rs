@@ -12,7 +12,8 @@ use crate::object::ObjectRef;
 use crate::snapshot::{Facts, RateRuling, Request, Token};
 
 fn limit(name: &str, burst: u32, by: Vec<LimitKey>) -> RequestLimit {
-    let amount = LimitAmount { requests: burst, per: Duration::from_secs(60), burst, by, max_buckets: 1024 };
+    let amount =
+        LimitAmount { requests: burst, per: Duration::from_secs(60), burst, by, max_buckets: 1024, global: false };
     let (from, to, when) = (Vec::new(), Vec::new(), Vec::new());
     RequestLimit { index: 0, name: name.into(), from, to, when, amount, silent: false }
 }
@@ -34,7 +35,7 @@ impl Counted {
         let mut diagnostics = Vec::new();
         let limiter = limiter(&of(limits), None, &mut diagnostics);
         assert_eq!(diagnostics, []);
-        Counted { counts: limiter.counts(&[], RandomState::new), limiter }
+        Counted { counts: limiter.counts(&[], RandomState::new, None), limiter }
     }
 
     /// `passed`, or the limit without room.
@@ -184,7 +185,7 @@ fn counts_go_on_while_their_limit_stays_the_same() {
     assert_eq!(ask(|_, _| {}, |facts| before.take(facts)), "passed");
     let more = of(vec![limit("b", 1, Vec::new()), limit("c", 1, Vec::new()), limit("a", 2, Vec::new())]);
     let limiter = limiter(&more, Some(&before.limiter), &mut Vec::new());
-    let counts = limiter.counts(&before.counts, RandomState::new);
+    let counts = limiter.counts(&before.counts, RandomState::new, None);
     let kept: Vec<bool> = counts.iter().map(|count| before.counts.iter().any(|old| Arc::ptr_eq(old, count))).collect();
     assert_eq!(kept, [true, false, false]);
     assert!(Arc::ptr_eq(&limiter, &super::limiter(&more, Some(&limiter), &mut Vec::new())));

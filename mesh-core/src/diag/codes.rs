@@ -66,6 +66,7 @@ codes! {
     SELECTOR_EMPTY = "MESH0158", Warning, "the selector selects no workload";
     ORDER_IMPOSSIBLE = "MESH0160", Error, "no certificate can be ordered for the host";
     ORDER_NOT_NEEDED = "MESH0162", Info, "a certificate is not ordered, for its secret is somebody else's";
+    LIMIT_ALONE = "MESH0163", Info, "a limit that all proxies count together is counted by this one alone, for it has no controller";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
     HEADER_OP_REFUSED = "MESH0202", Error, "a header operation is refused, so it has no effect";
     ROUTES_MISSING = "MESH0203", Error, "a listener names routes that do not exist";

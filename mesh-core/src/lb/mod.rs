@@ -11,6 +11,7 @@ mod load_report;
 mod outlier;
 mod pool;
 mod rate;
+mod share;
 mod tiers;
 mod warmup;
 mod zones;
@@ -24,6 +25,7 @@ pub use load::Load;
 pub use load_report::{LoadReport, Unusable};
 pub use outlier::{Cause, Ejections, TryResult};
 pub use rate::{Exhausted, Level, Rate, RateCount};
+pub use share::{Moment, ShareCell};
 
 #[cfg(test)]
 mod lb_tests;

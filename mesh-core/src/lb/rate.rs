@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Buckets;
-use crate::model::LimitAmount;
+use super::{Buckets, Moment, ShareCell};
+use crate::model::{Lease, LimitAmount, Part};
 
 /// A rate, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,23 +55,25 @@ impl Rate {
         self.burst
     }
 
-    /// Takes a token. `now`: nanoseconds since any moment that stays the same.
-    pub fn take(&self, bucket: &AtomicU64, now: u64) -> Result<Level, Exhausted> {
+    /// Takes a token. The time of the moment: nanoseconds since any moment that stays the same.
+    pub fn take(&self, bucket: &AtomicU64, moment: &Moment) -> Result<Level, Exhausted> {
         let mut full_at = bucket.load(Ordering::Relaxed);
+        let of = |time| Duration::from_nanos(moment.really(time));
         loop {
             // Who would have to wait longer than an empty bucket takes has no token.
-            let next = full_at.max(now).saturating_add(self.interval);
-            let full_in = next.saturating_sub(now);
+            let next = full_at.max(moment.full_at()).saturating_add(self.interval);
+            let full_in = next.saturating_sub(moment.at);
+            // As full as it gets here.
+            let reset = |full_in: u64| of(full_in.saturating_sub(moment.lacking));
             if let Some(missing) = full_in.checked_sub(self.fill).filter(|missing| *missing > 0) {
                 let full_in = full_in.saturating_sub(self.interval);
-                let of = Duration::from_nanos;
-                return Err(Exhausted { retry_in: of(missing), full_in: of(full_in) });
+                return Err(Exhausted { retry_in: of(missing), full_in: reset(full_in) });
             }
             match bucket.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
                     let left = self.fill.saturating_sub(full_in) / self.interval;
                     let remaining = u32::try_from(left).unwrap_or(u32::MAX);
-                    return Ok(Level { remaining, full_in: Duration::from_nanos(full_in) });
+                    return Ok(Level { remaining, full_in: reset(full_in) });
                 }
                 Err(seen) => full_at = seen,
             }
@@ -99,10 +101,13 @@ pub struct RateCount {
     /// None: one bucket for all.
     buckets: Option<Buckets>,
     refused: AtomicU64,
+    /// None: it is all ours.
+    share: Option<Arc<ShareCell>>,
 }
 
 impl RateCount {
-    pub fn new(name: Arc<str>, amount: &LimitAmount, secret: RandomState) -> RateCount {
+    /// `share`: of a limit that others count, too.
+    pub fn new(name: Arc<str>, amount: &LimitAmount, secret: RandomState, share: Option<Arc<ShareCell>>) -> RateCount {
         RateCount {
             name,
             rate: Rate::new(amount),
@@ -110,6 +115,7 @@ impl RateCount {
             single: AtomicU64::default(),
             buckets: (!amount.by.is_empty()).then(|| Buckets::new(amount.max_buckets)),
             refused: AtomicU64::default(),
+            share,
             amount: amount.clone(),
         }
     }
@@ -119,9 +125,45 @@ impl RateCount {
         *self.name == *name && self.amount == *amount
     }
 
+    /// The time that its buckets go by. `now`: nanoseconds since any moment that stays the same.
+    pub fn moment(&self, now: u64) -> Moment {
+        match &self.share {
+            Some(share) => share.moment(now, self.rate.fill, self.rate.interval),
+            None => Moment::whole(now),
+        }
+    }
+
     /// The bucket of this hash of values.
-    pub fn bucket(&self, hash: u64, now: u64) -> &AtomicU64 {
-        self.buckets.as_ref().map_or(&self.single, |buckets| buckets.get(hash, now))
+    pub fn bucket(&self, hash: u64, moment: &Moment) -> &AtomicU64 {
+        self.buckets.as_ref().map_or(&self.single, |buckets| buckets.get(hash, moment.full_at()))
+    }
+
+    /// Notes a request that it is about, for whoever shares it out.
+    pub fn ask(&self) {
+        if let Some(share) = &self.share {
+            share.ask();
+        }
+    }
+
+    /// What is ours of a limit that others count, too.
+    pub fn share(&self) -> Option<&Arc<ShareCell>> {
+        self.share.as_ref()
+    }
+
+    /// Takes over what is lent, and `filled` of a bucket with it; how much of one is given back. Where there are many, nothing is known of
+    /// what is in them: they fill with the time, and nothing is given back.
+    pub fn lend(&self, lease: Lease, filled: Part, now: u64) -> Part {
+        let Some(share) = &self.share else { return Part(0) };
+        let Rate { interval, fill, .. } = self.rate;
+        let clock = share.moment(now, fill, interval).at;
+        let (before, after, filled) = share.renew(lease, filled, now, fill, interval);
+        if self.buckets.is_some() {
+            return Part(0);
+        }
+        let more = |full_at: u64| Some(full_at.saturating_sub(filled));
+        let full_at = self.single.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).unwrap_or(0);
+        let level = fill.saturating_sub(full_at.saturating_sub(clock)).min(before);
+        Part::from(level.saturating_sub(after), fill)
     }
 
     /// Notes a request that was not let through.

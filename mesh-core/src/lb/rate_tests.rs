@@ -6,7 +6,7 @@ use super::*;
 use crate::model::LimitKey;
 
 fn amount(requests: u32, per: Duration, burst: u32) -> LimitAmount {
-    LimitAmount { requests, per, burst, by: Vec::new(), max_buckets: LimitAmount::USUAL_BUCKETS }
+    LimitAmount { requests, per, burst, by: Vec::new(), max_buckets: LimitAmount::USUAL_BUCKETS, global: false }
 }
 
 /// A bucket as it is explained to people: tokens (in nanoseconds of filling) come with the time, up to the size.
@@ -58,7 +58,7 @@ proptest! {
                 2 => random % (interval + 2),
                 _ => random % (per * 2),
             };
-            match (rate.take(&bucket, now), naive.take(now)) {
+            match (rate.take(&bucket, &Moment::whole(now)), naive.take(now)) {
                 (Ok(level), Ok(remaining)) => {
                     prop_assert_eq!(u128::from(level.remaining), remaining);
                     prop_assert_eq!(level.full_in.as_nanos(), naive.size - naive.tokens);
@@ -82,7 +82,7 @@ fn times_beyond_all_reason_do_not_overflow() {
     let rate = Rate::new(&amount(1, Duration::from_secs(31 * 24 * 3600), u32::MAX));
     let bucket = AtomicU64::default();
     for now in [0, u64::MAX / 2, u64::MAX] {
-        let _ = rate.take(&bucket, now);
+        let _ = rate.take(&bucket, &Moment::whole(now));
         rate.give_back(&bucket);
     }
 }
@@ -92,8 +92,9 @@ fn threads_share_a_bucket_exactly() {
     let rate = Rate::new(&amount(1, Duration::from_secs(3600), 1000));
     let bucket = AtomicU64::default();
     let passed: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| (0..1000).filter(|_| rate.take(&bucket, 7).is_ok()).count())).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..1000).filter(|_| rate.take(&bucket, &Moment::whole(7)).is_ok()).count()))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(passed, 1000);
@@ -102,7 +103,12 @@ fn threads_share_a_bucket_exactly() {
 fn keyed(most: u32) -> RateCount {
     let by = vec![LimitKey::Header("x-a".to_owned())];
     let amount = LimitAmount { by, max_buckets: most, ..amount(1, Duration::from_secs(1), 1) };
-    RateCount::new("n/a/b".into(), &amount, RandomState::new())
+    RateCount::new("n/a/b".into(), &amount, RandomState::new(), None)
+}
+
+fn take(count: &RateCount, hash: u64, now: u64) -> Result<Level, Exhausted> {
+    let moment = count.moment(now);
+    count.rate.take(count.bucket(hash, &moment), &moment)
 }
 
 #[test]
@@ -110,10 +116,10 @@ fn each_hash_has_a_bucket_of_its_own() {
     let count = keyed(1 << 12);
     let hashes: Vec<u64> = (0..500).map(|number: u32| count.secret.hash_one(number)).collect();
     for hash in &hashes {
-        assert!(count.rate.take(count.bucket(*hash, 0), 0).is_ok());
+        assert!(take(&count, *hash, 0).is_ok());
     }
     for hash in &hashes {
-        assert!(count.rate.take(count.bucket(*hash, 0), 0).is_err());
+        assert!(take(&count, *hash, 0).is_err());
     }
     let buckets = count.buckets().unwrap();
     assert_eq!((buckets.in_use(0), buckets.evicted()), (500, 0));
@@ -126,19 +132,19 @@ fn full_buckets_go_first_and_the_number_stays_bounded() {
     let count = keyed(16);
     let now = |number: u64| number * 10_000_000;
     for number in 1..=16 {
-        assert!(count.rate.take(count.bucket(number, now(number)), now(number)).is_ok());
+        assert!(take(&count, number, now(number)).is_ok());
     }
     let buckets = count.buckets().unwrap();
     assert_eq!((buckets.in_use(now(16)), buckets.evicted()), (16, 0));
     // The first is the nearest to full.
-    assert!(count.rate.take(count.bucket(17, now(17)), now(17)).is_ok());
+    assert!(take(&count, 17, now(17)).is_ok());
     assert_eq!((buckets.in_use(now(17)), buckets.evicted()), (16, 1));
-    assert!(count.rate.take(count.bucket(2, now(17)), now(17)).is_err());
+    assert!(take(&count, 2, now(17)).is_err());
     // Later all but the last are full.
     let later = now(117) - 1;
-    assert!(count.rate.take(count.bucket(17, later), later).is_err());
+    assert!(take(&count, 17, later).is_err());
     for number in 100..115 {
-        assert!(count.rate.take(count.bucket(number, later), later).is_ok());
+        assert!(take(&count, number, later).is_ok());
     }
     assert_eq!((buckets.in_use(later), buckets.evicted()), (16, 1));
 }

@@ -24,6 +24,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod settings;
+mod share;
 mod tls;
 
 use std::collections::HashMap;
@@ -56,6 +57,7 @@ pub use rate_limit::*;
 pub use retry::*;
 pub use route::*;
 pub use settings::*;
+pub use share::*;
 pub use tls::*;
 
 /// What means the default is not written out: most rules say little, and there are thousands of them on their way and kept as

@@ -55,6 +55,9 @@ pub struct LimitAmount {
     /// Most buckets that are kept.
     #[serde(default = "usual_buckets", skip_serializing_if = "is_usual")]
     pub max_buckets: u32,
+    /// All proxies count together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub global: bool,
 }
 
 /// What requests are told apart by.
@@ -88,6 +91,9 @@ impl fmt::Display for LimitAmount {
         write!(f, "{} in {:?}, {} at once", self.requests, self.per, self.burst)?;
         for (index, key) in self.by.iter().enumerate() {
             write!(f, "{}{key}", if index == 0 { ", by " } else { " and " })?;
+        }
+        if self.global {
+            write!(f, ", over all proxies")?;
         }
         Ok(())
     }

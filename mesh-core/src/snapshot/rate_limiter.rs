@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::condition::HeaderKey;
 use super::policy_test::Test;
 use super::{Facts, Request, Token};
-use crate::lb::RateCount;
+use crate::lb::{RateCount, ShareCell};
 use crate::model::{LimitAmount, RateLimits, Resources};
 use crate::object::ObjectRef;
 
@@ -71,10 +71,22 @@ pub enum RateRuling<'l> {
 
 impl RateLimiter {
     /// What the limits have counted, in their order. Those of `previous` that are of the same limits go on; `secret` is of a new one.
-    pub fn counts(&self, previous: &[Arc<RateCount>], secret: impl Fn() -> RandomState) -> Vec<Arc<RateCount>> {
+    /// `shared_from`: now, where a controller lends shares of limits that several proxies count; else what this process counts is all.
+    pub fn counts(
+        &self,
+        previous: &[Arc<RateCount>],
+        secret: impl Fn() -> RandomState,
+        shared_from: Option<u64>,
+    ) -> Vec<Arc<RateCount>> {
+        // A share is a part: it is the same of another amount.
+        let lent = |name: &str| previous.iter().find(|count| *count.name == *name).and_then(|count| count.share());
+        let share = |limit: &CompiledLimit| {
+            let begun = shared_from.filter(|_| limit.amount.global)?;
+            Some(lent(&limit.name).map_or_else(|| ShareCell::new(begun), Arc::clone))
+        };
         let count = |limit: &CompiledLimit| {
             let same = previous.iter().find(|count| count.is_of(&limit.name, &limit.amount));
-            let new = || Arc::new(RateCount::new(Arc::clone(&limit.name), &limit.amount, secret()));
+            let new = || Arc::new(RateCount::new(Arc::clone(&limit.name), &limit.amount, secret(), share(limit)));
             same.map_or_else(new, Arc::clone)
         };
         self.limits.iter().map(count).collect()
@@ -89,10 +101,12 @@ impl RateLimiter {
             if !limit.matches(facts) {
                 continue;
             }
+            count.ask();
             let hash = limit.hash(facts, &count.secret);
+            let moment = count.moment(now);
             let told =
                 |remaining, reset| (!limit.silent).then(|| Quota { limit: count.rate.burst(), remaining, reset });
-            match count.rate.take(count.bucket(hash, now), now) {
+            match count.rate.take(count.bucket(hash, &moment), &moment) {
                 Ok(level) => {
                     taken.push((count, hash));
                     let quota = told(level.remaining, level.full_in);
@@ -101,7 +115,7 @@ impl RateLimiter {
                 }
                 Err(exhausted) => {
                     for (count, hash) in taken {
-                        count.rate.give_back(count.bucket(hash, now));
+                        count.rate.give_back(count.bucket(hash, &count.moment(now)));
                     }
                     count.refuse();
                     let quota = told(0, exhausted.full_in);

@@ -24,7 +24,7 @@ impl Context<'_> {
 impl Reader<'_, '_, RateLimit> {
     /// None: it was refused when the object was read.
     fn limit(&mut self, limit: &api::RequestLimit) -> Option<RequestLimit> {
-        if limit.scope == Some(LimitScope::Global) || limit.requests == 0 {
+        if limit.requests == 0 {
             return None;
         }
         let parts = (&*limit.from, &*limit.to, &*limit.when);
@@ -35,6 +35,7 @@ impl Reader<'_, '_, RateLimit> {
             burst: limit.burst.unwrap_or(limit.requests),
             by: limit.by.iter().map(key).collect::<Option<Vec<_>>>()?,
             max_buckets: limit.max_buckets.unwrap_or(LimitAmount::USUAL_BUCKETS),
+            global: limit.scope == Some(LimitScope::Global),
         };
         let index = u32::try_from(limit.index).ok()?;
         let silent = limit.headers == Some(false);

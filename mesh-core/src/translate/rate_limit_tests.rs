@@ -6,7 +6,7 @@ use crate::world::World;
 #[test]
 fn defaults_are_filled_in() {
     let spec = "spec: {limits: [{name: a, requests: 100, per: 1m, by: [{clientAddress: {}}, {header: {name: X-Key}}, \
-                {claim: '[a][b]'}]}, {name: b, requests: 1, per: 1s, burst: 5, headers: false, \
+                {claim: '[a][b]'}]}, {name: b, requests: 1, per: 1s, burst: 5, headers: false, scope: Global, \
                 to: [{operation: {paths: [/a]}}], when: [{key: 'experimental.envoy.filters.x', values: [a]}]}]}";
     let world = World::from_objects(docs().add("RateLimit", "istio-system/a", spec).objects_anyway());
     let translation = translate(&world, &proxy());
@@ -15,7 +15,7 @@ fn defaults_are_filled_in() {
     assert_eq!(a.amount.to_string(), "100 in 60s, 100 at once, by clientAddress/32/64 and header x-key and claim a.b");
     assert_eq!(a.amount.by[1], LimitKey::Header("x-key".to_owned()));
     assert!(!a.silent && a.from.is_empty() && a.to.is_empty() && a.when.is_empty());
-    assert_eq!(b.amount.to_string(), "1 in 1s, 5 at once");
+    assert_eq!(b.amount.to_string(), "1 in 1s, 5 at once, over all proxies");
     assert!(b.silent);
     // What is not understood counts nothing.
     assert_eq!((b.index, b.to.len(), b.when[0].values.len()), (1, 1, 0));

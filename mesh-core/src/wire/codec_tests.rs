@@ -252,6 +252,7 @@ fn what_a_rate_limit_does_not_say_is_usual() {
         burst: 20,
         by: Vec::new(),
         max_buckets: LimitAmount::USUAL_BUCKETS,
+        global: false,
     };
     let (from, to, when) = (Vec::new(), Vec::new(), Vec::new());
     let limits = Config::RateLimits(RateLimits {

@@ -11,6 +11,7 @@ mod client;
 mod codec;
 pub mod proto;
 mod publication;
+mod quota;
 mod request;
 mod server;
 
@@ -18,6 +19,10 @@ pub use certificate::{CREATE_CERTIFICATE, CertificateRequest, CertificateRespons
 pub use client::{Applied, Change, Client, ClientState};
 pub use codec::{Config, DecodeError, decode, version_of};
 pub use publication::{Encoded, Publication, Published, Table};
+pub use quota::{
+    Book, COME_AGAIN, Held, Holder, LEND, LENDER, LENT_FOR, Ledger, LimitGrant, LimitReport, MAX_QUOTA_MESSAGE,
+    QuotaGrant, QuotaReport, Standing,
+};
 pub use server::{Event, ServerStream, Sync};
 
 use serde::{Deserialize, Serialize};

@@ -139,7 +139,7 @@ impl Tables {
         let compiled = compile(&translation.set, Some(&self.snapshot), generation);
         analyze(&world, &translation.set, &compiled.snapshot, None, &mut found);
         found.extend(compiled.diagnostics);
-        self.counts = compiled.snapshot.rate_limiter.counts(&self.counts, RandomState::new);
+        self.counts = compiled.snapshot.rate_limiter.counts(&self.counts, RandomState::new, None);
         (self.set, self.snapshot) = (translation.set, compiled.snapshot);
         found
     }

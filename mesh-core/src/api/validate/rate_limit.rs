@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::{AuthorizationAction, LimitBy, LimitScope, RateLimit, RequestLimit};
+use super::super::{AuthorizationAction, LimitBy, RateLimit, RequestLimit};
 use super::{Checks, Wrong, authorization, policy_target};
 use crate::attribute;
 
@@ -64,12 +64,6 @@ fn check_limit(limit: &RequestLimit, names: &mut BTreeSet<String>, checks: &mut 
     }
     if limit.max_buckets.is_some_and(|most| !(16..=1 << 20).contains(&most)) {
         checks.error(format_args!("{at}.maxBuckets"), "`maxBuckets` must be 16 to 1048576", "");
-    }
-    if limit.scope == Some(LimitScope::Global) {
-        let help = "leave `scope` out: each gateway and sidecar counts for itself";
-        let message = "not built yet: counting over all proxies together; without it the limit would let through more than it says, \
-                       so it is left out";
-        checks.not_built(format_args!("{at}.scope"), message, help);
     }
 }
 

@@ -37,7 +37,6 @@ fn what_is_wrong_with_a_limit_costs_that_limit() {
         ("name: a, requests: 1, per: 745h", "MESH0003 spec.limits[0].per"),
         ("name: a, requests: 1, per: 1s, burst: 0", "MESH0003 spec.limits[0].burst"),
         ("name: a, requests: 1, per: 1s, maxBuckets: 1", "MESH0003 spec.limits[0].maxBuckets"),
-        ("name: a, requests: 1, per: 1s, scope: Global", "MESH0005 spec.limits[0].scope"),
         ("name: a, requests: 1, per: 1s, scope: Galaxy", "MESH0003 spec.limits[0].scope"),
         ("name: a, requests: 1, per: 1s, by: [{}]", "MESH0006 spec.limits[0].by[0]"),
         ("name: a, requests: 1, per: 1s, by: [{claim: a, header: {name: b}}]", "MESH0003 spec.limits[0].by[0]"),
