@@ -17,7 +17,9 @@ mod gateway_ports;
 mod outcome;
 mod service_entries;
 mod table;
+mod tunnels;
 mod verdict;
+mod workloads;
 
 use std::collections::HashMap;
 
@@ -81,6 +83,8 @@ pub fn analyze_within(
     diagnostics.extend(connection_rules::connection_rules(world, about));
     diagnostics.extend(service_entries::protocols(world, about));
     diagnostics.extend(gateway_ports::gateway_ports(world, about));
+    diagnostics.extend(workloads::workloads(world, set, about));
+    diagnostics.extend(tunnels::tunnels(world, set, about));
 }
 
 /// Whether both are about the same rule.

@@ -60,6 +60,7 @@ codes! {
     CLAIMS_WITHOUT_AUTHENTICATION = "MESH0153", Error, "a rule asks for claims, and nothing makes the proxy read tokens";
     PROTOCOL_CONFLICT = "MESH0154", Warning, "ServiceEntries say different protocols of one port of one host";
     GATEWAY_PORT_WITHOUT_SERVICE = "MESH0155", Warning, "no Service of the gateway's pods leads to the port";
+    POLICY_WITHOUT_WORKLOAD = "MESH0156", Warning, "no known workload is one that the policy or limit is for";
     ORDER_IMPOSSIBLE = "MESH0160", Error, "no certificate can be ordered for the host";
     ORDER_NOT_NEEDED = "MESH0162", Info, "a certificate is not ordered, for its secret is somebody else's";
     REGEX_REFUSED = "MESH0201", Error, "a regular expression is refused, so it never matches";
@@ -87,6 +88,7 @@ const ISTIO: &[(Code, &str)] = &[
     (HOST_TAKEN, "IST0109"),
     (SIDECAR_OVERLAP, "IST0110"),
     (SIDECAR_DUPLICATE, "IST0111"),
+    (POLICY_WITHOUT_WORKLOAD, "IST0127"),
     (RULE_UNREACHABLE, "IST0130"),
     (MATCH_INEFFECTIVE, "IST0131"),
     (HOST_NOT_IN_GATEWAY, "IST0132"),
