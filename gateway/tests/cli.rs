@@ -139,7 +139,7 @@ fn exit_codes_of_check() {
     assert_eq!(code(&["--version"]), 0);
     let text = String::from_utf8(output(&["check", "-f", &wrong]).stdout).unwrap();
     assert!(text.contains("wrong.yaml:7:21") && text.contains("MESH0003"), "{text}");
-    assert!(text.ends_with("2 objects: 1 error, 1 warning, 0 infos\n"), "{text}");
+    assert!(text.ends_with("2 objects: 1 error, 0 warnings, 0 infos\n"), "{text}");
 }
 
 #[test]
