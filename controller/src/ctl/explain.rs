@@ -376,7 +376,7 @@ fn policies(said: &ExplainedAuthorization) -> String {
     if let Some(open) = depends(&said.depends_on) {
         let policy = said.policy.as_ref().map_or_else(String::new, |policy| format!(": {policy}"));
         let rule = said.rule.map_or_else(String::new, |rule| format!(" rules[{rule}]"));
-        return format!("it {open} whether they allow it{policy}{rule}{observers}");
+        return format!("whether they allow it {open}{policy}{rule}{observers}");
     }
     let verdict = match (&said.policy, said.rule) {
         _ if said.allowed => "allow it".to_owned(),

@@ -227,7 +227,7 @@ fn what_depends_on_the_client_says_so() {
     assert_eq!(
         said,
         [
-            "Policies    depends on the client's address (remote.ip; tell it by --source-ip or --remote-ip) whether they allow it",
+            "Policies    whether they allow it depends on the client's address (remote.ip; tell it by --source-ip or --remote-ip)",
             "Limits      istio-system/near/all: 5 in 1s, 5 at once",
             "            istio-system/near/some: 1 in 1s, 1 at once — whether it counts depends on the client's address (source.ip; tell it by --source-ip)",
         ]
