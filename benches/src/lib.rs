@@ -99,6 +99,7 @@ pub fn set(virtual_hosts: Vec<Arc<VirtualHost>>) -> ResourceSet {
         protocol: ListenerProtocol::Http { routes: "http.8080".into() },
         path_normalization: PathNormalization::Base,
         origin: origin(),
+        server: None,
     };
     let routes = RouteSet { key: "http.8080".into(), virtual_hosts, tcp: Vec::new(), origin: origin() };
     ResourceSet {

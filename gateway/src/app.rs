@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use mesh_core::diag;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -67,6 +68,22 @@ fn are_there(program: &str, loaded: &Loaded) -> bool {
     let are_there = absent.peek().is_none();
     absent.for_each(|(path, error)| eprintln!("{program}: {}: {error}", path.display()));
     are_there
+}
+
+/// Who names on the command line what is served is there to read that it cannot be: a port that is taken ends the process. A server
+/// whose name has no address may come later.
+fn proves_usable(admin: &Admin) -> anyhow::Result<()> {
+    let status = admin.status.load();
+    if let Some(closed) = status.diagnostics.iter().find(|found| found.code == diag::LISTENER_NOT_OPEN.id) {
+        return Err(anyhow!("{}; {}", closed.message, closed.help.as_deref().unwrap_or_default()));
+    }
+    for cluster in admin.cells.live.load().clusters.iter().filter(|cluster| cluster.endpoints.load().len() == 0) {
+        let names = status.set.endpoints.get(&cluster.destination.key).into_iter().flat_map(|found| &found.endpoints);
+        for name in names {
+            tracing::warn!(server = %name.address, "the server of --to has no address: requests are answered 503 until its name resolves");
+        }
+    }
+    Ok(())
 }
 
 struct Process {
@@ -168,8 +185,11 @@ impl Process {
                 }
                 first.add(Update::Configuration(Box::new(configuration)));
                 store.apply(first).await;
+                if start.text.is_some() {
+                    proves_usable(&admin)?;
+                }
                 readiness.set(Phase::Live);
-                announced.ready(&listeners);
+                announced.ready(&listeners, &admin);
                 Source::Files(Files::watch(loaded, updates.clone()).context("cannot watch files")?)
             }
             (None, Some(options)) => {
@@ -224,7 +244,7 @@ impl Process {
                 _ = signals.user.recv() => self.observe.reopen_access_log(),
                 () = first_configuration(&mut self.source), if self.readiness.phase() == Phase::Starting => {
                     self.readiness.set(Phase::Live);
-                    self.announced.ready(&self.listeners);
+                    self.announced.ready(&self.listeners, &self.admin);
                 }
                 Some(command) = self.commands.recv() => match command {
                     Command::Quit => return,
@@ -403,8 +423,14 @@ struct Announced {
 }
 
 impl Announced {
-    fn ready(&self, listeners: &ListenerManager) {
+    fn ready(&self, listeners: &ListenerManager, pages: &Admin) {
         let Announced { program, admin, status } = self;
+        if listeners.is_deaf(&pages.cells.live.load()) {
+            eprintln!(
+                "{program} is not ready: no listener could be opened: admin http://{admin} status http://{status}"
+            );
+            return;
+        }
         let mut line = format!("{program} ready: admin http://{admin} status http://{status} listeners");
         for listener in listeners.status() {
             line.push(' ');

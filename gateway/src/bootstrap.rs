@@ -6,7 +6,7 @@ mod limits;
 mod quick;
 mod sidecar;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -255,14 +255,32 @@ impl RunArgs {
         }
     }
 
-    fn quick(&self, to: &Target) -> String {
+    /// What flags say together that none says alone.
+    pub fn check(&self) -> Result<(), String> {
+        let (http, https) = self.doors();
+        let Some(https) = https.filter(|https| https.port() == http.port()) else { return Ok(()) };
+        let same = http.ip() == https.ip() || http.ip().is_unspecified() || https.ip().is_unspecified();
+        match same {
+            true => Err(format!("--http {http} and --https {https} are one port; each needs its own")),
+            false => Ok(()),
+        }
+    }
+
+    /// Where `--to` listens.
+    fn doors(&self) -> (SocketAddr, Option<SocketAddr>) {
         let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
         let orders = !self.domain.is_empty();
-        let from: Vec<String> = self.from.iter().cloned().collect();
         let http = self.http.unwrap_or_else(|| everywhere(if orders { 80 } else { 8080 }));
-        let https = orders.then(|| self.https.unwrap_or_else(|| everywhere(443)));
-        let hosts = if orders { &self.domain } else { &from };
-        Quick { to, hosts, http, https }.objects()
+        (http, orders.then(|| self.https.unwrap_or_else(|| everywhere(443))))
+    }
+
+    fn quick(&self, to: &Target) -> String {
+        let (http, https) = self.doors();
+        let mut hosts: Vec<String> = self.from.iter().chain(&self.domain).cloned().collect();
+        // A name that is given twice is no reason to serve none.
+        let mut seen = BTreeSet::new();
+        hosts.retain(|host| seen.insert(host.clone()));
+        Quick { to, hosts: &hosts, http, https }.objects()
     }
 }
 

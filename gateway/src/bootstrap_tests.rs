@@ -43,9 +43,40 @@ fn targets() {
     assert_eq!(parse_target(":3000"), Ok(Target { host: "127.0.0.1".into(), port: 3000 }));
     assert_eq!(parse_target("[::1]:3000"), Ok(Target { host: "::1".into(), port: 3000 }));
     assert_eq!(parse_target("app.example:80"), Ok(Target { host: "app.example".into(), port: 80 }));
-    for wrong in ["app", "app:", "app:0", "app:99999", "a b:80", "a\"b:80"] {
+    for wrong in ["app", "app:", "app:0", "app:99999", "a b:80", "a\"b:80", "http://"] {
         assert!(parse_target(wrong).is_err(), "{wrong}");
     }
+    for (url, meant) in [
+        ("http://a.example", "`a.example:80`"),
+        ("http://a.example:81/x", "`a.example:81`"),
+        ("https://a.example/", "`a.example:443`; that TLS"),
+    ] {
+        let said = parse_target(url).unwrap_err();
+        assert!(said.contains(&format!("is a URL; write HOST:PORT, {meant}")), "{said}");
+    }
+}
+
+#[test]
+fn domains_are_names_each_once() {
+    let quick = |domains: &str| run(&["--to", ":3000", "--domain", domains]).unwrap().start().text.unwrap().1;
+    assert_eq!(quick("a.example,A.example."), quick("a.example"));
+    for (wrong, said) in [("a.example,", "empty"), ("https://a.example/x", "write the name alone, `a.example`")] {
+        let error = parse_domain(wrong.rsplit(',').next().unwrap()).unwrap_err();
+        assert!(error.contains(said), "{error}");
+        assert_eq!(run(&["--to", ":3000", "--domain", wrong]).unwrap_err(), exit::USAGE);
+    }
+}
+
+#[test]
+fn clear_text_and_tls_need_ports_of_their_own() {
+    let check = |http: &str, https: &str| {
+        run(&["--to", ":3000", "--domain", "a.example", "--http", http, "--https", https]).unwrap().check()
+    };
+    assert!(check(":8080", ":8080").unwrap_err().contains("--https 0.0.0.0:8080"));
+    assert!(check("127.0.0.1:8080", ":8080").is_err());
+    assert_eq!(check("127.0.0.1:8080", "127.0.0.2:8080"), Ok(()));
+    assert_eq!(check(":8080", ":8443"), Ok(()));
+    assert_eq!(run(&["--to", ":3000"]).unwrap().check(), Ok(()));
 }
 
 #[test]

@@ -115,8 +115,12 @@ impl OutlierWatch {
 pub enum Unfound {
     /// The destination has no endpoint.
     NoEndpoint,
-    /// The host of the request is none of the destination's, or has no address that may be called.
+    /// The host of the request has no address.
     NotResolved,
+    /// It is none of the destination's: a rule for other hosts leads here.
+    OtherName,
+    /// It has addresses, and none of them may be called: they are this machine's, its link's or a cloud's own.
+    AddressRefused,
     /// There is no room for another name.
     TooManyNames,
 }
@@ -132,7 +136,7 @@ impl LiveCluster {
     ) -> Result<Arc<EndpointState>, Unfound> {
         match (&self.names, name) {
             (Some(names), Some(name)) => names.pick(name, avoid).await,
-            (Some(_), None) => Err(Unfound::NotResolved),
+            (Some(_), None) => Err(Unfound::OtherName),
             (None, _) => self.pick(original, key, avoid).ok_or(Unfound::NoEndpoint),
         }
     }

@@ -28,6 +28,7 @@ fn configuration(destinations: &[(&str, u64, u16)]) -> Configuration {
         protocol: ListenerProtocol::Http { routes: "http.80".into() },
         path_normalization: PathNormalization::Base,
         origin: origin(),
+        server: None,
     };
     set.listeners.insert(listener.key.clone(), Arc::new(listener));
     let routes = RouteSet { key: "http.80".into(), virtual_hosts: Vec::new(), tcp: Vec::new(), origin: origin() };

@@ -60,6 +60,10 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Running {
+        Running::start_until(arguments, "meshgate ready: ")
+    }
+
+    fn start_until(arguments: &[&str], line: &str) -> Running {
         let mut child = meshgate(arguments)
             .args(["--admin", "127.0.0.1:0", "--status", "127.0.0.1:0", "--workers", "1"])
             .stdin(Stdio::null())
@@ -67,7 +71,7 @@ impl Running {
             .spawn()
             .unwrap();
         let mut running = Running { stderr: BufReader::new(child.stderr.take().unwrap()), child, ready: String::new() };
-        running.ready = running.until("meshgate ready: ");
+        running.ready = running.until(line);
         running
     }
 
@@ -135,7 +139,7 @@ fn exit_codes_of_check() {
     assert_eq!(code(&["--version"]), 0);
     let text = String::from_utf8(output(&["check", "-f", &wrong]).stdout).unwrap();
     assert!(text.contains("wrong.yaml:7:21") && text.contains("MESH0003"), "{text}");
-    assert!(text.ends_with("2 objects: 1 error, 1 warning, 0 infos\n"), "{text}");
+    assert!(text.ends_with("2 objects: 1 error, 0 warnings, 0 infos\n"), "{text}");
 }
 
 #[test]
@@ -231,4 +235,37 @@ fn a_second_signal_ends_it_at_once() {
     assert!(running.child.try_wait().unwrap().is_none());
     running.signal("-TERM");
     assert_eq!(running.wait(), 0);
+}
+
+#[test]
+fn a_port_of_the_command_line_that_is_taken_ends_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let pages = ["--admin", "127.0.0.1:0", "--status", "127.0.0.1:0"];
+    let output = output(&[&["run", "--to", ":1", "--http", &listen], &pages[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("meshgate: cannot listen on {listen}: Address already in use")), "{said}");
+    assert!(!said.contains("meshgate ready"), "{said}");
+    let same = ["run", "--to", ":1", "--domain", "localhost", "--http", &listen, "--https", &listen];
+    assert_eq!(code(&same), 64);
+}
+
+#[test]
+fn who_can_listen_nowhere_is_not_ready_until_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let path = write(directory.path(), "a.yaml", &GATEWAY.replace("PORT", &port).replace("ANSWER", "hi"));
+    let running = Running::start_until(&["run", "-f", &path], "meshgate is not ready: no listener could be opened");
+    let ready = || get(running.address("status"), "/healthz/ready");
+    let answer = ready();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("NOT LISTENING\n"), "{answer}");
+    let said = get(running.address("admin"), "/diagnostics");
+    assert!(said.contains("\"field\": \"spec.servers[0].port\"") && said.contains("\"line\": 7"), "{said}");
+    drop(taken);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ready().starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "{}", ready());
+    }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::cluster::ClusterArgs;
 use super::exit::{self, Failure};
 use super::output::Output;
-use super::picture::{self, GatewayArgs, Picture, Sources};
+use super::picture::{self, Depth, GatewayArgs, Picture, Sources};
 use crate::kube::Unavailable;
 
 #[derive(Clone, Debug, Args)]
@@ -27,10 +27,11 @@ pub struct AnalyzeArgs {
     /// Of all namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Whether the cluster's objects are looked at; files come on top of them.
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
-        require_equals = true, action = clap::ArgAction::Set)]
-    use_kube: bool,
+    /// Whether the cluster's objects are looked at; files come on top of them [default: true, unless there are files and no
+    /// kubeconfig]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        action = clap::ArgAction::Set)]
+    use_kube: Option<bool>,
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Output,
     #[command(flatten)]
@@ -39,22 +40,31 @@ pub struct AnalyzeArgs {
 
 pub async fn run(cluster: &ClusterArgs, args: &AnalyzeArgs) -> anyhow::Result<u8> {
     let files: Vec<PathBuf> = args.paths.iter().chain(&args.files).cloned().collect();
-    if files.is_empty() && !args.use_kube {
+    let use_kube = match args.use_kube {
+        Some(wanted) => wanted,
+        None => files.is_empty() || !is_alone(cluster).await,
+    };
+    if files.is_empty() && !use_kube {
         return Err(
             Failure::Usage("without the cluster there must be files: meshctl analyze -f FILE".to_owned()).into()
         );
     }
-    let namespace = match (&args.namespace, args.use_kube) {
+    let namespace = match (&args.namespace, use_kube) {
         (Some(namespace), _) => namespace.clone(),
         (None, true) => cluster.connect().await?.client.default_namespace().to_owned(),
         (None, false) => "default".to_owned(),
     };
-    let sources = Sources { files: &files, cluster, use_cluster: args.use_kube, default_namespace: &namespace };
-    let picture = picture::take(&sources, &args.gateway).await?;
+    let sources = Sources { files: &files, cluster, use_cluster: use_kube, default_namespace: &namespace };
+    let picture = picture::take(&sources, &args.gateway, Depth::Analysis).await;
+    let picture = picture.inspect_err(|_| {
+        if use_kube && !files.is_empty() {
+            eprintln!("meshctl: --use-kube=false looks at the files alone");
+        }
+    })?;
     picture.unavailable.iter().for_each(|kind| eprintln!("meshctl: {kind}"));
     picture.assumed.iter().for_each(|note| eprintln!("meshctl: {note}"));
     // Files alone are all looked at, as long as no namespace is asked for.
-    let only = (!args.all_namespaces && (args.use_kube || args.namespace.is_some())).then_some(namespace.as_str());
+    let only = (!args.all_namespaces && (use_kube || args.namespace.is_some())).then_some(namespace.as_str());
     let (diagnostics, objects) = select(&picture, only);
     let color = std::io::stdout().is_terminal();
     let report = report(&diagnostics, &picture.unavailable);
@@ -65,6 +75,13 @@ pub async fn run(cluster: &ClusterArgs, args: &AnalyzeArgs) -> anyhow::Result<u8
         Verdict::BadData => exit::BAD_DATA,
         Verdict::Problems => exit::FOUND_PROBLEMS,
     })
+}
+
+/// Whether there is no cluster to ask, and none was meant: then files are looked at by themselves, and it is said.
+async fn is_alone(cluster: &ClusterArgs) -> bool {
+    let Some(why) = cluster.is_missing().await else { return false };
+    eprintln!("meshctl: {why}; only the files are looked at");
+    true
 }
 
 /// The shape of `meshgate check`, and what it is not about.

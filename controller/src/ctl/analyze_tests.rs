@@ -163,7 +163,7 @@ spec:
         let files = [file.clone()];
         let sources =
             Sources { files: &files, cluster: &args.cluster, use_cluster: false, default_namespace: "default" };
-        let picture = picture::take(&sources, &args.gateway).await.unwrap();
+        let picture = picture::take(&sources, &args.gateway, Depth::Analysis).await.unwrap();
         picture.diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
     };
     // Read, if it is there: it is none, which is not the point here.

@@ -50,6 +50,14 @@ pub struct Cluster {
 }
 
 impl ClusterArgs {
+    /// Why nobody could be asked, where none is named: there is no kubeconfig, and this is no pod.
+    pub async fn is_missing(&self) -> Option<NoCluster> {
+        if self.kubeconfig.is_some() || self.context.is_some() {
+            return None;
+        }
+        crate::kube::connect(None, None).await.err().filter(|error| matches!(error, NoCluster::None(_)))
+    }
+
     /// Asks nothing of the API server yet.
     pub async fn connect(&self) -> anyhow::Result<Cluster> {
         let client = crate::kube::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await;

@@ -11,7 +11,7 @@ use mesh_core::model::{HostPattern, ListenerProtocol, ResourceSet, TlsTerminatio
 use super::cluster::ClusterArgs;
 use super::exit;
 use super::output::Output;
-use super::picture::{self, GatewayArgs, Picture, Sources};
+use super::picture::{self, Depth, GatewayArgs, Picture, Sources};
 
 #[derive(Clone, Debug, Args)]
 pub struct DiffArgs {
@@ -35,7 +35,7 @@ pub async fn run(cluster: &ClusterArgs, args: &DiffArgs) -> anyhow::Result<u8> {
     for path in [&args.old, &args.new] {
         let files = std::slice::from_ref(path);
         let sources = Sources { files, cluster, use_cluster: false, default_namespace: &args.namespace };
-        let picture = picture::take(&sources, &args.gateway).await?;
+        let picture = picture::take(&sources, &args.gateway, Depth::Tables).await?;
         picture.assumed.iter().for_each(|note| eprintln!("meshctl: {}: {note}", path.display()));
         hint(&path.display().to_string(), &picture);
         pictures.push(picture);
@@ -43,9 +43,7 @@ pub async fn run(cluster: &ClusterArgs, args: &DiffArgs) -> anyhow::Result<u8> {
     let [old, new] = pictures.as_slice() else { return Ok(exit::FAILURE) };
     if [old, new].iter().any(|picture| diag::verdict(&picture.diagnostics) == Verdict::BadData) {
         // What cannot be read may be what is different.
-        for diagnostic in old.diagnostics.iter().chain(&new.diagnostics).filter(|one| is_unreadable(one)) {
-            eprintln!("meshctl: {diagnostic}");
-        }
+        old.unreadable().chain(new.unreadable()).for_each(|diagnostic| eprintln!("meshctl: {diagnostic}"));
         return Ok(exit::BAD_DATA);
     }
     let found = compared(old, new);
@@ -80,10 +78,6 @@ fn compared(old: &Picture, new: &Picture) -> Differences {
 
 fn side(picture: &Picture) -> Side<'_> {
     Side { world: &picture.world, set: &picture.set, snapshot: &picture.snapshot }
-}
-
-fn is_unreadable(diagnostic: &diag::Diagnostic) -> bool {
-    diag::verdict(std::slice::from_ref(diagnostic)) == Verdict::BadData
 }
 
 /// What is wrong has lost its effect, and is compared as that.

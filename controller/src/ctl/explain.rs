@@ -1,7 +1,9 @@
 //! `meshctl explain`: where a request would go, and why. A running gateway is asked for what it really serves; else the
 //! tables are made here, of the cluster's objects or of files.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -13,7 +15,7 @@ use mesh_core::snapshot::{ExplainedAuthorization, ExplainedDestination, Explanat
 use super::cluster::{ClusterArgs, GATEWAY_ADMIN, Target};
 use super::exit::{self, Failure};
 use super::output::Output;
-use super::picture::{self, GatewayArgs, Picture, Sources};
+use super::picture::{self, Depth, GatewayArgs, Picture, Sources};
 
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
@@ -40,6 +42,15 @@ pub struct ExplainArgs {
     /// A name in the certificate that the client shows: spiffe://… or a DNS name
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
+    /// Where the connection comes from, for policies and limits (`ipBlocks`, `source.ip`)
+    #[arg(long, value_name = "ADDRESS")]
+    source_ip: Option<IpAddr>,
+    /// The client's address, as proxies in front say it (`remoteIpBlocks`, `remote.ip`) [default: that of --source-ip]
+    #[arg(long, value_name = "ADDRESS")]
+    remote_ip: Option<IpAddr>,
+    /// A claim of the request's token, which is taken to be good: NAME=VALUE or [a][b]=VALUE; again for a list
+    #[arg(long = "claim", value_name = "NAME=VALUE")]
+    claims: Vec<String>,
     /// Key of the listener, where the port of the URL does not say which.
     #[arg(long, value_name = "ADDR:PORT")]
     listener: Option<String>,
@@ -63,7 +74,7 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
                 use_cluster: args.files.is_empty() || args.use_kube,
                 default_namespace: args.namespace.as_deref().unwrap_or("default"),
             };
-            let picture = picture::take(&sources, &args.gateway).await?;
+            let picture = picture::take(&sources, &args.gateway, Depth::Tables).await?;
             (drawn(&question, &picture)?, Some(picture))
         }
     };
@@ -71,6 +82,10 @@ pub async fn run(cluster: &ClusterArgs, args: &ExplainArgs) -> anyhow::Result<u8
         // What has no effect sends no request anywhere.
         picture.unavailable.iter().filter(|kind| kind.is_read).for_each(|kind| eprintln!("meshctl: {kind}"));
         picture.assumed.iter().for_each(|note| eprintln!("meshctl: {note}"));
+        picture.unreadable().for_each(|diagnostic| eprintln!("meshctl: {diagnostic}"));
+        if picture.objects.is_empty() && picture.unreadable().next().is_some() {
+            return Ok(exit::BAD_DATA);
+        }
     }
     let request = format!("{} {}", args.method, args.url);
     super::print(&args.output.render(&explanation, || text(&request, &explanation))?)?;
@@ -175,6 +190,8 @@ fn question(args: &ExplainArgs) -> Result<Question, Failure> {
     question.method.clone_from(&args.method);
     question.sni.clone_from(&args.sni);
     question.client.clone_from(&args.client);
+    (question.source, question.remote) = (args.source_ip, args.remote_ip);
+    args.claims.iter().try_for_each(|line| question.claim(line)).map_err(usage)?;
     question.listener.clone_from(&args.listener);
     Ok(question)
 }
@@ -200,6 +217,9 @@ fn page(args: &ExplainArgs) -> String {
     query.extend(args.headers.iter().map(|line| ("header", header(line))));
     query.extend(args.sni.iter().map(|name| ("sni", name.clone())));
     query.extend(args.client.iter().map(|name| ("client", name.clone())));
+    query.extend(args.source_ip.iter().map(|address| ("source", address.to_string())));
+    query.extend(args.remote_ip.iter().map(|address| ("remote", address.to_string())));
+    query.extend(args.claims.iter().map(|line| ("claim", line.clone())));
     query.extend(args.listener.iter().map(|key| ("listener", key.clone())));
     let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     format!("/explain?{}", pairs.join("&"))
@@ -226,8 +246,9 @@ fn is_served(explanation: &Explanation) -> bool {
         &*explanation.outcome,
         "no listener" | "no server" | "no certificate" | "no host" | "no route" | "no tcp route"
     );
-    let is_reached = |one: &ExplainedDestination| one.known && one.unready.is_none() || one.weight == 0;
-    !lost && explanation.destinations.iter().all(is_reached)
+    let takes =
+        |one: &ExplainedDestination| one.known && one.refused.is_none() && one.unready.is_none() || one.weight == 0;
+    !lost && explanation.destinations.iter().all(takes)
 }
 
 fn text(request: &str, explanation: &Explanation) -> String {
@@ -272,7 +293,8 @@ fn text(request: &str, explanation: &Explanation) -> String {
     }
     let mut name = "Limits";
     for limit in &explanation.rate_limits {
-        line(name, &format!("{}: {}", limit.limit, limit.amount));
+        let open = depends(&limit.depends_on).map_or_else(String::new, |what| format!(" — whether it counts {what}"));
+        line(name, &format!("{}: {}{open}", limit.limit, limit.amount));
         name = "";
     }
     for (name, value) in [("Path", &explanation.rewritten_path), ("Authority", &explanation.rewritten_authority)] {
@@ -306,7 +328,7 @@ fn destinations(explanation: &Explanation) -> Vec<String> {
     let total: u64 = explanation.destinations.iter().map(|destination| u64::from(destination.weight)).sum();
     let lines = explanation.destinations.iter().map(|destination| {
         let share = (f64::from(destination.weight) * 100.0 / (total.max(1) as f64)).round();
-        let state = match (destination.known, destination.endpoints) {
+        let mut state = match (destination.known, destination.endpoints) {
             (false, _) => " — unknown: 503".to_owned(),
             (true, _) if destination.unready.is_some() => {
                 format!(" — no TLS, {}: 503", destination.unready.as_deref().unwrap_or_default())
@@ -314,10 +336,14 @@ fn destinations(explanation: &Explanation) -> Vec<String> {
             (true, Some(0)) => " — no endpoints: 503".to_owned(),
             (true, Some(1)) => " — 1 endpoint".to_owned(),
             (true, Some(count)) => format!(" — {count} endpoints"),
-            // A gateway that is older.
+            // It needs none, or a gateway is older.
             (true, None) => String::new(),
         };
-        format!("{share:>3} % {}{state}", destination.cluster)
+        if let Some(why) = &destination.refused {
+            state = format!(" — {why}: 503");
+        }
+        let notes: String = destination.notes.iter().map(|note| format!(", {note}")).collect();
+        format!("{share:>3} % {}{state}{notes}", destination.cluster)
     });
     lines.collect()
 }
@@ -340,10 +366,28 @@ fn clients(demand: &ClientDemand) -> String {
     said
 }
 
+/// On what an answer hangs that was not told.
+fn depends(on: &[Cow<'static, str>]) -> Option<String> {
+    let is_client = |name: &str| matches!(name, "source.ip" | "remote.ip");
+    let whose = match on {
+        [] => return None,
+        _ if on.iter().all(|name| is_client(name)) => "the client's address",
+        _ => "addresses",
+    };
+    let hint = if on.iter().any(|name| name == "source.ip") { "--source-ip" } else { "--source-ip or --remote-ip" };
+    let hint = if on.iter().any(|name| is_client(name)) { format!("; tell it by {hint}") } else { String::new() };
+    Some(format!("depends on {whose} ({}{hint})", on.join(", ")))
+}
+
 fn policies(said: &ExplainedAuthorization) -> String {
     let observers: Vec<String> = said.without_effect.iter().map(ToString::to_string).collect();
     let observers =
         if observers.is_empty() { String::new() } else { format!("; without effect: {}", observers.join(", ")) };
+    if let Some(open) = depends(&said.depends_on) {
+        let policy = said.policy.as_ref().map_or_else(String::new, |policy| format!(": {policy}"));
+        let rule = said.rule.map_or_else(String::new, |rule| format!(" rules[{rule}]"));
+        return format!("whether they allow it {open}{policy}{rule}{observers}");
+    }
     let verdict = match (&said.policy, said.rule) {
         _ if said.allowed => "allow it".to_owned(),
         (Some(policy), Some(rule)) => format!("deny it (403): {policy} rules[{rule}]"),

@@ -163,10 +163,26 @@ fn explanations_travel() {
 
 #[test]
 fn the_page_of_a_gateway_is_asked_with_all_of_it() {
-    let args = args(&["https://a.example/x?y=1&z", "-H", "cookie=a=b; c", "-H", "X-B: c:d", "-X", "PUT", "--sni", "b"]);
+    let args = args(&[
+        "https://a.example/x?y=1&z",
+        "-H",
+        "cookie=a=b; c",
+        "-H",
+        "X-B: c:d",
+        "-X",
+        "PUT",
+        "--sni",
+        "b",
+        "--source-ip",
+        "::1",
+        "--remote-ip",
+        "10.0.0.1",
+        "--claim",
+        "a=b",
+    ]);
     assert_eq!(
         page(&args),
-        "/explain?url=https%3A%2F%2Fa.example%2Fx%3Fy%3D1%26z&method=PUT&header=cookie%3Aa%3Db%3B%20c&header=X-B%3A%20c%3Ad&sni=b"
+        "/explain?url=https%3A%2F%2Fa.example%2Fx%3Fy%3D1%26z&method=PUT&header=cookie%3Aa%3Db%3B%20c&header=X-B%3A%20c%3Ad&sni=b&source=%3A%3A1&remote=10.0.0.1&claim=a%3Db"
     );
 }
 
@@ -174,4 +190,98 @@ fn the_page_of_a_gateway_is_asked_with_all_of_it() {
 fn what_is_no_question_is_a_usage_error() {
     assert!(matches!(question(&args(&["ftp://x/"])), Err(Failure::Usage(_))));
     assert!(matches!(question(&args(&["http://x/", "-H", "novalue"])), Err(Failure::Usage(_))));
+    assert!(matches!(question(&args(&["http://x/", "--claim", "novalue"])), Err(Failure::Usage(_))));
+}
+
+const POLICIES: &str = r#"
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: office, namespace: istio-system }
+spec: { rules: [{ from: [{ source: { remoteIpBlocks: [10.0.0.0/8] } }], when: [{ key: "request.auth.claims[groups]", values: [staff] }] }] }
+---
+apiVersion: meshgate.io/v1alpha1
+kind: RateLimit
+metadata: { name: near, namespace: istio-system }
+spec:
+  limits:
+  - { name: all, requests: 5, per: 1s }
+  - { name: some, requests: 1, per: 1s, from: [{ source: { ipBlocks: [10.0.0.0/8] } }] }
+"#;
+
+/// What policies and limits say of it.
+fn judged(line: &[&str]) -> (Vec<String>, serde_json::Value) {
+    let args = args(&[&["http://shop.example/cart"], line].concat());
+    let picture = picture(&format!("{OBJECTS}{POLICIES}"));
+    let explanation = drawn(&question(&args).unwrap(), &picture).unwrap();
+    let text = text("GET x", &explanation);
+    let lines =
+        text.lines().skip_while(|line| !line.starts_with("Policies")).take_while(|line| !line.starts_with("To"));
+    (lines.map(str::to_owned).collect(), serde_json::to_value(&explanation).unwrap())
+}
+
+#[test]
+fn what_depends_on_the_client_says_so() {
+    let staff = ["--claim", "groups=staff"];
+    let (said, json) = judged(&staff);
+    assert_eq!(
+        said,
+        [
+            "Policies    whether they allow it depends on the client's address (remote.ip; tell it by --source-ip or --remote-ip)",
+            "Limits      istio-system/near/all: 5 in 1s, 5 at once",
+            "            istio-system/near/some: 1 in 1s, 1 at once — whether it counts depends on the client's address (source.ip; tell it by --source-ip)",
+        ]
+    );
+    assert_eq!(json["authorization"]["depends_on"], serde_json::json!(["remote.ip"]));
+    assert_eq!(json["rate_limits"][0]["depends_on"], serde_json::Value::Null);
+    assert_eq!(json["rate_limits"][1]["depends_on"], serde_json::json!(["source.ip"]));
+
+    let (said, json) = judged(&[&staff[..], &["--source-ip", "10.1.2.3"]].concat());
+    assert_eq!(said.first().unwrap(), "Policies    allow it");
+    assert_eq!(said.last().unwrap(), "            istio-system/near/some: 1 in 1s, 1 at once");
+    assert_eq!(json["authorization"]["depends_on"], serde_json::Value::Null);
+
+    let (said, _) = judged(&[&staff[..], &["--source-ip", "10.1.2.3", "--remote-ip", "192.0.2.1"]].concat());
+    assert_eq!(said.first().unwrap(), "Policies    deny it (403): none of those that allow things allows this");
+    // Whatever the address is: nobody has the claim.
+    let (said, _) = judged(&[]);
+    assert_eq!(said.first().unwrap(), "Policies    deny it (403): none of those that allow things allows this");
+}
+
+#[test]
+fn how_destinations_are_called() {
+    let objects = r#"
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: dynamic, namespace: default }
+spec:
+  hosts: ["*.example"]
+  gateways: [web]
+  http: [{ route: [{ destination: { host: "*.dyn.example", port: { number: 80 } } }] }]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: dyn, namespace: default }
+spec: { hosts: ["*.dyn.example"], ports: [{ number: 80, name: http, protocol: HTTP }], resolution: DYNAMIC_DNS }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: dyn, namespace: default }
+spec:
+  host: "*.dyn.example"
+  trafficPolicy: { connectionPool: { http: { useClientProtocol: true } }, proxyProtocol: { version: V2 } }
+"#;
+    let picture = picture(&format!("{OBJECTS}{objects}"));
+    let ask = |url: &str| drawn(&Question::new(url).unwrap(), &picture).unwrap();
+    let to = |url: &str| destinations(&ask(url)).concat();
+    let notes = "PROXY header V2, in the client's version of HTTP";
+    assert_eq!(to("http://a.dyn.example/"), format!("100 % outbound|80||*.dyn.example, {notes}"));
+    assert!(is_served(&ask("http://a.dyn.example/")));
+    let other = "http://other.example/";
+    assert_eq!(
+        to(other),
+        format!("100 % outbound|80||*.dyn.example — other.example is none of its hosts: 503, {notes}")
+    );
+    assert!(!is_served(&ask(other)));
 }

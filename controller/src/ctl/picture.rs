@@ -15,7 +15,7 @@ use mesh_core::analyze::{analyze, analyze_objects};
 use mesh_core::api::{ApiObject, Spec};
 use mesh_core::certificate;
 use mesh_core::compile::compile;
-use mesh_core::diag::{self, Diagnostic};
+use mesh_core::diag::{self, Diagnostic, Verdict};
 use mesh_core::model::{IpFamilies, ProxyInfo, ResourceSet, Role};
 use mesh_core::object::ObjectRef;
 use mesh_core::snapshot::Snapshot;
@@ -89,10 +89,25 @@ impl Picture {
             .iter()
             .any(|unavailable| unavailable.is_read && !unavailable.missing && unavailable.kind != "secrets")
     }
+
+    /// What could not be read: there may be more objects than it was made of.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Diagnostic> {
+        let is_unreadable = |one: &&Diagnostic| diag::verdict(std::slice::from_ref(*one)) == Verdict::BadData;
+        self.diagnostics.iter().filter(is_unreadable)
+    }
+}
+
+/// How much is to be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The gateway's tables, and what is found on the way to them.
+    Tables,
+    /// All that is wrong with the objects, for sidecars too: a search that may take seconds.
+    Analysis,
 }
 
 /// Reads all sources.
-pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Result<Picture> {
+pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs, depth: Depth) -> anyhow::Result<Picture> {
     let files = files::read(sources.files, sources.default_namespace);
     let (system, labels) = (&sources.cluster.system_namespace, &gateway.labels.0);
     let home = |found: BTreeSet<String>| match &gateway.namespace_of_gateway {
@@ -120,7 +135,7 @@ pub async fn take(sources: &Sources<'_>, gateway: &GatewayArgs) -> anyhow::Resul
     let mut objects = below.objects;
     objects.retain(|object| !is_replaced(&object.object_ref()));
     objects.extend(files.objects);
-    Ok(Picture { assumed, ..draw(objects, diagnostics, &proxy, below.unavailable, SystemTime::now()) })
+    Ok(Picture { assumed, ..draw(objects, diagnostics, &proxy, below.unavailable, (SystemTime::now(), depth)) })
 }
 
 /// Where the gateway runs.
@@ -232,13 +247,13 @@ fn draw(
     mut diagnostics: Vec<Diagnostic>,
     proxy: &ProxyInfo,
     unavailable: Vec<Unavailable>,
-    now: SystemTime,
+    (now, depth): (SystemTime, Depth),
 ) -> Picture {
     let positions: HashMap<ObjectRef, _> =
         objects.iter().map(|object| (object.object_ref(), object.positions.clone())).collect();
     let mut names: Vec<ObjectRef> = positions.keys().cloned().collect();
     names.sort();
-    let sidecars = sidecars(&objects);
+    let sidecars = if depth == Depth::Analysis { sidecars(&objects) } else { Vec::new() };
     let mut world = World::from_objects(objects);
     world.always_look_at([&*proxy.namespace]);
     let translation = translate(&world, proxy);
@@ -247,10 +262,13 @@ fn draw(
     let known = |diagnostic: &Diagnostic| match diagnostic.code {
         code if code == diag::SECRET_MISSING.id => !blind("secrets"),
         code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind("services"),
+        code if code == diag::POLICY_WITHOUT_WORKLOAD.id => !blind("pods"),
         _ => true,
     };
     let mut found = translation.diagnostics;
-    analyze(&world, &translation.set, &compiled.snapshot, None, &mut found);
+    if depth == Depth::Analysis {
+        analyze(&world, &translation.set, &compiled.snapshot, None, &mut found);
+    }
     for sidecar in &sidecars {
         let translation = translate(&world, sidecar);
         let snapshot = compile(&translation.set, None, world.generation()).snapshot;
@@ -362,6 +380,6 @@ pub(super) mod testing {
     pub fn picture_of(file: &str, text: &str) -> Picture {
         let parsed = mesh_core::api::parse(file, text, "default");
         let proxy = ProxyInfo::edge("test", "istio-system", [("istio".to_owned(), "ingressgateway".to_owned())].into());
-        draw(parsed.objects, parsed.diagnostics, &proxy, Vec::new(), SystemTime::UNIX_EPOCH)
+        draw(parsed.objects, parsed.diagnostics, &proxy, Vec::new(), (SystemTime::UNIX_EPOCH, Depth::Analysis))
     }
 }

@@ -59,7 +59,8 @@ impl Driver {
         };
         driver.orders.want(Arc::new(wants(set))).await;
         driver.orders.sign_private_names().await;
-        if driver.signs_here() {
+        // Where it could not be kept there is none, and the store says why.
+        if driver.signs_here() && local::root_path(&driver.storage).exists() {
             let root = local::root_path(&driver.storage);
             tracing::info!(root = %root.display(), "private names have certificates of the CA of this machine; clients that are told to believe this root accept them");
         }

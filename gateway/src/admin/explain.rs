@@ -1,6 +1,7 @@
 //! `/explain?url=https://a.example/x&method=GET&header=name:value`: what the serving tables would do with a request.
-//! `listener=KEY` chooses the listener, where the port of the URL does not; `source=ADDRESS` is the client's and `client=NAME` is
-//! in its certificate, for policies.
+//! `listener=KEY` chooses the listener, where the port of the URL does not. For policies and limits: `source=ADDRESS` is where the
+//! connection comes from, `remote=ADDRESS` the client's (the same, if it is not told), `client=NAME` is in its certificate, and
+//! `claim=NAME=VALUE` in its token.
 
 use http::StatusCode;
 use mesh_core::snapshot::{Question, QuestionError};
@@ -48,7 +49,9 @@ fn question(url: &str, ask: &Ask) -> Result<Question, QuestionError> {
     }
     question.sni = ask.get("sni").map(str::to_owned);
     question.client = ask.get("client").map(str::to_owned);
-    question.source = ask.get("source").and_then(|address| address.parse().ok());
+    question.source = ask.get("source").map(Question::address).transpose()?;
+    question.remote = ask.get("remote").map(Question::address).transpose()?;
+    ask.all("claim").try_for_each(|line| question.claim(line))?;
     question.listener = ask.get("listener").map(str::to_owned);
     Ok(question)
 }

@@ -1,4 +1,6 @@
-//! `/ready`, `/healthz/ready`: 200 when traffic is served; otherwise what is waited for.
+//! `/ready`, `/healthz/ready`: 200 when traffic is served; otherwise what is waited for. One listener of several that cannot be opened
+//! takes nothing away from who is served by the others (Envoy refuses that listener, and is ready); where none can be, nobody is
+//! to be sent here.
 
 use http::StatusCode;
 
@@ -21,6 +23,9 @@ pub fn brief(admin: &Admin, _: &Ask) -> Answer {
 
 fn answer(admin: &Admin, starting: impl Fn(&Admin) -> String) -> Answer {
     match admin.readiness.phase() {
+        Phase::Live if admin.listeners.is_deaf(&admin.cells.live.load()) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "NOT LISTENING\n")
+        }
         Phase::Live => text(StatusCode::OK, "LIVE\n"),
         Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, starting(admin)),
         Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n"),

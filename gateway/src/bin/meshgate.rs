@@ -14,7 +14,13 @@ fn main() -> ExitCode {
         Err(code) => return ExitCode::from(code),
     };
     let result = match command {
-        Command::Run(args) => gateway::app::run(&args.start()),
+        Command::Run(args) => match args.check() {
+            Ok(()) => gateway::app::run(&args.start()),
+            Err(wrong) => {
+                eprintln!("meshgate: {wrong}");
+                return ExitCode::from(exit::USAGE);
+            }
+        },
         Command::Check(args) => gateway::check::run(args.files_options(), args.output == OutputFormat::Json),
     };
     match result {

@@ -110,6 +110,15 @@ fn server(listen: SocketAddr, name: &str, hosts: &str) -> String {
 }
 
 pub(super) fn parse_target(text: &str) -> Result<Target, String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let name = rest.split('/').next().filter(|name| !name.is_empty()).unwrap_or("app.example");
+        let (port, more) = match scheme {
+            "https" => (":443", "; that TLS is spoken to it takes files, with a DestinationRule"),
+            _ => (":80", ""),
+        };
+        let port = if name.contains(':') { "" } else { port };
+        return Err(format!("`{text}` is a URL; write HOST:PORT, `{name}{port}`{more}"));
+    }
     let wrong = || format!("`{text}` is not HOST:PORT");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
@@ -124,6 +133,13 @@ pub(super) fn parse_target(text: &str) -> Result<Target, String> {
 
 /// A name, or an address, for which a certificate can be had.
 pub(super) fn parse_domain(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("one of the names is empty: there is a comma too many".to_owned());
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let name = rest.split(['/', ':']).next().filter(|name| !name.is_empty()).unwrap_or("shop.example.com");
+        return Err(format!("`{text}` is a URL; write the name alone, `{name}`"));
+    }
     if text.starts_with("*.") {
         return Err(format!(
             "`{text}`: that a wildcard is served here cannot be shown to a CA; name the domains one by one"

@@ -25,6 +25,10 @@ pub enum Failure {
     NoHealthyUpstream,
     /// The host of the request has no address (`DYNAMIC_DNS`).
     NotResolved,
+    /// The host of the request is none of the destination's (`DYNAMIC_DNS`).
+    OtherName,
+    /// The addresses of the host of the request are such as are never called (`DYNAMIC_DNS`).
+    AddressRefused,
     /// There is no room for another host.
     TooManyNames,
     /// No connection could be made.
@@ -116,6 +120,8 @@ impl Failure {
             Failure::NotAnswered => reply(503, "", ResponseFlags::NC, "controller_did_not_answer"),
             Failure::NoHealthyUpstream => reply(503, "no healthy upstream", ResponseFlags::UH, "no_healthy_upstream"),
             Failure::NotResolved => reply(503, "DNS resolution failure", ResponseFlags::DF, "dns_resolution_failure"),
+            Failure::OtherName => reply(503, "", ResponseFlags::UH, "host_is_not_of_destination"),
+            Failure::AddressRefused => reply(503, "", ResponseFlags::UH, "address_of_host_refused"),
             Failure::TooManyNames => reply(503, "DNS cache overflow", ResponseFlags::UO, "dns_cache_overflow"),
             Failure::ConnectFailed { detail } => LocalReply {
                 transport_failure: detail.clone(),
@@ -193,6 +199,8 @@ impl From<Unfound> for Failure {
         match unfound {
             Unfound::NoEndpoint => Failure::NoHealthyUpstream,
             Unfound::NotResolved => Failure::NotResolved,
+            Unfound::OtherName => Failure::OtherName,
+            Unfound::AddressRefused => Failure::AddressRefused,
             Unfound::TooManyNames => Failure::TooManyNames,
         }
     }

@@ -120,6 +120,7 @@ impl Rig {
             protocol: ListenerProtocol::Http { routes: "http.80".into() },
             path_normalization: PathNormalization::Base,
             origin: origin(),
+            server: None,
         };
         let destination = |key: &Key| Destination {
             key: key.clone(),

@@ -27,12 +27,14 @@ use crate::tls::server::ServerConfigs;
 
 /// A listener whose address cannot be opened. The next [`ListenerManager::open`] tries again.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {key}: cannot listen on {address}: {error}")]
+#[error("cannot listen on {address}: {error}")]
 pub struct ListenError {
     pub key: Key,
     pub address: ListenAddress,
     /// The Gateway that asked for it.
     pub origin: ObjectRef,
+    /// Which of its servers did first.
+    pub server: Option<u32>,
     #[source]
     pub error: io::Error,
 }
@@ -45,14 +47,20 @@ impl ListenError {
                 "the folder must be there, and the proxy's user may make files in it (a volume that both containers mount); only \
                  a socket on which nobody listens is replaced"
             }
-            io::ErrorKind::AddrInUse => "another process listens there; it is tried again with the next change",
+            io::ErrorKind::AddrInUse => {
+                "another process listens there; end it, or give the server another port: it is tried again until it works"
+            }
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability NET_BIND_SERVICE or the sysctl net.ipv4.ip_unprivileged_port_start"
             }
             io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
-            _ => "it is tried again with the next change",
+            _ => "it is tried again until it works",
         };
-        Diagnostic::new(diag::LISTENER_NOT_OPEN, self.to_string()).object(&self.origin).help(help)
+        let found = Diagnostic::new(diag::LISTENER_NOT_OPEN, self.to_string()).object(&self.origin).help(help);
+        match self.server {
+            Some(index) => found.field(format!("spec.servers[{index}].port")),
+            None => found,
+        }
     }
 }
 
@@ -186,6 +194,13 @@ impl ListenerManager {
         }
     }
 
+    /// Whether listeners are wanted, and none of them could be opened: nobody can come here.
+    pub fn is_deaf(&self, live: &Live) -> bool {
+        let wanted = &live.snapshot.listeners;
+        let state = self.state();
+        !wanted.is_empty() && !wanted.keys().any(|key| state.open.contains_key(key))
+    }
+
     /// Returns when no connection is open and none waits in the queue of a listener that closes.
     pub async fn idle(&self) {
         loop {
@@ -298,6 +313,7 @@ fn failed(listener: &Listener, error: io::Error) -> ListenError {
         key: Arc::clone(&listener.key),
         address: listener.address.clone(),
         origin: listener.origin.clone(),
+        server: listener.server,
         error,
     }
 }

@@ -91,7 +91,7 @@ async fn an_occupied_address_concerns_one_listener_and_is_tried_again() {
     let diagnostic = errors[0].diagnostic();
     assert_eq!(diagnostic.code, "MESH0304");
     assert_eq!(diagnostic.object.as_ref(), Some(&origin()));
-    assert!(diagnostic.message.contains(&format!("listener taken: cannot listen on {address}")), "{diagnostic}");
+    assert!(diagnostic.message.contains(&format!("cannot listen on {address}")), "{diagnostic}");
     hello(gate.manager.address("web").unwrap()).await;
     assert_eq!(gate.manager.address("taken"), None);
 

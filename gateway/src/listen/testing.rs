@@ -112,6 +112,7 @@ impl Gate {
             protocol,
             path_normalization: PathNormalization::default(),
             origin: origin(),
+            server: None,
         };
         self.set.listeners.insert(key.into(), Arc::new(listener));
     }

@@ -107,7 +107,7 @@ impl TcpProxy {
                 Ok(endpoint) => endpoint,
                 Err(unfound) => {
                     passage.flags |= match unfound {
-                        Unfound::NoEndpoint => ResponseFlags::UH,
+                        Unfound::NoEndpoint | Unfound::OtherName | Unfound::AddressRefused => ResponseFlags::UH,
                         Unfound::NotResolved => ResponseFlags::DF,
                         Unfound::TooManyNames => ResponseFlags::UO,
                     };

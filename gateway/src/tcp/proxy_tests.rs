@@ -74,6 +74,7 @@ fn rig_with(backends: &[SocketAddr], unknown: UnknownDestination, rules: Connect
         protocol: ListenerProtocol::Outbound(outbound),
         path_normalization: PathNormalization::Base,
         origin: origin(),
+        server: None,
     };
     let destinations = [
         destination("db", Reach::Discovered, rules),

@@ -21,6 +21,7 @@ fn set(secrets: &[Secret], servers: Vec<TlsServer>) -> ResourceSet {
         protocol: ListenerProtocol::Tls { servers },
         path_normalization: PathNormalization::default(),
         origin: ObjectRef::new("Gateway", "default", "gate"),
+        server: None,
     };
     set.listeners.insert("tls".into(), Arc::new(listener));
     set

@@ -39,6 +39,9 @@ const OF_REQUESTS: Times = Times {
 };
 const MOST_OF_REQUESTS: usize = 1024;
 
+/// Owner of the names that objects write.
+const WRITTEN: &str = "";
+
 const TIMES: Times = Times {
     fresh: Duration::from_secs(4),
     lookup: Duration::from_secs(10),
@@ -54,15 +57,23 @@ pub struct Resolver {
     names: Mutex<HashMap<Arc<str>, Name>>,
     permits: Arc<Semaphore>,
     times: Times,
-    /// Names that are kept.
+    /// Names that are kept of one owner: clients of one destination take no room from those of another.
     most: usize,
 }
 
-/// There is no room for another name: all that are kept are being looked up.
+/// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) enum NoAddress {
+    /// There is no room for another name: all that are kept are being looked up.
+    Full,
+    Unknown,
+    /// They are this machine's.
+    Refused,
+}
 
 struct Name {
+    /// Who asked for it first.
+    owner: Arc<str>,
     state: watch::Sender<State>,
     asked: Instant,
 }
@@ -74,6 +85,8 @@ struct State {
     /// End of the last lookup, good or not.
     done: Option<Instant>,
     running: bool,
+    /// The last lookup found what is never called, and nothing else.
+    refused: bool,
 }
 
 impl Resolver {
@@ -97,8 +110,13 @@ impl Resolver {
                     return Ok(vec![address]);
                 }
                 let addresses = tokio::net::lookup_host((absolute(&host), 0)).await?;
-                let addresses = addresses.map(|address| address.ip());
-                Ok(addresses.filter(|address| !is_of_this_machine(*address)).collect())
+                let found: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+                let others: Vec<IpAddr> =
+                    found.iter().filter(|address| !is_of_this_machine(**address)).copied().collect();
+                match others.is_empty() && !found.is_empty() {
+                    true => Err(io::ErrorKind::PermissionDenied.into()),
+                    false => Ok(others),
+                }
             })
         })
     }
@@ -133,14 +151,24 @@ impl Resolver {
         Arc::new(Self { lookup: Box::new(lookup), names, permits, times, most })
     }
 
-    /// The addresses of a name: those that are known, and only if there are none those that are found in time. Empty: it has
-    /// none.
-    pub(super) async fn addresses(self: &Arc<Self>, host: &str, wait: Duration) -> Result<Arc<[IpAddr]>, Full> {
-        let mut state = self.refresh(host, Instant::now()).ok_or(Full)?;
+    /// The addresses of a name: those that are known, and only if there are none those that are found in time; at least one.
+    /// `owner`: the destination's host.
+    pub(super) async fn addresses(
+        self: &Arc<Self>,
+        owner: &Arc<str>,
+        host: &str,
+        wait: Duration,
+    ) -> Result<Arc<[IpAddr]>, NoAddress> {
+        let mut state = self.refresh(owner, host, Instant::now()).ok_or(NoAddress::Full)?;
         if state.borrow().addresses.is_empty() {
             let _ = timeout(wait, state.wait_for(|state| !state.running)).await;
         }
-        Ok(state.borrow().addresses.clone())
+        let state = state.borrow();
+        match (state.addresses.is_empty(), state.refused) {
+            (false, _) => Ok(state.addresses.clone()),
+            (true, true) => Err(NoAddress::Refused),
+            (true, false) => Err(NoAddress::Unknown),
+        }
     }
 
     /// Addresses of all endpoints that have some by then; a name with several addresses yields several. Names are looked
@@ -151,12 +179,12 @@ impl Resolver {
         endpoints: &[Endpoint],
         deadline: Duration,
     ) -> Vec<(Endpoint, SocketAddr)> {
-        let start = Instant::now();
+        let (start, owner) = (Instant::now(), Arc::from(WRITTEN));
         let mut names: HashMap<Arc<str>, watch::Receiver<State>> = HashMap::new();
         for endpoint in endpoints {
             if let EndpointAddress::Dns { host, .. } = &endpoint.address
                 && !names.contains_key(host)
-                && let Some(state) = self.refresh(host, start)
+                && let Some(state) = self.refresh(&owner, host, start)
             {
                 names.insert(host.clone(), state);
             }
@@ -182,14 +210,13 @@ impl Resolver {
     }
 
     /// Starts a lookup unless one runs or the answer is fresh. None: there is no room for it.
-    fn refresh(self: &Arc<Self>, host: &str, now: Instant) -> Option<watch::Receiver<State>> {
+    fn refresh(self: &Arc<Self>, owner: &Arc<str>, host: &str, now: Instant) -> Option<watch::Receiver<State>> {
         let mut names = self.names();
         if !names.contains_key(host) {
-            self.make_room(&mut names, now);
-            if names.len() >= self.most {
+            if !self.make_room(&mut names, owner, now) {
                 return None;
             }
-            names.insert(host.into(), Name { state: watch::Sender::default(), asked: now });
+            names.insert(host.into(), Name { owner: owner.clone(), state: watch::Sender::default(), asked: now });
         }
         let name = names.get_mut(host)?;
         name.asked = now;
@@ -205,22 +232,24 @@ impl Resolver {
         Some(name.state.subscribe())
     }
 
-    /// For another name: of those that are not being looked up, one without addresses goes first (somebody asks for what is not
-    /// there), then the one that was not asked for the longest.
-    fn make_room(&self, names: &mut HashMap<Arc<str>, Name>, now: Instant) {
+    /// For another name: of the owner's that are not being looked up, one without addresses goes first (somebody asks for what is
+    /// not there), then the one that was not asked for the longest. False: there is none that could go.
+    fn make_room(&self, names: &mut HashMap<Arc<str>, Name>, owner: &str, now: Instant) -> bool {
         names.retain(|_, name| now.saturating_duration_since(name.asked) < self.times.forget);
-        while names.len() >= self.most {
-            let mut first: Option<(&Arc<str>, (bool, Instant))> = None;
-            for (host, name) in names.iter() {
-                let state = name.state.borrow();
-                let order = (!state.addresses.is_empty(), name.asked);
-                if !state.running && first.is_none_or(|(_, least)| order < least) {
-                    first = Some((host, order));
-                }
-            }
-            let Some(host) = first.map(|(host, _)| Arc::clone(host)) else { return };
-            names.remove(&host);
+        if names.len() < self.most || names.values().filter(|name| *name.owner == *owner).count() < self.most {
+            return true;
         }
+        let mut first: Option<(&Arc<str>, (bool, Instant))> = None;
+        for (host, name) in names.iter().filter(|(_, name)| *name.owner == *owner) {
+            let state = name.state.borrow();
+            let order = (!state.addresses.is_empty(), name.asked);
+            if !state.running && first.is_none_or(|(_, least)| order < least) {
+                first = Some((host, order));
+            }
+        }
+        let Some(host) = first.map(|(host, _)| Arc::clone(host)) else { return false };
+        names.remove(&host);
+        true
     }
 
     async fn look_up(self: Arc<Self>, host: Arc<str>, state: watch::Sender<State>) {
@@ -237,6 +266,7 @@ impl Resolver {
             lookup.await.unwrap_or_else(|error| Err(io::Error::other(error)))
         });
         let answer = answer.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let refused = answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
         let good = match answer {
             Ok(addresses) => Some(usable(addresses)).filter(|addresses| !addresses.is_empty()),
             Err(error) => {
@@ -248,6 +278,7 @@ impl Resolver {
             if let Some(addresses) = good {
                 state.addresses = addresses;
             }
+            state.refused = refused;
             state.done = Some(Instant::now());
             state.running = false;
         });

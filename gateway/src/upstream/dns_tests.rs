@@ -155,8 +155,9 @@ async fn names_that_are_being_looked_up_leave_no_room() {
     let never =
         |_| -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> { Box::pin(std::future::pending()) };
     let resolver = Resolver::bounded(1, EAGER, never);
-    assert!(resolver.addresses("a", SHORT).await.is_ok_and(|found| found.is_empty()));
-    assert!(resolver.addresses("b", SHORT).await.is_err());
+    let owner = "*.x".into();
+    assert_eq!(resolver.addresses(&owner, "a", SHORT).await, Err(NoAddress::Unknown));
+    assert_eq!(resolver.addresses(&owner, "b", SHORT).await, Err(NoAddress::Full));
     assert_eq!(resolver.kept(), ["a"]);
 }
 
@@ -169,6 +170,15 @@ async fn names_that_nobody_wants_are_forgotten() {
     resolve(&resolver, &[name("a", 80)], LONG).await;
     resolve(&resolver, &[name("b", 80)], LONG).await;
     assert_eq!(resolver.names().len(), 1);
+}
+
+#[tokio::test]
+async fn addresses_that_are_never_called_are_told_from_none() {
+    let refused = |_| -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        Box::pin(async { Err(io::ErrorKind::PermissionDenied.into()) })
+    };
+    let resolver = Resolver::bounded(1, EAGER, refused);
+    assert_eq!(resolver.addresses(&"*.x".into(), "a", LONG).await, Err(NoAddress::Refused));
 }
 
 #[tokio::test]

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::lb::EndpointState;
-use mesh_core::model::{Destination, Reach};
+use mesh_core::model::{Destination, Reach, name_of_destination};
 use smallvec::SmallVec;
 
 use super::Resolver;
+use super::dns::NoAddress;
 use crate::live::{Unfound, unknown_endpoint};
 
-/// RFC 1035 section 2.3.4, without the dot at the end.
-const LONGEST: usize = 253;
 const LOCALHOST: &str = ".localhost";
 /// Where clouds tell a machine its secrets, but for 169.254.169.254, which is link-local: Alibaba's, Azure's; Amazon's, Google's.
 const METADATA4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
@@ -33,8 +32,8 @@ const DOCUMENTATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The hosts of one destination.
 pub struct NamedHosts {
     resolver: Arc<Resolver>,
-    /// What all of its names have at their end, from the dot on; lower case.
-    suffix: Box<str>,
+    /// `*.suffix`, which all of its names have at their end; lower case.
+    host: Arc<str>,
     port: u16,
     /// A name that nobody knows the address of is waited for as long as for a connection.
     wait: Duration,
@@ -45,35 +44,26 @@ impl NamedHosts {
     #[must_use]
     pub fn of(destination: &Destination, resolver: &Arc<Resolver>) -> Option<Arc<NamedHosts>> {
         let Reach::Named(port) = destination.reach else { return None };
-        let suffix = destination.host.strip_prefix('*').unwrap_or(&destination.host).into();
-        let resolver = Arc::clone(resolver);
-        Some(Arc::new(NamedHosts { resolver, suffix, port, wait: destination.connect_timeout }))
+        let (resolver, host) = (Arc::clone(resolver), Arc::clone(&destination.host));
+        Some(Arc::new(NamedHosts { resolver, host, port, wait: destination.connect_timeout }))
     }
 
     /// One of the addresses that the name has, at random; those in `avoid` are taken only if there is no other. `authority`: a
     /// name with or without port, which does not count.
     pub async fn pick(&self, authority: &str, avoid: &[SocketAddr]) -> Result<Arc<EndpointState>, Unfound> {
-        let name = self.own_name(authority).ok_or(Unfound::NotResolved)?;
-        let known = self.resolver.addresses(&name, self.wait).await.map_err(|_| Unfound::TooManyNames)?;
-        let inside = self.suffix.ends_with(LOCALHOST);
+        let name = name_of_destination(&self.host, authority).ok_or(Unfound::OtherName)?;
+        let known = self.resolver.addresses(&self.host, &name, self.wait).await.map_err(|why| match why {
+            NoAddress::Full => Unfound::TooManyNames,
+            NoAddress::Unknown => Unfound::NotResolved,
+            NoAddress::Refused => Unfound::AddressRefused,
+        })?;
+        let inside = self.host.ends_with(LOCALHOST);
         let usable = known.iter().filter(|address| is_outside(**address) || (inside && address.is_loopback()));
         let usable: SmallVec<[SocketAddr; 8]> = usable.map(|address| SocketAddr::new(*address, self.port)).collect();
         let fresh: SmallVec<[SocketAddr; 8]> =
             usable.iter().filter(|address| !avoid.contains(address)).copied().collect();
         let among = if fresh.is_empty() { &usable } else { &fresh };
-        fastrand::choice(among).map(|address| unknown_endpoint(*address)).ok_or(Unfound::NotResolved)
-    }
-
-    /// The name to look up, in lower case. None: it is no name, or none of the destination's: a rule for other hosts leads here.
-    fn own_name(&self, authority: &str) -> Option<String> {
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        };
-        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let fits = name.len() <= LONGEST && name.len() > self.suffix.len() && name.ends_with(&*self.suffix);
-        (fits && name.bytes().all(letters) && name.parse::<IpAddr>().is_err()).then_some(name)
+        fastrand::choice(among).map(|address| unknown_endpoint(*address)).ok_or(Unfound::AddressRefused)
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 
 fn hosts(suffix: &str, answer: &'static [&'static str]) -> NamedHosts {
     let resolver = Resolver::answering(2, move |_| answer.iter().map(|text| text.parse().unwrap()).collect());
-    NamedHosts { resolver, suffix: suffix.into(), port: 443, wait: Duration::from_secs(5) }
+    NamedHosts { resolver, host: format!("*{suffix}").into(), port: 443, wait: Duration::from_secs(5) }
 }
 
 async fn pick(hosts: &NamedHosts, authority: &str, avoid: &[&str]) -> Result<String, Unfound> {
@@ -22,9 +22,9 @@ async fn the_host_is_called_at_the_port_of_the_destination() {
 async fn names_of_others_and_addresses_are_none() {
     let example = hosts(".example", &["192.0.2.1"]);
     for authority in ["a.other", "example", ".example", "[::1]:80", "a b.example", "aexample", ""] {
-        assert_eq!(pick(&example, authority, &[]).await, Err(Unfound::NotResolved), "{authority}");
+        assert_eq!(pick(&example, authority, &[]).await, Err(Unfound::OtherName), "{authority}");
     }
-    assert_eq!(pick(&hosts(".0.0.1", &["192.0.2.1"]), "192.0.0.1", &[]).await, Err(Unfound::NotResolved));
+    assert_eq!(pick(&hosts(".0.0.1", &["192.0.2.1"]), "192.0.0.1", &[]).await, Err(Unfound::OtherName));
 }
 
 #[tokio::test]
@@ -44,13 +44,16 @@ async fn addresses_of_this_machine_and_its_link_are_none() {
         &["64:ff9b::a9fe:a9fe"],
     ];
     for answer in inside {
-        assert_eq!(pick(&hosts(".example", answer), "a.example", &[]).await, Err(Unfound::NotResolved), "{answer:?}");
+        let found = pick(&hosts(".example", answer), "a.example", &[]).await;
+        assert_eq!(found, Err(Unfound::AddressRefused), "{answer:?}");
     }
     assert!(pick(&hosts(".example", &["64:ff9b::c000:201"]), "a.example", &[]).await.is_ok());
     let some = hosts(".example", &["127.0.0.1", "10.0.0.1"]);
     assert_eq!(pick(&some, "a.example", &[]).await.unwrap(), "10.0.0.1:443");
     assert_eq!(pick(&hosts(".localhost", &["127.0.0.1"]), "a.localhost", &[]).await.unwrap(), "127.0.0.1:443");
-    assert_eq!(pick(&hosts(".localhost", &["169.254.169.254"]), "a.localhost", &[]).await, Err(Unfound::NotResolved));
+    let found = pick(&hosts(".localhost", &["169.254.169.254"]), "a.localhost", &[]).await;
+    assert_eq!(found, Err(Unfound::AddressRefused));
+    assert_eq!(pick(&hosts(".example", &[]), "a.example", &[]).await, Err(Unfound::NotResolved));
 }
 
 #[test]
@@ -87,7 +90,7 @@ async fn names_are_bounded_and_those_that_lead_nowhere_go_first() {
         "bad.example" => Vec::new(),
         _ => vec!["192.0.2.1".parse().unwrap()],
     });
-    let hosts = NamedHosts { resolver, suffix: ".example".into(), port: 80, wait: Duration::from_secs(5) };
+    let hosts = NamedHosts { resolver, host: "*.example".into(), port: 80, wait: Duration::from_secs(5) };
     assert_eq!(pick(&hosts, "bad.example", &[]).await, Err(Unfound::NotResolved));
     assert!(pick(&hosts, "a.example", &[]).await.is_ok());
     assert!(pick(&hosts, "b.example", &[]).await.is_ok());
@@ -96,4 +99,10 @@ async fn names_are_bounded_and_those_that_lead_nowhere_go_first() {
     assert!(pick(&hosts, "c.example", &[]).await.is_ok());
     // That of which it was the longest that somebody asked for it.
     assert_eq!(hosts.resolver.kept(), ["a.example", "c.example"]);
+    // Who asks another destination for many names takes this one none away.
+    let others = NamedHosts { resolver: hosts.resolver.clone(), host: "*.other".into(), port: 80, wait: hosts.wait };
+    for name in ["1.other", "2.other", "3.other", "4.other"] {
+        assert!(pick(&others, name, &[]).await.is_ok());
+    }
+    assert_eq!(hosts.resolver.kept(), ["3.other", "4.other", "a.example", "c.example"]);
 }

@@ -23,7 +23,9 @@ mod selectors;
 mod service_entries;
 mod subsets;
 mod table;
+mod tunnels;
 mod verdict;
+mod workloads;
 
 use std::collections::HashMap;
 
@@ -87,6 +89,8 @@ pub fn analyze_within(
     diagnostics.extend(connection_rules::connection_rules(world, about));
     diagnostics.extend(service_entries::protocols(world, about));
     diagnostics.extend(gateway_ports::gateway_ports(world, about));
+    diagnostics.extend(workloads::workloads(world, set, about));
+    diagnostics.extend(tunnels::tunnels(world, set, about));
 }
 
 /// Adds what is wrong among all objects, whoever follows them: rules of proxies that are not looked at, too. `diagnostics`: what is

@@ -101,6 +101,7 @@ pub(crate) fn set(hosts: Vec<Arc<VirtualHost>>, destinations: &[&str]) -> Resour
         protocol: ListenerProtocol::Http { routes: "http.80".into() },
         path_normalization: PathNormalization::Base,
         origin: origin(),
+        server: None,
     };
     let routes = RouteSet { key: "http.80".into(), virtual_hosts: hosts, tcp: Vec::new(), origin: origin() };
     ResourceSet {

@@ -64,6 +64,7 @@ codes! {
     DESTINATION_PORT_OPEN = "MESH0156", Warning, "the destination names no port of a service that has several";
     HOST_CONTESTED = "MESH0157", Info, "a younger VirtualService has the host in the mesh, too, and no effect there";
     SELECTOR_EMPTY = "MESH0158", Warning, "the selector selects no workload";
+    POLICY_WITHOUT_WORKLOAD = "MESH0159", Warning, "no known workload is one that the policy or limit is for";
     ORDER_IMPOSSIBLE = "MESH0160", Error, "no certificate can be ordered for the host";
     ORDER_NOT_NEEDED = "MESH0162", Info, "a certificate is not ordered, for its secret is somebody else's";
     LIMIT_ALONE = "MESH0163", Info, "a limit that all proxies count together is counted by this one alone, for it has no controller";
@@ -96,6 +97,7 @@ const ISTIO: &[(Code, &str)] = &[
     (SIDECAR_SHARED, "IST0110"),
     (SIDECAR_DUPLICATE, "IST0111"),
     (DESTINATION_PORT_OPEN, "IST0112"),
+    (POLICY_WITHOUT_WORKLOAD, "IST0127"),
     (RULE_UNREACHABLE, "IST0130"),
     (MATCH_INEFFECTIVE, "IST0131"),
     (HOST_NOT_IN_GATEWAY, "IST0132"),

@@ -1,5 +1,6 @@
 //! Destinations: a port of a service, or a subset of it, and how to speak to it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,24 @@ pub fn server_name(port: u16, subset: &str, host: &str) -> String {
 
 /// How such names begin, and no others.
 pub const SERVER_NAME: &str = "outbound_.";
+
+/// RFC 1035 section 2.3.4, without the dot at the end.
+const LONGEST_NAME: usize = 253;
+
+/// The name that an authority (a port does not count) is to a destination that is reached by names ([`Reach::Named`]), in lower case.
+/// `host`: the destination's, `*.suffix`. None: it is no name, or none of that destination's: a rule for other hosts leads there.
+#[must_use]
+pub fn name_of_destination(host: &str, authority: &str) -> Option<String> {
+    let suffix = host.strip_prefix('*').unwrap_or(host);
+    let named = match authority.rsplit_once(':') {
+        Some((named, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => named,
+        _ => authority,
+    };
+    let name = named.strip_suffix('.').unwrap_or(named).to_ascii_lowercase();
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let fits = name.len() <= LONGEST_NAME && name.len() > suffix.len() && name.ends_with(suffix);
+    (fits && name.bytes().all(letters) && name.parse::<IpAddr>().is_err()).then_some(name)
+}
 
 /// Where a connection to a destination goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

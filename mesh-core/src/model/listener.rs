@@ -22,6 +22,9 @@ pub struct Listener {
     pub path_normalization: PathNormalization,
     /// The first Gateway that asked for this listener; of a sidecar's, the settings of the mesh.
     pub origin: ObjectRef,
+    /// Index in `spec.servers` of that Gateway.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub server: Option<u32>,
 }
 
 impl Listener {

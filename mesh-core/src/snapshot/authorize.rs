@@ -145,9 +145,13 @@ impl CompiledPolicy {
 }
 
 impl CompiledPolicyRule {
-    fn matches(&self, facts: &Facts<'_>, unknown: bool) -> bool {
+    /// `unknown`: what counts of what is not known.
+    pub(super) fn matches(&self, facts: &Facts<'_>, unknown: bool) -> bool {
         let all = |tests: &Vec<Test>| tests.iter().all(|test| test.holds(facts, unknown));
         let any = |lists: &[Vec<Test>]| lists.is_empty() || lists.iter().any(all);
         any(&self.from) && any(&self.to) && all(&self.when)
+    }
+    pub(super) fn tests(&self) -> impl Iterator<Item = &Test> {
+        self.from.iter().chain(&self.to).flatten().chain(&self.when)
     }
 }

@@ -38,6 +38,7 @@ fn set(protocol: ListenerProtocol, routes: &[&str]) -> ResourceSet {
         protocol,
         path_normalization: PathNormalization::Base,
         origin: origin(),
+        server: None,
     };
     let routes = routes.iter().map(|key| {
         let key: Key = (*key).into();

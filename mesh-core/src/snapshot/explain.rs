@@ -5,14 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Authorizer, CompiledAction, CompiledLimit, CompiledPolicy, CompiledProtocol, CompiledRule, Facts, HostTable,
-    OutboundMatch, RateLimiter, Request, Ruling, Snapshot,
-};
-use crate::model::{
-    AbortStatus, ClientDemand, DestinationRef, Fault, INBOUND_PASSTHROUGH, PASSTHROUGH, PolicyAction, Serves,
-    UnknownDestination, WeightedDestination,
-};
+use super::explain_destination::ExplainedDestination;
+use super::explain_policies::{ExplainedAuthorization, ExplainedLimit};
+use super::{CompiledAction, CompiledProtocol, CompiledRule, HostTable, OutboundMatch, Request, Snapshot};
+use crate::model::{AbortStatus, ClientDemand, DestinationRef, Fault, Serves, UnknownDestination, WeightedDestination};
 use crate::object::ObjectRef;
 
 /// The answer to "what would happen to this request?".
@@ -76,37 +72,6 @@ pub struct Explanation {
     pub rate_limits: Vec<ExplainedLimit>,
 }
 
-/// A rate limit that counts a request, whether it has room or not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExplainedLimit {
-    pub object: ObjectRef,
-    /// `namespace/name/limit`
-    pub limit: String,
-    /// `100 in 60s, 20 at once, by header x-api-key`
-    pub amount: String,
-}
-
-/// Whether a request is let through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExplainedAuthorization {
-    pub allowed: bool,
-    /// The policy that denies it; none: policies allow things, and none of them allows this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<ObjectRef>,
-    /// Index in `spec.rules` of the policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<u32>,
-    /// An extension provider that decides first; `allowed` is what comes then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asks: Option<String>,
-    /// As in the access log.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub details: String,
-    /// Policies that match and are only tried out, or only tell.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub without_effect: Vec<ObjectRef>,
-}
-
 /// One rule that was considered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedRule {
@@ -138,21 +103,6 @@ impl ExplainedRule {
     }
 }
 
-/// A share of a rule's requests.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ExplainedDestination {
-    pub cluster: String,
-    pub weight: u32,
-    /// False: 503 NC.
-    pub known: bool,
-    /// How many endpoints it has; none: whoever explains does not know. Tables know none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoints: Option<usize>,
-    /// Why no TLS can be spoken with it, so that it gets nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unready: Option<String>,
-}
-
 /// A destination that is sent copies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedMirror {
@@ -163,73 +113,15 @@ pub struct ExplainedMirror {
     pub known: bool,
 }
 
-impl Explanation {
-    /// Notes how many endpoints the destinations have, by their keys; none: they need none. Those that go where the client was
-    /// going need none, either.
-    pub fn count_endpoints(&mut self, count: impl Fn(&str) -> Option<usize>) {
-        let original = |key: &str| key == PASSTHROUGH || key == INBOUND_PASSTHROUGH || key.starts_with("inbound|");
-        let counted = |one: &&mut ExplainedDestination| one.known && !original(&one.cluster);
-        for destination in self.destinations.iter_mut().filter(counted) {
-            destination.endpoints = count(&destination.cluster);
-        }
-    }
-
-    /// Notes why no TLS can be spoken with the destinations, by their keys.
-    pub fn note_unready(&mut self, why: impl Fn(&str) -> Option<String>) {
-        for destination in self.destinations.iter_mut().filter(|one| one.known) {
-            destination.unready = why(&destination.cluster);
-        }
-    }
-}
-
-impl Authorizer {
-    /// None: there are no policies.
-    pub fn explain(&self, facts: &Facts<'_>) -> Option<ExplainedAuthorization> {
-        if self.is_empty() {
-            return None;
-        }
-        let mut ruling = self.decide(facts);
-        let mut asks = None;
-        if let Ruling::Ask(policy, _) = ruling
-            && let PolicyAction::Custom { provider, authorizer: Some(_) } = &policy.model.action
-        {
-            asks = Some(provider.to_string());
-            ruling = self.decide_alone(facts);
-        }
-        let by = match ruling {
-            Ruling::Ask(policy, rule) => Some((policy, rule)),
-            Ruling::Denied(Some(rule)) => {
-                let has = |policy: &&CompiledPolicy| policy.rules.iter().any(|one| std::ptr::eq(one, rule));
-                self.deny.iter().find(has).map(|policy| (policy, rule))
-            }
-            Ruling::Denied(None) | Ruling::Allowed => None,
-        };
-        Some(ExplainedAuthorization {
-            allowed: matches!(ruling, Ruling::Allowed),
-            policy: by.map(|(policy, _)| policy.model.origin.clone()),
-            rule: by.map(|(_, rule)| rule.index),
-            asks,
-            details: ruling.details(),
-            without_effect: self.observers(facts).map(|policy| policy.model.origin.clone()).collect(),
-        })
-    }
-}
-
-impl RateLimiter {
-    /// The limits that count a request, in their order.
-    pub fn explain(&self, facts: &Facts<'_>) -> Vec<ExplainedLimit> {
-        let told = |limit: &CompiledLimit| ExplainedLimit {
-            object: limit.origin.clone(),
-            limit: limit.name.to_string(),
-            amount: limit.amount.to_string(),
-        };
-        self.matching(facts).map(told).collect()
-    }
-}
-
 impl Snapshot {
     /// What would happen to this request at this listener (and, for TLS, with this server name).
     pub fn explain(&self, listener: &str, sni: Option<&str>, request: &Request<'_>) -> Explanation {
+        let mut explanation = self.looked_up(listener, sni, request);
+        explanation.describe_destinations(self, sni, request);
+        explanation
+    }
+
+    fn looked_up(&self, listener: &str, sni: Option<&str>, request: &Request<'_>) -> Explanation {
         let mut explanation =
             Explanation { generation: self.generation, listener: listener.to_owned(), ..Explanation::default() };
         let Some(compiled) = self.listeners.get(listener) else {
@@ -326,13 +218,7 @@ impl Explanation {
                 DestinationRef::Known(key) => (key, true),
                 DestinationRef::Unknown(key) => (key, false),
             };
-            ExplainedDestination {
-                cluster: cluster.to_string(),
-                weight: one.weight,
-                known,
-                endpoints: None,
-                unready: None,
-            }
+            ExplainedDestination::new(cluster, one.weight, known)
         });
         self.destinations = destinations.collect();
     }
@@ -364,12 +250,9 @@ impl HostTable {
                 explanation.destinations = forward
                     .splits()
                     .iter()
-                    .map(|split| ExplainedDestination {
-                        cluster: split.key.to_string(),
-                        weight: split.weight,
-                        known: entry.clusters.get(split.slot as usize).copied().flatten().is_some(),
-                        endpoints: None,
-                        unready: None,
+                    .map(|split| {
+                        let known = entry.clusters.get(split.slot as usize).copied().flatten().is_some();
+                        ExplainedDestination::new(&split.key, split.weight, known)
                     })
                     .collect();
                 let mirrors = forward.mirrors.iter().map(|mirror| ExplainedMirror {

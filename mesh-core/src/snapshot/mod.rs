@@ -10,6 +10,8 @@ mod cors;
 mod decision;
 mod dns_table;
 mod explain;
+mod explain_destination;
+mod explain_policies;
 mod header_ops;
 mod host_table;
 mod listener_table;
@@ -42,9 +44,9 @@ pub use decision::{
     CompiledAction, CompiledForward, CompiledMirror, CompiledRewrite, CompiledRule, CompiledSplit, Decision,
 };
 pub use dns_table::{DnsMatch, DnsTable};
-pub use explain::{
-    ExplainedAuthorization, ExplainedDestination, ExplainedLimit, ExplainedMirror, ExplainedRule, Explanation,
-};
+pub use explain::{ExplainedMirror, ExplainedRule, Explanation};
+pub use explain_destination::ExplainedDestination;
+pub use explain_policies::{ExplainedAuthorization, ExplainedLimit};
 pub use header_ops::{CompiledHeaderOp, CompiledHeaderOps};
 pub(crate) use header_ops::{Pass, Side, Value};
 pub(crate) use host_table::HostEntry;

@@ -82,6 +82,17 @@ impl Test {
     pub fn holds(&self, facts: &Facts<'_>, unknown: bool) -> bool {
         self.subject.matches(facts).map_or(unknown, |matches| matches != self.negated)
     }
+
+    /// The attribute that is looked at, if it is an address that is not known.
+    pub fn lacks(&self, facts: &Facts<'_>) -> Option<&'static str> {
+        match self.subject {
+            Subject::SourceIp(_) if facts.source.is_none() => Some("source.ip"),
+            Subject::RemoteIp(_) if facts.remote.is_none() => Some("remote.ip"),
+            Subject::DestinationIp(_) if facts.local.is_none() => Some("destination.ip"),
+            Subject::DestinationPort(_) if facts.local.is_none() => Some("destination.port"),
+            _ => None,
+        }
+    }
 }
 
 impl Subject {

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use serde_json::{Map, Value};
 
 use super::host_table::host_of;
-use super::{CompiledListener, CompiledProtocol, Explanation, Facts, PeerFacts, Request, Snapshot, path};
+use super::{CompiledListener, CompiledProtocol, Explanation, Facts, PeerFacts, Request, Snapshot, Token, path};
+use crate::attribute;
 use crate::identity::SpiffeId;
 use crate::model::Key;
 
@@ -25,8 +27,12 @@ pub struct Question {
     pub client: Option<String>,
     /// Key of the listener, where the port of the URL does not say which.
     pub listener: Option<String>,
-    /// Address of the client. None: what policies say of addresses is taken to deny.
+    /// Other end of the connection. None: what policies say of it is not known.
     pub source: Option<IpAddr>,
+    /// The client's address, as proxies in front say; none: there are none, it is the other end of the connection.
+    pub remote: Option<IpAddr>,
+    /// Of a token that is good; empty: there is none.
+    claims: Map<String, Value>,
     uri: Uri,
 }
 
@@ -38,8 +44,9 @@ impl Question {
         let uri: Uri = url.parse().map_err(|error| QuestionError(format!("url `{url}`: {error}; {form}")))?;
         match uri.scheme_str() {
             Some("http" | "https") => {
-                let (method, headers) = ("GET".to_owned(), HeaderMap::new());
-                Ok(Question { method, headers, sni: None, client: None, listener: None, source: None, uri })
+                let (method, headers, claims) = ("GET".to_owned(), HeaderMap::new(), Map::new());
+                let (sni, client, listener, source, remote) = (None, None, None, None, None);
+                Ok(Question { method, headers, sni, client, listener, source, remote, claims, uri })
             }
             _ => Err(wrong("does not begin with http:// or https://".to_owned())),
         }
@@ -56,6 +63,31 @@ impl Question {
         Ok(())
     }
 
+    /// An address, for [`Self::source`] and [`Self::remote`].
+    pub fn address(text: &str) -> Result<IpAddr, QuestionError> {
+        text.parse().map_err(|_| QuestionError(format!("`{text}` is not an IP address")))
+    }
+
+    /// A claim of its token, `NAME=VALUE` or `[a][b]=VALUE`; given again it is a list.
+    pub fn claim(&mut self, line: &str) -> Result<(), QuestionError> {
+        let form = || QuestionError(format!("claim `{line}` is not NAME=VALUE or [a][b]=VALUE"));
+        let (name, value) = line.split_once('=').ok_or_else(form)?;
+        let names = attribute::claim(name.trim()).ok_or_else(form)?;
+        let (last, outer) = names.split_last().ok_or_else(form)?;
+        let mut claims = &mut self.claims;
+        for name in outer {
+            let inner = claims.entry(name.as_str()).or_insert_with(|| Value::Object(Map::new()));
+            claims = inner.as_object_mut().ok_or_else(form)?;
+        }
+        let given = Value::from(value);
+        match claims.get_mut(last) {
+            None => drop(claims.insert(last.clone(), given)),
+            Some(Value::Array(list)) => list.push(given),
+            Some(one) => *one = Value::Array(vec![one.take(), given]),
+        }
+        Ok(())
+    }
+
     /// What these tables would do with it.
     pub fn ask(&self, snapshot: &Snapshot) -> Result<Explanation, QuestionError> {
         let mut headers = self.headers.clone();
@@ -68,6 +100,7 @@ impl Question {
         let id = self.client.as_deref().and_then(|client| client.parse::<SpiffeId>().ok());
         let principal = self.client.as_deref().map(|client| client.strip_prefix("spiffe://").unwrap_or(client));
         let https = self.is_https();
+        let token = (!self.claims.is_empty()).then(|| Token::new(self.claims.clone(), &[]));
         for listener in listeners {
             let target = path::normalize(target, listener.listener.path_normalization)
                 .map_err(|error| QuestionError(format!("path `{target}`: {error}")))?;
@@ -80,14 +113,14 @@ impl Question {
                 path,
                 query,
                 headers: &headers,
-                token: None,
+                token: token.as_ref(),
             };
             let sni = self.sni.as_deref().or(self.uri.host());
             let mut explanation = snapshot.explain(&listener.listener.key, sni, &request);
             let facts = Facts {
                 request: Some(request),
                 source: self.source,
-                remote: self.source,
+                remote: self.remote.or(self.source),
                 local: listener.listener.address.socket(),
                 sni: sni.filter(|_| is_tls(listener)),
                 peer: principal.map(|principal| PeerFacts { principal, id: id.as_ref() }),

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::GetAll;
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -135,9 +137,22 @@ impl RateLimiter {
 impl CompiledLimit {
     /// What is not known of a request (who explains it knows little) may hold.
     fn matches(&self, facts: &Facts<'_>) -> bool {
-        let all = |tests: &Vec<Test>| tests.iter().all(|test| test.holds(facts, true));
+        self.matches_where(facts, true)
+    }
+
+    /// Whatever that is which is not known.
+    pub(super) fn surely_matches(&self, facts: &Facts<'_>) -> bool {
+        self.matches_where(facts, false)
+    }
+
+    fn matches_where(&self, facts: &Facts<'_>, unknown: bool) -> bool {
+        let all = |tests: &Vec<Test>| tests.iter().all(|test| test.holds(facts, unknown));
         let any = |lists: &[Vec<Test>]| lists.is_empty() || lists.iter().any(all);
         any(&self.from) && any(&self.to) && all(&self.when)
+    }
+
+    pub(super) fn tests(&self) -> impl Iterator<Item = &Test> {
+        self.from.iter().chain(&self.to).flatten().chain(&self.when)
     }
 
     fn hash(&self, facts: &Facts<'_>, secret: &RandomState) -> u64 {
@@ -180,8 +195,7 @@ impl CompiledLimitKey {
 
 fn hash_header(name: &HeaderKey, request: &Request<'_>, hasher: &mut impl Hasher) {
     match name {
-        // The first line decides.
-        HeaderKey::Line(name) => request.headers.get(name).map(|value| value.as_bytes()).hash(hasher),
+        HeaderKey::Line(name) => hash_lines(request.headers.get_all(name), hasher),
         HeaderKey::Method => request.method.hash(hasher),
         HeaderKey::Scheme => request.scheme.hash(hasher),
         HeaderKey::Path => (request.path, request.query).hash(hasher),
@@ -192,4 +206,23 @@ fn hash_header(name: &HeaderKey, request: &Request<'_>, hasher: &mut impl Hasher
         }
         HeaderKey::Impossible(_) => None::<&[u8]>.hash(hasher),
     }
+}
+
+/// Several lines are one value (RFC 9110 section 5.3): written in one line or in many, it is the same bucket.
+fn hash_lines(lines: GetAll<'_, HeaderValue>, hasher: &mut impl Hasher) {
+    let mut lines = lines.iter();
+    let Some(first) = lines.next() else { return hasher.write_u8(0) };
+    hasher.write_u8(1);
+    hash_bytes(first, hasher);
+    for line in lines {
+        hasher.write_u8(b',');
+        hash_bytes(line, hasher);
+    }
+    // No byte of a value: where another key begins is told apart.
+    hasher.write_u8(b'\n');
+}
+
+/// One by one, so that it does not count where a line begins.
+fn hash_bytes(line: &HeaderValue, hasher: &mut impl Hasher) {
+    line.as_bytes().iter().for_each(|byte| hasher.write_u8(*byte));
 }

@@ -124,6 +124,7 @@ impl Frame {
             protocol,
             path_normalization: context.world.mesh().path_normalization,
             origin: first.gateway.reference.clone(),
+            server: u32::try_from(first.server.index).ok(),
         };
         self.listeners.insert(key, Arc::new(listener));
     }

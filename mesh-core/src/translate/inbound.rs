@@ -227,6 +227,7 @@ impl Context<'_> {
             protocol,
             path_normalization: self.world.mesh().path_normalization,
             origin,
+            server: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::findings::{Said, nearest};
 use super::gateway::{Frame, OwnGateway};
 use super::rules::Rules;
 use super::server::Kind;
-use crate::api::VirtualService;
+use crate::api::{Gateway, VirtualService};
 use crate::diag;
 use crate::model::{Destination, HostPattern, Resources};
 use crate::object::ObjectRef;
@@ -218,8 +218,19 @@ impl Context<'_> {
     }
 }
 
+/// Whether more servers are written than are read.
+fn has_lost_server(gateway: &Entry<Gateway>) -> bool {
+    let kept: Vec<_> = gateway.spec.servers.iter().map(|server| server.index).collect();
+    let first_gap = (0..).find(|index| !kept.contains(index));
+    first_gap.is_some_and(|index| gateway.positions.has(&format!("spec.servers[{index}]")))
+}
+
 /// No server of its Gateways opens this host.
 fn host_not_opened(context: &mut Context<'_>, entry: &Entry<VirtualService>, host: usize, gateways: &[&OwnGateway]) {
+    // A server that is left out may be the one, and what is wrong with it was said.
+    if gateways.iter().any(|gateway| has_lost_server(&gateway.entry)) {
+        return;
+    }
     let written = entry.spec.hosts.get(host).map(String::as_str).unwrap_or_default();
     let servers = gateways.iter().flat_map(|gateway| &gateway.entry.spec.servers);
     let mut opens: Vec<&str> = servers.flat_map(|server| &server.hosts).map(String::as_str).collect();

@@ -21,6 +21,7 @@ fn set(names: &[&str]) -> ResourceSet {
         protocol: ListenerProtocol::Outbound(Outbound { on_demand, ..Outbound::default() }),
         path_normalization: PathNormalization::Base,
         origin: ObjectRef::new("ConfigMap", "istio-system", "istio"),
+        server: None,
     };
     let mut set = ResourceSet::default();
     set.listeners.insert(listener.key.clone(), Arc::new(listener));

@@ -127,6 +127,7 @@ fn listener(protocol: ListenerProtocol) -> Config {
         protocol,
         path_normalization: PathNormalization::Base,
         origin: ObjectRef::new("ConfigMap", "n", "istio"),
+        server: None,
     })
 }
 

@@ -124,6 +124,7 @@ fn set(plan: &Plan) -> ResourceSet {
             protocol: ListenerProtocol::Tls { servers: servers.collect() },
             path_normalization: PathNormalization::Base,
             origin: origin("gateway"),
+            server: None,
         };
         set.listeners.insert(listener.key.clone(), Arc::new(listener));
         for (number, text) in &plan.secrets {

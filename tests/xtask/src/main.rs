@@ -116,6 +116,22 @@ const WALLS: &[Wall] = &[
         why: "what travels is the model",
     },
     Wall {
+        room: "mesh-core/acme/src",
+        forbidden: &[
+            "kube::",
+            "k8s_openapi",
+            "pingora",
+            "tonic",
+            "gateway::",
+            "controller::",
+            "mesh_core::api",
+            "mesh_core::world",
+            "mesh_core::translate",
+            "mesh_core::snapshot",
+        ],
+        why: "who asks a CA knows neither who wants the certificates nor where they are kept",
+    },
+    Wall {
         room: "gateway/src",
         forbidden: &["kube::", "k8s_openapi"],
         why: "the gateway knows neither Kubernetes nor the controller",
@@ -424,6 +440,9 @@ mod tests {
         let mut findings = BTreeSet::new();
         check_file("mesh-core/src/model/x.rs", "use crate::api::Gateway;\nuse std::fs::File;\n", &mut findings);
         assert_eq!(findings.len(), 2, "{findings:?}");
+        // Who asks a CA needs sockets.
+        check_file("mesh-core/acme/src/x.rs", "use kube::Client;\nuse tokio::net::TcpStream;\n", &mut findings);
+        assert_eq!(findings.len(), 3, "{findings:?}");
     }
 
     #[test]

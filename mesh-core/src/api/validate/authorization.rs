@@ -146,7 +146,37 @@ fn check_values(at: &str, attribute: &Attribute, values: &[String], checks: &mut
     for (index, value) in values.iter().enumerate().filter(|(_, value)| !value.is_empty()) {
         if let Err(problem) = attribute.value(value) {
             checks.error(Index(at, index), problem, "");
+        } else if let Some((problem, help)) = doubtful(attribute, value) {
+            checks.doubt(Index(at, index), problem, &help);
         }
+    }
+}
+
+/// What no request has: that Istio takes it makes it match nothing all the same.
+fn doubtful(attribute: &Attribute, value: &str) -> Option<(String, String)> {
+    match attribute {
+        Attribute::Method => {
+            let letters = value.trim_matches('*');
+            let is_token = http::Method::from_bytes(letters.as_bytes()).is_ok() || letters.is_empty();
+            if !is_token {
+                return Some((format!("`{value}` is no method, so no request has it"), String::new()));
+            }
+            let upper = value.to_ascii_uppercase();
+            let message =
+                format!("`{value}` is not `{upper}`: methods are compared with their case, and clients send `{upper}`");
+            let is_usual = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+            (upper != value && is_usual.contains(&&*upper)).then(|| (message, format!("write `{upper}`")))
+        }
+        Attribute::Path if !value.starts_with(['/', '*']) => {
+            let message = format!("paths begin with `/`, so no request has `{value}`");
+            Some((message, format!("write `/{value}`, or `*{value}` for what ends so")))
+        }
+        Attribute::Host if value.contains('/') => {
+            let name = value.split_once("://").map_or(value, |(_, rest)| rest).split('/').next().unwrap_or_default();
+            let message = format!("a host has no `/`, so no request has `{value}`");
+            Some((message, format!("write the name alone: `{name}`")))
+        }
+        _ => None,
     }
 }
 

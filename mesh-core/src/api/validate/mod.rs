@@ -21,7 +21,7 @@ mod workload_entry;
 
 use std::fmt::Display;
 
-use crate::diag::{self, Diagnostic};
+use crate::diag::{self, Diagnostic, Severity};
 use crate::object::ObjectRef;
 
 use super::{ApiObject, Positions, Spec};
@@ -120,6 +120,15 @@ impl Checks<'_> {
     fn missing(&mut self, field: impl Display, message: impl Into<String>, help: &str) {
         self.errors += 1;
         self.push(diag::FIELD_MISSING, &field, message.into(), help);
+    }
+
+    /// What it asks for is not there yet, and nothing else will do.
+    fn not_built(&mut self, field: impl Display, message: impl Into<String>, help: &str) {
+        self.errors += 1;
+        self.push(diag::FIELD_NOT_BUILT, &field, message.into(), help);
+        if let Some(diagnostic) = self.diagnostics.last_mut() {
+            diagnostic.severity = Severity::Error;
+        }
     }
 
     fn doubt(&mut self, field: impl Display, message: impl Into<String>, help: &str) {

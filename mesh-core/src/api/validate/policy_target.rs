@@ -55,6 +55,12 @@ fn check_target(at: &str, target: &TargetReference, checks: &mut Checks<'_>) {
     if !known {
         let message = format!("policies cannot be attached to a {} of the group `{}`", target.kind, target.group);
         let help = "allowed: Gateway and GatewayClass (gateway.networking.k8s.io), Service, ServiceEntry (networking.istio.io)";
-        checks.error(format_args!("{at}.kind"), message, help);
+        return checks.error(format_args!("{at}.kind"), message, help);
+    }
+    if target.kind != "Gateway" {
+        let message =
+            format!("not built yet: waypoints, for which alone a policy of a {} counts; it has no effect", target.kind);
+        let help = "to have it count at sidecars and gateways, use a `selector`";
+        checks.not_built(format_args!("{at}.kind"), message, help);
     }
 }

@@ -146,9 +146,17 @@ fn http_settings(at: &str, http: &HttpSettings, checks: &mut Checks<'_>) {
     if let Some(keep_alive) = &http.http2_keep_alive {
         let at = format!("{at}.http2KeepAlive");
         let fields = [("interval", keep_alive.interval), ("timeout", keep_alive.timeout)];
-        durations(&at, &fields, checks);
-        for (field, _) in fields.iter().filter(|(_, duration)| duration.is_none()) {
-            checks.missing(format_args!("{at}.{field}"), format!("the field `{field}` is required"), "");
+        let help = "allowed: whole milliseconds, at least 1ms; to send no PING, leave `http2KeepAlive` out";
+        for (field, duration) in fields {
+            let field_path = format!("{at}.{field}");
+            match duration {
+                None => checks.missing(field_path, format!("the field `{field}` is required"), help),
+                Some(duration) => {
+                    if let Err(problem) = names::duration(duration) {
+                        checks.error(field_path, problem.message, help);
+                    }
+                }
+            }
         }
     }
 }
