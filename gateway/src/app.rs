@@ -77,7 +77,7 @@ fn proves_usable(admin: &Admin) -> anyhow::Result<()> {
     if let Some(closed) = status.diagnostics.iter().find(|found| found.code == diag::LISTENER_NOT_OPEN.id) {
         return Err(anyhow!("{}; {}", closed.message, closed.help.as_deref().unwrap_or_default()));
     }
-    for cluster in admin.cells.live.load().clusters.iter().filter(|cluster| cluster.endpoints.load().len() == 0) {
+    for cluster in admin.cells.live.load().clusters.iter().filter(|cluster| cluster.endpoints.load().is_empty()) {
         let names = status.set.endpoints.get(&cluster.destination.key).into_iter().flat_map(|found| &found.endpoints);
         for name in names {
             tracing::warn!(server = %name.address, "the server of --to has no address: requests are answered 503 until its name resolves");
