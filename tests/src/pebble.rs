@@ -41,6 +41,8 @@ pub struct Settings {
     pub https: u16,
     /// How long certificates last, in seconds.
     pub validity: u64,
+    /// Whether it has a second profile, `shortlived`. It gives any one to who asks for none.
+    pub short_lived: bool,
     /// Id and HMAC key (base64) of the one external account that it knows; accounts without are refused.
     pub binding: Option<(String, String)>,
 }
@@ -48,7 +50,7 @@ pub struct Settings {
 impl Settings {
     /// Names lead to an address of this process.
     pub fn at(ip: IpAddr) -> Settings {
-        Settings { ip, http: 8080, https: 8443, validity: 7_776_000, binding: None }
+        Settings { ip, http: 8080, https: 8443, validity: 7_776_000, short_lived: false, binding: None }
     }
 }
 
@@ -114,6 +116,12 @@ impl Pebble {
         std::fs::write(&key, certificate.key_pem)?;
         let keys: serde_json::Map<_, _> =
             self.settings.binding.iter().map(|(id, key)| (id.clone(), json!(key))).collect();
+        let mut profiles =
+            json!({ "default": { "description": "the usual", "validityPeriod": self.settings.validity } });
+        if self.settings.short_lived {
+            let seconds = SHORT_LIVED.as_secs();
+            profiles["shortlived"] = json!({ "description": "six days", "validityPeriod": seconds });
+        }
         let config = json!({ "pebble": {
             "listenAddress": format!("{}:{}", self.own, self.directory),
             "managementListenAddress": format!("{}:{}", self.own, self.management),
@@ -122,10 +130,7 @@ impl Pebble {
             "externalAccountBindingRequired": self.settings.binding.is_some(), "externalAccountMACKeys": keys,
             "keyAlgorithm": "ecdsa",
             "retryAfter": { "authz": 1, "order": 1 },
-            "profiles": {
-                "default": { "description": "what is given to who does not ask", "validityPeriod": self.settings.validity },
-                "shortlived": { "description": "six days", "validityPeriod": SHORT_LIVED.as_secs() },
-            },
+            "profiles": profiles,
         }});
         let path = self.folder.path().join("config.json");
         std::fs::write(&path, config.to_string())?;

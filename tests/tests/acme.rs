@@ -253,7 +253,7 @@ async fn a_profile_is_asked_for_and_one_that_the_ca_lacks_is_named() {
     let Some(tools) = pebble::tools() else { return };
     let backend = Backend::echo("a").await.unwrap();
     let (ip, folder) = (ports::loopback(), tempfile::tempdir().unwrap());
-    let pebble = Pebble::start(&tools, Settings::at(ip)).await.unwrap();
+    let pebble = Pebble::start(&tools, Settings { short_lived: true, ..Settings::at(ip) }).await.unwrap();
     let flags = |profile: &str| {
         let profile = ["--acme-profile".to_owned(), profile.to_owned()];
         [acme(&pebble, &folder.path().join("acme")), profile.to_vec()].concat()

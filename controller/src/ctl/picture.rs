@@ -261,7 +261,9 @@ fn draw(
     let blind = |kind: &str| unavailable.iter().any(|unavailable| unavailable.kind == kind);
     let known = |diagnostic: &Diagnostic| match diagnostic.code {
         code if code == diag::SECRET_MISSING.id => !blind("secrets"),
-        code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind("services"),
+        code if code == diag::DESTINATION_HOST_UNKNOWN.id => !blind("services") && !blind("serviceentries"),
+        code if code == diag::DESTINATION_SUBSET_UNKNOWN.id => !blind("destinationrules"),
+        code if code == diag::GATEWAY_UNKNOWN.id => !blind("gateways"),
         code if code == diag::POLICY_WITHOUT_WORKLOAD.id => !blind("pods"),
         _ => true,
     };

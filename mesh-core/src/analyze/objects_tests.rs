@@ -117,6 +117,43 @@ spec: { hosts: [b.example], gateways: [gw], http: [{ directResponse: { status: 2
 }
 
 #[test]
+fn rules_of_a_gateway_are_followed_where_its_pods_are() {
+    let text = r#"
+{ apiVersion: v1, kind: Pod, metadata: { name: gw, namespace: front, labels: { istio: gw } }, spec: {} }
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: gw, namespace: front }
+spec: { selector: { istio: gw }, servers: [{ port: { number: 80, name: http, protocol: HTTP }, hosts: ["*"] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: own, namespace: front }
+spec: { hosts: ["*.own.example"], exportTo: ["."], ports: [{ number: 80, name: http, protocol: HTTP }], resolution: NONE }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: own, namespace: front }
+spec: { host: "*.own.example", subsets: [{ name: v1, labels: { version: v1 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: rules, namespace: app }
+spec:
+  hosts: [a.example]
+  gateways: [front/gw]
+  http: [{ route: [{ destination: { host: a.own.example, subset: v1 } }] }]
+"#;
+    assert_eq!(found(text, Vec::new()), []);
+    let elsewhere = text.replace("gateways: [front/gw]", "gateways: [mesh]");
+    let all = [
+        is(diag::DESTINATION_HOST_UNKNOWN, "rules", "spec.http[0].route[0].destination.host"),
+        is(diag::DESTINATION_SUBSET_UNKNOWN, "rules", "spec.http[0].route[0].destination.subset"),
+    ];
+    assert_eq!(found(&elsewhere, Vec::new()), all);
+}
+
+#[test]
 fn both_are_told_of_a_host_that_they_share() {
     let rules = |name: &str, namespace: &str, export: &str| {
         format!(

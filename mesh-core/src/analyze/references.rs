@@ -1,14 +1,14 @@
 //! What VirtualServices refer to, whoever follows them. A translation looks at what its proxy has; rules of the mesh, of a gateway
 //! that is not asked, and of delegates are looked at here as somebody in their own namespace sees the others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use crate::api::{Destination, VirtualService};
+use crate::api::{Destination, Gateway, VirtualService};
 use crate::diag::{self, Code, Diagnostic};
 use crate::object::ObjectRef;
-use crate::translate::opens;
-use crate::world::{Entry, ExportTo, MESH, Service, World, gateway_name, hostname};
+use crate::translate::{has_lost_server, opens};
+use crate::world::{Entry, ExportTo, MESH, Service, World, gateway_name, hostname, selects};
 
 /// `said`: what is known already, which is not said again.
 pub(super) fn references(world: &World, said: &[Diagnostic]) -> Vec<Diagnostic> {
@@ -58,7 +58,7 @@ fn gateways(world: &World, findings: &mut Findings<'_>) {
                 let message = format!("there is no Gateway `{name}`; the rules do not apply there");
                 findings.say(diag::GATEWAY_UNKNOWN, field, &[], message, None);
             }
-            Some(gateway) if !entry.spec.hosts.is_empty() && !opens(gateway, entry) => {
+            Some(gateway) if !entry.spec.hosts.is_empty() && !opens(gateway, entry) && !has_lost_server(gateway) => {
                 let hosts = entry.spec.hosts.join(", ");
                 let message =
                     format!("no server of Gateway `{name}` opens {hosts} to namespace `{}`", entry.namespace());
@@ -101,25 +101,23 @@ fn look_at(world: &World, at: &str, destination: &Destination, findings: &mut Fi
     if destination.host.is_empty() {
         return;
     }
+    // Whoever is to follow the rules must see it.
+    let seen: Vec<Option<&Service>> =
+        followers(world, findings.entry).iter().map(|follower| service(world, &host, namespace, follower)).collect();
     let subset = destination.subset.as_deref().filter(|subset| !subset.is_empty());
-    if let Some(subset) = subset.filter(|subset| !is_defined(world, &host, subset, namespace)) {
+    if let Some(subset) = subset.filter(|subset| !is_defined(world, &host, subset, &seen, findings.entry)) {
         let message = format!("no DestinationRule that somebody here gets defines the subset `{subset}` of `{host}`");
         findings.say(diag::DESTINATION_SUBSET_UNKNOWN, format!("{at}.subset"), &[&field], message, None);
     }
-    // Whoever is to follow the rules must see it.
-    let followers = followers(findings.entry);
-    let hidden = followers.iter().find(|follower| service(world, &host, namespace, follower).is_none());
-    if let Some(follower) = hidden {
+    let Some(service) = seen.into_iter().collect::<Option<Vec<_>>>().and_then(|seen| seen.first().copied()) else {
         let there = world.index().registry.any_matches(&host);
-        let help = there.then(|| format!("it exists, but is not exported to namespace `{follower}`"));
+        let help =
+            there.then(|| "it exists, but is not exported to all namespaces where the rules are followed".to_owned());
         let message = match destination.host == host {
             true => format!("no Service or ServiceEntry is called `{host}`"),
             false => format!("`{}` is `{host}`, and no Service or ServiceEntry is called so", destination.host),
         };
         return findings.say(diag::DESTINATION_HOST_UNKNOWN, field, &[], message, help);
-    }
-    let Some(service) = followers.first().and_then(|follower| service(world, &host, namespace, follower)) else {
-        return;
     };
     let has: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
     let ports = has.join(", ");
@@ -140,13 +138,36 @@ fn look_at(world: &World, at: &str, destination: &Destination, findings: &mut Fi
     }
 }
 
-/// Namespaces that the rules are exported to by name, else their own.
-fn followers(entry: &Entry<VirtualService>) -> Vec<Arc<str>> {
+/// Where the rules are followed: in the namespaces that they are exported to by name, else their own, else, if they are a gateway's,
+/// in those of its pods.
+fn followers(world: &World, entry: &Entry<VirtualService>) -> Vec<Arc<str>> {
+    let gateways = gateways_of(world, entry);
+    if !gateways.is_empty() && !is_for_mesh(entry) {
+        let selected = |gateway: &&Arc<Entry<Gateway>>| homes(world, gateway);
+        return gateways.iter().flat_map(selected).collect();
+    }
     let listed = entry.spec.export_to.iter().map(String::as_str);
     match ExportTo::read(listed, &[], entry.namespace()) {
         ExportTo::Namespaces(names) if !names.is_empty() => names,
         _ => vec![Arc::clone(entry.namespace())],
     }
+}
+
+fn is_for_mesh(entry: &Entry<VirtualService>) -> bool {
+    entry.spec.gateways.is_empty() || entry.spec.gateways.iter().any(|written| written == MESH)
+}
+
+fn gateways_of<'w>(world: &'w World, entry: &Entry<VirtualService>) -> Vec<&'w Arc<Entry<Gateway>>> {
+    let names = entry.spec.gateways.iter().map(|written| gateway_name(written, entry.namespace()));
+    names.filter_map(|name| name.split_once('/').and_then(|(namespace, name)| world.gateway(namespace, name))).collect()
+}
+
+/// Namespaces of the pods of a Gateway; where none is known, its own.
+fn homes(world: &World, gateway: &Entry<Gateway>) -> Vec<Arc<str>> {
+    let selector = &gateway.spec.selector;
+    let pods = world.objects().pods.values().filter(|pod| selects(selector, &pod.meta.labels));
+    let homes: BTreeSet<Arc<str>> = pods.map(|pod| Arc::clone(pod.namespace())).collect();
+    if homes.is_empty() { vec![Arc::clone(gateway.namespace())] } else { homes.into_iter().collect() }
 }
 
 /// That the rules of `namespace` mean, by its own name or by a wider one, if `follower` sees it.
@@ -163,15 +184,23 @@ fn service<'w>(world: &'w World, host: &str, namespace: &str, follower: &str) ->
     wide.find(meets).map(|service| &**service)
 }
 
-/// By a rule of this namespace, the service's or the root's, whichever workloads it is for.
-fn is_defined(world: &World, host: &str, subset: &str, namespace: &str) -> bool {
-    let own = world.index().registry.first(host, namespace).map(|service| &*service.namespace);
-    let places = [Some(namespace), own, Some(&*world.mesh().root_namespace)];
+/// By a rule where the rules are, where they are followed, where the service is, or in the root; whichever workloads it is for.
+fn is_defined(
+    world: &World,
+    host: &str,
+    subset: &str,
+    seen: &[Option<&Service>],
+    entry: &Entry<VirtualService>,
+) -> bool {
+    let mut places: Vec<Arc<str>> = followers(world, entry);
+    places.push(Arc::clone(entry.namespace()));
+    places.push(world.mesh().root_namespace.as_str().into());
+    places.extend(seen.iter().flatten().map(|service| Arc::clone(&service.namespace)));
     let wanted = hostname::pattern(host);
-    world.destination_rules().any(|entry| {
-        let pattern = hostname::pattern(&hostname::expand(&entry.spec.host, entry.namespace()));
-        places.contains(&Some(&**entry.namespace()))
+    world.destination_rules().any(|rule| {
+        let pattern = hostname::pattern(&hostname::expand(&rule.spec.host, rule.namespace()));
+        places.contains(rule.namespace())
             && hostname::covers(&pattern, &wanted)
-            && entry.spec.subsets.iter().any(|one| one.name == subset)
+            && rule.spec.subsets.iter().any(|one| one.name == subset)
     })
 }

@@ -12,9 +12,16 @@ pub(super) fn subsets(world: &World, said: &[Diagnostic]) -> Vec<Diagnostic> {
         });
         let Some(service) = service else { continue };
         let pods = world.objects().pods.values().filter(|pod| pod.namespace() == service.namespace());
-        let own: Vec<_> = pods.filter(|pod| selects(&service.spec.selector, &pod.meta.labels)).collect();
+        let pods = pods.map(|pod| &pod.meta.labels);
+        let entries = world.objects().workload_entries.values();
+        let entries = entries.filter(|entry| entry.namespace() == service.namespace()).map(|entry| &entry.spec.labels);
+        let own: Vec<_> = pods.chain(entries).filter(|labels| selects(&service.spec.selector, labels)).collect();
+        // Files seldom have any, and who may not see pods knows nothing.
+        if own.is_empty() {
+            continue;
+        }
         for subset in &entry.spec.subsets {
-            if own.iter().any(|pod| selects(&subset.labels, &pod.meta.labels)) {
+            if own.iter().any(|labels| selects(&subset.labels, labels)) {
                 continue;
             }
             let field = format!("spec.subsets[{}].labels", subset.index);
@@ -25,7 +32,7 @@ pub(super) fn subsets(world: &World, said: &[Diagnostic]) -> Vec<Diagnostic> {
             let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let (all, labels) = (own.len(), labels.join(","));
             let message =
-                format!("none of the {all} pods of `{host}` has the labels {labels} of subset `{}`", subset.name);
+                format!("none of the {all} workloads of `{host}` has the labels {labels} of subset `{}`", subset.name);
             let diagnostic = Diagnostic::new(diag::SUBSET_WITHOUT_ENDPOINTS, message).object(&entry.reference);
             found.push(diagnostic.at(entry.position(&field)).field(field));
         }

@@ -70,6 +70,7 @@ use sidecar_scope::Scope;
 pub use translator::Translator;
 pub(crate) use unconcerned::opens;
 pub use unconcerned::{Unconcerned, unconcerned};
+pub(crate) use virtual_service::has_lost_server;
 
 use crate::diag::Diagnostic;
 use crate::model::{Challenge, Destination, HeaderOps, ProxyInfo, ResourceSet, Resources, Secret};

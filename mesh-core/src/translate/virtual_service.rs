@@ -219,7 +219,7 @@ impl Context<'_> {
 }
 
 /// Whether more servers are written than are read.
-fn has_lost_server(gateway: &Entry<Gateway>) -> bool {
+pub(crate) fn has_lost_server(gateway: &Entry<Gateway>) -> bool {
     let kept: Vec<_> = gateway.spec.servers.iter().map(|server| server.index).collect();
     let first_gap = (0..).find(|index| !kept.contains(index));
     first_gap.is_some_and(|index| gateway.positions.has(&format!("spec.servers[{index}]")))

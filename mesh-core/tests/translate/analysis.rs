@@ -47,6 +47,7 @@ const REASONS: &[(&str, &str)] = &[
     ("IST0128", "certificates are verified with the system's CAs where a DestinationRule names none"),
     ("IST0129", "certificates are verified with the system's CAs where a DestinationRule names none"),
     ("IST0138", "requests on another server's connection are answered 421, and clients try again"),
+    ("IST0173", "where no workload of the service is known nothing is said of its subsets"),
     ("IST0134", "addresses are given automatically to who asks for names"),
     ("IST0112", "the port that a sidecar would take is known not to be there (IST0101)"),
     ("IST0131", "said of the whole rule, or of rules that are not in force: another object has the host"),

@@ -81,9 +81,9 @@ fn values_change_what_they_name() {
     insta::assert_snapshot!(changed(Profile::Minimal, &private), @r#"
     Role/meshgate-system/meshgate-acme is added
     RoleBinding/meshgate-system/meshgate-acme is added
-    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[3]: (none) -> {"name":"MESHGATE_ACME_DIRECTORY","value":"https://ca.internal/dir"}
-    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[4]: (none) -> {"name":"MESHGATE_ACME_CA","value":"/etc/meshgate/acme-ca/ca.crt"}
-    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].volumeMounts: (none) -> [{"name":"acme-ca","mountPath":"/etc/meshgate/acme-ca","readOnly":true}]
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[3]: (none) -> {"name":"MESHGATE_ACME_DIRECTORY","value":"https://ca.intern...
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].env[4]: (none) -> {"name":"MESHGATE_ACME_CA","value":"/etc/meshgate/acme-ca/ca...
+    Deployment/meshgate-system/meshgate-controller spec.template.spec.containers[0].volumeMounts: (none) -> [{"name":"acme-ca","mountPath":"/etc/meshgate/acme-ca","read...
     Deployment/meshgate-system/meshgate-controller spec.template.spec.volumes: (none) -> [{"name":"acme-ca","configMap":{"name":"our-ca"}}]
     "#);
     insta::assert_snapshot!(changed(Profile::Demo, &["gateway.service.type=NodePort", "gateway.service.externalTrafficPolicy=Local"]), @r"

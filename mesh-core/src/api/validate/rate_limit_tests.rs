@@ -67,7 +67,7 @@ fn what_is_wrong_around_the_limits_costs_the_object() {
         ("{}", "MESH0006 spec.limits"),
         ("{limits: []}", "MESH0006 spec.limits"),
         (
-            "{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: a}], limits: [{name: a, requests: 1, per: 1s}]}",
+            "{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: a}], limits: [{name: a, requests: 1, per: 1s}]}",
             "MESH0003 spec",
         ),
     ] {
