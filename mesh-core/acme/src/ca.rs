@@ -16,8 +16,9 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::house::{House, Name};
 use crate::https::{ASKED, Https};
-use crate::{Binding, House, Name, Options};
+use crate::options::{Binding, Options};
 
 /// How long the CA may take to look at a challenge, and to make a certificate.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -12,8 +12,9 @@ use rustls::crypto::CryptoProvider;
 use tokio::task::JoinSet;
 
 use crate::ca::{Ca, Issued};
+use crate::house::{House, Kept, Name};
+use crate::options::Options;
 use crate::status::{OrderStatus, diagnostic, time, under_way};
-use crate::{House, Kept, Name, Options};
 
 /// Orders that run at a time.
 const AT_ONCE: usize = 4;
