@@ -162,21 +162,28 @@ impl Ledger {
         Ledger { begun: now, inherits, books: BTreeMap::new(), proxies: HashMap::new() }
     }
 
-    /// A proxy opens a stream, of a number that no other one has. What it held before goes on to count.
+    /// A proxy opens a stream, of a number greater than those of its streams before. What it held before goes on to count.
     pub fn join(&mut self, proxy: &Arc<str>, stream: u64) {
-        self.proxies.insert(Arc::clone(proxy), Proxy { stream, sequence: 0 });
+        if self.proxies.get(proxy).is_none_or(|known| known.stream < stream) {
+            self.proxies.insert(Arc::clone(proxy), Proxy { stream, sequence: 0 });
+        }
     }
 
-    /// Its stream ended: it has what it was lent, and then what is left of it.
-    pub fn leave(&mut self, proxy: &str, stream: u64) {
-        if self.proxies.get(proxy).is_none_or(|known| known.stream != stream) {
-            // It came again before.
-            return;
+    /// Whether this is the stream by which it reports.
+    pub fn knows(&self, proxy: &str, stream: u64) -> bool {
+        self.proxies.get(proxy).is_some_and(|known| known.stream == stream)
+    }
+
+    /// Its stream ended: it has what it was lent, and then what is left of it. Whether that was its stream: it may have come again before.
+    pub fn leave(&mut self, proxy: &str, stream: u64) -> bool {
+        if !self.knows(proxy, stream) {
+            return false;
         }
         self.proxies.remove(proxy);
         for account in self.books.values_mut().filter_map(|book| book.holders.get_mut(proxy)) {
             account.here = false;
         }
+        true
     }
 
     /// Its pod is gone, and lets nothing through any more.

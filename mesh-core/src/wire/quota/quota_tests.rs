@@ -265,7 +265,8 @@ fn many_holders_leave_to_the_busy_one_what_it_needs() {
     let mut mesh = Mesh::new(600, vec![MILLI]);
     // What the ledger lends stays within the whole at every moment, as everywhere; that of all proxies does when they were lent something.
     mesh.run(Duration::from_secs(12), &[20]);
-    let lent: Vec<Part> = mesh.proxies.iter().map(|proxy| proxy.counts[0].share().unwrap().held().unwrap().share).collect();
+    let lent: Vec<Part> =
+        mesh.proxies.iter().map(|proxy| proxy.counts[0].share().unwrap().held().unwrap().share).collect();
     let sum: u64 = lent.iter().map(|share| u64::from(share.0)).sum();
     assert!(sum <= u64::from(Part::WHOLE.0), "{sum}");
     assert!(lent[0].ratio() > 0.7, "{:?}", lent[0]);
@@ -324,6 +325,20 @@ fn who_claims_more_than_it_was_lent_is_not_believed() {
     // What it does not report any more it does not hold.
     ledger.on_report(&name, 4, &QuotaReport { sequence: 3, limits: Vec::new() }, |_| true, SECOND).unwrap();
     assert!(ledger.books().all(|(_, book)| book.standing(SECOND).holders == 2));
+}
+
+#[test]
+fn of_the_streams_of_a_proxy_the_last_one_counts() {
+    let mut ledger = Ledger::new(0, false);
+    let name: Arc<str> = "a".into();
+    ledger.join(&name, 2);
+    ledger.join(&name, 1);
+    assert!(ledger.knows(&name, 2) && !ledger.knows(&name, 1));
+    let report = QuotaReport { sequence: 1, limits: Vec::new() };
+    assert!(ledger.on_report(&name, 1, &report, |_| true, 0).is_none());
+    assert!(ledger.on_report(&name, 2, &report, |_| true, 0).is_some());
+    assert!(!ledger.leave(&name, 1) && ledger.knows(&name, 2));
+    assert!(ledger.leave(&name, 2) && !ledger.knows(&name, 2));
 }
 
 #[test]
