@@ -11,6 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, ListParams};
+use mesh_core::model::ResourceSet;
 use mesh_core::wire::{LENDER, Ledger, QuotaGrant, QuotaReport, Standing};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -213,7 +214,7 @@ impl Borrower {
 
     /// None: it comes too late.
     fn answer(&self, report: &QuotaReport) -> Result<Option<QuotaGrant>, Ending> {
-        let state = self.states.borrow().clone();
+        let set = Arc::clone(&self.states.borrow().set);
         let now = self.lender.now();
         let mut term = self.lender.term();
         let Term { ledger, .. } = term.as_mut().ok_or(Ending::Stopping)?;
@@ -221,8 +222,7 @@ impl Borrower {
             return Err(Ending::Superseded);
         }
         // What it does not have is none of its business.
-        let may = |limit: &str| limit.rsplit_once('/').is_some_and(|(key, _)| state.published.has_rate_limits(key));
-        Ok(ledger.on_report(&self.name, self.stream, report, may, now))
+        Ok(ledger.on_report(&self.name, self.stream, report, |limit| is_shared(&set, limit), now))
     }
 
     /// What it was lent counts as lent until its pod is gone, or it comes again.
@@ -257,4 +257,10 @@ impl Borrower {
             }
         }
     }
+}
+
+/// Whether proxies that have this set count the limit `namespace/name/limit` together.
+fn is_shared(set: &ResourceSet, limit: &str) -> bool {
+    let named = limit.rsplit_once('/').and_then(|(key, name)| Some((set.rate_limits.get(key)?, name)));
+    named.is_some_and(|(limits, name)| limits.limits.iter().any(|limit| limit.amount.global && *limit.name == *name))
 }
