@@ -52,8 +52,9 @@ impl Replicas {
             return *address;
         }
         let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={}", self.service));
-        let slices = timeout(LOOK, self.slices.list(&selector)).await.ok()?.ok()?;
-        let address = slices.items.iter().find_map(|slice| address_of(slice, replica));
+        let slices = timeout(LOOK, self.slices.list(&selector)).await.ok().and_then(Result::ok);
+        // That they cannot be read is believed as long: who asks next does not wait for the same.
+        let address = slices.and_then(|slices| slices.items.iter().find_map(|slice| address_of(slice, replica)));
         let address = address.map(|address| SocketAddr::new(address, self.port));
         *found = Some((Instant::now(), replica.to_owned(), address));
         address
