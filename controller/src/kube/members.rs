@@ -13,6 +13,7 @@ use super::class::ClassKey;
 /// Why a proxy is no member any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
+    /// Or finished: its phase is `Succeeded` or `Failed`.
     Deleted,
     /// Another pod has its name.
     Replaced,
@@ -55,6 +56,8 @@ impl Members {
         let departure = match pod {
             None => Departure::Deleted,
             Some(pod) if pod.spec.uid != member.uid => Departure::Replaced,
+            // Its containers do not run any more, and will not again.
+            Some(pod) if matches!(pod.spec.phase.as_deref(), Some("Succeeded" | "Failed")) => Departure::Deleted,
             Some(pod) if member.class.is_left(&ClassKey::of(pod)) => Departure::Relabelled,
             Some(_) => return,
         };
@@ -120,6 +123,26 @@ mod tests {
         // It ends.
         assert_eq!(after("app: x", ""), None);
         assert_eq!(after("app: y", ""), Some(Departure::Relabelled));
+    }
+
+    #[test]
+    fn a_pod_that_finished_leaves() {
+        let name = ObjectRef::new("Pod", "ns", "p");
+        let at = |phase: &str| {
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns, uid: a}}\nspec: {{containers: []}}\nstatus: {{phase: {phase}}}\n"
+            );
+            World::from_objects(api::parse("", &pod, "ns").objects)
+        };
+        let after = |phase: &str| {
+            let mut members = Members::default();
+            let leaving = members.add(at("Running").pod("ns", "p").unwrap());
+            members.look(&name, at(phase).pod("ns", "p").map(|pod| &**pod));
+            *leaving.borrow()
+        };
+        assert_eq!(after("Running"), None);
+        assert_eq!(after("Succeeded"), Some(Departure::Deleted));
+        assert_eq!(after("Failed"), Some(Departure::Deleted));
     }
 
     #[test]

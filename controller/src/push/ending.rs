@@ -27,10 +27,12 @@ pub enum Ending {
     PodRelabelled,
     /// The proxy did what it must not do.
     Violation,
+    /// The proxy opened another stream after it.
+    Superseded,
 }
 
 impl Ending {
-    const ALL: [Ending; 9] = [
+    const ALL: [Ending; 10] = [
         Ending::Closed,
         Ending::Broken,
         Ending::Stopping,
@@ -40,6 +42,7 @@ impl Ending {
         Ending::PodReplaced,
         Ending::PodRelabelled,
         Ending::Violation,
+        Ending::Superseded,
     ];
 
     /// As logs and metrics have it.
@@ -55,6 +58,7 @@ impl Ending {
             Ending::PodReplaced => "pod_replaced",
             Ending::PodRelabelled => "pod_relabelled",
             Ending::Violation => "violation",
+            Ending::Superseded => "superseded",
         }
     }
 
@@ -63,6 +67,7 @@ impl Ending {
         let text = match self {
             Ending::Closed | Ending::Broken | Ending::Silent | Ending::Violation => return None,
             Ending::Stopping => "this controller stops",
+            Ending::Superseded => "this stream is not the one by which the proxy is lent shares",
             Ending::TokenExpired => "the token of this stream expired",
             Ending::PodDeleted => "the pod was deleted",
             Ending::PodReplaced => "another pod has the name of this one",

@@ -1,6 +1,8 @@
 //! Shares of limits that all proxies count together: the replica that leads keeps the ledger ([`mesh_core::wire::Ledger`]), for as long as it
 //! does; others say where it is.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +11,9 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, ListParams};
+use mesh_core::model::ResourceSet;
 use mesh_core::wire::{LENDER, Ledger, QuotaGrant, QuotaReport, Standing};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -49,8 +52,9 @@ impl Replicas {
             return *address;
         }
         let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={}", self.service));
-        let slices = timeout(LOOK, self.slices.list(&selector)).await.ok()?.ok()?;
-        let address = slices.items.iter().find_map(|slice| address_of(slice, replica));
+        let slices = timeout(LOOK, self.slices.list(&selector)).await.ok().and_then(Result::ok);
+        // That they cannot be read is believed as long: who asks next does not wait for the same.
+        let address = slices.and_then(|slices| slices.items.iter().find_map(|slice| address_of(slice, replica)));
         let address = address.map(|address| SocketAddr::new(address, self.port));
         *found = Some((Instant::now(), replica.to_owned(), address));
         address
@@ -74,17 +78,24 @@ struct Shared {
     leadership: Leadership,
     replicas: Option<Replicas>,
     /// None: this replica does not lead.
-    ledger: Mutex<Option<Ledger>>,
+    term: Mutex<Option<Term>>,
     streams: AtomicU64,
     begun: Instant,
+}
+
+/// What there is while this replica leads.
+struct Term {
+    ledger: Ledger,
+    /// Who waits for the end of a pod whose proxy has no stream. It waits no more when this is dropped.
+    waiting: HashMap<Arc<str>, oneshot::Sender<Infallible>>,
 }
 
 impl Lender {
     /// Lends from when this replica leads, until it does not any more.
     #[must_use]
     pub fn start(leadership: Leadership, replicas: Option<Replicas>) -> Lender {
-        let (ledger, streams, begun) = (Mutex::default(), AtomicU64::default(), Instant::now());
-        let lender = Lender(Arc::new(Shared { leadership, replicas, ledger, streams, begun }));
+        let (term, streams, begun) = (Mutex::default(), AtomicU64::default(), Instant::now());
+        let lender = Lender(Arc::new(Shared { leadership, replicas, term, streams, begun }));
         tokio::spawn(lender.clone().keep());
         lender
     }
@@ -97,14 +108,14 @@ impl Lender {
             terms += 1;
             // What others lent before is not known here.
             let inherits = terms > 1 || !leadership.is_first();
-            *self.ledger() = Some(Ledger::new(self.now(), inherits));
+            *self.term() = Some(Term { ledger: Ledger::new(self.now(), inherits), waiting: HashMap::new() });
             leadership.lost().await;
-            *self.ledger() = None;
+            *self.term() = None;
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Option<Ledger>> {
-        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn term(&self) -> MutexGuard<'_, Option<Term>> {
+        self.0.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> u64 {
@@ -115,14 +126,14 @@ impl Lender {
     #[must_use]
     pub fn standings(&self) -> Vec<(String, Standing)> {
         let now = self.now();
-        let ledger = self.ledger();
-        let books = ledger.iter().flat_map(Ledger::books);
+        let term = self.term();
+        let books = term.iter().flat_map(|term| term.ledger.books());
         books.map(|(name, book)| (name.to_string(), book.standing(now))).collect()
     }
 
     /// An error where another replica lends, with its address if that is known.
     pub(super) async fn refuse_unless_it_lends(&self) -> Result<(), Status> {
-        if self.ledger().is_some() {
+        if self.term().is_some() {
             return Ok(());
         }
         let mut status = Status::failed_precondition("another replica lends shares of rate limits");
@@ -146,14 +157,14 @@ impl Lender {
     ) -> ReceiverStream<Result<QuotaGrant, Status>> {
         let (grants, outgoing) = mpsc::channel(1);
         let Joined { states, leaving, .. } = joined;
-        let borrower = Borrower {
-            lender: self.clone(),
-            name: format!("{}/{}/{}", identity.namespace, identity.pod, identity.uid).into(),
-            stream: self.0.streams.fetch_add(1, Ordering::Relaxed).saturating_add(1),
-            states,
-            leaving,
-            grants,
-        };
+        let name: Arc<str> = format!("{}/{}/{}", identity.namespace, identity.pod, identity.uid).into();
+        let stream = self.0.streams.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        // Not in the task: those of two streams may run in any order. If the term just ended, the first report is told so.
+        if let Some(term) = &mut *self.term() {
+            term.ledger.join(&name, stream);
+            term.waiting.remove(&name);
+        }
+        let borrower = Borrower { lender: self.clone(), name, stream, states, leaving, grants };
         tokio::spawn(borrower.run(reports, expires, stop));
         ReceiverStream::new(outgoing)
     }
@@ -172,16 +183,17 @@ struct Borrower {
 
 impl Borrower {
     async fn run(mut self, mut reports: Streaming<QuotaReport>, expires: Instant, mut stop: watch::Receiver<bool>) {
-        if let Some(ledger) = &mut *self.lender.ledger() {
-            ledger.join(&self.name, self.stream);
-        }
         tracing::debug!(proxy = &*self.name, "borrows shares of rate limits");
         let mut leadership = self.lender.0.leadership.clone();
         let ending = loop {
             tokio::select! {
                 report = reports.message() => match report {
                     Ok(Some(report)) => {
-                        let Some(grant) = self.answer(&report) else { continue };
+                        let grant = match self.answer(&report) {
+                            Ok(Some(grant)) => grant,
+                            Ok(None) => continue,
+                            Err(ending) => break ending,
+                        };
                         // A proxy that does not read gets another one later.
                         let _ = self.grants.try_send(Ok(grant));
                     }
@@ -201,33 +213,55 @@ impl Borrower {
         self.end(ending).await;
     }
 
-    fn answer(&self, report: &QuotaReport) -> Option<QuotaGrant> {
-        let state = self.states.borrow().clone();
-        // What it does not have is none of its business.
-        let may = |limit: &str| limit.rsplit_once('/').is_some_and(|(key, _)| state.published.has_rate_limits(key));
+    /// None: it comes too late.
+    fn answer(&self, report: &QuotaReport) -> Result<Option<QuotaGrant>, Ending> {
+        let set = Arc::clone(&self.states.borrow().set);
         let now = self.lender.now();
-        self.lender.ledger().as_mut()?.on_report(&self.name, self.stream, report, may, now)
+        let mut term = self.lender.term();
+        let Term { ledger, .. } = term.as_mut().ok_or(Ending::Stopping)?;
+        if !ledger.knows(&self.name, self.stream) {
+            return Err(Ending::Superseded);
+        }
+        // What it does not have is none of its business.
+        Ok(ledger.on_report(&self.name, self.stream, report, |limit| is_shared(&set, limit), now))
     }
 
     /// What it was lent counts as lent until its pod is gone, or it comes again.
     async fn end(mut self, ending: Ending) {
         tracing::debug!(proxy = &*self.name, reason = ending.as_str(), "borrows no more");
-        if let Some(ledger) = &mut *self.lender.ledger() {
-            ledger.leave(&self.name, self.stream);
-        }
-        drop(self.grants);
-        let mut leadership = self.lender.0.leadership.clone();
-        let ending = match ending {
-            Ending::PodDeleted | Ending::PodReplaced | Ending::PodRelabelled => ending,
-            _ => tokio::select! {
-                ending = departure(&mut self.leaving) => ending,
-                () = leadership.lost() => return,
-            },
+        let is_gone = |ending| matches!(ending, Ending::PodDeleted | Ending::PodReplaced);
+        let mut back = {
+            let mut term = self.lender.term();
+            let Some(Term { ledger, waiting }) = &mut *term else { return };
+            if is_gone(ending) {
+                waiting.remove(&self.name);
+                return ledger.forget(&self.name);
+            }
+            if !ledger.leave(&self.name, self.stream) || ending == Ending::PodRelabelled {
+                return;
+            }
+            let (waits, back) = oneshot::channel();
+            waiting.insert(Arc::clone(&self.name), waits);
+            back
         };
-        if matches!(ending, Ending::PodDeleted | Ending::PodReplaced)
-            && let Some(ledger) = &mut *self.lender.ledger()
-        {
-            ledger.forget(&self.name);
+        drop(self.grants);
+        let ending = tokio::select! {
+            biased;
+            // It came again, or this replica does not lead any more.
+            _ = &mut back => return,
+            ending = departure(&mut self.leaving) => ending,
+        };
+        if let Some(Term { ledger, waiting }) = &mut *self.lender.term() {
+            waiting.remove(&self.name);
+            if is_gone(ending) {
+                ledger.forget(&self.name);
+            }
         }
     }
+}
+
+/// Whether proxies that have this set count the limit `namespace/name/limit` together.
+fn is_shared(set: &ResourceSet, limit: &str) -> bool {
+    let named = limit.rsplit_once('/').and_then(|(key, name)| Some((set.rate_limits.get(key)?, name)));
+    named.is_some_and(|(limits, name)| limits.limits.iter().any(|limit| limit.amount.global && *limit.name == *name))
 }

@@ -187,7 +187,7 @@ fn rate_limits(live: &Live) -> [Vec<Row>; 5] {
     for count in &live.limits {
         let labels = vec![("limit", count.name.to_string())];
         if let Some(buckets) = count.buckets() {
-            in_use.push((labels.clone(), buckets.in_use(rate_limit::now()) as u64));
+            in_use.push((labels.clone(), count.in_use(rate_limit::now()) as u64));
             evicted.push((labels.clone(), buckets.evicted()));
         }
         if let Some(share) = count.share() {

@@ -22,6 +22,8 @@ use crate::live::{Cells, Live};
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest time for a stream to be opened, beside that for the connection.
 const OPEN: Duration = Duration::from_secs(5);
+/// Longest time to give back what is not needed any more.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Who asks for shares.
 pub struct Quota {
@@ -116,8 +118,26 @@ impl Quota {
                         return End::Trouble(Trouble::Broken("the stream of shares ended".to_owned()));
                     }
                 }
-                _ = wanted.wait_for(|wanted| !*wanted) => return End::NotNeeded,
+                _ = wanted.wait_for(|wanted| !*wanted) => break,
             }
+        }
+        self.give_back(&reports, &mut grants).await;
+        End::NotNeeded
+    }
+
+    /// Says that nothing is held any more: others may have it. Until that is answered, for who ends a stream does not know what of it arrives.
+    async fn give_back(&mut self, reports: &mpsc::Sender<QuotaReport>, grants: &mut Streaming<QuotaGrant>) {
+        let report = self.holder.report(&[], rate_limit::now());
+        let sequence = report.sequence;
+        let said = async {
+            if reports.send(report).await.is_ok() {
+                while let Ok(Some(grant)) = grants.message().await
+                    && grant.sequence != sequence
+                {}
+            }
+        };
+        if timeout(FAREWELL, said).await.is_err() {
+            tracing::debug!("whether shares of rate limits were given back is not known");
         }
     }
 

@@ -176,6 +176,11 @@ impl RateCount {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// How many buckets are not as full as they get.
+    pub fn in_use(&self, now: u64) -> usize {
+        self.buckets.as_ref().map_or(0, |buckets| buckets.in_use(self.moment(now).full_at()))
+    }
+
     /// None: there is one for all requests.
     pub fn buckets(&self) -> Option<&Buckets> {
         self.buckets.as_ref()

@@ -128,6 +128,20 @@ fn each_hash_has_a_bucket_of_its_own() {
 }
 
 #[test]
+fn buckets_of_a_share_are_full_by_its_clock() {
+    let by = vec![LimitKey::Header("x-a".to_owned())];
+    let amount = LimitAmount { by, global: true, ..amount(1, Duration::from_secs(1), 1) };
+    let count = RateCount::new("n/a/b".into(), &amount, RandomState::new(), Some(ShareCell::new(0)));
+    let second = 1_000_000_000;
+    let half = Part(Part::WHOLE.0 / 2);
+    count.lend(Lease { share: half, until: u64::MAX, rest: half }, Part(0), 0);
+    assert!(take(&count, 7, 10 * second).is_ok());
+    assert_eq!(count.in_use(10 * second), 1);
+    // A request takes two seconds to come at half the rate.
+    assert_eq!((count.in_use(11 * second), count.in_use(12 * second)), (1, 0));
+}
+
+#[test]
 fn full_buckets_go_first_and_the_number_stays_bounded() {
     let count = keyed(16);
     let now = |number: u64| number * 10_000_000;

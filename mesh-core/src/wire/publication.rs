@@ -46,11 +46,6 @@ impl Published {
         self.answered.as_ref().is_none_or(|answered| names.is_subset(answered))
     }
 
-    /// Whether the proxies of this publication have the RateLimit `namespace/name`.
-    pub fn has_rate_limits(&self, key: &str) -> bool {
-        self.table(Kind::Config).contains_key(rate_limits_name(key).as_str())
-    }
-
     pub fn table(&self, kind: Kind) -> &Table {
         let [config, endpoints, secrets] = &self.tables;
         match kind {

@@ -117,19 +117,42 @@ impl Book {
         others.map(|(_, account)| account.lent(now)).fold(0, u32::saturating_add)
     }
 
-    /// What one that reports is to have in the end: a quarter is for all alike, the rest by demand.
-    fn target(&self, demand: u64, now: u64) -> u32 {
+    /// What one that reports is to have in the end: a quarter is for all alike, the rest by demand. And the least that it is left with: what it
+    /// would have without any demand, but not more than [`Part::START`]; and a part of what is never shared out, as those that are cut
+    /// off may have everything.
+    fn target(&self, demand: u64, now: u64) -> (u32, u32) {
         let cut_off = self.holders.values().filter(|account| !account.here);
         let pool = POOL.0.saturating_sub(cut_off.map(|account| account.lent(now)).fold(0, u32::saturating_add));
         let here = self.holders.values().filter(|account| account.here);
         let all = u128::from(here.clone().map(|account| account.demand).fold(0, u64::saturating_add));
         let count = u32::try_from(here.count().max(1)).unwrap_or(u32::MAX);
-        if all == 0 {
-            return pool / count;
-        }
         let alike = pool / 4;
+        let least = (alike / count).max(4 * Part::START.0 / self.count()).min(Part::START.0);
+        if all == 0 {
+            return (pool / count, least);
+        }
         let by_demand = u128::from(pool - alike) * u128::from(demand) / all;
-        (alike / count).saturating_add(u32::try_from(by_demand).unwrap_or(0))
+        ((alike / count).saturating_add(u32::try_from(by_demand).unwrap_or(0)), least)
+    }
+
+    /// Of those that hold something, or are to.
+    fn count(&self) -> u32 {
+        u32::try_from(self.holders.len().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// What one is lent that `has` something: its target, as far as others leave it. None: they do not leave it anything yet.
+    fn share(&self, who: &str, has: u32, (target, least): (u32, u32), renews: bool, now: u64) -> Option<u32> {
+        let others = self.lent_but(Some(who), now);
+        let free = CEILING.0.saturating_sub(others);
+        if has > 0 {
+            // With what it has the sum is no greater than it was.
+            return Some(if renews { has } else { target }.min(free).max(least.min(has)));
+        }
+        // Others may come at the same time.
+        let first = if renews { 0 } else { target.min(free / 2) };
+        // What lies between the ceiling and the whole is for those that were never lent anything, of which it is one.
+        let left = Part::WHOLE.0.saturating_sub(others);
+        Some(first.max(least)).filter(|share| *share <= left)
     }
 }
 
@@ -139,21 +162,28 @@ impl Ledger {
         Ledger { begun: now, inherits, books: BTreeMap::new(), proxies: HashMap::new() }
     }
 
-    /// A proxy opens a stream, of a number that no other one has. What it held before goes on to count.
+    /// A proxy opens a stream, of a number greater than those of its streams before. What it held before goes on to count.
     pub fn join(&mut self, proxy: &Arc<str>, stream: u64) {
-        self.proxies.insert(Arc::clone(proxy), Proxy { stream, sequence: 0 });
+        if self.proxies.get(proxy).is_none_or(|known| known.stream < stream) {
+            self.proxies.insert(Arc::clone(proxy), Proxy { stream, sequence: 0 });
+        }
     }
 
-    /// Its stream ended: it has what it was lent, and then what is left of it.
-    pub fn leave(&mut self, proxy: &str, stream: u64) {
-        if self.proxies.get(proxy).is_none_or(|known| known.stream != stream) {
-            // It came again before.
-            return;
+    /// Whether this is the stream by which it reports.
+    pub fn knows(&self, proxy: &str, stream: u64) -> bool {
+        self.proxies.get(proxy).is_some_and(|known| known.stream == stream)
+    }
+
+    /// Its stream ended: it has what it was lent, and then what is left of it. Whether that was its stream: it may have come again before.
+    pub fn leave(&mut self, proxy: &str, stream: u64) -> bool {
+        if !self.knows(proxy, stream) {
+            return false;
         }
         self.proxies.remove(proxy);
         for account in self.books.values_mut().filter_map(|book| book.holders.get_mut(proxy)) {
             account.here = false;
         }
+        true
     }
 
     /// Its pod is gone, and lets nothing through any more.
@@ -190,14 +220,15 @@ impl Ledger {
         let mut limits = Vec::new();
         let told = report.limits.get(..MAX_SHARED).unwrap_or(&report.limits);
         for told in told.iter().filter(|told| may(&told.name)) {
-            let (grant, pause) = self.lend(proxy, stream, report.sequence, told, renews, now);
-            next = next.min(pause);
-            limits.push(grant);
+            let lent = self.lend(proxy, stream, report.sequence, told, renews, now);
+            next = next.min(lent.as_ref().map_or(QUICK, |(_, pause)| *pause));
+            limits.extend(lent.map(|(grant, _)| grant));
         }
         self.settle(proxy, told);
         Some(QuotaGrant { sequence: report.sequence, limits, next: u64::try_from(next.as_millis()).unwrap_or(0) })
     }
 
+    /// The grant, and when it is to report again. None: it has to wait for what others give back.
     fn lend(
         &mut self,
         proxy: &Arc<str>,
@@ -206,11 +237,11 @@ impl Ledger {
         told: &LimitReport,
         renews: bool,
         now: u64,
-    ) -> (LimitGrant, Duration) {
+    ) -> Option<(LimitGrant, Duration)> {
         // Of a limit that somebody else lent before, all may be spent.
         let fresh = if renews { 0 } else { CEILING.0 };
         let book = self.books.entry(told.name.as_str().into()).or_insert_with(|| Book { fresh, ..Book::default() });
-        let count = u32::try_from(book.holders.len().max(1)).unwrap_or(u32::MAX);
+        let count = book.count();
         let account = book.holders.entry(Arc::clone(proxy)).or_default();
         account.here = true;
         // Up at once, and down slowly: who pauses for a moment is not forgotten.
@@ -223,17 +254,10 @@ impl Ledger {
         account.stream = stream;
         let (has, demand) = (account.lent(now), account.demand);
         book.fresh = book.fresh.saturating_add(returned).min(CEILING.0);
-        let free = CEILING.0.saturating_sub(book.lent_but(Some(proxy), now));
-        let target = book.target(demand, now);
-        let share = match () {
-            () if renews => has.min(free),
-            // Others may come at the same time.
-            () if has == 0 => target.min(free / 2),
-            () => target.min(free),
-        };
-        let share = share.max(Part::START.0);
-        let holders = u32::try_from(book.holders.len().max(1)).unwrap_or(u32::MAX);
-        let rest = share.min((POOL.0 / holders).max(Part::START.0));
+        let (target, least) = book.target(demand, now);
+        let share = book.share(proxy, has, (target, least), renews, now)?;
+        let holders = book.count();
+        let rest = share.min(POOL.0 / holders);
         let filled = share.saturating_sub(has).min(book.fresh);
         book.fresh -= filled;
         let until = now.saturating_add(nanos(LENT_FOR + MARGIN));
@@ -243,7 +267,8 @@ impl Ledger {
         // What it gives back counts when it has said so; what it lacks is given back by others.
         let waits = !renews && (share < target - target / 8 || share < has - has / 16);
         let lasts = u64::try_from(LENT_FOR.as_millis()).unwrap_or(0);
-        (LimitGrant { name: told.name.clone(), share, rest, lasts, filled }, if waits { QUICK } else { pause(holders) })
+        let grant = LimitGrant { name: told.name.clone(), share, rest, lasts, filled };
+        Some((grant, if waits { QUICK } else { pause(holders) }))
     }
 
     /// Limits that the proxy does not have any more.

@@ -49,7 +49,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The same while a share waits for others to give back.
 const QUICK: Duration = Duration::from_millis(200);
 
-/// What is lent in sum at most: four proxies that were never lent anything have [`Part::START`] of the rest.
+/// What is lent in sum at most: four proxies that were never lent anything have [`Part::START`] of the rest, or are lent it. Of more that
+/// come at once each has so much beside the sum, until others have given back: with N of them that is `(N - 4) / 512` of the limit.
 const CEILING: Part = Part(Part::WHOLE.0 - 4 * Part::START.0);
 /// What is shared out. A proxy that comes anew gets its first share at once of what lies between.
 const POOL: Part = Part(CEILING.0 - 4 * Part::START.0);

@@ -261,6 +261,47 @@ fn what_one_that_is_cut_off_has_left_is_kept_until_its_pod_is_gone() {
 }
 
 #[test]
+fn many_holders_leave_to_the_busy_one_what_it_needs() {
+    let mut mesh = Mesh::new(600, vec![MILLI]);
+    // What the ledger lends stays within the whole at every moment, as everywhere; that of all proxies does when they were lent something.
+    mesh.run(Duration::from_secs(12), &[20]);
+    let lent: Vec<Part> =
+        mesh.proxies.iter().map(|proxy| proxy.counts[0].share().unwrap().held().unwrap().share).collect();
+    let sum: u64 = lent.iter().map(|share| u64::from(share.0)).sum();
+    assert!(sum <= u64::from(Part::WHOLE.0), "{sum}");
+    assert!(lent[0].ratio() > 0.7, "{:?}", lent[0]);
+    let least = Part(POOL.0 / 4 / 600);
+    assert!(lent.iter().all(|share| share.0 >= least.0), "{:?} {least:?}", lent.iter().min());
+    // Another one is asked as much.
+    let mut demand = vec![0; 600];
+    (demand[0], demand[599]) = (20, 20);
+    mesh.run(Duration::from_secs(12), &demand);
+    let shares = mesh.shares();
+    assert!(shares[&0] > 0.35 && shares[&599] > 0.35, "{} {}", shares[&0], shares[&599]);
+    // All are cut off: none goes on with more than its part.
+    let now = mesh.now;
+    mesh.lose_leader(now);
+    mesh.run(LENT_FOR * 2, &[]);
+    let left = mesh.proxies.iter().map(|proxy| proxy.counts[0].share().unwrap().lease().now(mesh.now).ratio());
+    assert!(left.sum::<f64>() <= 1.0);
+}
+
+#[test]
+fn who_comes_while_others_that_are_cut_off_have_it_all_has_a_little() {
+    let mut mesh = Mesh::new(8, vec![MILLI]);
+    mesh.run(Duration::from_secs(5), &[20; 8]);
+    for proxy in &mut mesh.proxies {
+        proxy.disconnect(mesh.ledger.as_mut(), u64::MAX);
+    }
+    mesh.proxies.extend((8..16).map(|index| Proxy::new(index, mesh.now)).collect::<Vec<_>>());
+    mesh.run(Duration::from_secs(20), &[20; 16]);
+    for proxy in &mesh.proxies[8..] {
+        let lease = proxy.counts[0].share().unwrap().held().unwrap();
+        assert!(lease.share.0 >= Part::START.0 / 4, "{lease:?}");
+    }
+}
+
+#[test]
 fn who_claims_more_than_it_was_lent_is_not_believed() {
     let mut ledger = Ledger::new(0, false);
     let name: Arc<str> = "a".into();
@@ -284,6 +325,20 @@ fn who_claims_more_than_it_was_lent_is_not_believed() {
     // What it does not report any more it does not hold.
     ledger.on_report(&name, 4, &QuotaReport { sequence: 3, limits: Vec::new() }, |_| true, SECOND).unwrap();
     assert!(ledger.books().all(|(_, book)| book.standing(SECOND).holders == 2));
+}
+
+#[test]
+fn of_the_streams_of_a_proxy_the_last_one_counts() {
+    let mut ledger = Ledger::new(0, false);
+    let name: Arc<str> = "a".into();
+    ledger.join(&name, 2);
+    ledger.join(&name, 1);
+    assert!(ledger.knows(&name, 2) && !ledger.knows(&name, 1));
+    let report = QuotaReport { sequence: 1, limits: Vec::new() };
+    assert!(ledger.on_report(&name, 1, &report, |_| true, 0).is_none());
+    assert!(ledger.on_report(&name, 2, &report, |_| true, 0).is_some());
+    assert!(!ledger.leave(&name, 1) && ledger.knows(&name, 2));
+    assert!(ledger.leave(&name, 2) && !ledger.knows(&name, 2));
 }
 
 #[test]
