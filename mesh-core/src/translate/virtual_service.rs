@@ -218,11 +218,13 @@ impl Context<'_> {
     }
 }
 
-/// Whether more servers are written than are read.
+/// Whether more servers are written than are read. One behind the last that is read is known by its line alone, which objects of a
+/// cluster lack.
 pub(crate) fn has_lost_server(gateway: &Entry<Gateway>) -> bool {
     let kept: Vec<_> = gateway.spec.servers.iter().map(|server| server.index).collect();
+    let Some(last) = kept.iter().max() else { return true };
     let first_gap = (0..).find(|index| !kept.contains(index));
-    first_gap.is_some_and(|index| gateway.positions.has(&format!("spec.servers[{index}]")))
+    first_gap.is_some_and(|gap| gap < *last || gateway.positions.has(&format!("spec.servers[{gap}]")))
 }
 
 /// No server of its Gateways opens this host.
