@@ -332,7 +332,6 @@ impl Reader {
     }
 }
 
-/// Nobody gives a workload certificate to who reads files.
 /// Limits that this process counts for itself, although they are about all.
 fn counted_alone(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
     let all = set.rate_limits.values().flat_map(|limits| limits.limits.iter().map(|limit| (&limits.origin, limit)));
@@ -351,6 +350,7 @@ fn counted_alone(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
     global.into_iter().map(finding).collect()
 }
 
+/// Nobody gives a workload certificate to who reads files.
 fn without_certificate(set: &ResourceSet, documents: &Documents) -> Vec<Diagnostic> {
     let mutual = set.destinations.values().filter(|destination| destination.tls == UpstreamTls::Mutual);
     let rules =

@@ -151,6 +151,7 @@ impl CompiledPolicyRule {
         let any = |lists: &[Vec<Test>]| lists.is_empty() || lists.iter().any(all);
         any(&self.from) && any(&self.to) && all(&self.when)
     }
+
     pub(super) fn tests(&self) -> impl Iterator<Item = &Test> {
         self.from.iter().chain(&self.to).flatten().chain(&self.when)
     }
